@@ -1,0 +1,52 @@
+# The two commands: `make run` and `make test`. Each makes its virtual environment if there is none.
+PYTHON ?= python3
+VENV ?= .venv
+Q ?= What is 25 raised to the 0.43 power?
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: run test check fix bench record clean
+
+run: $(VENV)/.run
+	@$(BIN)/agentkit run "$(Q)"
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+fix: $(VENV)/.check
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.test
+	$(BIN)/python tests/benchmarks/overhead.py
+	$(BIN)/python tests/benchmarks/startup.py
+
+record: $(VENV)/.run
+	@$(BIN)/agentkit record $(FILE)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# torch first and by its exact version: a range would take the newest build, with gigabytes of CUDA libraries.
+$(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "setting up $(VENV), once; this takes a minute or two" >&2
+	@$(PIP) "$$(grep '^torch==' constraints.txt)"
+	@$(PIP) --editable '.[local]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.run
+	@$(PIP) --editable '.[local,test]'
+	@$(PIP) --no-deps langchain-tests
+	@touch $@
+
+$(VENV)/.check: $(VENV)/.test
+	@$(PIP) --editable '.[local,test,check]'
+	@touch $@

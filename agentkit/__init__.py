@@ -1,0 +1,55 @@
+"""ReAct agents on open chat models: the format never breaks, and the same run replays without a key or a network."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from agentkit.cassette import Cassette
+    from agentkit.executor import AgentExecutor
+    from agentkit.langchain_prompt import load_prompt
+    from agentkit.load_tools import load_tools
+    from agentkit.models import chat_model
+    from agentkit.react_agent import create_react_json_agent
+    from agentkit.react_json.output_parser import ReActJsonSingleInputOutputParser
+    from agentkit.react_json.prompt import render_text_description
+    from agentkit.react_json.scratchpad import format_log_to_messages, format_log_to_str
+
+_HOME = {
+    "AgentExecutor": "agentkit.executor",
+    "Cassette": "agentkit.cassette",
+    "ReActJsonSingleInputOutputParser": "agentkit.react_json.output_parser",
+    "chat_model": "agentkit.models",
+    "create_react_json_agent": "agentkit.react_agent",
+    "format_log_to_messages": "agentkit.react_json.scratchpad",
+    "format_log_to_str": "agentkit.react_json.scratchpad",
+    "load_prompt": "agentkit.langchain_prompt",
+    "load_tools": "agentkit.load_tools",
+    "render_text_description": "agentkit.react_json.prompt",
+}
+
+__all__ = [
+    "AgentExecutor",
+    "Cassette",
+    "ReActJsonSingleInputOutputParser",
+    "chat_model",
+    "create_react_json_agent",
+    "format_log_to_messages",
+    "format_log_to_str",
+    "load_prompt",
+    "load_tools",
+    "render_text_description",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'agentkit' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

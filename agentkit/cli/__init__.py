@@ -1,0 +1,55 @@
+"""The command `agentkit`. Answer on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import sys
+
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line and exit: 0 answer, 1 none, 2 wrong use, 3 model failed, 4 cassette drifted, 130 interrupted."""
+    try:
+        sys.exit(_main())
+    except KeyboardInterrupt:  # a second Ctrl-C, or one during imports
+        sys.exit(INTERRUPTED)
+
+
+def _main() -> int:
+    import click
+
+    from agentkit.cli.app import app
+    from agentkit.errors import AgentkitError
+
+    verbose = "--verbose" in sys.argv or "-v" in sys.argv
+    try:
+        return int(app(standalone_mode=False) or 0)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except BrokenPipeError:
+        sys.stdout = None  # type: ignore[assignment]  # the reader left: do not flush into its closed pipe at exit
+        return 1
+    except AgentkitError as error:
+        return _fail(error, error.exit_code, verbose=verbose)
+    except Exception as error:
+        return _fail(error, 1, verbose=verbose)
+
+
+def _fail(error: Exception, code: int, *, verbose: bool) -> int:
+    from agentkit.errors import AgentkitError
+
+    if verbose:
+        import traceback
+
+        traceback.print_exception(error)
+    message = " ".join(str(error).split())
+    if not isinstance(error, AgentkitError):
+        message = f"{type(error).__name__}: {message}" + ("" if verbose else " (--verbose shows where)")
+    print(f"error: {message}", file=sys.stderr)
+    return code

@@ -1,0 +1,90 @@
+"""What the commands do: build the run that settings or a cassette describe, and show it."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agentkit.cli.view import View
+from agentkit.errors import ConfigurationError
+from agentkit.settings import Settings
+
+if TYPE_CHECKING:
+    from agentkit.executor import AgentExecutor
+
+BIGGER = "choose a bigger one with --model, for example local:Qwen/Qwen3-4B-Instruct-2507 or hf:Qwen/Qwen3-32B"
+
+
+def view(*, as_json: bool, quiet: bool, verbose: bool) -> View:
+    """The view the options ask for."""
+    return View(as_json=as_json, quiet=quiet, verbose=verbose)
+
+
+def read_question(given: str) -> str:
+    """The question itself, from standard input for `-`."""
+    question = (sys.stdin.read() if given == "-" else given).strip()
+    if not question:
+        raise ConfigurationError('expected a question, saw nothing; write agentkit run "What is 2 + 2?"')
+    return question
+
+
+def run(question: str, settings: Settings, shown: View, *, record: Path | None) -> int:
+    """Ask live."""
+    shown.note(_model_line(settings.model))
+    shown.wait("loading the model …")
+    executor = build_executor(settings)
+    shown.settle()
+    inputs = {"input": question}
+    if record is None:
+        return shown.show(executor.events(inputs), inputs=inputs, model=settings.model)
+    from agentkit.cassette import Cassette, RunSpec
+
+    with Cassette(record, mode="record", run=RunSpec.of(inputs, **asdict(settings))):
+        code = shown.show(executor.events(inputs), inputs=inputs, model=settings.model)
+    shown.note(f"recorded in {record}; agentkit replay {record} shows it again")
+    return code
+
+
+def replay(file: Path, shown: View) -> int:
+    """Show what was recorded."""
+    from agentkit.cassette import Replay
+
+    recorded = Replay(file)
+    shown.note(recorded.title)
+    return shown.show(recorded.events(), inputs=recorded.inputs, model=recorded.model)
+
+
+def record(file: Path, shown: View) -> int:
+    """Ask again what a cassette asked."""
+    from agentkit.cassette import read_run_spec
+
+    spec = read_run_spec(file)
+    return run(spec.inputs["input"], Settings(**spec.settings), shown, record=file)
+
+
+def build_executor(settings: Settings) -> AgentExecutor:
+    """The executor that settings describe. What is cheap to check is checked before the model loads."""
+    from agentkit.load_tools import find_tool
+    from agentkit.react_json.prompt import read_prompt
+
+    tools: list[Any] = [find_tool(name) for name in settings.tools]
+    prompt = read_prompt(settings.prompt)
+    from agentkit.executor import AgentExecutor
+    from agentkit.models import chat_model
+
+    return AgentExecutor.from_model(
+        chat_model(settings.model),
+        tools,
+        prompt,
+        max_iterations=settings.max_iterations,
+        max_execution_time=settings.timeout,
+        max_tokens=settings.max_tokens,
+    )
+
+
+def _model_line(spec: str) -> str:
+    if spec == "builtin":
+        return f"model: builtin, a small one that calculates and looks things up; {BIGGER}"
+    return f"model: {spec}"

@@ -1,0 +1,152 @@
+"""How a run looks in a terminal. Consumes events; the answer goes to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from agentkit.events import ActionChosen, Event, Finished, LimitReached, Observed, ParseError, Thought, Token
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.status import Status
+
+SHOWN_CHARS = 2_000
+_LIMIT = {
+    "max_iterations": "the iteration limit is reached (--max-iterations)",
+    "max_execution_time": "the time limit is reached (--timeout)",
+    "max_tokens": "the token budget is spent (--max-tokens)",
+    "stuck": "the same action gave the same observation again and again",
+}
+
+
+@dataclass
+class View:
+    """Shows one run. `verbose` adds the model's whole text, token by token."""
+
+    as_json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    _thought: str = ""
+    _status: Status | None = None
+    _console: Console | None = None
+
+    def note(self, text: str) -> None:
+        """A line beside the run."""
+        if not self.quiet:
+            self._show(text, style="dim")
+
+    def wait(self, text: str) -> None:
+        """A spinner, on a terminal, until the next line is shown."""
+        if self.quiet or not self.console.is_terminal:
+            return
+        self.settle()
+        self._status = self.console.status(text)
+        self._status.start()
+
+    def settle(self) -> None:
+        """End the spinner."""
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+
+    def show(self, events: Iterable[Event], *, inputs: dict[str, Any], model: str) -> int:
+        """Show a run to its end; the exit code."""
+        finished = None
+        try:
+            for event in events:
+                self._collect(event)
+                if not self.quiet:
+                    self._show_event(event)
+                if isinstance(event, Finished):
+                    finished = event
+        finally:
+            self.settle()
+        assert finished is not None
+        return self._end(finished, inputs, model)
+
+    @property
+    def console(self) -> Console:
+        if self._console is None:
+            from rich.console import Console
+
+            self._console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+        return self._console
+
+    def _collect(self, event: Event) -> None:
+        match event:
+            case Thought(text):
+                self._thought = text
+            case Observed(action, observation):
+                self._add(action.tool, action.tool_input, observation)
+            case ParseError(text, observation):
+                self._add(None, text, observation)
+
+    def _add(self, tool: str | None, tool_input: Any, observation: Any) -> None:
+        step = {"thought": self._thought, "tool": tool, "tool_input": tool_input, "observation": str(observation)}
+        self.steps.append(step)
+        self._thought = ""
+
+    def _show_event(self, event: Event) -> None:
+        match event:
+            case Token(text):
+                if self.verbose:
+                    self.settle()
+                    self.console.print(text, end="", style="dim")
+            case Thought(text, thinking):
+                if self.verbose:
+                    self.console.print()
+                if thinking:
+                    self._show(f"Thinking: {_shortened(thinking)}", style="dim")
+                if text:
+                    self._show(f"Thought: {_shortened(text)}", style="italic")
+            case ActionChosen(action):
+                shown = action.tool_input if isinstance(action.tool_input, str) else json.dumps(action.tool_input)
+                self._show(f"Action: {action.tool}({_shortened(shown)})", style="cyan")
+                self.wait(f"{action.tool} …")
+            case Observed(_, observation):
+                self._show(f"Observation: {_shortened(str(observation))}", style="green")
+                self.wait("thinking …")
+            case ParseError(_, observation):
+                self._show(f"Not understood: {_shortened(observation)}", style="yellow")
+                self.wait("thinking …")
+            case LimitReached(reason, closing_turn):
+                self._show(_LIMIT[reason] + ("; asking for a last answer" if closing_turn else ""), style="yellow")
+
+    def _show(self, text: str, *, style: str) -> None:
+        self.settle()
+        self.console.print(_printable(text), style=style)
+
+    def _end(self, finished: Finished, inputs: dict[str, Any], model: str) -> int:
+        summary = finished.summary
+        if self.as_json:
+            result = {
+                "input": inputs.get("input"),
+                "output": finished.output if finished.answered else None,
+                "steps": self.steps,
+                "usage": asdict(summary.usage),
+                "model": model,
+                "stop_reason": summary.stop_reason,
+                "seconds": round(summary.seconds, 3),
+            }
+            print(json.dumps(result, ensure_ascii=False, default=str), flush=True)
+        elif finished.answered:
+            print(finished.output, flush=True)
+        if not finished.answered:
+            print(f"no answer: {finished.output}", file=sys.stderr)
+        elif not self.quiet and summary.ungrounded:
+            self.note(f"not confirmed by any tool: {', '.join(summary.ungrounded)}")
+        return 0 if finished.answered else 1
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]} … ({len(text):,} characters)"
+
+
+def _printable(text: str) -> str:
+    """Without control characters: what a model or a page wrote must not drive the terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)

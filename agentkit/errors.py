@@ -1,0 +1,63 @@
+"""Every error agentkit raises on purpose, in one tree.
+
+AgentkitError               base; `exit_code` is what the command line ends with
+├── ConfigurationError      2  wrong use: unknown model, tool, prompt, option, missing key or package
+├── ModelError              3  the model or its server failed
+├── CassetteError           4  a cassette cannot be read or written
+│   └── CassetteDrift       4  the run asked for something else than the cassette holds
+├── MalformedTurn           1  the model's text is no valid turn; the message goes back to the model
+└── ToolError               1  a tool's own failure, meant for the model to read
+
+A message says what was expected, what was seen and what to do next, in one line, and never holds a key.
+MalformedTurn and ToolError become observations; the others leave the loop.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AgentkitError",
+    "CassetteDrift",
+    "CassetteError",
+    "ConfigurationError",
+    "MalformedTurn",
+    "ModelError",
+    "ToolError",
+]
+
+
+class AgentkitError(Exception):
+    """Base of all errors that agentkit raises on purpose."""
+
+    exit_code = 1
+
+
+class ConfigurationError(AgentkitError, ValueError):
+    """Wrong use or configuration: the caller must change something."""
+
+    exit_code = 2
+
+
+class ModelError(AgentkitError):
+    """The model or its server failed."""
+
+    exit_code = 3
+
+
+class CassetteError(AgentkitError):
+    """A cassette cannot be read or written."""
+
+    exit_code = 4
+
+
+class CassetteDrift(CassetteError):
+    """The run asked for something else than what the cassette holds at this point."""
+
+
+class MalformedTurn(AgentkitError):
+    """The model's text is no valid turn; `str(error)` tells the model what to mend, `text` is what it wrote."""
+
+    text = ""
+
+
+class ToolError(AgentkitError):
+    """A tool's own failure (bad input, nothing found): the message is the observation."""

@@ -1,0 +1,130 @@
+"""What happens in a run, as small values. Produced once, by the loop; everything that shows, records or streams a run
+consumes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from agentkit.react_json.turn import Action
+
+StopReason = Literal[
+    "answer",  # the model gave a final answer
+    "return_direct",  # a tool's result is the answer
+    "max_iterations",
+    "max_execution_time",
+    "max_tokens",
+    "stuck",  # the same action gave the same observation again and again
+    "not_grounded",  # the answer holds a number or a name that no observation gave
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one model call, or of a run: `cached_tokens` of the `prompt_tokens` were not computed again."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.cached_tokens + other.cached_tokens,
+        )
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and completion."""
+        return self.prompt_tokens + self.completion_tokens
+
+
+class Step(NamedTuple):
+    """One action and its observation."""
+
+    action: Action
+    observation: Any
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """A run begins."""
+
+    inputs: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A piece of the model's text as it arrives."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """The free text of a turn; `thinking` is what a reasoning model wrote inside `<think>`."""
+
+    text: str
+    thinking: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ActionChosen:
+    """The model chose a tool; it has not run yet."""
+
+    action: Action
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A tool's result (or why there is none: unknown tool, bad arguments)."""
+
+    action: Action
+    observation: Any
+    executed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ParseError:
+    """The model's text was no valid turn; `observation` is what it is told."""
+
+    text: str
+    observation: str
+
+
+@dataclass(frozen=True, slots=True)
+class LimitReached:
+    """A limit ended the loop; with `closing_turn` the model is asked once more for its best answer."""
+
+    reason: StopReason
+    closing_turn: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """What a run came to, for `result["run"]`, `--json` and cassettes."""
+
+    stop_reason: StopReason
+    usage: Usage = field(default_factory=Usage)
+    seconds: float = 0.0
+    model_calls: int = 0
+    tools_executed: int = 0
+    invented_observations: int = 0
+    parse_errors: int = 0
+    ungrounded: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A run ended; `output` is what the caller gets, `answered` whether it is an answer."""
+
+    output: Any
+    answered: bool
+    summary: RunSummary
+    steps: tuple[Step, ...] = ()
+    log: str = ""
+    return_values: dict[str, Any] | None = None
+
+
+Event = RunStarted | Token | Thought | ActionChosen | Observed | ParseError | LimitReached | Finished

@@ -1,0 +1,67 @@
+"""A run's events as LangChain callbacks: one chain run in the run tree, for whoever listens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from langchain_core.agents import AgentAction, AgentFinish
+from langchain_core.runnables import RunnableConfig
+
+from agentkit.events import ActionChosen, Event, Finished, ParseError
+from agentkit.langchain_model import as_agent_action
+from agentkit.loop import MALFORMED
+
+Outputs = Callable[[Finished], dict[str, Any]]
+Call = tuple[Callable[..., Any], Any, dict[str, Any]]
+"""A callback, its argument, its keywords."""
+
+
+def _callbacks_of(event: Event) -> Iterator[tuple[str, Any]]:
+    """What LangChain's run manager is told: (method, value)."""
+    match event:
+        case ActionChosen(action):
+            yield "on_agent_action", as_agent_action(action)
+        case ParseError(text, observation):
+            yield "on_agent_action", AgentAction(MALFORMED, observation, text)
+        case Finished(output=output, log=log):
+            yield "on_agent_finish", AgentFinish({"output": output}, log or str(output))
+
+
+class ChainRun:
+    """The run in the run tree: told of events, ended once. `None` as manager: nobody listens."""
+
+    def __init__(self, manager: Any, config: RunnableConfig, outputs: Outputs) -> None:
+        self._run = manager
+        self._outputs = outputs
+        self._finished: Finished | None = None
+        self.child_config = _child_config(config, manager.get_child() if manager is not None else None)
+
+    def calls(self, event: Event) -> Iterator[Call]:
+        """The callbacks to call for an event."""
+        if self._run is None:
+            return
+        if isinstance(event, Finished):
+            self._finished = event
+        for name, value in _callbacks_of(event):
+            yield getattr(self._run, name), value, {"color": "green"}
+
+    def end(self, error: BaseException | None = None) -> Iterator[Call]:
+        """The callbacks to call at the end: it is no error when the consumer of the events leaves."""
+        if self._run is None:
+            return
+        if error is None or isinstance(error, GeneratorExit):
+            yield self._run.on_chain_end, self._outputs(self._finished) if self._finished else {}, {}
+        else:
+            yield self._run.on_chain_error, error, {}
+
+
+def _child_config(config: RunnableConfig, callbacks: Any) -> RunnableConfig | None:
+    """What models and tools are given; `None` when nobody watches and nothing is set, which spares them the work."""
+    if callbacks is None and not any(config.get(key) for key in ("tags", "metadata", "configurable")):
+        return None
+    child = config.copy()
+    child.pop("run_name", None)
+    child.pop("run_id", None)
+    child["callbacks"] = callbacks
+    return child

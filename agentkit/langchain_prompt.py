@@ -1,0 +1,72 @@
+"""Prompts between the two worlds: agentkit's text files and LangChain's chat templates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
+from langchain_core.prompts import BasePromptTemplate, ChatPromptTemplate, MessagesPlaceholder, PromptTemplate
+from langchain_core.prompts.chat import (
+    AIMessagePromptTemplate,
+    BaseStringMessagePromptTemplate,
+    HumanMessagePromptTemplate,
+    SystemMessagePromptTemplate,
+)
+
+from agentkit.react_json.prompt import Prompt, Section, read_prompt
+
+DEFAULT_PROMPT = "react-json"
+
+_ROLES = {
+    SystemMessagePromptTemplate: "system",
+    HumanMessagePromptTemplate: "human",
+    AIMessagePromptTemplate: "ai",
+    SystemMessage: "system",
+    HumanMessage: "human",
+    AIMessage: "ai",
+}
+
+
+def from_template(template: BasePromptTemplate[Any]) -> Prompt | None:
+    """A template of plain f-string messages as a `Prompt`; `None` for anything richer."""
+    if isinstance(template, PromptTemplate):
+        human = HumanMessagePromptTemplate(prompt=template)
+        template = ChatPromptTemplate([human], partial_variables=dict(template.partial_variables))
+    if not isinstance(template, ChatPromptTemplate) or template.output_parser is not None:
+        return None
+    sections: list[Section] = []
+    for part in template.messages:
+        role = _ROLES.get(type(part))
+        if isinstance(part, MessagesPlaceholder) and not part.optional and part.n_messages is None:
+            sections.append(Section("messages", part.variable_name))
+        elif role and isinstance(part, BaseStringMessagePromptTemplate) and _is_plain(part):
+            sections.append(Section(role, part.prompt.template))
+        elif role and isinstance(part, SystemMessage | HumanMessage | AIMessage) and isinstance(part.content, str):
+            sections.append(Section(role, part.content.replace("{", "{{").replace("}", "}}")))
+        else:
+            return None
+    if not all(isinstance(value, str) for value in template.partial_variables.values()):
+        return None
+    prompt = Prompt(tuple(sections), "template").filled(**template.partial_variables)
+    prompt.check()
+    return prompt
+
+
+def _is_plain(part: Any) -> bool:
+    return type(part.prompt) is PromptTemplate and part.prompt.template_format == "f-string"
+
+
+def as_template(prompt: Prompt) -> ChatPromptTemplate:
+    """A `Prompt` as LangChain's template."""
+    return ChatPromptTemplate.from_messages(
+        [
+            MessagesPlaceholder(section.text) if section.role == "messages" else (section.role, section.text)
+            for section in prompt.sections
+        ]
+    )
+
+
+def load_prompt(name: str = DEFAULT_PROMPT) -> ChatPromptTemplate:
+    """A prompt by name, file or `hub:OWNER/NAME`, as LangChain's template."""
+    return as_template(read_prompt(name))
+

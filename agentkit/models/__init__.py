@@ -1,0 +1,41 @@
+"""Open models: in this process, over HTTP, and the small one that ships with the package."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agentkit.models.chat_huggingface import ChatHuggingFace
+    from agentkit.models.endpoint import HuggingFaceEndpoint, HuggingFaceHub, HuggingFaceTextGenInference
+    from agentkit.models.pipeline import HuggingFacePipeline
+    from agentkit.models.spec import chat_model
+
+__all__ = [
+    "ChatHuggingFace",
+    "HuggingFaceEndpoint",
+    "HuggingFaceHub",
+    "HuggingFacePipeline",
+    "HuggingFaceTextGenInference",
+    "chat_model",
+]
+
+_HOME = {
+    "ChatHuggingFace": "chat_huggingface",
+    "HuggingFaceEndpoint": "endpoint",
+    "HuggingFaceHub": "endpoint",
+    "HuggingFacePipeline": "pipeline",
+    "HuggingFaceTextGenInference": "endpoint",
+    "chat_model": "spec",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name when it is first asked for: LangChain alone takes half a second."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

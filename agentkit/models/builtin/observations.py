@@ -1,0 +1,105 @@
+"""What a search gives back: answer lines, prose with distractors, numbered results."""
+
+from __future__ import annotations
+
+from random import Random
+
+from .names import Names, load_templates
+from .relations import Relation, relations_of
+
+
+def value_of(random: Random, relation: Relation) -> tuple[str, str]:
+    """(value, unit) of a fresh answer to `relation`; the value is as prose writes it."""
+    names = Names(random)
+    if relation.value.startswith("number"):
+        _, low, high, units = relation.value.split(":")
+        span = float(high) / float(low)
+        number = int(float(low) * span ** random.random()) if span > 20 else random.randint(int(low), int(high))
+        if relation.family == "measure" and random.random() < 0.12:
+            value = f"{number}.{random.randint(1, 9)}"
+        else:
+            value = f"{number:,}" if random.random() < 0.75 else str(number)
+        return value, random.choice(units.split()) if units else relation.word
+    if relation.value == "moment":
+        return names.draw(random.choice(("year", "year", "year", "date"))), ""
+    return names.draw(relation.value), ""
+
+
+def sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def fact(random: Random, relation: Relation, entity: str, value: str, unit: str, **known: str) -> str:
+    """One sentence that states the value."""
+    names = Names(random)
+    form = random.choice(relation.fact)
+    if relation.family == "text" and " " in value[12:] and form.startswith("{v} "):
+        form = relation.fact[0]
+    if relation.subject == "person" and " " in entity and random.random() < 0.12 and "{e}" in form:
+        entity = entity.split()[-1]
+    if "{an}" in form:
+        following = form.split("{an} ", 1)[1]
+        slot = following[1 : following.index("}")] if following.startswith("{") else ""
+        word = names.kind_noun(relation.subject) if slot == "kind" else names.draw(slot) if slot else following
+        form = form.replace("{an} {" + slot + "}", f"{_article(word)} {word}", 1) if slot else form
+    form = form.replace("{an}", "a").replace("{an2}", _article(value))
+    slots = {**relation.slots, "kind": names.kind_noun(relation.subject), "e": entity, "v": value, "u": unit, **known}
+    slots |= {"R": relation.slots.get("r", "").capitalize(), "B": relation.slots.get("b", "").capitalize()}
+    return sentence(names.fill(names.fill(form, **{k: v for k, v in slots.items() if v}), e=entity))
+
+
+def _article(word: str) -> str:
+    return "an" if word[:1].lower() in "aeio" else "a"
+
+
+def distractors(random: Random, relation: Relation | None, subject: str, entity: str, count: int) -> list[str]:
+    """Sentences near the topic that do not answer the question."""
+    names, found = Names(random), []
+    pool = relations_of(subject=subject)
+    while len(found) < count:
+        if random.random() < 0.45 or not pool:
+            form = random.choice(load_templates("talk")["filler"].strip().split("\n"))
+            form = form.replace("{an} {occupation}", "a {occupation}").replace("{an}", "a")
+            found.append(sentence(names.fill(form, e=entity)))
+            continue
+        other = random.choice(pool)
+        if relation is not None and relation.clashes(other):
+            continue
+        value, unit = value_of(random, other)
+        text = fact(random, other, entity, value, unit)
+        if " " in text and len(text) > 24:
+            found.append(text if text[-1] in ".?!\"" else text + ".")
+    return found
+
+
+def observation(random: Random, relation: Relation, entity: str, value: str, unit: str, **known: str) -> str:
+    """A search result that contains the answer: a short line, prose, or numbered results."""
+    gold = fact(random, relation, entity, value, unit, **known)
+    size = random.random()
+    if size < 0.42:
+        return gold
+    others = distractors(random, relation, relation.subject, entity, random.choice((1, 1, 2, 2, 3)))
+    if gold[-1] not in ".?!\"":
+        gold += "."
+    if size < 0.85:
+        place = random.choice((0, 0, random.randint(0, len(others))))
+        return " ".join(others[:place] + [gold] + others[place:])
+    return numbered(random, entity, gold, others)
+
+
+def numbered(random: Random, entity: str, gold: str, others: list[str]) -> str:
+    """Numbered results as the web search prints them."""
+    names, lines = Names(random), []
+    snippets = others[:2]
+    snippets.insert(random.choice((0, 0, 0, random.randint(0, len(snippets)))), gold)
+    slug = entity.replace(" ", random.choice("_-")).lower()
+    hosts = ("en.wikipedia.org/wiki/", "www.britannica.com/", "www.imdb.com/title/", "example.org/", f"www.{names.draw('lword')}.com/")
+    for number, snippet in enumerate(snippets, 1):
+        title = sentence(entity) + random.choice((" - Wikipedia", "", " | Britannica", f" - {names.draw('site')}", " - Facts", f" ({names.draw('year')})"))
+        lines.append(f"{number}. {title}\n   https://{random.choice(hosts)}{slug}\n   {snippet}")
+    return "\n".join(lines)
+
+
+def irrelevant(random: Random, relation: Relation, entity: str) -> str:
+    """A search result without the answer."""
+    return " ".join(distractors(random, relation, relation.subject, entity, random.choice((1, 1, 2))))

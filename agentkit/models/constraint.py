@@ -1,0 +1,77 @@
+"""Holds a reply to a grammar: which tokens may come next, and which must (llguidance)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from agentkit.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import torch
+
+
+class GrammarVocabulary:
+    """A model's vocabulary, prepared once for all grammars (about 1 s for 150,000 tokens)."""
+
+    def __init__(self, tokenizer: Any, *, size: int, eos: Sequence[int]) -> None:
+        try:
+            import llguidance.hf
+        except ImportError:
+            raise ConfigurationError(
+                "expected the package llguidance for grammars; run pip install 'agentkit-react[local]', "
+                "or turn grammars off with constrain=\"off\""
+            ) from None
+        if getattr(tokenizer, "backend_tokenizer", None) is None:
+            raise ConfigurationError(
+                f"grammars need a fast tokenizer, saw {type(tokenizer).__name__}; turn them off with constrain=\"off\""
+            )
+        self.size = size
+        self.eos = frozenset(eos)
+        self.tokens = llguidance.hf.from_tokenizer(tokenizer, n_vocab=size, eos_token=list(eos))
+
+
+class Constraint:
+    """One reply's place in a grammar (Lark text for llguidance)."""
+
+    def __init__(self, grammar: str, vocabulary: GrammarVocabulary) -> None:
+        import numpy
+        from llguidance import LLMatcher
+
+        self._matcher = LLMatcher(vocabulary.tokens, LLMatcher.grammar_from_lark(grammar), log_level=0)
+        self._check()
+        self._vocabulary = vocabulary
+        self._bits = numpy.zeros((vocabulary.size + 31) // 32, dtype=numpy.int32)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the grammar allows nothing more."""
+        return self._matcher.is_stopped()
+
+    def allowed(self) -> torch.Tensor:
+        """A mask (vocabulary,) of the tokens that may come next."""
+        import numpy
+        import torch
+
+        self._matcher.unsafe_compute_mask_ptr(self._bits.ctypes.data, self._bits.nbytes)
+        self._check()
+        bits = numpy.unpackbits(self._bits.view(numpy.uint8), bitorder="little")
+        return torch.from_numpy(bits[: self._vocabulary.size].view(numpy.bool_))
+
+    def allows(self, token: int) -> bool:
+        """Whether `token` may come next; far cheaper than the whole mask."""
+        return token in self._vocabulary.eos and self._matcher.is_accepting() or self._matcher.validate_tokens([token]) == 1
+
+    def accept(self, token: int) -> list[int]:
+        """Take `token`; the tokens that must follow it, already taken."""
+        self._matcher.consume_token(token)
+        self._check()
+        forced: list[int] = self._matcher.compute_ff_tokens()
+        if forced:
+            self._matcher.consume_tokens(forced)
+        return forced
+
+    def _check(self) -> None:
+        if self._matcher.is_error():
+            reason = " ".join(self._matcher.get_error().split())
+            raise ConfigurationError(f"expected a grammar llguidance can follow, saw: {reason[:300]}")

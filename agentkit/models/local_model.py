@@ -1,0 +1,133 @@
+"""A model in this process as a chat backend: renders, encodes, decodes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+from agentkit.errors import ConfigurationError
+from agentkit.models.backend import ChatRequest, Chunk, TokenLogprob, Usage
+from agentkit.models.background import iterate_in_thread
+from agentkit.models.chat_template import ChatTemplate
+from agentkit.models.constraint import Constraint, GrammarVocabulary
+from agentkit.models.decoding import Decoder, NewToken, TokenSequence
+from agentkit.models.detokenizer import Detokenizer
+from agentkit.models.forward import Forward
+from agentkit.models.prefix_cache import PrefixCache
+from agentkit.models.prompt_ids import PromptEncoder, WrittenTurn
+from agentkit.models.reply import ReplyReader
+from agentkit.models.sampling import Choice, prepare_sampler
+from agentkit.models.whole_generation import generate_whole, needs_generate
+
+DEFAULT_MAX_NEW_TOKENS = 512
+
+
+class LocalModel:
+    """A transformers model and tokenizer with everything decoding needs. Safe to share between threads."""
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.template = ChatTemplate(tokenizer)
+        self.prompts = PromptEncoder(tokenizer)
+        forward = Forward(model)
+        self.prefixes = PrefixCache(forward.reuse)
+        self._decoder = Decoder(forward, self.prefixes)
+
+    @cached_property
+    def eos(self) -> frozenset[int]:
+        """Every token that ends a reply: the generation config's and the tokenizer's."""
+        configured = self.model.generation_config.eos_token_id
+        ids = configured if isinstance(configured, list) else [configured]
+        return frozenset(i for i in (*ids, self.tokenizer.eos_token_id) if i is not None)
+
+    @cached_property
+    def vocabulary(self) -> GrammarVocabulary:
+        """The vocabulary as grammars need it."""
+        size = self.model.get_output_embeddings().weight.shape[0]
+        return GrammarVocabulary(self.tokenizer, size=size, eos=sorted(self.eos))
+
+    @property
+    def context_tokens(self) -> int:
+        """How many tokens prompt and reply may have together."""
+        config = self.model.config.get_text_config()
+        return int(getattr(config, "max_position_embeddings", None) or 2**31)
+
+    def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
+        """The reply to a conversation."""
+        prompt = self.template.render(request.messages, tools=request.tools)
+        return self.generate_text(prompt, self.prompts.encode(prompt), request)
+
+    def agenerate_chat(self, request: ChatRequest) -> AsyncIterator[Chunk]:
+        """The same, computed in a thread."""
+        return iterate_in_thread(lambda: self.generate_chat(request))
+
+    def generate_text(self, prompt: str, ids: Sequence[int], request: ChatRequest) -> Iterator[Chunk]:
+        """The continuation of `prompt`, whose tokens are `ids`."""
+        request = replace(request, options=self._options(ids, request))
+        if needs_generate(self.model, request.options):
+            yield from self._generate_whole(ids, request)
+            return
+        sequence = self._sequence(ids, request)
+        if (opened := prompt.rstrip()).endswith("<think>"):  # the template began the thought: so does the reply
+            yield Chunk(text="<think>" + prompt[len(opened) :])
+            sequence.watch("<think>\n")
+        pieces: list[str] = []
+        tokens = self._decoder.decode(sequence)
+        try:
+            for new in tokens:
+                pieces.append(new.text)
+                yield self._chunk(sequence, new, len(pieces))
+        finally:
+            tokens.close()
+            written = tuple(sequence.ids[len(ids) :][: len(pieces)])
+            self.prompts.remember(WrittenTurn(prompt, tuple(ids), written, tuple(pieces)))
+
+    def _options(self, ids: Sequence[int], request: ChatRequest) -> dict[str, Any]:
+        options = {"max_new_tokens": DEFAULT_MAX_NEW_TOKENS, **request.options}
+        room = self.context_tokens - len(ids)
+        if room < 1:
+            raise ConfigurationError(
+                f"expected a prompt shorter than the model's {self.context_tokens} tokens, saw {len(ids)}; shorten it"
+            )
+        options["max_new_tokens"] = min(options["max_new_tokens"], room)
+        if "do_sample" not in options and "temperature" in options:  # transformers ignores a temperature otherwise
+            options["do_sample"] = bool(options["temperature"])
+        if not options.get("temperature", 1):
+            del options["temperature"]
+        return options
+
+    def _generate_whole(self, ids: Sequence[int], request: ChatRequest) -> Iterator[Chunk]:
+        import torch
+
+        if request.grammar:
+            raise ConfigurationError(
+                "expected no grammar with beam search, assisted decoding or an encoder-decoder; set constrain=\"off\""
+            )
+        inputs = {"input_ids": torch.tensor([list(ids)], device=self.model.device)}
+        yield from generate_whole(self.model, self.tokenizer, inputs, request.options)
+
+    def _sequence(self, ids: Sequence[int], request: ChatRequest) -> TokenSequence:
+        constraint = Constraint(request.grammar, self.vocabulary) if request.grammar else None
+        sampler = prepare_sampler(
+            self.model, ids, request.options, eos=self.eos, constraint=constraint, top_logprobs=request.top_logprobs
+        )
+        reader = ReplyReader(request.stop)
+
+        def watch(text: str) -> bool:
+            reader.read(Chunk(text=text))
+            return reader.stopped
+
+        return TokenSequence(list(ids), sampler, Detokenizer(self.tokenizer, ids).feed, watch)
+
+    def _chunk(self, sequence: TokenSequence, new: NewToken, count: int) -> Chunk:
+        usage = Usage(sequence.prompt_tokens, count, sequence.cached_tokens)
+        logprobs = () if new.choice.logprob is None else (self._logprob(new.choice),)
+        return Chunk(text=new.text, logprobs=logprobs, usage=usage, finish_reason=new.finish_reason)
+
+    def _logprob(self, choice: Choice) -> TokenLogprob:
+        text = self.tokenizer.decode
+        top = tuple((text([token]), logprob) for token, logprob in choice.top)
+        return TokenLogprob(text([choice.token]), choice.logprob or 0.0, top)

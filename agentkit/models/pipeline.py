@@ -1,0 +1,150 @@
+"""HuggingFacePipeline: a transformers model in this process, as a LangChain LLM and as the backend of a chat model."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from langchain_core.callbacks import CallbackManagerForLLMRun
+from langchain_core.language_models.llms import BaseLLM
+from langchain_core.outputs import Generation, GenerationChunk, LLMResult
+from pydantic import ConfigDict, Field, PrivateAttr, model_validator
+
+from agentkit.errors import ConfigurationError
+from agentkit.models.backend import ChatRequest, Chunk
+from agentkit.models.loading import load_model
+from agentkit.models.local_model import LocalModel
+from agentkit.models.reply import ReplyReader
+
+
+class HuggingFacePipeline(BaseLLM):
+    """A local model. `pipeline_kwargs` are generation parameters: whatever GenerationConfig has, and `seed`."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
+
+    model_id: str = ""
+    task: str = "text-generation"
+    pipeline_kwargs: dict[str, Any] = Field(default_factory=dict)
+    model_kwargs: dict[str, Any] = Field(default_factory=dict)
+    device: int | str | None = None
+    device_map: Any = None
+    batch_size: int = 4
+    quantization: str | None = None
+    return_full_text: bool = False
+    pipeline: Any = Field(default=None, exclude=True, repr=False)
+    model: Any = Field(default=None, exclude=True, repr=False)
+    tokenizer: Any = Field(default=None, exclude=True, repr=False)
+
+    _local: LocalModel = PrivateAttr()
+
+    @classmethod
+    def from_model_id(
+        cls,
+        model_id: str,
+        task: str = "text-generation",
+        *,
+        pipeline_kwargs: Mapping[str, Any] | None = None,
+        model_kwargs: Mapping[str, Any] | None = None,
+        device: int | str | None = None,
+        device_map: Any = None,
+        batch_size: int = 4,
+        **options: Any,
+    ) -> HuggingFacePipeline:
+        """Load a model from a folder or a repository."""
+        return cls(
+            model_id=model_id,
+            task=task,
+            pipeline_kwargs=dict(pipeline_kwargs or {}),
+            model_kwargs=dict(model_kwargs or {}),
+            device=device,
+            device_map=device_map,
+            batch_size=batch_size,
+            **options,
+        )
+
+    @model_validator(mode="after")
+    def _load(self) -> HuggingFacePipeline:
+        if self.pipeline is not None:
+            self.model, self.tokenizer = self.pipeline.model, self.pipeline.tokenizer
+        if self.model is None:
+            if not self.model_id:
+                raise ConfigurationError("expected a model_id, a pipeline, or a model and its tokenizer; saw none")
+            self.model, self.tokenizer = load_model(
+                self.model_id,
+                task=self.task,
+                model_kwargs=self.model_kwargs,
+                device=self.device,
+                device_map=self.device_map,
+                quantization=self.quantization,
+            )
+        self.model_id = self.model_id or str(self.model.config.name_or_path) or "model"
+        if "return_full_text" in self.pipeline_kwargs:
+            self.return_full_text = self.pipeline_kwargs.pop("return_full_text")
+        self._local = LocalModel(self.model, self.tokenizer)
+        return self
+
+    @property
+    def local(self) -> LocalModel:
+        """The model with its caches."""
+        return self._local
+
+    def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
+        """The reply to a conversation."""
+        return self._local.generate_chat(self._with_defaults(request))
+
+    def agenerate_chat(self, request: ChatRequest) -> AsyncIterator[Chunk]:
+        """The same, without blocking the event loop."""
+        return self._local.agenerate_chat(self._with_defaults(request))
+
+    def _with_defaults(self, request: ChatRequest) -> ChatRequest:
+        return replace(request, options={**self.pipeline_kwargs, **request.options})
+
+    # LangChain's text-in, text-out interface
+
+    @property
+    def _llm_type(self) -> str:
+        return "huggingface_pipeline"
+
+    @property
+    def _identifying_params(self) -> Mapping[str, Any]:
+        return {"model_id": self.model_id, "task": self.task, "pipeline_kwargs": self.pipeline_kwargs}
+
+    def _generate(
+        self,
+        prompts: list[str],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        return LLMResult(generations=[[self._complete(prompt, stop, kwargs)] for prompt in prompts])
+
+    def _stream(
+        self,
+        prompt: str,
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[GenerationChunk]:
+        for text in self._text(prompt, stop, kwargs):
+            if run_manager:
+                run_manager.on_llm_new_token(text)
+            yield GenerationChunk(text=text)
+
+    def _complete(self, prompt: str, stop: list[str] | None, options: dict[str, Any]) -> Generation:
+        text = "".join(self._text(prompt, stop, options))
+        return Generation(text=prompt + text if self.return_full_text else text)
+
+    def _text(self, prompt: str, stop: list[str] | None, options: dict[str, Any]) -> Iterator[str]:
+        options = {**self.pipeline_kwargs, **options}
+        grammar = options.pop("grammar", None)
+        request = ChatRequest(messages=(), stop=stop or (), grammar=grammar, options=options)
+        tokenizer = self._local.tokenizer
+        bos = tokenizer.bos_token
+        ids = tokenizer(prompt, add_special_tokens=not (bos and prompt.startswith(bos)))["input_ids"]
+        reader = ReplyReader(request.stop)
+        for chunk in self._local.generate_text(prompt, ids, request):
+            if text := reader.read(chunk).text:
+                yield text
+        if text := reader.rest().text:
+            yield text

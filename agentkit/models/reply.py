@@ -1,0 +1,37 @@
+"""Reads a backend's chunks as one reply: thinking apart from the answer, the answer cut at the first stop string."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from agentkit.models.backend import Chunk
+from agentkit.models.stopping import StopText
+from agentkit.models.thinking import ThinkingText
+
+
+class ReplyReader:
+    """A state machine without I/O: feed it chunks until it says `stopped`, then take the `rest`."""
+
+    def __init__(self, stop: Sequence[str] = ()) -> None:
+        self._thinking = ThinkingText()
+        self._stop = StopText(stop)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string was reached: nothing after it counts, and the backend can be cancelled."""
+        return self._stop.stopped
+
+    def read(self, chunk: Chunk) -> Chunk:
+        """The chunk with its text sorted into `thinking` and `text`; text that may begin a stop string is held back."""
+        thinking, answer = self._thinking.feed(chunk.text)
+        text = self._stop.feed(answer)
+        if self.stopped:
+            chunk = replace(chunk, finish_reason="stop", tool_calls=())
+        return replace(chunk, thinking=chunk.thinking + thinking, text=text)
+
+    def rest(self) -> Chunk:
+        """What was held back, at the end."""
+        thinking, answer = self._thinking.flush()
+        text = self._stop.feed(answer)
+        return Chunk(thinking=thinking, text=text + self._stop.flush())

@@ -1,0 +1,110 @@
+"""`chat_model(spec)`: one string names any model."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agentkit.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
+EXPECTED = (
+    "expected builtin, local:FOLDER, local:ORG/NAME, hf:ORG/NAME, http(s)://ADDRESS, or PROVIDER:NAME for langchain"
+)
+LOADING = (
+    "attn_implementation",
+    "batch_size",
+    "device",
+    "device_map",
+    "dtype",
+    "model_kwargs",
+    "pipeline_kwargs",
+    "quantization",
+)
+
+
+def chat_model(spec: str = "builtin", **options: Any) -> BaseChatModel:
+    """The chat model behind a spec.
+
+    `builtin` is the small model in the package; `local:` a folder or a repository run in process; `hf:` a repository
+    through Inference Providers; an address a dedicated endpoint or any OpenAI-compatible server; anything else goes to
+    `langchain.chat_models.init_chat_model`. `options` are generation parameters (`max_new_tokens`, `temperature`, …),
+    loading parameters, and `constrain` ("actions", "copy" or "off") for models in process.
+    Raises `ConfigurationError` for a spec or an option that cannot be meant.
+    """
+    scheme, _, rest = spec.partition(":")
+    if spec == "builtin":
+        from agentkit.models.builtin import folder
+
+        return _local(str(folder()), **{"constrain": "copy", **options})
+    if scheme == "local" and rest:
+        return _local(_existing(rest), **options)
+    if scheme == "hf" and rest:
+        return _hosted(repo_id=rest, **options)
+    if scheme in ("http", "https"):
+        return _hosted(endpoint_url=spec, **options)
+    if rest:
+        return _langchain(spec, **options)
+    raise ConfigurationError(f"unknown model {spec!r}: {EXPECTED}{_did_you_mean(spec)}")
+
+
+def _did_you_mean(spec: str) -> str:
+    if Path(spec).is_dir():
+        return f"; for this folder write local:{spec}"
+    if "/" in spec:
+        return f"; did you mean hf:{spec} or local:{spec}?"
+    return "; did you mean builtin?" if difflib.get_close_matches(spec, ["builtin"]) else ""
+
+
+def _existing(place: str) -> str:
+    """A folder that is there, or a repository's name."""
+    looks_like_folder = place.startswith((".", "/", "~")) or place.count("/") != 1
+    folder = Path(place).expanduser()
+    if folder.is_dir():
+        return str(folder)
+    if looks_like_folder:
+        raise ConfigurationError(f"no folder {place}: expected a model's folder (with config.json) or ORG/NAME")
+    return place
+
+
+def _local(model_id: str, **options: Any) -> BaseChatModel:
+    from agentkit.models.chat_huggingface import ChatHuggingFace
+    from agentkit.models.pipeline import HuggingFacePipeline
+
+    chat = {name: options.pop(name) for name in ("constrain",) if name in options}
+    loading = {name: options.pop(name) for name in LOADING if name in options}
+    generation = {**loading.pop("pipeline_kwargs", {}), **options}
+    llm = HuggingFacePipeline.from_model_id(
+        model_id=model_id, task="text-generation", pipeline_kwargs=generation, **loading
+    )
+    return ChatHuggingFace(llm=llm, **chat)
+
+
+def _hosted(**options: Any) -> BaseChatModel:
+    from agentkit.models.chat_huggingface import ChatHuggingFace
+    from agentkit.models.endpoint import HuggingFaceEndpoint
+
+    known = HuggingFaceEndpoint.model_fields
+    for name in options:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise ConfigurationError(
+                f"unknown option {name!r} for a hosted model" + (f"; did you mean {near[0]!r}?" if near else "")
+            )
+    return ChatHuggingFace(llm=HuggingFaceEndpoint(**options))
+
+
+def _langchain(spec: str, **options: Any) -> BaseChatModel:
+    try:
+        from langchain.chat_models import init_chat_model
+    except ImportError:
+        raise ConfigurationError(
+            f"unknown model {spec!r}: {EXPECTED}; for the last, pip install 'agentkit-react[langchain]'"
+        ) from None
+    try:
+        return init_chat_model(spec, **options)
+    except (ImportError, ValueError) as error:
+        raise ConfigurationError(f"model {spec!r}: {' '.join(str(error).split())[:300]}") from error

@@ -1,0 +1,1 @@
+"""The ReAct-JSON dialect: prompt, parser, scratchpad, grammar. Pure functions of text."""

@@ -1,0 +1,38 @@
+"""What one turn of the model says: an action to take, or the final answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+ToolInput = str | dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Call `tool` with `tool_input`; `log` is the model's own text up to and including the action."""
+
+    tool: str
+    tool_input: ToolInput
+    log: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FinalAnswer:
+    """The run's answer; `log` is the model's own text."""
+
+    output: str
+    log: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One parsed turn.
+
+    `thought` is the free text before the decision, without its label; `invented` counts the observations the model
+    wrote itself, which were cut off together with all that followed them.
+    """
+
+    decision: Action | FinalAnswer
+    thought: str = ""
+    invented: int = 0

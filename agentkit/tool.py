@@ -1,0 +1,55 @@
+"""A tool as the loop sees it: a name, a description, a JSON schema and a function. No framework needed."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from agentkit.errors import ToolError
+from agentkit.react_json.turn import ToolInput
+
+STRING: Mapping[str, Any] = {"type": "string"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """One tool.
+
+    `schema` is the JSON schema of `action_input`: `{"type": "string"}` for a tool of one string, else an object schema.
+    `run` takes the action's input, a string or a dict, and returns the observation; it raises `ToolError` for what the
+    model can mend. `deterministic` tools are executed again when a cassette is replayed; `side_effects` are asked for
+    with `approve`.
+    """
+
+    name: str
+    description: str
+    run: Callable[[Any], Any]
+    arun: Callable[[Any], Awaitable[Any]] | None = None
+    schema: Mapping[str, Any] = field(default_factory=lambda: STRING)
+    return_direct: bool = False
+    deterministic: bool = False
+    side_effects: bool = False
+
+    @property
+    def takes_one_string(self) -> bool:
+        """Whether `action_input` is a single string."""
+        return self.schema.get("type") == "string"
+
+    def call(self, tool_input: ToolInput) -> Any:
+        """The observation."""
+        return self.run(self._unwrapped(tool_input))
+
+    async def acall(self, tool_input: ToolInput) -> Any:
+        """The observation; only for a tool that has `arun`."""
+        assert self.arun is not None
+        return await self.arun(self._unwrapped(tool_input))
+
+    def _unwrapped(self, tool_input: ToolInput) -> ToolInput:
+        """A tool of one string is often given `{"query": "…"}`: the one value is meant."""
+        if self.takes_one_string and isinstance(tool_input, dict):
+            values = list(tool_input.values())
+            if len(values) != 1 or not isinstance(values[0], str | int | float):
+                raise ToolError(f"{self.name} takes one string as action_input, got an object; give a string.")
+            return str(values[0])
+        return tool_input

@@ -1,0 +1,149 @@
+"""The loop alone: what it asks for next, given what came back. No model, no tool, no clock."""
+
+from __future__ import annotations
+
+import pytest
+
+from agentkit.errors import MalformedTurn
+from agentkit.events import (
+    ActionChosen,
+    Finished,
+    LimitReached,
+    Observed,
+    ParseError,
+    Step,
+    StopReason,
+    Thought,
+    Usage,
+)
+from agentkit.loop import CLOSING_NOTE, FORCED_OUTPUT, Limits, ModelCall, Observation, ReActLoop, Reply, ToolCalls
+from agentkit.react_json.turn import Action, FinalAnswer
+
+ADD = Action("Calculator", "2+2", "log")
+
+
+def act(loop: ReActLoop, action: Action = ADD, observation: str = "4", **reply: object) -> None:
+    """One whole step."""
+    assert isinstance(loop.next(0), ModelCall)
+    list(loop.replied(Reply((action,), **reply)))  # type: ignore[arg-type]
+    assert loop.next(0) == ToolCalls((action,))
+    list(loop.observed([Observation(observation)]))
+
+
+def finish(loop: ReActLoop) -> Finished:
+    effect = loop.next(0)
+    assert isinstance(effect, Finished)
+    return effect
+
+
+def test_a_run_is_call_tools_call_answer() -> None:
+    loop = ReActLoop({"input": "2+2?"})
+    assert loop.next(0) == ModelCall({"input": "2+2?"}, [])
+    assert list(loop.replied(Reply((ADD,), thought="add", usage=Usage(5, 3)))) == [Thought("add"), ActionChosen(ADD)]
+    assert list(loop.observed([Observation("4")])) == [Observed(ADD, "4")]
+    assert loop.next(0) == ModelCall({"input": "2+2?"}, [Step(ADD, "4")])
+    assert list(loop.replied(Reply(FinalAnswer("4", "Final Answer: 4"), usage=Usage(9, 2)))) == []
+    end = finish(loop)
+    assert (end.output, end.answered, end.summary.stop_reason) == ("4", True, "answer")
+    assert end.summary.usage == Usage(14, 5)
+    assert (end.summary.model_calls, end.summary.tools_executed) == (2, 1)
+
+
+def test_several_actions_run_together_and_are_observed_in_order() -> None:
+    loop = ReActLoop({"input": "?"})
+    loop.next(0)
+    second = Action("Search", "x")
+    list(loop.replied(Reply((ADD, second))))
+    assert loop.next(0) == ToolCalls((ADD, second))
+    list(loop.observed([Observation("4"), Observation("found", executed=False)]))
+    assert loop.steps == [Step(ADD, "4"), Step(second, "found")]
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        (Limits(max_iterations=2), "max_iterations"),
+        (Limits(max_tokens=30), "max_tokens"),
+        (Limits(max_execution_time_s=5), "max_execution_time"),
+    ],
+)
+def test_a_limit_ends_the_run_without_an_answer(limits: Limits, reason: StopReason) -> None:
+    loop = ReActLoop({"input": "?"}, limits=limits, started_s=100)
+    for number in range(2):
+        assert isinstance(loop.next(100), ModelCall)
+        list(loop.replied(Reply((Action("Search", str(number)),), usage=Usage(10, 5))))
+        list(loop.observed([Observation("nothing")]))
+    assert loop.next(105) == LimitReached(reason, closing_turn=False)
+    end = loop.next(105)
+    assert isinstance(end, Finished)
+    assert (end.output, end.answered, end.summary.stop_reason) == (FORCED_OUTPUT[reason], False, reason)
+
+
+def test_generate_asks_once_more_and_takes_the_answer() -> None:
+    loop = ReActLoop({"input": "?"}, limits=Limits(max_iterations=1, early_stopping_method="generate"))
+    act(loop)
+    assert loop.next(0) == LimitReached("max_iterations", closing_turn=True)
+    call = loop.next(0)
+    assert isinstance(call, ModelCall)
+    assert call.steps[-1].observation == "4" + CLOSING_NOTE
+    assert loop.steps[-1].observation == "4"
+    list(loop.replied(Reply(FinalAnswer("about 4"))))
+    end = finish(loop)
+    assert (end.output, end.answered, end.summary.stop_reason) == ("about 4", True, "max_iterations")
+
+
+@pytest.mark.parametrize("decision", [(ADD,), MalformedTurn("no")])
+def test_a_closing_turn_without_an_answer_is_none(decision: object) -> None:
+    loop = ReActLoop({"input": "?"}, limits=Limits(max_iterations=1, early_stopping_method="generate"))
+    act(loop)
+    loop.next(0), loop.next(0)
+    list(loop.replied(Reply(decision)))  # type: ignore[arg-type]
+    assert not finish(loop).answered
+
+
+def test_the_same_step_again_and_again_is_stuck_and_asks_for_the_best_answer() -> None:
+    loop = ReActLoop({"input": "?"}, limits=Limits(max_repeats=3))
+    act(loop), act(loop), act(loop, observation="5"), act(loop)
+    assert loop.next(0) == LimitReached("stuck", closing_turn=True)
+    assert isinstance(loop.next(0), ModelCall)
+
+
+def test_a_malformed_turn_becomes_an_observation() -> None:
+    loop = ReActLoop({"input": "?"}, recover=lambda error: f"mend: {error}")
+    loop.next(0)
+    assert list(loop.replied(Reply(MalformedTurn("no action"), text="hm"))) == [ParseError("hm", "mend: no action")]
+    assert loop.steps == [Step(Action("_Exception", "mend: no action", "hm"), "mend: no action")]
+
+
+def test_a_malformed_turn_is_raised_when_nobody_recovers() -> None:
+    loop = ReActLoop({"input": "?"}, recover=None)
+    loop.next(0)
+    with pytest.raises(MalformedTurn, match="no action") as caught:
+        list(loop.replied(Reply(MalformedTurn("no action"), text="hm")))
+    assert caught.value.text == "hm"
+
+
+def test_return_direct_ends_with_the_observation() -> None:
+    loop = ReActLoop({"input": "?"})
+    loop.next(0)
+    list(loop.replied(Reply((ADD,))))
+    list(loop.observed([Observation("4", return_direct=True)]))
+    end = finish(loop)
+    assert (end.output, end.answered, end.summary.stop_reason) == ("4", True, "return_direct")
+
+
+def test_an_answer_that_no_observation_gave_is_refused_where_grounding_is_asked_for() -> None:
+    loop = ReActLoop({"input": "How old is Ada?"}, must_be_grounded=True)
+    act(loop, Action("Search", "Ada age"), "Ada is 36 years old.")
+    loop.next(0)
+    list(loop.replied(Reply(FinalAnswer("Ada is 63."))))
+    end = finish(loop)
+    assert (end.answered, end.summary.stop_reason, end.summary.ungrounded) == (False, "not_grounded", ("63",))
+
+
+def test_trimmed_steps_keep_their_place() -> None:
+    loop = ReActLoop({"input": "?"}, trim=lambda steps: steps[-1:])
+    act(loop, Action("Search", "a")), act(loop, Action("Search", "b"))
+    call = loop.next(0)
+    assert isinstance(call, ModelCall)
+    assert [step.action.tool_input for step in call.steps] == ["b"]
