@@ -22,7 +22,6 @@ from agentkit.langchain_model import RunnablePlanner, as_agent_action, as_output
 from agentkit.langchain_tools import as_langchain, from_langchain
 from agentkit.loop import MALFORMED, Limits, ReActLoop
 from agentkit.react_agent import ReactJsonAgent, create_react_json_agent
-
 from agentkit.react_json.turn import Action
 from agentkit.toolbox import Approve, Toolbox
 
@@ -156,7 +155,7 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
     ) -> Iterator[Event]:
         config = ensure_config(config)
         manager = CallbackManager.configure(*self._callback_sources(config))
-        started = manager.on_chain_start(*self._start(inputs), **self._named(config)) if manager.handlers else None
+        started = manager.on_chain_start(None, inputs, **self._named(config)) if manager.handlers else None
         chain = ChainRun(started, config, self._outputs)
         try:
             parts = self._parts(inputs, chain.child_config, stream_tokens)
@@ -176,7 +175,8 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
     ) -> AsyncIterator[Event]:
         config = ensure_config(config)
         manager = AsyncCallbackManager.configure(*self._callback_sources(config))
-        started = await manager.on_chain_start(*self._start(inputs), **self._named(config)) if manager.handlers else None
+        listened = bool(manager.handlers)
+        started = await manager.on_chain_start(None, inputs, **self._named(config)) if listened else None
         chain = ChainRun(started, config, self._outputs)
         try:
             parts = self._parts(inputs, chain.child_config, stream_tokens)
@@ -201,9 +201,6 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
             config.get("metadata"),
             self.metadata,
         )
-
-    def _start(self, inputs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        return None, inputs
 
     def _named(self, config: RunnableConfig) -> dict[str, Any]:
         return {"name": config.get("run_name") or self.get_name(), "run_id": config.get("run_id")}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from agentkit.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from langchain_core.prompts import ChatPromptTemplate
+
+    from agentkit.react_json.prompt import Prompt
 
 BUNDLED = {"hwchase17/react-json": "react-json-text"}
 
@@ -19,7 +21,7 @@ def pull(owner_repo: str) -> ChatPromptTemplate:
     return as_template(read(owner_repo))
 
 
-def read(owner_repo: str) -> Any:
+def read(owner_repo: str) -> Prompt:
     """A prompt as a `Prompt`; raises `ConfigurationError` when the hub has none, or none that can be used."""
     from agentkit.react_json.prompt import read_prompt
 

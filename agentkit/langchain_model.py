@@ -1,4 +1,4 @@
-"""LangChain models and agents as the loop sees them: `LangChainModel` for a planner, `RunnablePlanner` for any chain."""
+"""LangChain's models and agents as the loop sees them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from agentkit.loop import ModelCall, Reply
 from agentkit.planner import Completion, TurnRequest
 from agentkit.react_json.turn import Action, FinalAnswer
 
-_MESSAGE = {"system": SystemMessage, "user": HumanMessage, "assistant": AIMessage}
+_MESSAGE: dict[str, type[BaseMessage]] = {"system": SystemMessage, "user": HumanMessage, "assistant": AIMessage}
 
 
 class LangChainModel:
@@ -39,7 +39,9 @@ class LangChainModel:
             return _MESSAGE[role](content=content)
         except KeyError:
             expected = ", ".join(_MESSAGE)
-            raise ConfigurationError(f"expected a message of role {expected}, saw {role!r}; change the prompt") from None
+            raise ConfigurationError(
+                f"expected a message of role {expected}, saw {role!r}; change the prompt"
+            ) from None
 
     def complete(self, request: TurnRequest) -> Iterator[str | Completion]:
         messages, options = list(request.messages), _options(request)
@@ -112,7 +114,7 @@ class _TokenCounter(BaseCallbackHandler):
 
 
 class RunnablePlanner:
-    """Any Runnable from `{"input", "intermediate_steps", …}` to `AgentAction | list[AgentAction] | AgentFinish`."""
+    """Plans with any Runnable from `{"input", "intermediate_steps", …}` to LangChain's actions or finish."""
 
     def __init__(
         self, agent: Runnable[Any, Any], *, config: RunnableConfig | None = None, count_tokens: bool = False

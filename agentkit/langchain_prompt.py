@@ -8,7 +8,6 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.prompts import BasePromptTemplate, ChatPromptTemplate, MessagesPlaceholder, PromptTemplate
 from langchain_core.prompts.chat import (
     AIMessagePromptTemplate,
-    BaseStringMessagePromptTemplate,
     HumanMessagePromptTemplate,
     SystemMessagePromptTemplate,
 )
@@ -17,7 +16,7 @@ from agentkit.react_json.prompt import Prompt, Section, read_prompt
 
 DEFAULT_PROMPT = "react-json"
 
-_ROLES = {
+_ROLES: dict[type, str] = {
     SystemMessagePromptTemplate: "system",
     HumanMessagePromptTemplate: "human",
     AIMessagePromptTemplate: "ai",
@@ -39,8 +38,8 @@ def from_template(template: BasePromptTemplate[Any]) -> Prompt | None:
         role = _ROLES.get(type(part))
         if isinstance(part, MessagesPlaceholder) and not part.optional and part.n_messages is None:
             sections.append(Section("messages", part.variable_name))
-        elif role and isinstance(part, BaseStringMessagePromptTemplate) and _is_plain(part):
-            sections.append(Section(role, part.prompt.template))
+        elif role and (text := _plain_text(part)) is not None:
+            sections.append(Section(role, text))
         elif role and isinstance(part, SystemMessage | HumanMessage | AIMessage) and isinstance(part.content, str):
             sections.append(Section(role, part.content.replace("{", "{{").replace("}", "}}")))
         else:
@@ -52,8 +51,12 @@ def from_template(template: BasePromptTemplate[Any]) -> Prompt | None:
     return prompt
 
 
-def _is_plain(part: Any) -> bool:
-    return type(part.prompt) is PromptTemplate and part.prompt.template_format == "f-string"
+def _plain_text(part: Any) -> str | None:
+    """The text of a message template that is one f-string."""
+    template = getattr(part, "prompt", None)
+    if isinstance(template, PromptTemplate) and template.template_format == "f-string":
+        return template.template
+    return None
 
 
 def as_template(prompt: Prompt) -> ChatPromptTemplate:
@@ -69,4 +72,3 @@ def as_template(prompt: Prompt) -> ChatPromptTemplate:
 def load_prompt(name: str = DEFAULT_PROMPT) -> ChatPromptTemplate:
     """A prompt by name, file or `hub:OWNER/NAME`, as LangChain's template."""
     return as_template(read_prompt(name))
-

@@ -85,8 +85,8 @@ def quiet_chain(runnable: Runnable[Any, Any]) -> Call | None:
             return lambda value: {**value, **mapper(value)}
         case RunnableLambda() if _is_plain_function(runnable):
             return _lambda(runnable.func)
-        case RunnableBinding(bound=BaseChatModel()) if not runnable.config and not runnable.config_factories:
-            return _model(runnable.bound, runnable.kwargs)
+        case RunnableBinding(bound=BaseChatModel() as model) if not runnable.config and not runnable.config_factories:
+            return _model(model, runnable.kwargs)
         case BaseChatModel():
             return _model(runnable, {})
         case BasePromptTemplate():

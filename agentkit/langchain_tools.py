@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, StructuredTool, ToolException
@@ -32,7 +32,7 @@ def as_langchain(tool: Any) -> BaseTool:
             tags=[SIDE_EFFECTS] if tool.side_effects else None,
         )
     if callable(tool):
-        return as_tool(tool)
+        return cast(BaseTool, as_tool(tool))
     raise ConfigurationError(
         f"expected a tool, a typed function or a tool's name, saw {type(tool).__name__}; see `agentkit.load_tools`"
     )

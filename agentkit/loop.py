@@ -229,7 +229,8 @@ class ReActLoop:
         return [str(step.observation) for step in self.steps if step.action.tool != MALFORMED]
 
     def _finished(self, now_s: float) -> Finished:
-        assert self._end is not None and self._stopped is not None
+        assert self._end is not None
+        assert self._stopped is not None
         output, answered, final, return_values = self._end
         summary = RunSummary(
             stop_reason=self._stopped,

@@ -109,14 +109,9 @@ def read_completion(completion: Completion) -> Reply:
     """Parse a completion; what is wrong with it is part of the reply, for the loop to deal with."""
     try:
         turn = parse_turn(completion.text)
+        if isinstance(turn.decision, FinalAnswer) and completion.finish_reason == "length":
+            raise MalformedTurn("Invalid format: the answer was cut off at the token limit. Answer more briefly.")
     except MalformedTurn as error:
         return Reply(error, completion.text, thinking=completion.thinking, usage=completion.usage)
-    decision = turn.decision
-    if isinstance(decision, FinalAnswer):
-        if completion.finish_reason == "length":
-            error = MalformedTurn("Invalid format: the answer was cut off at the token limit. Answer more briefly.")
-            return Reply(error, completion.text, thinking=completion.thinking, usage=completion.usage)
-        decided: Any = decision
-    else:
-        decided = (decision,)
+    decided = turn.decision if isinstance(turn.decision, FinalAnswer) else (turn.decision,)
     return Reply(decided, completion.text, turn.thought, completion.thinking, turn.invented, completion.usage)

@@ -8,7 +8,7 @@ from typing import Any
 from langchain_core.agents import AgentAction, AgentFinish
 from langchain_core.language_models import BaseChatModel
 from langchain_core.prompts import BasePromptTemplate
-from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda, RunnablePassthrough
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda, RunnablePassthrough, RunnableSequence
 
 from agentkit.errors import MalformedTurn
 from agentkit.events import Step
@@ -99,9 +99,9 @@ def _as_langchain(reply: Reply) -> AgentAction | AgentFinish:
 def _chain(model: BaseChatModel, prompt: BasePromptTemplate[Any]) -> Runnable[dict[str, Any], Any]:
     """The agent as LangChain's users write it, for prompts that are more than f-string messages."""
     steps: Any = RunnableLambda(lambda inputs: format_log_to_str(inputs["intermediate_steps"]))
-    return (
-        RunnablePassthrough.assign(**{SCRATCHPAD: steps})
-        | prompt
-        | model.bind(stop=list(STOP))
-        | ReActJsonSingleInputOutputParser()
+    return RunnableSequence(
+        RunnablePassthrough.assign(**{SCRATCHPAD: steps}),
+        prompt,
+        model.bind(stop=list(STOP)),
+        ReActJsonSingleInputOutputParser(),
     )

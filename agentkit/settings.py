@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from agentkit.errors import ConfigurationError
 
@@ -50,7 +50,9 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _from_files(here: Path, environment: Mapping[str, str]) -> dict[str, Any]:
-    config_home = Path(environment.get("XDG_CONFIG_HOME") or Path(environment.get("HOME", "~")).expanduser() / ".config")
+    config_home = Path(
+        environment.get("XDG_CONFIG_HOME") or Path(environment.get("HOME", "~")).expanduser() / ".config"
+    )
     for path in (here / "agentkit.toml", config_home / "agentkit" / "agentkit.toml"):
         if path.is_file():
             return _from_file(path)
@@ -74,7 +76,7 @@ def _convert(name: str, value: Any, where: str) -> Any:
     if name == "tools":
         words = value.split(",") if isinstance(value, str) else value
         return tuple(word.strip() for word in words if word.strip())
-    kind = next(kind for kind in (float, int, str) if kind is _TYPES[name] or kind in getattr(_TYPES[name], "__args__", ()))
+    kind = next(kind for kind in (float, int, str) if kind is _TYPES[name] or kind in get_args(_TYPES[name]))
     try:
         return kind(value)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Runs the actions of a run: finds the tool, asks for approval, holds its timeout, turns its errors into observations."""
+"""Runs a turn's actions: finds the tool, asks for approval, holds its timeout, makes its errors observations."""
 
 from __future__ import annotations
 

@@ -65,9 +65,11 @@ async def test_ainvoke_gives_the_same() -> None:
 
 def test_batch_keeps_runs_apart() -> None:
     agent = RunnableLambda(
-        lambda x: AgentFinish({"output": x["input"] * 2}, "")
-        if x["intermediate_steps"]
-        else AgentAction("calculator", f"{len(x['input'])}+1", "log")
+        lambda x: (
+            AgentFinish({"output": x["input"] * 2}, "")
+            if x["intermediate_steps"]
+            else AgentAction("calculator", f"{len(x['input'])}+1", "log")
+        )
     )
     runs = AgentExecutor(agent, [calculator], return_intermediate_steps=True).batch([{"input": "a"}, {"input": "bb"}])
     assert [(run["output"], run["intermediate_steps"][0][1]) for run in runs] == [("aa", "2"), ("bbbb", "3")]
@@ -75,7 +77,7 @@ def test_batch_keeps_runs_apart() -> None:
 
 def test_stream_gives_langchains_chunks() -> None:
     chunks = list(executor(ADDS).stream(QUESTION))
-    assert [sorted(chunk) for chunk in chunks] == [["actions", "messages"], ["messages", "steps"], ["messages", "output"]]
+    assert [set(chunk) - {"messages"} for chunk in chunks] == [{"actions"}, {"steps"}, {"output"}]
     assert chunks[0]["actions"] == [AgentAction("calculator", "2+2", action("calculator", "2+2"))]
     assert chunks[1]["steps"][0].observation == "4"
     assert chunks[1]["messages"][0].content == "4"
@@ -250,9 +252,9 @@ def test_a_timeout_error_of_the_tools_own_is_its_own() -> None:
         raise TimeoutError("mine")
 
     with pytest.raises(TimeoutError, match="mine"):
-        executor(
-            [action("t", "x")], [Tool(name="t", description="d", run=times_out)], tool_timeout_s=60
-        ).invoke(QUESTION)
+        executor([action("t", "x")], [Tool(name="t", description="d", run=times_out)], tool_timeout_s=60).invoke(
+            QUESTION
+        )
 
 
 @pytest.mark.parametrize(("allowed", "expected"), [(True, "sent"), (False, "send was not approved. Do without it.")])

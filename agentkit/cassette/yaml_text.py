@@ -15,11 +15,14 @@ from dataclasses import dataclass
 from typing import Any
 
 FLOW_WIDTH = 100
+SHORT = 40
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_-]*\Z")
 _PLAIN = re.compile(r"[A-Za-z](?:[A-Za-z0-9 _./,;()'!?+*=%$&<>\"|@-]|:(?=[^ ]))*(?<![ :])\Z")
 _RESERVED = frozenset(("y", "n", "yes", "no", "on", "off", "true", "false", "null"))
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
-_UNPRINTABLE = re.compile(r'[\\"\n\t\r]|[^\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]')
+_UNPRINTABLE = re.compile(
+    r"""[\\"\n\t\r]|[^\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"""
+)
 _BLOCK = re.compile(r"(?!\s)(?:[^\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff])*\Z")
 _TRAILING_SPACE = re.compile(r"[^\S\n](?=\n|\Z)")
 
@@ -138,7 +141,7 @@ def _text(text: str, indent: int) -> tuple[str, Iterator[str]]:
 
 def _quoted_lines(text: str, indent: int) -> tuple[str, Iterator[str]]:
     """One line of text per line, each but the last with its break escaped."""
-    if "\n" not in text[:-1]:
+    if "\n" not in text[:-1] or len(text) <= SHORT:
         return " " + _one_line(text), iter(())
     first, *rest = re.findall(r"[^\n]*\n|[^\n]+\Z", text)
     lines = [_escaped(first) + "\\"]

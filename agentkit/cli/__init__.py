@@ -8,7 +8,10 @@ INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command line and exit: 0 answer, 1 none, 2 wrong use, 3 model failed, 4 cassette drifted, 130 interrupted."""
+    """Run the command line and exit.
+
+    0 an answer, 1 none, 2 wrong use, 3 the model failed, 4 the cassette drifted, 130 interrupted.
+    """
     try:
         sys.exit(_main())
     except KeyboardInterrupt:  # a second Ctrl-C, or one during imports
@@ -16,7 +19,7 @@ def main() -> None:
 
 
 def _main() -> int:
-    import click
+    from typer.exceptions import Abort, Exit, TyperException
 
     from agentkit.cli.app import app
     from agentkit.errors import AgentkitError
@@ -24,16 +27,16 @@ def _main() -> int:
     verbose = "--verbose" in sys.argv or "-v" in sys.argv
     try:
         return int(app(standalone_mode=False) or 0)
-    except click.exceptions.Exit as error:
+    except Exit as error:
         return error.exit_code
-    except (KeyboardInterrupt, click.exceptions.Abort):
+    except (KeyboardInterrupt, Abort):
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
+    except TyperException as error:
+        error.show()  # type: ignore[attr-defined]
+        return 2
     except BrokenPipeError:
-        sys.stdout = None  # type: ignore[assignment]  # the reader left: do not flush into its closed pipe at exit
+        sys.stdout = None  # the reader left: do not flush into its closed pipe at exit
         return 1
     except AgentkitError as error:
         return _fail(error, error.exit_code, verbose=verbose)

@@ -2,34 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing, closing
 from dataclasses import replace
+from functools import partial
+from operator import itemgetter
 from typing import Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel
-from langchain_core.language_models.chat_models import agenerate_from_stream, generate_from_stream
-from langchain_core.messages import BaseMessage
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.language_models.chat_models import LangSmithParams, agenerate_from_stream, generate_from_stream
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
-from pydantic import ConfigDict
+from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
+from pydantic import ConfigDict, Field
 
+from agentkit.errors import ConfigurationError
 from agentkit.models.backend import ChatRequest, Chunk, Usage
 from agentkit.models.messages import to_dicts, to_generation_chunk
 from agentkit.models.reply import ReplyReader
+from agentkit.models.structured_output import Schema, format_grammar, read_call, read_text, response_format
+from agentkit.models.tool_calls import tool_grammar
+
+REQUEST_FIELDS = ("tools", "tool_choice", "response_format", "grammar")
 
 
 class ChatHuggingFace(BaseChatModel):
     """A chat model whose `llm` is a HuggingFacePipeline, a HuggingFaceEndpoint, or any ChatBackend.
 
     `constrain` says which grammar an agent asks for on a local model: "actions" (well-formed actions on existing
-    tools), "copy" (also inputs and answers that copy from question and observations), or "off".
+    tools), "copy" (also inputs and answers that copy from question and observations), or "off". It holds tool calls
+    to their schemas too.
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", protected_namespaces=(), populate_by_name=True)
 
     llm: Any
-    model_id: str = ""
+    model_id: str = Field(default="", alias="model")
     constrain: Literal["actions", "copy", "off"] = "actions"
+    temperature: float | None = None
+    max_tokens: int | None = None
+    stop: list[str] | None = None
+    streaming: bool = False
 
     def model_post_init(self, context: Any, /) -> None:
         super().model_post_init(context)
@@ -50,21 +66,33 @@ class ChatHuggingFace(BaseChatModel):
 
     def _to_chat_prompt(self, messages: list[BaseMessage]) -> str:
         """The prompt text the model sees."""
-        return str(self.llm.local.template.render(to_dicts(messages)))
+        return str(self.llm.local.template.prompt_text(to_dicts(messages)))
 
-    @property
-    def _llm_type(self) -> str:
-        return "huggingface-chat-wrapper"
-
-    @property
-    def _identifying_params(self) -> dict[str, Any]:
-        return {"model_id": self.model_id}
+    # One request, one reply
 
     def _request(self, messages: list[BaseMessage], stop: list[str] | None, options: dict[str, Any]) -> ChatRequest:
-        named = {n: options.pop(n) for n in ("tools", "tool_choice", "response_format", "grammar") if n in options}
+        own = {"temperature": self.temperature, "max_tokens": self.max_tokens}
+        options = {**{name: value for name, value in own.items() if value is not None}, **options}
+        named = {name: options.pop(name) for name in REQUEST_FIELDS if name in options}
         logprobs, top = options.pop("logprobs", None), options.pop("top_logprobs", None)
-        named["top_logprobs"] = (top or 0) if logprobs or top is not None else None
-        return ChatRequest(messages=to_dicts(messages), stop=tuple(stop or ()), options=options, **named)
+        if "max_tokens" in options:
+            options["max_new_tokens"] = options.pop("max_tokens")
+        if self.is_local and not named.get("grammar"):
+            named["grammar"] = self._grammar(named)
+        return ChatRequest(
+            messages=to_dicts(messages),
+            stop=tuple(stop if stop is not None else self.stop or ()),
+            top_logprobs=(top or 0) if logprobs or top is not None else None,
+            options=options,
+            **named,
+        )
+
+    def _grammar(self, wanted: dict[str, Any]) -> str | None:
+        if wanted.get("response_format"):
+            return format_grammar(wanted["response_format"])
+        if self.constrain == "off":
+            return None
+        return tool_grammar(wanted.get("tools") or (), wanted.get("tool_choice"))
 
     def _stream(
         self,
@@ -74,16 +102,13 @@ class ChatHuggingFace(BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         request = self._request(messages, stop, kwargs)
-        reply = _Reply(request)
-        chunks = self.llm.generate_chat(request)
-        try:
+        reply = _Reply(request, self.model_id)
+        with closing(self.llm.generate_chat(request)) as chunks:
             for chunk in chunks:
                 if (piece := reply.read(chunk)) is not None:
                     yield piece
                 if reply.stopped:
                     break
-        finally:
-            chunks.close()
         yield reply.last()
 
     async def _astream(
@@ -94,16 +119,13 @@ class ChatHuggingFace(BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         request = self._request(messages, stop, kwargs)
-        reply = _Reply(request)
-        chunks = self.llm.agenerate_chat(request)
-        try:
+        reply = _Reply(request, self.model_id)
+        async with aclosing(self.llm.agenerate_chat(request)) as chunks:
             async for chunk in chunks:
                 if (piece := reply.read(chunk)) is not None:
                     yield piece
                 if reply.stopped:
                     break
-        finally:
-            await chunks.aclose()
         yield reply.last()
 
     def _generate(
@@ -113,7 +135,7 @@ class ChatHuggingFace(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return _plain(generate_from_stream(self._stream(messages, stop, **kwargs)))
+        return generate_from_stream(self._stream(messages, stop, **kwargs))
 
     async def _agenerate(
         self,
@@ -122,14 +144,89 @@ class ChatHuggingFace(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return _plain(await agenerate_from_stream(self._astream(messages, stop, **kwargs)))
+        return await agenerate_from_stream(self._astream(messages, stop, **kwargs))
+
+    # Tools and structured output
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: str | dict[str, Any] | bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """This model with tools it may call; `tool_choice`: "auto", "any", "none" or a tool's name."""
+        if tool_choice is not None:
+            kwargs["tool_choice"] = "any" if tool_choice is True else tool_choice or "auto"
+        return self.bind(tools=[convert_to_openai_tool(tool) for tool in tools], **kwargs)
+
+    def with_structured_output(
+        self,
+        schema: dict[str, Any] | type | None = None,
+        *,
+        method: Literal["json_schema", "function_calling", "json_mode"] = "json_schema",
+        include_raw: bool = False,
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, Any]:
+        """This model with replies that are values of `schema`: a pydantic class, a TypedDict or a JSON schema.
+
+        `strict` is there for LangChain's sake: a grammar is never anything else.
+        """
+        if kwargs:
+            raise ConfigurationError(f"expected schema, method, include_raw and strict, saw {', '.join(kwargs)}")
+        if schema is None and method != "json_mode":
+            raise ConfigurationError("expected a schema; without one use method='json_mode'")
+        asked, read = self._structured(schema, method)
+        if not include_raw:
+            return asked | RunnableLambda(read)
+        parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | RunnableLambda(read), parsing_error=lambda _: None)
+        failed = RunnablePassthrough.assign(parsed=lambda _: None)
+        with_fallback = parsed.with_fallbacks([failed], exception_key="parsing_error")
+        return {"raw": asked} | with_fallback
+
+    def _structured(self, schema: Schema | None, method: str) -> tuple[Runnable[Any, AIMessage], Callable[[Any], Any]]:
+        traced = {"kwargs": {"method": method}, "schema": convert_to_json_schema(schema) if schema else None}
+        if method == "function_calling" and schema is not None:
+            tool = convert_to_openai_tool(schema)
+            name = tool["function"]["name"]
+            asked = self.bind_tools([tool], tool_choice=name, ls_structured_output_format=traced)
+            return asked, partial(read_call, schema)
+        if method not in ("json_schema", "json_mode"):
+            raise ConfigurationError(f"expected method json_schema, function_calling or json_mode, saw {method!r}")
+        wanted = response_format(schema) if schema and method == "json_schema" else {"type": "json_object"}
+        return self.bind(response_format=wanted, ls_structured_output_format=traced), partial(read_text, schema)
+
+    # What LangChain asks of every model
+
+    @property
+    def _llm_type(self) -> str:
+        return "huggingface-chat-wrapper"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return {"model_id": self.model_id, "llm": getattr(self.llm, "_identifying_params", None)}
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        return super()._get_ls_params(stop=stop, **{"model": self.model_id, **kwargs})
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """Yes: `langchain_core.load` writes the names and parameters, never weights or tokens."""
+        return True
+
+    @classmethod
+    def get_lc_namespace(cls) -> list[str]:
+        """Where `load` finds the class."""
+        return ["agentkit", "models", "chat_huggingface"]
 
 
 class _Reply:
     """One reply on its way from backend chunks to LangChain's."""
 
-    def __init__(self, request: ChatRequest) -> None:
-        self._reader = ReplyReader(request.stop)
+    def __init__(self, request: ChatRequest, model_id: str) -> None:
+        self._model_id = model_id
+        self._reader = ReplyReader(request.stop, tools=bool(request.tools))
         self._usage: Usage | None = None
         self._finish_reason: str | None = None
 
@@ -147,9 +244,7 @@ class _Reply:
 
     def last(self) -> ChatGenerationChunk:
         """What was held back, with usage and how the reply ended."""
-        rest = replace(self._reader.rest(), finish_reason=self._finish_reason or "stop")
+        rest = self._reader.rest()
+        reason = "tool_calls" if rest.tool_calls else self._finish_reason or "stop"
+        rest = replace(rest, finish_reason=reason, metadata={"model_name": self._model_id})
         return to_generation_chunk(rest, usage=self._usage, last=True)
-
-
-def _plain(result: ChatResult) -> ChatResult:
-    return result

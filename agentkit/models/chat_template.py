@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agentkit.errors import ConfigurationError
 from agentkit.models.backend import Message
+from agentkit.models.plain_roles import alternating, refusals, with_system, without_system
 from agentkit.models.prompt_ids import BREAK
+from agentkit.models.tool_calls import instructions
 
 PLAIN_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{{ message.role | capitalize }}: {{ message.content }}\n\n{% endfor %}"
@@ -25,14 +28,27 @@ class ChatTemplate:
         self._template = None if getattr(tokenizer, "chat_template", None) else PLAIN_TEMPLATE
         self._special = _markup(tokenizer)
 
+    def prompt_text(self, messages: Sequence[Message]) -> str:
+        """The prompt for people to read."""
+        return self.render(messages).replace(BREAK, "")
+
     def render(self, messages: Sequence[Message], *, tools: Sequence[Mapping[str, Any]] = ()) -> str:
-        """The prompt text, up to where the assistant's turn begins (or goes on, if the last message is its own)."""
+        """The prompt text, up to where the assistant's turn begins (or goes on, if the last message is its own).
+
+        A template that refuses a role, or drops tools and their results without a word, gets them in words it takes.
+        """
         guarded = [self._guard(message) for message in messages]
-        for attempt in (guarded, _alternating(guarded), _alternating(_without_system(guarded))):
+        told = with_system(guarded, instructions(tools)) if tools else guarded
+        plain = alternating(told)
+        refusal: Exception | None = None
+        for attempt, native in ((guarded, tools), (told, ()), (plain, ()), (alternating(without_system(told)), ())):
             try:
-                return self._apply(attempt, tools)
-            except _refusals() as error:
+                text = self._apply(attempt, native)
+            except refusals() as error:
                 refusal = error
+                continue
+            if attempt is not guarded and attempt is not told or _shows_tools(text, attempt, native):
+                return text
         raise ConfigurationError(
             f"expected messages the model's chat template accepts, it refused: {' '.join(str(refusal).split())[:300]}"
         ) from refusal
@@ -40,7 +56,7 @@ class ChatTemplate:
     def _apply(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> str:
         continues = bool(messages) and messages[-1]["role"] == "assistant" and not messages[-1].get("tool_calls")
         text: str = self._tokenizer.apply_chat_template(
-            list(messages),
+            [_with_arguments(message) for message in messages],
             chat_template=self._template,
             tools=list(tools) or None,
             tokenize=False,
@@ -65,34 +81,22 @@ def _markup(tokenizer: Any) -> re.Pattern[str] | None:
     return re.compile("|".join(map(re.escape, markup))) if markup else None
 
 
-def _refusals() -> tuple[type[Exception], ...]:
-    from jinja2 import TemplateError
-
-    return (TemplateError, ValueError, TypeError)
-
-
-def _without_system(messages: Sequence[Message]) -> list[Message]:
-    """The system message's text at the head of the first user message."""
-    system = "\n\n".join(str(m["content"]) for m in messages if m["role"] == "system")
-    rest = [m for m in messages if m["role"] != "system"]
-    if not system:
-        return rest
-    if rest and rest[0]["role"] == "user" and isinstance(rest[0]["content"], str):
-        return [{**rest[0], "content": f"{system}\n\n{rest[0]['content']}"}, *rest[1:]]
-    return [{"role": "user", "content": system}, *rest]
-
-
-def _alternating(messages: Sequence[Message]) -> list[Message]:
-    """Neighbours of one role joined, tool results as the user's observations: for templates that insist on turns."""
-    joined: list[Message] = []
+def _shows_tools(text: str, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the tools, the calls and their results are all in the prompt."""
+    wanted = [tool["function"]["name"] for tool in tools]
     for message in messages:
-        if message["role"] == "tool":
-            message = {"role": "user", "content": f"Observation: {message['content']}"}
-        elif message.get("tool_calls"):
-            message = {"role": "assistant", "content": f"{message.get('content') or ''}{message['tool_calls']}"}
-        last = joined[-1] if joined else None
-        if last and last["role"] == message["role"] != "system" and isinstance(last["content"], str):
-            joined[-1] = {**last, "content": f"{last['content']}\n\n{message['content']}"}
-        else:
-            joined.append(message)
-    return joined
+        wanted += [call["function"]["name"] for call in message.get("tool_calls") or ()]
+        if message["role"] == "tool" and isinstance(message["content"], str):
+            wanted.append(message["content"].strip())
+    return all(each in text for each in wanted)
+
+
+def _with_arguments(message: Message) -> Message:
+    """Templates take a call's arguments as a value, the wire has them as text."""
+    if not message.get("tool_calls"):
+        return message
+    calls = []
+    for call in message["tool_calls"]:
+        function = call["function"]
+        calls.append({**call, "function": {**function, "arguments": json.loads(function["arguments"])}})
+    return {**message, "tool_calls": calls}

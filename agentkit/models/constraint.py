@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     import torch
 
 
+CLOSERS = ("}", "]", '"', "\n", "`", "0", "e", "l", "u")  # what ends an object, a list, a string; a number, true, null
+INSIDE = "q"  # where this may stand, so may nearly anything: inside a string
+
+
 class GrammarVocabulary:
     """A model's vocabulary, prepared once for all grammars (about 1 s for 150,000 tokens)."""
 
@@ -29,6 +33,8 @@ class GrammarVocabulary:
         self.size = size
         self.eos = frozenset(eos)
         self.tokens = llguidance.hf.from_tokenizer(tokenizer, n_vocab=size, eos_token=list(eos))
+        single = {text: self.tokens.tokenize_str(text) for text in (*CLOSERS, INSIDE)}
+        self.single = {text: ids[0] for text, ids in single.items() if len(ids) == 1}
 
 
 class Constraint:
@@ -60,15 +66,34 @@ class Constraint:
 
     def allows(self, token: int) -> bool:
         """Whether `token` may come next; far cheaper than the whole mask."""
-        return token in self._vocabulary.eos and self._matcher.is_accepting() or self._matcher.validate_tokens([token]) == 1
+        if token in self._vocabulary.eos:
+            return self._matcher.is_accepting()
+        return self._matcher.validate_tokens([token]) == 1
+
+    def begin(self) -> list[int]:
+        """The tokens every reply begins with, already taken."""
+        return self._forced()
+
+    def closer(self) -> int | None:
+        """A token that brings the reply nearer to its end: for when there is little room left."""
+        if self._matcher.is_accepting():
+            return min(self._vocabulary.eos, default=None)
+        single = self._vocabulary.single
+        inside = INSIDE in single and self.allows(single[INSIDE])
+        order = ('"',) if inside else CLOSERS
+        return next((single[text] for text in order if text in single and self.allows(single[text])), None)
 
     def accept(self, token: int) -> list[int]:
         """Take `token`; the tokens that must follow it, already taken."""
         self._matcher.consume_token(token)
         self._check()
+        return self._forced()
+
+    def _forced(self) -> list[int]:
         forced: list[int] = self._matcher.compute_ff_tokens()
         if forced:
             self._matcher.consume_tokens(forced)
+            self._check()
         return forced
 
     def _check(self) -> None:

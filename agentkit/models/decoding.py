@@ -48,6 +48,11 @@ class TokenSequence:
     finished: bool = False
     out: SimpleQueue[NewToken | Exception] = field(default_factory=SimpleQueue)
 
+    @property
+    def room(self) -> int:
+        """How many tokens may still come."""
+        return self.sampler.max_new_tokens - (len(self.ids) - self.prompt_tokens)
+
 
 class Decoder:
     """Decodes sequences on one model. Whichever caller finds the model free computes for all that are under way."""
@@ -123,7 +128,11 @@ class Decoder:
             sequence.cache, sequence.computed = None, 0
         sequence.cached_tokens = sequence.computed
         self._active.append(sequence)
-        self._step_alone(sequence)
+        if sequence.sampler.constraint is not None:
+            for token in sequence.sampler.constraint.begin():
+                _append(sequence, Choice(token), complete=False)
+        if not sequence.finished:
+            self._step_alone(sequence)
         if self._forward.reuse == "extend" and sequence.cache is not None:
             snapshot = copy.deepcopy(sequence.cache)  # it cannot be cut back to the prompt's end later
             ids = sequence.ids[: sequence.prompt_tokens]
@@ -188,7 +197,7 @@ class Decoder:
     def _advance(self, sequence: TokenSequence, logits: torch.Tensor) -> None:
         """Choose the next token, and take those the grammar forces after it."""
         sampler, constraint = sequence.sampler, sequence.sampler.constraint
-        choice = sampler.choose(sequence.ids, logits)
+        choice = sampler.choose(sequence.ids, logits, room=sequence.room)
         forced: list[int] = []
         if constraint is not None and choice.token not in sampler.eos:
             forced = constraint.accept(choice.token)
@@ -222,7 +231,7 @@ def _append(sequence: TokenSequence, choice: Choice, *, complete: bool) -> None:
     reason = None
     if ends or sequence.watch(text) or complete:
         reason = "stop"
-    elif len(sequence.ids) - sequence.prompt_tokens >= sampler.max_new_tokens:
+    elif sequence.room <= 0:
         reason = "length"
     sequence.finished = reason is not None
     sequence.out.put(NewToken(choice, text, reason))

@@ -26,6 +26,7 @@ _GENERATION = (
     "seed",
 )
 _EXTRA = ("top_k", "repetition_penalty")  # not in OpenAI's API; TGI, vLLM and SGLang take them in the body
+_NO_COMPLETION = "expected a chat completion, saw something else; is this an OpenAI-compatible server's address?"
 _TOKEN_PATTERN = re.compile(r"hf_[A-Za-z0-9]{8,}")
 
 
@@ -62,11 +63,10 @@ class HuggingFaceEndpoint(LLM):
         lifted = {name: extra.pop(name) for name in _GENERATION if name in extra}
         return {**lifted, **values, "model_kwargs": extra}
 
-    @model_validator(mode="after")
-    def _one_target(self) -> HuggingFaceEndpoint:
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)  # pydantic would wrap what a validator raises
         if bool(self.repo_id) == bool(self.endpoint_url):
             raise ConfigurationError("expected either repo_id or endpoint_url; give one of them")
-        return self
 
     @property
     def model_id(self) -> str:
@@ -153,7 +153,7 @@ class HuggingFaceEndpoint(LLM):
 
     def _chunk(self, reply: Any) -> Chunk:
         if not getattr(reply, "choices", None):
-            raise ModelError(f"{self.model_id}: expected a chat completion, saw none; is this a chat server's address?")
+            raise ModelError(f"{self.model_id}: {_NO_COMPLETION}")
         choice, usage = reply.choices[0], reply.usage
         return Chunk(
             text=choice.message.content or "",
@@ -170,6 +170,8 @@ class HuggingFaceEndpoint(LLM):
             return ConfigurationError(f"{self.model_id} refused the token (HTTP {status}); check HF_TOKEN and its rights")
         if status is not None:
             return ModelError(f"{self.model_id} answered HTTP {status}: {_first_line(error)}")
+        if isinstance(error, ValueError | TypeError | KeyError):
+            return ModelError(f"{self.model_id}: {_NO_COMPLETION}")
         return ModelError(f"{self.model_id} could not be reached ({type(error).__name__}: {_first_line(error)})")
 
 

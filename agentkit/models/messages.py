@@ -31,7 +31,7 @@ def _to_dict(message: BaseMessage) -> Message:
     result: Message = {"role": role, "content": _content(message.content)}
     if isinstance(message, AIMessage) and message.tool_calls:
         result["tool_calls"] = [
-            {"id": c["id"], "type": "function", "function": {"name": c["name"], "arguments": c["args"]}}
+            {"id": c["id"], "type": "function", "function": {"name": c["name"], "arguments": json.dumps(c["args"])}}
             for c in message.tool_calls
         ]
     if isinstance(message, ToolMessage):
@@ -88,8 +88,3 @@ def _logprob(logprob: TokenLogprob) -> dict[str, Any]:
         "logprob": logprob.logprob,
         "top_logprobs": [{"token": token, "logprob": value} for token, value in logprob.top],
     }
-
-
-def arguments_text(arguments: Any) -> str:
-    """Tool-call arguments as JSON text."""
-    return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)

@@ -21,7 +21,7 @@ from agentkit.models.reply import ReplyReader
 class HuggingFacePipeline(BaseLLM):
     """A local model. `pipeline_kwargs` are generation parameters: whatever GenerationConfig has, and `seed`."""
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", protected_namespaces=())
 
     model_id: str = ""
     task: str = "text-generation"
@@ -31,6 +31,8 @@ class HuggingFacePipeline(BaseLLM):
     device_map: Any = None
     batch_size: int = 4
     quantization: str | None = None
+    dtype: Any = None
+    attn_implementation: str | None = None
     return_full_text: bool = False
     pipeline: Any = Field(default=None, exclude=True, repr=False)
     model: Any = Field(default=None, exclude=True, repr=False)
@@ -73,7 +75,7 @@ class HuggingFacePipeline(BaseLLM):
             self.model, self.tokenizer = load_model(
                 self.model_id,
                 task=self.task,
-                model_kwargs=self.model_kwargs,
+                model_kwargs=self._loading_options(),
                 device=self.device,
                 device_map=self.device_map,
                 quantization=self.quantization,
@@ -83,6 +85,10 @@ class HuggingFacePipeline(BaseLLM):
             self.return_full_text = self.pipeline_kwargs.pop("return_full_text")
         self._local = LocalModel(self.model, self.tokenizer)
         return self
+
+    def _loading_options(self) -> dict[str, Any]:
+        named = {"dtype": self.dtype, "attn_implementation": self.attn_implementation}
+        return {**self.model_kwargs, **{name: value for name, value in named.items() if value is not None}}
 
     @property
     def local(self) -> LocalModel:
@@ -99,6 +105,16 @@ class HuggingFacePipeline(BaseLLM):
 
     def _with_defaults(self, request: ChatRequest) -> ChatRequest:
         return replace(request, options={**self.pipeline_kwargs, **request.options})
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """Yes, by name and parameters: `load` loads the model anew."""
+        return True
+
+    @classmethod
+    def get_lc_namespace(cls) -> list[str]:
+        """Where `load` finds the class."""
+        return ["agentkit", "models", "pipeline"]
 
     # LangChain's text-in, text-out interface
 

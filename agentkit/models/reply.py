@@ -1,4 +1,5 @@
-"""Reads a backend's chunks as one reply: thinking apart from the answer, the answer cut at the first stop string."""
+"""Reads a backend's chunks as one reply: thinking apart from the answer, the answer cut at the first stop string, tool
+calls in the model's own syntax read out of it."""
 
 from __future__ import annotations
 
@@ -8,14 +9,16 @@ from dataclasses import replace
 from agentkit.models.backend import Chunk
 from agentkit.models.stopping import StopText
 from agentkit.models.thinking import ThinkingText
+from agentkit.models.tool_calls import ToolCallText
 
 
 class ReplyReader:
     """A state machine without I/O: feed it chunks until it says `stopped`, then take the `rest`."""
 
-    def __init__(self, stop: Sequence[str] = ()) -> None:
+    def __init__(self, stop: Sequence[str] = (), *, tools: bool = False) -> None:
         self._thinking = ThinkingText()
         self._stop = StopText(stop)
+        self._calls = ToolCallText() if tools else None
 
     @property
     def stopped(self) -> bool:
@@ -28,10 +31,16 @@ class ReplyReader:
         text = self._stop.feed(answer)
         if self.stopped:
             chunk = replace(chunk, finish_reason="stop", tool_calls=())
+        if self._calls is not None:
+            text = self._calls.feed(text)
         return replace(chunk, thinking=chunk.thinking + thinking, text=text)
 
     def rest(self) -> Chunk:
         """What was held back, at the end."""
         thinking, answer = self._thinking.flush()
-        text = self._stop.feed(answer)
-        return Chunk(thinking=thinking, text=text + self._stop.flush())
+        text = self._stop.feed(answer) + self._stop.flush()
+        if self._calls is None:
+            return Chunk(thinking=thinking, text=text)
+        released = self._calls.feed(text)
+        held, calls = self._calls.flush()
+        return Chunk(thinking=thinking, text=released + held, tool_calls=calls)

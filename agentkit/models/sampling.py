@@ -12,7 +12,7 @@ from agentkit.models.constraint import Constraint
 if TYPE_CHECKING:
     import torch
 
-DEFAULT_MAX_NEW_TOKENS = 512
+CLOSING_TOKENS = 64  # where a grammar holds, the last tokens of the limit (at most a third) are for ending well
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +48,14 @@ class Sampler:
         self._generator = generator
         self._top_logprobs = top_logprobs
 
-    def choose(self, ids: Sequence[int], logits: torch.Tensor) -> Choice:
-        """The next token from `logits` (1, vocabulary) after `ids`."""
+    def choose(self, ids: Sequence[int], logits: torch.Tensor, *, room: int) -> Choice:
+        """The next token from `logits` (1, vocabulary) after `ids`, when `room` tokens may still come."""
         import torch
 
+        if self.constraint is not None and room <= min(CLOSING_TOKENS, self.max_new_tokens // 3):
+            closer = self.constraint.closer()
+            if closer is not None:
+                return self._with_logprob(closer, logits)
         scores = logits
         if self._processors:
             scores = self._processors(torch.tensor([list(ids)], device=logits.device), scores.float())

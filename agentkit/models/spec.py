@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from agentkit.errors import ConfigurationError
 
@@ -37,9 +37,9 @@ def chat_model(spec: str = "builtin", **options: Any) -> BaseChatModel:
     """
     scheme, _, rest = spec.partition(":")
     if spec == "builtin":
-        from agentkit.models.builtin import folder
+        from agentkit.models.builtin import builtin_folder
 
-        return _local(str(folder()), **{"constrain": "copy", **options})
+        return _local(str(builtin_folder()), **{"constrain": "copy", **options})
     if scheme == "local" and rest:
         return _local(_existing(rest), **options)
     if scheme == "hf" and rest:
@@ -105,6 +105,6 @@ def _langchain(spec: str, **options: Any) -> BaseChatModel:
             f"unknown model {spec!r}: {EXPECTED}; for the last, pip install 'agentkit-react[langchain]'"
         ) from None
     try:
-        return init_chat_model(spec, **options)
+        return cast("BaseChatModel", init_chat_model(spec, **options))
     except (ImportError, ValueError) as error:
         raise ConfigurationError(f"model {spec!r}: {' '.join(str(error).split())[:300]}") from error

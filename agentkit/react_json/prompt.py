@@ -139,11 +139,12 @@ def as_messages(values: Iterable[Any]) -> Iterator[Message]:
     roles = {"human": "user", "ai": "assistant"}
     for value in values:
         if isinstance(value, Mapping):
-            yield Message(role=roles.get(value["role"], value["role"]), content=value["content"])
+            role, content = value["role"], value["content"]
         elif isinstance(value, tuple | list):
-            yield Message(role=roles.get(value[0], value[0]), content=value[1])
+            role, content = value
         else:
-            yield Message(role=roles.get(value.type, value.type), content=value.content)
+            role, content = value.type, value.content
+        yield Message(role=roles.get(str(role), str(role)), content=content)
 
 
 def render_text_description(tools: Iterable[Any]) -> str:

@@ -52,7 +52,7 @@ def plain(marked: str) -> str:
 
 def query_of(marked: str) -> str:
     """The search query that the brackets of a question mark."""
-    return " ".join(part.strip() for part in BRACKETED.findall(marked)).strip()
+    return " ".join(part.strip() for part in BRACKETED.findall(marked)).replace('"', "").strip()
 
 
 class Composer:

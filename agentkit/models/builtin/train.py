@@ -158,6 +158,8 @@ class Trainer:
         self._put(self.average)
         print(f"validation: {self._whole():.3f} of generated conversations without a wrong token", flush=True)
         self.model.to(torch.bfloat16).save_pretrained(self.out / "export")
+        written = self.out / "export" / "config.json"
+        written.write_text(written.read_text().replace('"bfloat16"', '"float32"'))  # stored small, computed in fp32
         self.model.float()
         self._put(live)
 

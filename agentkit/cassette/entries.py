@@ -1,0 +1,192 @@
+"""One interaction of a cassette: an HTTP exchange, a turn of a model in this process, or a call of a tool.
+
+The last two are pseudo-requests, `model://NAME/turn` and `tool://NAME`, in the shape vcrpy gives to HTTP. Bodies are
+plain values: a mapping or list is JSON, text is text, bytes are what is neither.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from urllib.parse import quote, unquote
+
+from agentkit.errors import CassetteError
+
+DEEPEST_BODY = 40
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+Kind = Literal["turn", "tool", "http"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A request and its response. `ms` is how long it took, `at_ms` when it ended, from the start of the recording."""
+
+    uri: str
+    body: Any
+    response: Mapping[str, Any]
+    method: str = "POST"
+    headers: Mapping[str, Any] = field(default_factory=dict)
+    status: Mapping[str, Any] = field(default_factory=lambda: {"code": 200, "message": "OK"})
+    response_headers: Mapping[str, Any] = field(default_factory=dict)
+    ms: int = 0
+    at_ms: int = 0
+
+    @property
+    def kind(self) -> Kind:
+        """What answered."""
+        return {"model": "turn", "tool": "tool"}.get(self.uri.partition("://")[0], "http")  # type: ignore[return-value]
+
+    @property
+    def name(self) -> str:
+        """The model's or the tool's name, or the address."""
+        if self.kind == "http":
+            return f"{self.method} {self.uri}"
+        return unquote(self.uri.partition("://")[2].removesuffix("/turn"))
+
+    def to_interaction(self) -> dict[str, Any]:
+        """As vcrpy lays it out."""
+        return {
+            "request": {"method": self.method, "uri": self.uri, "headers": dict(self.headers), "body": self.body},
+            "response": {
+                "status": dict(self.status),
+                "headers": dict(self.response_headers),
+                "body": dict(self.response),
+            },
+            "ms": self.ms,
+            "at_ms": self.at_ms,
+        }
+
+
+def from_interaction(value: Any, number: int) -> Entry:
+    """Read what `to_interaction` or vcrpy wrote; raises `CassetteError` naming the interaction."""
+    request, response = _mapping(value, "request", number), _mapping(value, "response", number)
+    uri = request.get("uri")
+    if not isinstance(uri, str) or "://" not in uri:
+        raise CassetteError(f"interaction {number}: expected request.uri to be an address, saw {_seen(uri)}")
+    body = _mapping(response, "body", number) if response.get("body") is not None else {}
+    entry = Entry(
+        method=str(request.get("method", "POST")),
+        uri=uri,
+        headers=_optional_mapping(request, "headers", number),
+        body=request.get("body"),
+        status=_optional_mapping(response, "status", number),
+        response_headers=_optional_mapping(response, "headers", number),
+        response=body,
+        ms=_milliseconds(value, "ms", number),
+        at_ms=_milliseconds(value, "at_ms", number),
+    )
+    if entry.kind != "http":
+        _check_pseudo_request(entry, number)
+    return entry
+
+
+def _check_pseudo_request(entry: Entry, number: int) -> None:
+    if not isinstance(entry.body, Mapping):
+        raise CassetteError(f"interaction {number}: expected request.body to be a mapping, saw {_seen(entry.body)}")
+    if entry.kind == "turn" and not isinstance(entry.response.get("string"), str):
+        seen = _seen(entry.response.get("string"))
+        raise CassetteError(f"interaction {number}: expected response.body.string to be text, saw {seen}; quote it")
+    if entry.kind == "tool" and not {"string", "json"} & entry.response.keys():
+        raise CassetteError(f"interaction {number}: expected response.body to hold string or json, saw neither")
+
+
+def _mapping(value: Any, key: str, number: int) -> Mapping[str, Any]:
+    found = value.get(key) if isinstance(value, Mapping) else None
+    if not isinstance(found, Mapping):
+        raise CassetteError(f"interaction {number}: expected {key} to be a mapping, saw {_seen(found)}")
+    return found
+
+
+def _optional_mapping(value: Mapping[str, Any], key: str, number: int) -> Mapping[str, Any]:
+    return _mapping(value, key, number) if value.get(key) is not None else {}
+
+
+def _milliseconds(value: Mapping[str, Any], key: str, number: int) -> int:
+    found = value.get(key, 0)
+    if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
+        raise CassetteError(f"interaction {number}: expected {key} to be a number, saw {_seen(found)}")
+    return int(found)
+
+
+def _seen(value: Any) -> str:
+    return "nothing" if value is None else type(value).__name__
+
+
+def tool_uri(name: str) -> str:
+    """The pseudo-address of a tool."""
+    return f"tool://{quote(name, safe='')}"
+
+
+def turn_uri(model: str) -> str:
+    """The pseudo-address of a model in this process."""
+    return f"model://{quote(model, safe='/:@')}/turn"
+
+
+def without_surrogates(value: Any) -> Any:
+    """`value` as UTF-8 can hold it; half of a surrogate pair becomes U+FFFD."""
+    if isinstance(value, str):
+        return _SURROGATE.sub("\ufffd", value)
+    if isinstance(value, Mapping):
+        return {without_surrogates(key): without_surrogates(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_surrogates(item) for item in value]
+    return value
+
+
+def readable(body: Any) -> Any:
+    """A body off the wire as a person reads it: parsed JSON, else text, else bytes."""
+    if not isinstance(body, bytes | bytearray):
+        return body
+    try:
+        text = bytes(body).decode("utf-8")
+    except UnicodeDecodeError:
+        return bytes(body)
+    parsed = _parsed(text)
+    return text if parsed is None else parsed
+
+
+def _parsed(text: str) -> Any:
+    """JSON objects and arrays that come back from YAML as they are; `None` for all else."""
+    if text.lstrip()[:1] not in ("{", "["):
+        return None
+    try:
+        value = json.loads(text, object_pairs_hook=_without_duplicates)
+    except (ValueError, RecursionError):
+        return None
+    return value if _depth_within(value, DEEPEST_BODY) and without_surrogates(value) == value else None
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs) or any(len(key) > 200 for key in found):
+        raise ValueError("a mapping would lose something")
+    return found
+
+
+def _depth_within(value: Any, limit: int) -> bool:
+    if not isinstance(value, dict | list):
+        return True
+    items = value.values() if isinstance(value, dict) else value
+    return limit > 0 and all(_depth_within(item, limit - 1) for item in items)
+
+
+def on_the_wire(body: Any) -> bytes:
+    """A readable body as bytes again."""
+    if body is None:
+        return b""
+    if isinstance(body, bytes):
+        return body
+    return (body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)).encode()
+
+
+def plain(value: Any) -> Any:
+    """`value` if it is plain JSON, else its text."""
+    try:
+        return value if json.loads(json.dumps(value)) == value else str(value)
+    except (TypeError, ValueError, RecursionError):
+        return str(value)

@@ -1,0 +1,103 @@
+"""What a run was started with: enough to start it again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agentkit import __version__
+from agentkit.errors import CassetteError
+
+SETTINGS = ("model", "tools", "prompt", "max_iterations", "timeout", "max_tokens")
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "inputs": (Mapping,),
+    "model": (str,),
+    "options": (Mapping,),
+    "tools": (list, tuple),
+    "prompt": (str,),
+    "prompt_text": (str, type(None)),
+    "max_iterations": (int, type(None)),
+    "timeout": (int, float, type(None)),
+    "max_tokens": (int, type(None)),
+    "version": (str,),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSpec:
+    """One run: `inputs` of the executor, a model's spec and options, names of tools and of a prompt, limits.
+
+    `prompt_text` holds the prompt where it is no bundled one; `timeout` is in seconds.
+    """
+
+    inputs: Mapping[str, Any]
+    model: str = "builtin"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    tools: tuple[str, ...] = ("search", "calculator")
+    prompt: str = "react-json"
+    prompt_text: str | None = None
+    max_iterations: int | None = 15
+    timeout: float | None = None
+    max_tokens: int | None = None
+    version: str = __version__
+
+    @classmethod
+    def of(cls, inputs: Mapping[str, Any], *, prompt: str = "react-json", **settings: Any) -> RunSpec:
+        """The description of a run; a prompt that is no bundled one is kept as text."""
+        settings.setdefault("prompt_text", None if is_bundled(prompt) else _text_of(prompt))
+        return cls(inputs=dict(inputs), prompt=prompt, **settings)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What `agentkit.settings.Settings` takes."""
+        return {name: getattr(self, name) for name in SETTINGS}
+
+    def to_mapping(self) -> dict[str, Any]:
+        """For the file; what says nothing is left out."""
+        values = {name: getattr(self, name) for name in _TYPES if name != "version"}
+        values |= {"inputs": dict(self.inputs), "options": dict(self.options), "tools": list(self.tools)}
+        return {name: value for name, value in values.items() if value not in (None, {}) or name == "max_iterations"}
+
+    @classmethod
+    def from_mapping(cls, value: Any, *, version: str) -> RunSpec:
+        """Read what `to_mapping` wrote; raises `CassetteError`."""
+        if not isinstance(value, Mapping) or "inputs" not in value:
+            raise CassetteError("expected agentkit.run to be a mapping with inputs")
+        known = {name: value[name] for name in _TYPES if name in value}
+        for name, found in known.items():
+            if not isinstance(found, _TYPES[name]) or isinstance(found, bool) or not _finite(found):
+                raise CassetteError(f"expected agentkit.run.{name} of another type, saw {type(found).__name__}")
+        if not all(isinstance(tool, str) for tool in known.get("tools", ())):
+            raise CassetteError("expected agentkit.run.tools to be names")
+        return cls(**{**known, "tools": tuple(known.get("tools", ())), "version": version})
+
+    def read_prompt(self) -> Any:
+        """The prompt: the bundled one, the file if it is still there, else the text that was kept."""
+        from agentkit.react_json.prompt import Prompt, read_prompt
+
+        if self.prompt_text is None or (not self.prompt.startswith("hub:") and Path(self.prompt).is_file()):
+            return read_prompt(self.prompt)
+        return Prompt.parse(self.prompt_text, name=self.prompt)
+
+
+def _finite(value: Any) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def is_bundled(prompt: str) -> bool:
+    """Whether a prompt of this name ships with agentkit."""
+    from agentkit import hub, prompts
+
+    return prompt in prompts.names() or prompt.removeprefix("hub:") in hub.BUNDLED
+
+
+def _text_of(name: str) -> str:
+    """A prompt in the file format."""
+    from agentkit.react_json.prompt import read_prompt
+
+    sections = read_prompt(name).sections
+    headings = ((f"messages {s.text}", "") if s.role == "messages" else (s.role, s.text) for s in sections)
+    return "\n".join(f"[{heading}]\n{text}" for heading, text in headings)

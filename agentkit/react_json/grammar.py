@@ -1,0 +1,144 @@
+"""Grammars that hold a model's turn to the dialect, as Lark text for llguidance. A pure function of text.
+
+Two forms. The general one, for any local model: a free thought, then exactly one action whose name is a tool and whose
+input fits that tool's JSON schema, or a final answer; "\\nObservation" cannot be written. The copying one, for a small
+model: what it searches for, calculates with and answers must stand in the question or an observation.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from agentkit.react_json.copying import answers, numbers, queries
+
+Tool = tuple[str, Mapping[str, Any]]
+
+OUT_OF_REACH = "I can only calculate and look things up."
+NOT_FOUND = "I could not find the answer."
+LOOK_UP, CALCULATE = "I need to look up ", "I need to calculate "
+KNOW, CANNOT, NOTHING = "I now know the final answer", "I cannot do that with my tools", "The search gave no answer"
+FENCE, CLOSED = "\nAction:\n```json\n", "\n```"
+FINAL = "\nFinal Answer: "
+CALCULATOR = "Calculator"
+NO_ANSWERS = re.compile(r"(Error:|Invalid format:|No good search result|\S+ is not a valid tool)")
+ARITHMETIC = """
+expression: sum0
+sum0: signed0 (OPERATOR signed0){0,11}
+signed0: "-"? value0
+value0: NUMBER "%"? | ("sqrt" | "abs" | "log" | "sin" | "cos" | "exp")? "(" sum1 ")"
+sum1: signed1 (OPERATOR signed1){0,7}
+signed1: "-"? value1
+value1: NUMBER "%"? | "sqrt"? "(" sum2 ")"
+sum2: signed2 (OPERATOR signed2){0,5}
+signed2: "-"? value2
+value2: NUMBER | "sqrt"? "(" sum3 ")"
+sum3: "-"? NUMBER (OPERATOR NUMBER){0,3}
+OPERATOR: /[-+*\\/^]/
+"""
+
+
+def react_json_grammar(
+    tools: Sequence[Tool],
+    *,
+    sources: Sequence[str] | None = None,
+    thought_open: bool = False,
+    longest: int = 2000,
+) -> str:
+    """The grammar of one turn.
+
+    `tools` are (name, JSON schema of `action_input`) pairs.  `sources`, the question and then the observations so far,
+    asks for the copying form.  `thought_open` says that "Thought: " already stands in the prompt.  `longest` bounds a
+    string input (characters); a thought has at most 8 lines of a quarter of that, a final answer 20 of half of it, so
+    that no repetition can go on for ever.
+    """
+    if sources is not None:
+        return _copying(tools, sources, thought_open)
+    start = '" "?' if thought_open else '"Thought:"'
+    thought, answer = _lines(longest // 4, 8), _lines(longest // 2, 20)
+    action = {"anyOf": [_action_schema(name, schema, longest) for name, schema in tools]}
+    return "\n".join(
+        (
+            f"start: {start} (to_action action {_quoted(CLOSED)} | to_final ANSWER)",
+            f"to_action[lazy]: /{thought}\\nAction:/",
+            f"to_final[lazy]: /{thought}\\nFinal Answer:/",
+            f"ANSWER: /{answer}/",
+            f"action: {_quoted(FENCE.removeprefix(chr(10) + 'Action:'))} call",
+            f"call: %json {json.dumps(_one_line(action))}",
+            "",
+        )
+    )
+
+
+def _lines(width: int, count: int) -> str:
+    """Free text of bounded lines, none of which (but the first) begins with "Observation".
+
+    Spelled out as prefixes: the complement of a regular expression with bounded counts exhausts llguidance's budget.
+    """
+    word = "Observation"
+    others = "|".join(f"{word[:i]}[^{letter}\\n][^\\n]{{0,{width}}}" for i, letter in enumerate(word))
+    prefixes = "|".join(word[:i] for i in range(len(word)))
+    return f"[^\\n]{{0,{width}}}(\\n({others}|{prefixes})){{0,{count}}}"
+
+
+def _action_schema(name: str, schema: Mapping[str, Any], longest: int) -> dict[str, Any]:
+    bounded = {**schema, "maxLength": schema.get("maxLength", longest)} if schema.get("type") == "string" else dict(schema)
+    properties = {"action": {"const": name}, "action_input": bounded}
+    return {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
+
+
+def _one_line(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema printed as json.dumps prints it."""
+    guidance = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+    return {**schema, "x-guidance": guidance}
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _copying(tools: Sequence[Tool], sources: Sequence[str], thought_open: bool) -> str:
+    """The grammar whose inputs and answers are copied from `sources`."""
+    question, observations = sources[0] if sources else "", sources[1:]
+    found = [text for text in observations if not NO_ANSWERS.match(text)]
+    names = [name for name, _ in tools]
+    searching = [name for name, schema in tools if name != CALCULATOR and schema.get("type") == "string"]
+    moves, rules = [], []
+    queried = queries([question, *found])
+    if searching and queried:
+        moves.append("search")
+        named = " | ".join(_quoted(name) for name in searching)
+        rules.append(f"search: {_quoted(LOOK_UP)} QUERY {_opening()} ({named}) {_input()} QUERY {_closing()}")
+        rules.append(f"QUERY: /{queried}/")
+    if CALCULATOR in names:
+        moves.append("calculate")
+        rules.append(f"calculate: {_quoted(CALCULATE)} expression {_opening()} {_quoted(CALCULATOR)} {_input()} expression {_closing()}")
+        rules.append(ARITHMETIC.strip())
+        rules.append(f"NUMBER: /{numbers([question, *found])}/")
+    moves += [f"{name}_out" for name in ("cannot", *(("nothing",) if observations else ()))]
+    rules.append(f"cannot_out: {_quoted(CANNOT + FINAL + OUT_OF_REACH)}")
+    rules.append(f"nothing_out: {_quoted(NOTHING + FINAL + NOT_FOUND)}")
+    answered = answers(question, found)
+    if answered:
+        moves.append("known")
+        rules.append(f"known: {_quoted(KNOW + FINAL)} ANSWER")
+        rules.append(f"ANSWER: /{answered}/")
+    start = '" "?' if thought_open else '"Thought: "'
+    return "\n".join((f"start: {start} ({' | '.join(moves)})", *rules, ""))
+
+
+def _opening() -> str:
+    return _quoted(FENCE + '{"action": "')
+
+
+def _input() -> str:
+    return _quoted('", "action_input": "')
+
+
+def _closing() -> str:
+    return _quoted('"}' + CLOSED)
+
+
+__all__: Iterable[str] = ("react_json_grammar", "OUT_OF_REACH", "NOT_FOUND")

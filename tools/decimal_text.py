@@ -1,0 +1,54 @@
+"""Numbers as text: exact where that is short, else the shortest text that is as true as the number itself."""
+
+from __future__ import annotations
+
+from decimal import Context, Decimal
+from fractions import Fraction
+
+MOST_EXACT_DIGITS = 15
+PLAIN_FROM, PLAIN_BELOW = Fraction(1, 10**7), 10**16
+FLOAT_FROM, FLOAT_BELOW = Fraction(1, 10**300), 10**300
+
+
+def exact_text(value: Fraction) -> str:
+    """Integers with all their digits; a decimal of up to 15 digits exactly; else as the nearest float prints.
+
+    Floats cannot hold what lies beyond 1e±300: 15 digits are given there.
+    """
+    if value.denominator == 1:
+        return str(value.numerator)
+    if FLOAT_FROM <= abs(value) < FLOAT_BELOW:
+        return plain(repr(float(_shortened(value) or value)))
+    quotient = Context(prec=MOST_EXACT_DIGITS).divide(Decimal(value.numerator), Decimal(value.denominator))
+    return plain(str(quotient.normalize()))
+
+
+def approximate_text(value: float, error: float) -> str:
+    """The shortest text within half of `error`: what rounding has left of a float is not printed.
+
+    One correctly rounded operation (error: one unit in the last place) prints as `repr` does.
+    """
+    for digits in range(1, 18):
+        text = f"{value:.{digits}g}"
+        if abs(float(text) - value) <= error / 2:
+            return plain(text)
+    return plain(repr(value))
+
+
+def plain(text: str) -> str:
+    """`1e-05` as 0.00001 and `2.0` as 2, where that stays readable."""
+    value = Decimal(text)
+    if value == 0:
+        return "0"
+    if PLAIN_FROM <= abs(value) < PLAIN_BELOW:
+        text = f"{value:f}"
+        return text.rstrip("0").rstrip(".") if "." in text else text
+    mantissa, _, exponent = f"{value:e}".partition("e")
+    mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
+    return f"{mantissa}e{exponent}"
+
+
+def _shortened(value: Fraction) -> Fraction | None:
+    """`value` rounded to 15 digits, where that loses nothing."""
+    rounded = Fraction(f"{Decimal(value.numerator) / Decimal(value.denominator):.{MOST_EXACT_DIGITS - 1}e}")
+    return rounded if rounded == value else None

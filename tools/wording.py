@@ -1,0 +1,165 @@
+"""Words that are arithmetic: `times`, `raised to the power of`, `square root of`, number words; and openings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+from agentkit.tools.decimal_text import exact_text
+from agentkit.tools.number_words import WORDS, read_number
+from agentkit.tools.refusal import refusal
+from agentkit.tools.tokens import Token
+
+OPENINGS = frozenset(
+    "what what's whats is are the calculate calculation compute evaluate find solve please how much value result answer "
+    "determine simplify expression equation tell me give can could you let's out work now".split()
+)
+_AFTER_OF = frozenset("value result".split())
+_SPOKEN = {
+    "raised to the power of": "^", "raised to the power": "^", "to the power of": "^", "to the power": "^",
+    "raised to": "^", "times": "*", "multiplied by": "*", "divided by": "/", "over": "/", "plus": "+", "added to": "+",
+    "minus": "-", "modulo": "mod", "mod": "mod", "percent": "%", "per cent": "%", "pct": "%", "equals": "=",
+    "is equal to": "=", "equal to": "=", "equal": "=", "negative": "neg", "of": "of",
+    "the square root of": "sqrt", "square root of": "sqrt", "square root": "sqrt", "sqrt of": "sqrt",
+    "the cube root of": "cbrt", "cube root of": "cbrt", "cube root": "cbrt",
+    "the sum of": "sum", "sum of": "sum", "the product of": "product", "product of": "product",
+    "the difference between": "difference", "difference between": "difference",
+    "the average of": "mean", "average of": "mean", "the mean of": "mean", "mean of": "mean",
+}  # fmt: skip
+_PHRASES = {tuple(phrase.split()): sign for phrase, sign in _SPOKEN.items()}
+_LONGEST = max(map(len, _PHRASES))
+_POWERS = {"squared": 2, "cubed": 3}
+_MULTIPLIERS = {"twice": 2, "double": 2, "thrice": 3, "triple": 3}
+_ORDINAL_ENDINGS = ("st", "nd", "rd", "th")
+_ORDINALS = dict(zip("second third fourth fifth sixth seventh eighth ninth tenth".split(), range(2, 11), strict=True))
+
+LISTS = frozenset({"sum", "product", "difference", "mean"})
+"""Signs for `the sum of 3 and 4`: a list of numbers follows."""
+
+MEANINGFUL = WORDS | frozenset(
+    "of in to into as than from more less fewer and or not if is are was were be been has had for with at about around "
+    "approximately roughly nearly almost between through until till by on off per the a an this that these those "
+    "bigger larger smaller greater lower higher least most max maximum min minimum average mean median mode total "
+    "difference product quotient ratio rate remainder root power exponent log ln sqrt sin cos tan abs "
+    "couple few several many dozens hundreds thousands score scores gross pair pairs lot lots some any no none "
+    "nil naught nought point double triple twice thrice quadruple "
+    "rounded round nearest up down increase decrease increased decreased increases reduced ago before after since during "
+    "every inf infinity infinite nan null true false decimal fraction fractions percentage percentages percents "
+    "january february march april june july august september october november december jan feb apr jun jul aug sep sept "
+    "oct nov dec am pm bc ad bce ce lambda import eval exec print def return while else "
+    "subtract subtracted add added multiply divide raised squared cubed times minus plus equals equal what when where who "
+    "how which why convert converted".split()
+)
+"""Words that would change the result: where they are not understood the input is refused, they are never ignored."""
+
+
+def spoken(tokens: list[Token]) -> list[Token]:
+    """The tokens with worded signs and number words in their written form; all other words stay."""
+    return list(_rewritten(_without_opening(list(_split_hyphens(tokens)))))
+
+
+def _split_hyphens(tokens: list[Token]) -> Iterator[Token]:
+    for token in tokens:
+        parts = token.text.split("-")
+        if token.kind != "word" or len(parts) == 1 or not any(part.casefold() in WORDS for part in parts):
+            yield token
+            continue
+        for part in parts:
+            yield Token("word", part, part, glued=token.glued and part is parts[0])
+
+
+def _without_opening(tokens: list[Token]) -> list[Token]:
+    """Drops `What is the value of`, `Calculate:` and the like."""
+    place = 0
+    while place < len(tokens) and tokens[place].kind == "word" and _phrase_at(tokens, place) is None:
+        word = tokens[place].text.casefold()
+        if word not in OPENINGS and not (word == "of" and place and tokens[place - 1].text.casefold() in _AFTER_OF):
+            break
+        place += 1
+    if 0 < place < len(tokens) and tokens[place - 1].text.casefold() in _AFTER_OF and _is_word(tokens[place], "of"):
+        place += 1
+    if 0 < place < len(tokens) and tokens[place].is_sign(":"):
+        place += 1
+    return tokens[place:]
+
+
+def _rewritten(tokens: list[Token]) -> Iterator[Token]:
+    place = 0
+    while place < len(tokens):
+        made, used = _at(tokens, place)
+        yield from made
+        place += used
+
+
+def _at(tokens: list[Token], place: int) -> tuple[list[Token], int]:
+    """What stands at `place`, rewritten, and how many tokens that takes."""
+    if power := _ordinal_power(tokens, place):
+        return power
+    if phrase := _phrase_at(tokens, place):
+        sign, used = phrase
+        return [Token("sign", sign, " ".join(t.text for t in tokens[place : place + used]), spoken=True)], used
+    token = tokens[place]
+    word = token.text.casefold() if token.kind == "word" else ""
+    if number := read_number(tokens[place:]):
+        value, used = number
+        text = exact_text(value)
+        written = " ".join(t.written for t in tokens[place : place + used])
+        if value.denominator not in (1, 2, 4, 5, 8, 10, 100):
+            text = f"({value.numerator}/{value.denominator})"
+        return [Token("number", text, written, value, glued=token.glued, spoken=True)], used
+    if word in _POWERS:
+        return [_sign("^"), _whole(_POWERS[word])], 1
+    if word in _MULTIPLIERS:
+        return [_whole(_MULTIPLIERS[word]), _sign("*")], 1
+    return [token], 1
+
+
+def _phrase_at(tokens: list[Token], place: int) -> tuple[str, int] | None:
+    words = []
+    for token in tokens[place : place + _LONGEST]:
+        if token.kind != "word":
+            break
+        words.append(token.text.casefold())
+    for length in range(len(words), 0, -1):
+        if sign := _PHRASES.get(tuple(words[:length])):
+            return sign, length
+    return None
+
+
+def _ordinal_power(tokens: list[Token], place: int) -> tuple[list[Token], int] | None:
+    """`raised to the 0.43 power`, `to the 5th power`, `to the fourth`."""
+    start = place
+    if _is_word(tokens[place], "raised"):
+        place += 1
+    if not (_word_at(tokens, place) == "to" and _word_at(tokens, place + 1) == "the"):
+        return None
+    place += 2
+    if _word_at(tokens, place) in _ORDINALS:
+        value = _whole(_ORDINALS[_word_at(tokens, place)])
+        place += 1
+    elif place < len(tokens) and tokens[place].kind == "number":
+        value = tokens[place]
+        place += 2 if _word_at(tokens, place + 1) in _ORDINAL_ENDINGS and tokens[place + 1].glued else 1
+    else:
+        return None
+    if _word_at(tokens, place) == "power":
+        return [_sign("^"), value], place + 1 - start
+    if place < len(tokens) and not tokens[place].is_sign(")", "?", "="):
+        raise refusal("'to the ...' is not understood here; write the power with ^ and brackets.")
+    return [_sign("^"), value], place - start
+
+
+def _sign(text: str) -> Token:
+    return Token("sign", text, text, spoken=True)
+
+
+def _whole(value: int) -> Token:
+    return Token("number", str(value), str(value), Fraction(value), spoken=True)
+
+
+def _word_at(tokens: list[Token], place: int) -> str:
+    return tokens[place].text.casefold() if place < len(tokens) and tokens[place].kind == "word" else ""
+
+
+def _is_word(token: Token, *words: str) -> bool:
+    return token.kind == "word" and token.text.casefold() in words
