@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.agents import AgentAction, AgentStep
 from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler, CallbackManager
@@ -15,6 +17,7 @@ from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
 from langchain_core.runnables.utils import AddableDict
 
 from agentkit import runner
+from agentkit.cassette import active
 from agentkit.errors import ConfigurationError, MalformedTurn
 from agentkit.events import ActionChosen, Event, Finished, Observed, ParseError, Step
 from agentkit.langchain_callbacks import ChainRun
@@ -25,6 +28,9 @@ from agentkit.react_agent import ReactJsonAgent, create_react_json_agent
 from agentkit.react_json.turn import Action
 from agentkit.toolbox import Approve, Toolbox
 
+if TYPE_CHECKING:
+    from agentkit.cassette import Cassette
+
 Steps = list[tuple[AgentAction, Any]]
 
 
@@ -32,10 +38,13 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
     """Runs an agent with its tools until it has an answer.
 
     `agent` is a Runnable from `{"input", "intermediate_steps", …}` to `AgentAction | list[AgentAction] | AgentFinish`.
-    Beyond LangChain's parameters: `max_tokens`, a budget for the run; `max_repeats`, how often the same action may give
-    the same observation; `tool_timeout_s`; `approve`, asked before a tool with side effects; `return_run`, which adds
-    `result["run"]` (usage, seconds, stop reason, counts); `must_be_grounded`, which refuses an answer with numbers or
-    names that no observation gave. Unlike LangChain's, a turn that cannot be parsed goes back to the model by default.
+    Unlike LangChain's, a turn that cannot be parsed goes back to the model by default. Beyond LangChain's parameters:
+
+    - `max_tokens`: a budget for the run; `max_repeats`: how often the same action may give the same observation
+    - `tool_timeout_s`: seconds for one tool; `approve`: asked before a tool with side effects runs
+    - `must_be_grounded`: refuse an answer with numbers or names that no observation gave
+    - `return_run`: add `result["run"]` (usage, seconds, stop reason, counts)
+    - `cassette`: a `Cassette`, or a file that is replayed if it is there and recorded if not
 
     `invoke` raises `ConfigurationError`, `ModelError`, what a tool raises that is not its own error, and
     `OutputParserException` with `handle_parsing_errors=False`.
@@ -62,6 +71,7 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
         approve: Approve | None = None,
         must_be_grounded: bool = False,
         return_run: bool = False,
+        cassette: Cassette | str | Path | None = None,
     ) -> None:
         if early_stopping_method not in ("force", "generate"):
             raise ConfigurationError(
@@ -87,6 +97,7 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
         self.approve = approve
         self.must_be_grounded = must_be_grounded
         self.return_run = return_run
+        self.cassette = cassette
 
     @classmethod
     def from_model(
@@ -158,11 +169,11 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
         started = manager.on_chain_start(None, inputs, **self._named(config)) if manager.handlers else None
         chain = ChainRun(started, config, self._outputs)
         try:
-            parts = self._parts(inputs, chain.child_config, stream_tokens)
-            for event in runner.run(*parts):
-                for callback, value, keywords in chain.calls(event):
-                    callback(value, **keywords)
-                yield event
+            with self._recorded():
+                for event in runner.run(*self._parts(inputs, chain.child_config, stream_tokens)):
+                    for callback, value, keywords in chain.calls(event):
+                        callback(value, **keywords)
+                    yield event
         except BaseException as error:
             for callback, value, _ in chain.end(error):
                 callback(value)
@@ -179,11 +190,12 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
         started = await manager.on_chain_start(None, inputs, **self._named(config)) if listened else None
         chain = ChainRun(started, config, self._outputs)
         try:
-            parts = self._parts(inputs, chain.child_config, stream_tokens)
-            async for event in runner.arun(*parts, limit_s=self.limits.max_execution_time_s):
-                for callback, value, keywords in chain.calls(event):
-                    await callback(value, **keywords)
-                yield event
+            with self._recorded():
+                parts = self._parts(inputs, chain.child_config, stream_tokens)
+                async for event in runner.arun(*parts, limit_s=self.limits.max_execution_time_s):
+                    for callback, value, keywords in chain.calls(event):
+                        await callback(value, **keywords)
+                    yield event
         except BaseException as error:
             for callback, value, _ in chain.end(error):
                 await callback(value)
@@ -207,7 +219,7 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
 
     def _parts(
         self, inputs: dict[str, Any], config: RunnableConfig | None, stream: bool
-    ) -> tuple[ReActLoop, runner.Agent, Toolbox]:
+    ) -> tuple[ReActLoop, runner.Agent, runner.Toolbox]:
         return self._loop(inputs), self._planner(config, stream), self._toolbox(config)
 
     # -- parts of a run --------------------------------------------------------------------------------------------
@@ -228,9 +240,21 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
         counts = self.return_run or self.limits.max_tokens is not None
         return RunnablePlanner(self.agent, config=config, count_tokens=counts)
 
-    def _toolbox(self, config: RunnableConfig | None) -> Toolbox:
+    def _toolbox(self, config: RunnableConfig | None) -> runner.Toolbox:
         tools = [from_langchain(tool, config=config) for tool in self.tools]
-        return Toolbox(tools, timeout_s=self.tool_timeout_s, approve=self.approve)
+        toolbox = Toolbox(tools, timeout_s=self.tool_timeout_s, approve=self.approve)
+        cassette = active()
+        return toolbox if cassette is None else cassette.toolbox(toolbox, toolbox.deterministic)
+
+    def _recorded(self) -> AbstractContextManager[Any]:
+        """The block in which a run is recorded or replayed: a path that is there is replayed, a new one recorded."""
+        if self.cassette is None:
+            return nullcontext()
+        from agentkit.cassette import Cassette
+
+        if isinstance(self.cassette, Cassette):
+            return self.cassette
+        return Cassette(self.cassette, mode="replay" if Path(self.cassette).exists() else "record")
 
     def _recover(self, error: MalformedTurn) -> str:
         if isinstance(self.handle_parsing_errors, str):

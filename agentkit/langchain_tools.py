@@ -14,6 +14,7 @@ from agentkit.errors import ConfigurationError, ToolError
 from agentkit.langchain_quiet import quiet_tool
 from agentkit.tool import STRING, Tool
 
+DETERMINISTIC = "deterministic"  # in a LangChain tool's metadata: executed again when a cassette is replayed
 SIDE_EFFECTS = "side_effects"  # in a LangChain tool's tags: ask before it runs
 
 
@@ -28,7 +29,7 @@ def as_langchain(tool: Any) -> BaseTool:
             func=tool.call,
             coroutine=tool.acall if tool.arun is not None else None,
             return_direct=tool.return_direct,
-            metadata={"agentkit_tool": tool},
+            metadata={DETERMINISTIC: tool.deterministic},
             tags=[SIDE_EFFECTS] if tool.side_effects else None,
         )
     if callable(tool):
@@ -66,6 +67,7 @@ def from_langchain(tool: BaseTool, *, config: RunnableConfig | None = None) -> T
         arun=arun if _has_coroutine(tool) else None,
         schema=schema_of(tool),
         return_direct=tool.return_direct,
+        deterministic=bool((tool.metadata or {}).get(DETERMINISTIC)),
         side_effects=SIDE_EFFECTS in (tool.tags or ()),
     )
 

@@ -10,13 +10,14 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.prompts import BasePromptTemplate
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda, RunnablePassthrough, RunnableSequence
 
+from agentkit.cassette import active
 from agentkit.errors import MalformedTurn
 from agentkit.events import Step
 from agentkit.langchain_model import LangChainModel, as_agent_action, as_output_parser_exception
 from agentkit.langchain_prompt import DEFAULT_PROMPT, from_template
 from agentkit.langchain_tools import as_langchain, schema_of
 from agentkit.loop import ModelCall, Reply
-from agentkit.planner import STOP, Grammar, ReactJsonPlanner
+from agentkit.planner import STOP, Grammar, ReactJsonPlanner, TurnModel
 from agentkit.react_json.output_parser import ReActJsonSingleInputOutputParser
 from agentkit.react_json.prompt import SCRATCHPAD, Prompt, read_prompt, render_text_description
 from agentkit.react_json.scratchpad import format_log_to_str
@@ -49,9 +50,10 @@ class ReactJsonAgent(Runnable[dict[str, Any], AgentAction | AgentFinish]):
 
     def planner(self, *, config: RunnableConfig | None = None, stream: bool = False) -> ReactJsonPlanner:
         """What plans one run."""
-        return ReactJsonPlanner(
-            LangChainModel(self.model, config=config, stream=stream), self.prompt, grammar=self._grammar()
-        )
+        model: TurnModel = LangChainModel(self.model, config=config, stream=stream)
+        if (cassette := active()) is not None:
+            model = cassette.turn_model(model, model_id=getattr(self.model, "model_id", self.model._llm_type))
+        return ReactJsonPlanner(model, self.prompt, grammar=self._grammar())
 
     def invoke(self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
         for piece in self.planner(config=config).plan(_as_call(input)):

@@ -27,6 +27,11 @@ class Toolbox:
         self._timeout_s = timeout_s
         self._approve = approve
 
+    @property
+    def deterministic(self) -> frozenset[str]:
+        """Names of the tools that give the same for the same input."""
+        return frozenset(tool.name for tool in self._tools.values() if tool.deterministic)
+
     def run(self, actions: Sequence[Action]) -> list[Observation]:
         return [self._run_one(action) for action in actions]
 

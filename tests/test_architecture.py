@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "hub": {"errors"},
     "langchain": {"errors", "events", "langchain", "loop", "planner", "react_json", "react_json.turn", "tool"},
     "react_agent": {
+        "cassette",
         *("errors", "events", "langchain", "loop", "planner", "react_json", "react_json.output_parser"),
         "react_json.turn",
     },
@@ -40,6 +41,7 @@ MAY_IMPORT = {
     "models": {"errors", "events", "models", "cassette"},
     "models.builtin": {"errors", "models.builtin", "react_json"},
     "cassette": {
+        "models",
         *("errors", "events", "cassette", "load_tools", "loop", "planner", "react_json", "react_json.turn"),
         *("runner", "tool", "toolbox"),
     },

@@ -6,6 +6,7 @@ from decimal import Context, Decimal
 from fractions import Fraction
 
 MOST_EXACT_DIGITS = 15
+LONGEST_ZEROS = 40
 PLAIN_FROM, PLAIN_BELOW = Fraction(1, 10**7), 10**16
 FLOAT_FROM, FLOAT_BELOW = Fraction(1, 10**300), 10**300
 
@@ -16,11 +17,19 @@ def exact_text(value: Fraction) -> str:
     Floats cannot hold what lies beyond 1e±300: 15 digits are given there.
     """
     if value.denominator == 1:
-        return str(value.numerator)
+        return _whole_text(value.numerator)
     if FLOAT_FROM <= abs(value) < FLOAT_BELOW:
         return plain(repr(float(_shortened(value) or value)))
     quotient = Context(prec=MOST_EXACT_DIGITS).divide(Decimal(value.numerator), Decimal(value.denominator))
     return plain(str(quotient.normalize()))
+
+
+def _whole_text(value: int) -> str:
+    """All digits, unless they are nearly all zeros."""
+    text = str(value)
+    if len(text) <= LONGEST_ZEROS or len(text.rstrip("0")) > MOST_EXACT_DIGITS:
+        return text
+    return plain(text)
 
 
 def approximate_text(value: float, error: float) -> str:

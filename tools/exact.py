@@ -42,11 +42,13 @@ def settled(value: Fraction) -> Real:
 
 
 def too_large() -> Exception:
-    return refusal(f"the result or a part of it is too large (over {MOST_BITS} bits); calculate with smaller numbers.")
+    return refusal("the result or a part of it is too large; calculate with smaller numbers or with logarithms.")
 
 
 def lost() -> Exception:
-    return refusal("rounding has eaten the digits of this result; rearrange it so that nearly equal numbers do not cancel.")
+    return refusal(
+        "rounding has eaten the digits of this result; rearrange it so that nearly equal numbers do not cancel."
+    )
 
 
 def approximate(value: Real) -> Approximate:
@@ -134,14 +136,18 @@ def whole_quotient(a: Real, b: Real) -> Fraction:
     return floor(divide(a, b))
 
 
-def compare(a: Real, b: Real) -> int:
+def sign(a: Real) -> int:
     """-1, 0 or 1; refuses where rounding hides which."""
-    difference = subtract(a, b)
-    if isinstance(difference, Fraction):
-        return (difference > 0) - (difference < 0)
-    if abs(difference.value) <= difference.error:
-        raise refusal("the two sides agree as far as rounding can tell; compare exact numbers.")
-    return 1 if difference.value > 0 else -1
+    if isinstance(a, Fraction):
+        return (a > 0) - (a < 0)
+    if abs(a.value) <= a.error:
+        raise lost()
+    return 1 if a.value > 0 else -1
+
+
+def compare(a: Real, b: Real) -> int:
+    """-1, 0 or 1 for a less than, equal to or greater than b."""
+    return sign(subtract(a, b))
 
 
 def exact_power(base: Fraction, exponent: Fraction) -> Fraction | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from types import MappingProxyType
-from typing import Mapping
 
 Units = Mapping[str, int]
+DEGREE = {"degree": 1}
 NO_UNITS: Units = MappingProxyType({})
 
 
@@ -92,6 +93,8 @@ def rendered(node: Node) -> str:
             return text
         case Constant(name=name):
             return name
+        case Quantity(inner=inner, units=units) if dict(units) == DEGREE:
+            return f"{rendered(inner)} degrees"
         case Quantity(inner=inner):
             return rendered(inner)
         case Group(inner=inner):
@@ -126,6 +129,6 @@ def _bracketed(node: Node, needed: bool) -> str:
 
 def _bare(node: Node) -> Node:
     """The node without its units, which are not printed."""
-    while isinstance(node, Quantity):
+    while isinstance(node, Quantity) and dict(node.units) != DEGREE:
         node = node.inner
     return node

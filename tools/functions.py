@@ -9,8 +9,8 @@ from fractions import Fraction
 from functools import reduce
 
 from agentkit.tools import exact, irrational
-from agentkit.tools.exact import MOST_BITS, Approximate, Real, compare, divide, multiply, negated, subtract
-from agentkit.tools.irrational import Formula, of_one, power
+from agentkit.tools.exact import MOST_BITS, Approximate, Real, compare, divide, multiply, negated, sign, subtract
+from agentkit.tools.irrational import Formula, exponential, of_one, power
 from agentkit.tools.refusal import refusal
 
 LARGEST_FACTORIAL = 300
@@ -50,7 +50,7 @@ def ceiling(x: Real) -> Fraction:
 
 
 def truncated(x: Real) -> Fraction:
-    return exact.floor(x) if compare(x, Fraction(0)) >= 0 else ceiling(x)
+    return exact.floor(x) if sign(x) >= 0 else ceiling(x)
 
 
 def to_places(x: Real, places: Real = Fraction(0)) -> Real:
@@ -61,14 +61,14 @@ def to_places(x: Real, places: Real = Fraction(0)) -> Real:
     shift = Fraction(10) ** n
     scaled = exact.add(absolute(multiply(x, shift)), Fraction(1, 2))
     size = exact.floor(scaled) / shift
-    return size if x == 0 or compare(x, Fraction(0)) > 0 else -size
+    return size if sign(x) >= 0 else -size
 
 
 def root(x: Real, degree: Real) -> Real:
     n = whole(degree, "root(x, n)")
     if n < 1:
         raise refusal("root(x, n) takes a positive whole n; use ^ for other powers.")
-    if compare(x, Fraction(0)) >= 0 if isinstance(x, Fraction) else x.value > 0:
+    if sign(x) >= 0:
         return square_root(x) if n == 2 else power(x, Fraction(1, n))
     if n % 2 == 0:
         raise refusal("an even root of a negative number is no real number; check the sign.")
@@ -76,7 +76,7 @@ def root(x: Real, degree: Real) -> Real:
 
 
 def square_root(x: Real) -> Real:
-    if compare(x, Fraction(0)) < 0:
+    if sign(x) < 0:
         raise refusal("the square root of a negative number is no real number; check the sign.")
     if isinstance(x, Fraction):
         found = exact.exact_root(x, 2)
@@ -95,7 +95,7 @@ def natural_log(x: Real) -> Real:
         return Fraction(0)
     if x == irrational.E:
         return Fraction(1)
-    return _near_one(of_one("log(a)", x, lambda a: 1 / a), x)
+    return of_one("log(a)", x, lambda a: 1 / a)
 
 
 def log_to(x: Real, base: Real) -> Real:
@@ -109,15 +109,8 @@ def log_to(x: Real, base: Real) -> Real:
         if base in (2, 10):
             formula: Formula = "log10(a)" if base == 10 else "log(a) / log(2.0)"
             size = math.log(base)
-            return _near_one(of_one(formula, x, lambda a: 1 / (a * size)), x)
+            return of_one(formula, x, lambda a: 1 / (a * size))
     return divide(natural_log(x), natural_log(base))
-
-
-def _near_one(found: Approximate, x: Real) -> Approximate:
-    """The argument's own rounding matters most where the logarithm is small; `of_one` has counted it."""
-    if isinstance(x, Fraction) and abs(found.value) < 1e-3:
-        return Approximate(found.value, found.error + irrational.HALF_ULP * abs(found.value))
-    return found
 
 
 def _exact_log(x: Fraction, base: Fraction) -> Fraction | None:
@@ -130,25 +123,25 @@ def _exact_log(x: Fraction, base: Fraction) -> Fraction | None:
 
 
 def _check_log(x: Real) -> None:
-    if compare(x, Fraction(0)) <= 0:
+    if sign(x) <= 0:
         raise refusal("logarithms exist for positive numbers only; check the argument.")
 
 
-def exponential(x: Real) -> Real:
-    if x == 0:
-        return Fraction(1)
-    return irrational.power(irrational.E, x)
-
-
-def within(formula: Formula, slope: Callable[[float], float], low: float, high: float) -> Callable[[Real], Real]:
-    """A function that exists between `low` and `high`."""
+def within(formula: Formula, slope: Callable[[float], float]) -> Callable[[Real], Real]:
+    """A function that exists from -1 to 1."""
 
     def apply(x: Real) -> Real:
-        if compare(x, Fraction(low)) < 0 or compare(x, Fraction(high)) > 0:
-            raise refusal(f"{formula.split('(')[0]} takes numbers from {low:g} to {high:g}; check the argument.")
-        return Fraction(0) if x == 0 and formula != "arccos(a)" else of_one(formula, x, slope)
+        if x in (1, -1):
+            return of_one(formula, x, slope)
+        if compare(absolute(x), Fraction(1)) > 0:
+            raise refusal(f"{formula.split('(')[0]} takes numbers from -1 to 1; check the argument.")
+        return Fraction(0) if x == 0 and formula == "arcsin(a)" else of_one(formula, x, slope)
 
     return apply
+
+
+def _side(a: float) -> float:
+    return math.sqrt(max(1 - a * a, 1e-300))
 
 
 def odd(formula: Formula, slope: Callable[[float], float]) -> Callable[[Real], Real]:
@@ -175,13 +168,13 @@ def artanh(x: Real) -> Real:
 
 
 def arctan2(y: Real, x: Real) -> Real:
-    if y == 0 and compare(x, Fraction(0)) > 0:
+    if y == 0 and sign(x) > 0:
         return Fraction(0)
     if y == 0 and x == 0:
         raise refusal("atan2(0, 0) has no angle; check the arguments.")
     a, b = exact.approximate(y), exact.approximate(x)
     value = irrational.float_of("arctan2(a, b)", a=a.value, b=b.value)
-    return Approximate(value, (a.error + b.error) / math.hypot(a.value, b.value) + 2 * irrational.HALF_ULP * abs(value))
+    return Approximate(value, (a.error + b.error) / math.hypot(a.value, b.value) + 2 * exact.HALF_ULP * abs(value))
 
 
 def total(*xs: Real) -> Real:
@@ -256,18 +249,21 @@ _TABLE = {
     "trunc int integer": _one(truncated), "round": Function(1, 2, to_places),
     "exp": _one(exponential), "ln": _one(natural_log), "log": Function(1, 2, logarithm, NATURAL),
     "log10 log_10": _one(lambda x: log_to(x, Fraction(10))), "log2 log_2": _one(lambda x: log_to(x, Fraction(2))),
-    "sin": _one(odd("sin(a)", lambda a: 1.0), RADIANS), "cos": _one(lambda x: of_one("cos(a)", x, lambda a: 1.0), RADIANS),
+    "sin": _one(odd("sin(a)", math.cos), RADIANS),
+    "cos": _one(lambda x: of_one("cos(a)", x, lambda a: -math.sin(a)), RADIANS),
     "tan": _one(odd("tan(a)", lambda a: 1 + math.tan(a) ** 2), RADIANS),
-    "asin arcsin": _one(within("arcsin(a)", lambda a: 1 / math.sqrt(max(1 - a * a, 1e-300)), -1, 1), RADIANS),
-    "acos arccos": _one(within("arccos(a)", lambda a: 1 / math.sqrt(max(1 - a * a, 1e-300)), -1, 1), RADIANS),
+    "asin arcsin": _one(within("arcsin(a)", lambda a: 1 / _side(a)), RADIANS),
+    "acos arccos": _one(within("arccos(a)", lambda a: -1 / _side(a)), RADIANS),
     "atan arctan": _one(odd("arctan(a)", lambda a: 1 / (1 + a * a)), RADIANS),
     "atan2 arctan2": Function(2, 2, arctan2, RADIANS),
-    "sinh": _one(odd("sinh(a)", math.cosh)), "cosh": _one(cosh), "tanh": _one(odd("tanh(a)", lambda a: 1.0)),
-    "asinh arcsinh": _one(odd("arcsinh(a)", lambda a: 1.0)), "acosh arccosh": _one(arcosh),
+    "sinh": _one(odd("sinh(a)", math.cosh)), "cosh": _one(cosh),
+    "tanh": _one(odd("tanh(a)", lambda a: 1 - math.tanh(a) ** 2)),
+    "asinh arcsinh": _one(odd("arcsinh(a)", lambda a: 1 / math.hypot(1, a))), "acosh arccosh": _one(arcosh),
     "atanh arctanh": _one(artanh),
     "degrees rad2deg": _one(lambda x: multiply(x, DEGREES_PER_RADIAN)),
     "radians deg2rad": _one(lambda x: divide(x, DEGREES_PER_RADIAN)),
-    "factorial fact": _one(factorial), "gcd": Function(1, MANY, common_divisor), "lcm": Function(1, MANY, common_multiple),
+    "factorial fact": _one(factorial), "gcd": Function(1, MANY, common_divisor),
+    "lcm": Function(1, MANY, common_multiple),
     "comb ncr binomial choose": Function(2, 2, combinations), "perm npr": Function(2, 2, permutations),
     "hypot": Function(2, 2, hypotenuse), "pow power": Function(2, 2, power),
     "max maximum": Function(1, MANY, largest), "min minimum": Function(1, MANY, smallest),

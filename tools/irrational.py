@@ -11,7 +11,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Literal
 
-from agentkit.tools.exact import HALF_ULP, Approximate, Real, approximate, compare, exact_power, lost, too_large
+from agentkit.tools.exact import HALF_ULP, Approximate, Real, approximate, exact_power, lost, negated, sign, too_large
 from agentkit.tools.refusal import refusal
 
 Formula = Literal[
@@ -20,6 +20,8 @@ Formula = Literal[
     "arctanh(a)",
 ]  # fmt: skip
 
+STEEP, SMALL = 1e4, 1e-8  # up to where a first-order correction holds
+
 PI = Approximate(math.pi, math.pi * HALF_ULP)
 E = Approximate(math.e, math.e * HALF_ULP)
 CONSTANTS = {"pi": PI, "e": E, "tau": Approximate(math.tau, math.tau * HALF_ULP)}
@@ -27,50 +29,68 @@ CONSTANTS = {"pi": PI, "e": E, "tau": Approximate(math.tau, math.tau * HALF_ULP)
 
 def float_of(formula: Formula, **variables: float) -> float:
     """One of our formulas for floats."""
-    import numexpr
     import numpy
+    from numexpr.necompiler import evaluate
 
     scalars = {name: numpy.float64(value) for name, value in variables.items()}
-    return float(numexpr.evaluate(formula, local_dict=scalars, global_dict={}))
+    return float(evaluate(formula, local_dict=scalars, global_dict={}))
 
 
 def of_one(formula: Formula, x: Real, slope: Callable[[float], float]) -> Approximate:
-    """A function of one number; `slope` bounds its derivative near a point, which is what it does to an error."""
+    """A function of one number; `slope` is its derivative, which is what it does to an error.
+
+    What a fraction lost when it became a float is known, so it is put back (to first order).
+    """
     a = approximate(x)
     value = float_of(formula, a=a.value)
     if not math.isfinite(value):
         raise too_large()
+    steep = abs(slope(a.value)) if a.error else 0.0
+    inherited = steep * a.error * 1.01 + a.error * a.error
+    if isinstance(x, Fraction) and 0 < a.error < SMALL and steep < STEEP:
+        value += slope(a.value) * float(x - Fraction(a.value))
+        inherited = HALF_ULP * steep * a.error + a.error * a.error
     if value == 0.0 and x != 0:
         raise refusal("the result is too close to zero to be calculated; scale the numbers.")
-    inherited = abs(slope(a.value)) * a.error * 1.01 if a.error else 0.0
     return Approximate(value, inherited + 2 * HALF_ULP * abs(value))
+
+
+def exponential(x: Real) -> Real:
+    """e to the power x."""
+    if x == 0:
+        return Fraction(1)
+    return E if x == 1 else of_one("exp(a)", x, math.exp)
 
 
 def power(base: Real, exponent: Real) -> Real:
     """`base ** exponent`, exact where it is rational."""
+    if base == E:
+        return exponential(exponent)
     if isinstance(base, Fraction) and isinstance(exponent, Fraction):
         exact = exact_power(base, exponent)
         if exact is not None:
             return exact
-    if isinstance(exponent, Fraction) and exponent.denominator == 1 and compare(base, Fraction(0)) < 0:
-        size = power(-base if isinstance(base, Fraction) else Approximate(-base.value, base.error), exponent)
-        return size if exponent % 2 == 0 else (-size if isinstance(size, Fraction) else Approximate(-size.value, size.error))
+    if isinstance(exponent, Fraction) and exponent.denominator == 1 and sign(base) < 0:
+        size = power(negated(base), exponent)
+        return size if exponent % 2 == 0 else negated(size)
     if base == 0:
         return _power_of_zero(exponent)
-    if compare(base, Fraction(0)) < 0:
+    if sign(base) < 0:
         raise refusal("a negative number to a fractional power is no real number; use cbrt(x) or a positive base.")
     if exponent == 0:
         return Fraction(1)
-    return _float_power(approximate(base), approximate(exponent))
+    return _float_power(base, exponent)
 
 
 def _power_of_zero(exponent: Real) -> Fraction:
-    if compare(exponent, Fraction(0)) < 0:
+    if sign(exponent) < 0:
         raise refusal("0 to a negative power is a division by zero; check the base.")
     return Fraction(0)
 
 
-def _float_power(a: Approximate, b: Approximate) -> Approximate:
+def _float_power(base: Real, exponent: Real) -> Approximate:
+    """What exact operands lost when they became floats is put back, as in `of_one`."""
+    a, b = approximate(base), approximate(exponent)
     if a.value <= a.error:
         raise lost()
     value = float_of("a ** b", a=a.value, b=b.value)
@@ -78,5 +98,13 @@ def _float_power(a: Approximate, b: Approximate) -> Approximate:
         raise too_large()
     if value < 1e-290:
         raise refusal("the result is too close to zero to be calculated; scale the numbers.")
-    relative = abs(b.value) * a.error / (a.value - a.error) + abs(math.log(a.value)) * b.error
-    return Approximate(value, value * (relative * 1.01 + 2 * HALF_ULP))
+    from_base, from_exponent = b.value / (a.value - a.error), math.log(a.value)
+    put_back = from_base * _residue(base, a) + from_exponent * _residue(exponent, b)
+    relative = abs(put_back) * 1e-6 + put_back * put_back
+    relative += abs(from_base) * a.error if isinstance(base, Approximate) else 0.0
+    relative += abs(from_exponent) * b.error if isinstance(exponent, Approximate) else 0.0
+    return Approximate(value * (1 + put_back), value * (relative * 1.01 + 2 * HALF_ULP))
+
+
+def _residue(exact: Real, nearest: Approximate) -> float:
+    return float(exact - Fraction(nearest.value)) if isinstance(exact, Fraction) and nearest.error else 0.0

@@ -8,10 +8,12 @@ from fractions import Fraction
 from agentkit.tools.refusal import quoted, refusal
 from agentkit.tools.tokens import Token
 
-ONES = dict(zip("zero one two three four five six seven eight nine".split(), range(10), strict=True))
-TEENS = "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
-TEENS_OF = dict(zip(TEENS, range(10, 20), strict=True))
-TENS = dict(zip("twenty thirty forty fifty sixty seventy eighty ninety".split(), range(20, 100, 10), strict=True))
+_SMALL = """zero one two three four five six seven eight nine
+ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"""
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
+CARDINALS = {word: value for value, word in enumerate(_SMALL.split())}
+CARDINALS |= {word: 10 * tens for tens, word in enumerate(_TENS.split(), 2)}
+ONES = {word: value for word, value in CARDINALS.items() if value < 10}
 SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "quadrillion": 10**15}
 SCALES |= {"lakh": 10**5, "crore": 10**7, "lakhs": 10**5, "crores": 10**7}
 PLURAL_SCALES = {"millions": 10**6, "billions": 10**9, "trillions": 10**12}
@@ -20,7 +22,6 @@ SUFFIXES = {"k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "mn": 10**6, "bn": 1
 PARTS = {"half": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8}
 PARTS |= {"ninth": 9, "tenth": 10, "hundredth": 100, "thousandth": 1000, "halves": 2}
 PARTS |= {f"{part}s": size for part, size in list(PARTS.items()) if part != "halves"}
-CARDINALS = {**ONES, **TEENS_OF, **TENS}
 
 WORDS = frozenset({*CARDINALS, *MULTIPLES, *PLURAL_SCALES, *PARTS})
 """Words that are part of a number: understood or refused, never dropped."""
@@ -70,7 +71,9 @@ def _cardinal(words: Sequence[Token]) -> tuple[Fraction, int]:
         elif word in SCALES and group and SCALES[word] < last_scale:
             last_scale = SCALES[word]
             total, group = total + group * last_scale, 0
-        elif not (word == "and" and used and _text(words, used - 1) in MULTIPLES and _text(words, used + 1) in CARDINALS):
+        elif not (
+            word == "and" and used and _text(words, used - 1) in MULTIPLES and _text(words, used + 1) in CARDINALS
+        ):
             break
         used += 1
     return Fraction(total + group), used

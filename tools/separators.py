@@ -103,8 +103,8 @@ def _joins(name: str, tokens: list[Token], top: list[int]) -> bool:
     apart, together = least <= commas + 1 <= most, least <= commas + 1 - merges <= most
     if apart and together:
         written = _written(tokens[top[0] : top[-1] + 1])
-        joined = "".join("" if place in top and tokens[place].is_sign(",") and _pair(tokens, place) else tokens[place].written
-                         for place in range(top[0], top[-1] + 1))  # fmt: skip
+        apart_from = {place for place in top if tokens[place].is_sign(",") and _pair(tokens, place)}
+        joined = _written([tokens[place] for place in range(top[0], top[-1] + 1) if place not in apart_from])
         raise ambiguous(f"{name}({written})", f"{name}({joined})", f"{name}({written.replace(',', ', ')})")
     return together
 

@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001 - the look-alikes are the subject
 """Text to tokens: numbers, words and signs, brackets checked. Nothing here knows what a word means."""
 
 from __future__ import annotations
@@ -29,12 +30,13 @@ _LATEX = {
 _TOKEN = re.compile(
     r"""(?P<mixed>\d+[½⅓⅔¼¾⅕⅛])
       | (?P<number>(?:\d+(?:_\d+)*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)
-      | (?P<times>[xX](?=\s*[\d.($√]))
-      | (?P<word>(?:log|atan|arctan)_?\d+(?![A-Za-z\d])|[A-Za-z]+(?:['_-][A-Za-z]+)*)
+      | (?P<times>[xX](?=\s*[\d.($√]|\s+-[\d.(]))
+      | (?P<word>(?:(?:math|np|numpy)\.(?=[a-z]))?
+                 (?:(?:log|atan|arctan)_?\d+(?![A-Za-z\d])|[A-Za-z]+(?:['_-][A-Za-z]+)*))
       | (?P<raised>[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)
       | (?P<vulgar>[½⅓⅔¼¾⅕⅛])
       | (?P<sign>\*\*|//|==|!=|<>|<=|>=|[-+*/^%!(){}\[\],=<>?:;.°√$€£¥₹_])""",
-    re.VERBOSE,
+    re.VERBOSE | re.ASCII,
 )
 _SAME = {"**": "^", "<>": "!=", "{": "(", "[": "(", "}": ")", "]": ")"}
 _PAIRS = {")": "(", "]": "[", "}": "{"}
@@ -45,7 +47,7 @@ _DATE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """`kind` is number, word, sign or end; a sign's `text` is its one spelling (`^` for `**`), `written` the input's."""
+    """`kind` is number, word, sign or end; a sign's `text` is its one spelling (`^`), `written` the input's (`**`)."""
 
     kind: str
     text: str
@@ -115,7 +117,8 @@ def _made(match: re.Match[str], text: str, before: Token, glued: bool) -> Iterat
     elif kind == "sign" and written == "!=":
         yield _bang(match, text, before, glued)
     else:
-        yield Token(kind, _SAME.get(written, written), written, glued=glued)
+        text = written.rpartition(".")[2] if kind == "word" else _SAME.get(written, written)  # math.sqrt
+        yield Token(kind, text, written, glued=glued)
 
 
 def _value(written: str) -> Fraction:
@@ -129,6 +132,8 @@ def _multiplies(before: Token, text: str, after: int, glued: bool) -> bool:
     """Whether an x is the sign for times, not a variable: something to multiply stands on both sides."""
     if before.kind == "number" and before.text == "0" and glued:
         raise ambiguous(f"0{text[after - 1 : after + 4]}", "a hexadecimal number", "0 times a number")
+    if glued and text[after:].lstrip().startswith("-"):
+        return False  # 5x - 3
     return before.kind in ("number", "word") or before.is_sign(")", "%", "!", "$", "°")
 
 
@@ -166,6 +171,8 @@ def _check_brackets(tokens: list[Token]) -> None:
         elif token.is_sign(")") and (not opened or opened.pop() != _PAIRS[token.written]):
             raise refusal(f"the {quoted(token.written)} has no opening bracket; balance the brackets.")
         if len(opened) > DEEPEST_BRACKETS:
-            raise refusal(f"expected at most {DEEPEST_BRACKETS} brackets inside each other; calculate in several steps.")
+            raise refusal(
+                f"expected at most {DEEPEST_BRACKETS} brackets inside each other; calculate in several steps."
+            )
     if opened:
         raise refusal(f"a closing bracket for {quoted(opened[-1])} is missing; balance the brackets.")

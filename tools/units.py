@@ -97,7 +97,9 @@ def _by_dimension(units: Units) -> Mapping[str, str]:
 
 
 def _mixed(one: str, other: str) -> Exception:
-    return refusal(f"units are not converted, and this mixes {_ascii(one)} and {_ascii(other)}; convert to one unit first.")
+    return refusal(
+        f"units are not converted, and this mixes {_ascii(one)} and {_ascii(other)}; convert to one unit first."
+    )
 
 
 def _ascii(unit: str) -> str:

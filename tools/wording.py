@@ -10,11 +10,10 @@ from agentkit.tools.number_words import WORDS, read_number
 from agentkit.tools.refusal import refusal
 from agentkit.tools.tokens import Token
 
-OPENINGS = frozenset(
-    "what what's whats is are the calculate calculation compute evaluate find solve please how much value result answer "
-    "determine simplify expression equation tell me give can could you let's out work now".split()
-)
-_AFTER_OF = frozenset("value result".split())
+_OPENINGS = """what what's whats is are the calculate calculation compute evaluate find solve please how much value
+result answer determine simplify expression equation tell me give can could you let's out work now"""
+OPENINGS = frozenset(_OPENINGS.split())
+_AFTER_OF = frozenset({"value", "result"})
 _SPOKEN = {
     "raised to the power of": "^", "raised to the power": "^", "to the power of": "^", "to the power": "^",
     "raised to": "^", "times": "*", "multiplied by": "*", "divided by": "/", "over": "/", "plus": "+", "added to": "+",
@@ -31,25 +30,25 @@ _LONGEST = max(map(len, _PHRASES))
 _POWERS = {"squared": 2, "cubed": 3}
 _MULTIPLIERS = {"twice": 2, "double": 2, "thrice": 3, "triple": 3}
 _ORDINAL_ENDINGS = ("st", "nd", "rd", "th")
-_ORDINALS = dict(zip("second third fourth fifth sixth seventh eighth ninth tenth".split(), range(2, 11), strict=True))
+_ORDINAL_WORDS = "second third fourth fifth sixth seventh eighth ninth tenth"
+_ORDINALS = {word: value for value, word in enumerate(_ORDINAL_WORDS.split(), 2)}
 
 LISTS = frozenset({"sum", "product", "difference", "mean"})
 """Signs for `the sum of 3 and 4`: a list of numbers follows."""
 
-MEANINGFUL = WORDS | frozenset(
-    "of in to into as than from more less fewer and or not if is are was were be been has had for with at about around "
-    "approximately roughly nearly almost between through until till by on off per the a an this that these those "
-    "bigger larger smaller greater lower higher least most max maximum min minimum average mean median mode total "
-    "difference product quotient ratio rate remainder root power exponent log ln sqrt sin cos tan abs "
-    "couple few several many dozens hundreds thousands score scores gross pair pairs lot lots some any no none "
-    "nil naught nought point double triple twice thrice quadruple "
-    "rounded round nearest up down increase decrease increased decreased increases reduced ago before after since during "
-    "every inf infinity infinite nan null true false decimal fraction fractions percentage percentages percents "
-    "january february march april june july august september october november december jan feb apr jun jul aug sep sept "
-    "oct nov dec am pm bc ad bce ce lambda import eval exec print def return while else "
-    "subtract subtracted add added multiply divide raised squared cubed times minus plus equals equal what when where who "
-    "how which why convert converted".split()
-)
+_MEANINGFUL = """of in to into as than from more less fewer and or not if is are was were be been has had for with at
+about around approximately roughly nearly almost between through until till by on off per the a an this
+that these those bigger larger smaller greater lower higher least most max maximum minimum average mean
+median mode difference product quotient ratio rate remainder root power exponent log ln sqrt sin cos tan
+abs couple few several many dozens hundreds thousands score scores gross pair pairs lot lots some any no
+none nil naught nought point double triple twice thrice quadruple rounded round nearest up down increase
+decrease increased decreased increases reduced ago before after since during every inf infinity infinite
+nan null true false decimal fraction fractions percentage percentages percents january february march
+april june july august september october november december jan feb apr jun jul aug sep sept oct nov dec
+am pm bc ad bce ce lambda import eval exec frac print def return while else st nd rd th subtract
+subtracted add added multiply divide raised squared cubed times minus plus equals equal what when where
+who how which why convert converted"""
+MEANINGFUL = WORDS | frozenset(_MEANINGFUL.split())
 """Words that would change the result: where they are not understood the input is refused, they are never ignored."""
 
 
@@ -104,7 +103,7 @@ def _at(tokens: list[Token], place: int) -> tuple[list[Token], int]:
         value, used = number
         text = exact_text(value)
         written = " ".join(t.written for t in tokens[place : place + used])
-        if value.denominator not in (1, 2, 4, 5, 8, 10, 100):
+        if Fraction(text) != value:
             text = f"({value.numerator}/{value.denominator})"
         return [Token("number", text, written, value, glued=token.glued, spoken=True)], used
     if word in _POWERS:

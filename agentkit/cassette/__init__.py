@@ -13,8 +13,8 @@ In a script:
 For who builds runs:
 
 - `active()` is the cassette of this context, or `None`; it costs nothing to ask.
-- `cassette.backend(llm)`, `cassette.turn_model(model, model_id=…)` and `cassette.toolbox(toolbox, deterministic=…)` wrap
-  what a run is made of. Wrapping both a chat model and its backend records each turn once. HTTP needs no wrapping.
+- `cassette.backend(llm)`, `cassette.turn_model(model, model_id=…)` and `cassette.toolbox(toolbox, deterministic=…)`
+  wrap what a run is made of. Wrapping both a chat model and its backend records each turn once. HTTP needs none.
 
 A `CassetteDrift` raised from here has `details`, the whole difference line by line.
 """

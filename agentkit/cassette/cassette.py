@@ -7,7 +7,7 @@ from collections.abc import Collection, MutableMapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from agentkit.cassette.current import current
 from agentkit.cassette.file import load
@@ -18,8 +18,10 @@ from agentkit.cassette.run_spec import RunSpec
 from agentkit.cassette.secrets import REDACTED
 from agentkit.cassette.tool_seam import PlayedToolbox, RecordedToolbox, Toolbox
 from agentkit.errors import CassetteDrift, CassetteError, ConfigurationError
-from agentkit.models.backend import ChatBackend
 from agentkit.planner import TurnModel
+
+if TYPE_CHECKING:
+    from agentkit.models.backend import ChatBackend
 
 
 class Cassette:
@@ -62,10 +64,10 @@ class Cassette:
         return self
 
     def _start_recording(self, undo: ExitStack) -> None:
+        from agentkit.cassette import http  # before the recording's clock starts: vcrpy imports every HTTP library
+
         self._recording = Recording(self.path, self.run, self._environment)
         undo.callback(self._forget)
-        from agentkit.cassette import http
-
         undo.enter_context(http.recorded(self._recording))
 
     def _start_replaying(self, undo: ExitStack) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ from agentkit.cassette.yaml_text import to_yaml
 from agentkit.errors import CassetteDrift
 
 SHOWN_CHARS = 60
-CONTEXT_WORDS = 3
+BEFORE_CHARS = 24
 
 
 class Drift(CassetteDrift):
@@ -71,16 +70,11 @@ def _in_list(recorded: Any, seen: Any, field: str) -> Difference | None:
 
 def _excerpts(recorded: str, seen: str) -> tuple[str, str]:
     """The same place of both texts: a few words before the first difference, and what follows there."""
-    place = next(
-        (i for i, (a, b) in enumerate(zip(recorded, seen, strict=False)) if a != b), min(len(recorded), len(seen))
-    )
-    words = [match.start() for match in re.finditer(r"\S+", recorded[:place])]
-    if words and place and not recorded[place - 1].isspace():
-        place_of_word = words.pop()
-    else:
-        place_of_word = place
-    start = words[-CONTEXT_WORDS] if len(words) >= CONTEXT_WORDS else 0
-    start = max(start, place_of_word - SHOWN_CHARS // 2, place - SHOWN_CHARS)
+    pairs = enumerate(zip(recorded, seen, strict=False))
+    place = next((i for i, (a, b) in pairs if a != b), min(len(recorded), len(seen)))
+    start = max(0, place - BEFORE_CHARS)
+    if start and (space := recorded.find(" ", start, place)) >= 0:
+        start = space + 1
     return _excerpt(recorded, start), _excerpt(seen, start)
 
 

@@ -88,9 +88,11 @@ def from_interaction(value: Any, number: int) -> Entry:
 def _check_pseudo_request(entry: Entry, number: int) -> None:
     if not isinstance(entry.body, Mapping):
         raise CassetteError(f"interaction {number}: expected request.body to be a mapping, saw {_seen(entry.body)}")
-    if entry.kind == "turn" and not isinstance(entry.response.get("string"), str):
-        seen = _seen(entry.response.get("string"))
-        raise CassetteError(f"interaction {number}: expected response.body.string to be text, saw {seen}; quote it")
+    for name in ("string", "finish_reason", "thinking") if entry.kind == "turn" else ():
+        found = entry.response.get(name, None if name == "string" else "")
+        if not isinstance(found, str):
+            saw = f"saw {_seen(found)}; quote it"
+            raise CassetteError(f"interaction {number}: expected response.body.{name} to be text, {saw}")
     if entry.kind == "tool" and not {"string", "json"} & entry.response.keys():
         raise CassetteError(f"interaction {number}: expected response.body to hold string or json, saw neither")
 

@@ -6,6 +6,7 @@ no tape of its own. Requests are matched on method, address and body, secrets as
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -34,7 +35,7 @@ def recorded(recording: Recording) -> AbstractContextManager[Any]:
         def append(self, request: Request, response: Mapping[str, Any]) -> None:
             if not _is_ignored(request):
                 recording.secrets.scrub([request.uri, dict(request.headers)])  # notes which keys the run needs
-                recording.add(_entry(request, response))
+                recording.add_http(_entry(request, response))
 
     return _patched(RecordingTape, RecordMode.ALL)
 
@@ -61,6 +62,15 @@ def replayed(replaying: Replaying) -> AbstractContextManager[Any]:
     return _patched(ReplayingTape, RecordMode.NONE)
 
 
+def _forget_lookups() -> None:
+    """huggingface_hub keeps what it looked up for as long as the process lives: a run would not ask again."""
+    for name in ("_common", "hf_inference"):
+        module = sys.modules.get(f"huggingface_hub.inference._providers.{name}")
+        for function in vars(module).values() if module is not None else ():
+            if callable(clear := getattr(function, "cache_clear", None)):
+                clear()
+
+
 @contextmanager
 def _patched(tape: type[Cassette], mode: RecordMode) -> Iterator[None]:
     with (
@@ -69,7 +79,11 @@ def _patched(tape: type[Cassette], mode: RecordMode) -> Iterator[None]:
             path="", persister=_Nothing, record_mode=mode, before_record_request=_unless_ignored
         ),
     ):
-        yield
+        _forget_lookups()
+        try:
+            yield
+        finally:
+            _forget_lookups()
 
 
 class _Nothing:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentkit.cassette.recording import Recording
 from agentkit.cassette.replaying import Replaying, read_as
@@ -11,14 +11,17 @@ from agentkit.cassette.turns import (
     from_chunks,
     from_completion,
     model_name,
+    reaches_stop,
     request_body,
     to_chunks,
     to_completion,
     turn_entry,
 )
-from agentkit.models.backend import ChatBackend, ChatRequest, Chunk
 from agentkit.planner import Completion, TurnModel, TurnRequest
 from agentkit.react_json.prompt import as_messages
+
+if TYPE_CHECKING:
+    from agentkit.models.backend import ChatBackend, ChatRequest, Chunk
 
 
 def _asked_of_backend(backend: ChatBackend, request: ChatRequest) -> dict[str, Any]:
@@ -30,7 +33,7 @@ def _asked_of_model(model: str, request: TurnRequest) -> dict[str, Any]:
 
 
 class RecordedBackend:
-    """A backend in this process whose replies are recorded. One that is closed early is recorded as far as it came."""
+    """A backend in this process whose replies are recorded, as far as they were read."""
 
     in_process = True
 
@@ -48,7 +51,7 @@ class RecordedBackend:
                 yield chunk
         except GeneratorExit:
             _close(inner)
-            self._record(request, chunks, started_s)
+            self._record_stopped(request, chunks, started_s)
             raise
         self._record(request, chunks, started_s)
 
@@ -61,9 +64,14 @@ class RecordedBackend:
                 yield chunk
         except GeneratorExit:
             await _aclose(inner)
-            self._record(request, chunks, started_s)
+            self._record_stopped(request, chunks, started_s)
             raise
         self._record(request, chunks, started_s)
+
+    def _record_stopped(self, request: ChatRequest, chunks: list[Chunk], started_s: float) -> None:
+        """A reply that its reader closed: at a stop string it is whole, else the run was interrupted."""
+        if reaches_stop(chunks, request.stop):
+            self._record(request, chunks, started_s)
 
     def _record(self, request: ChatRequest, chunks: list[Chunk], started_s: float) -> None:
         body = _asked_of_backend(self._backend, request)

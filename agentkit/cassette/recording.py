@@ -84,17 +84,26 @@ class Recording:
 
     # -- entries ---------------------------------------------------------------------------------------------------
 
-    def add(self, entry: Entry, *, started_s: float | None = None) -> None:
-        """Record an interaction that has just ended."""
+    def add(self, entry: Entry, *, started_s: float) -> None:
+        """Record an interaction that has just ended, within the call of this context."""
+        self._append(entry, started_s)
+        if (call := self._current.get()) is not None:
+            call.mark()
+
+    def add_http(self, entry: Entry) -> None:
+        """Record an exchange. In a thread that knows no context it may belong to any call under way."""
+        self._append(entry, self._clock())
+        call = self._current.get()
+        with self._lock:
+            for one in self._open if call is None else [call]:
+                one.mark()
+
+    def _append(self, entry: Entry, started_s: float) -> None:
         now_s = self._clock()
-        taken_s = now_s - (now_s if started_s is None else started_s)
-        entry = self._scrubbed(entry)
-        timed = replace(entry, ms=round(taken_s * 1000), at_ms=round((now_s - self._started_s) * 1000))
+        ms, at_ms = round((now_s - started_s) * 1000), round((now_s - self._started_s) * 1000)
+        timed = replace(self._scrubbed(entry), ms=ms, at_ms=at_ms)
         with self._lock:
             self._entries.append(timed)
-            call = self._current.get()
-            for one in [call] if call is not None else self._open:  # a thread of its own knows no context
-                one.mark()
 
     def _scrubbed(self, entry: Entry) -> Entry:
         response = without_surrogates(self.secrets.scrub(entry.response))

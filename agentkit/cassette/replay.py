@@ -51,8 +51,9 @@ class Replay:
     def events(self) -> Iterator[Event]:
         """The run as it happened, at once; raises `CassetteDrift`."""
         with Cassette(self.path, mode="replay", environment=self._environment) as cassette:
-            has_turns = cassette.replaying.has("turn")
-            yield from self._light(cassette) if has_turns else self._with_executor()
+            over_http = cassette.replaying.has("http") and not cassette.replaying.has("turn")
+            hosted = over_http and self.model.partition(":")[0] not in ("builtin", "local")
+            yield from self._with_executor() if hosted else self._light(cassette)
 
     def _light(self, cassette: Cassette) -> Iterator[Event]:
         tools = _light_tools(self.run.tools)

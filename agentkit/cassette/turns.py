@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentkit.cassette.entries import Entry, plain, turn_uri
 from agentkit.events import Usage
-from agentkit.models.backend import Chunk, TokenLogprob, ToolCallPiece
-from agentkit.models.reply import ReplyReader
 from agentkit.planner import Completion
+
+if TYPE_CHECKING:
+    from agentkit.models.backend import Chunk
 
 PLANNER = "planner"  # the seam a reply was recorded at: a planner's is cut and sorted, a backend's is raw
 _RICH = ("thinking", "tool_calls", "logprobs", "metadata")
@@ -48,6 +49,16 @@ def from_chunks(chunks: Sequence[Chunk]) -> dict[str, Any]:
     return _response("".join(chunk.text for chunk in chunks), pieces, finish_reason, usage)
 
 
+def reaches_stop(chunks: Iterable[Chunk], stop: Sequence[str]) -> bool:
+    """Whether a chat model would have read no further than these chunks."""
+    from agentkit.models.reply import ReplyReader
+
+    reader = ReplyReader(stop)
+    for chunk in chunks:
+        reader.read(chunk)
+    return reader.stopped
+
+
 def _response(text: str, pieces: list[Any], finish_reason: str | None, usage: Usage | None) -> dict[str, Any]:
     response: dict[str, Any] = {"string": text}
     if pieces != [len(text)]:
@@ -72,6 +83,8 @@ def _as_piece(chunk: Chunk) -> int | dict[str, Any]:
 
 def to_chunks(entry: Entry) -> Iterator[Chunk]:
     """The reply again, piece by piece."""
+    from agentkit.models.backend import Chunk
+
     text, place = entry.response["string"], 0
     for piece in entry.response.get("pieces", [len(text)]):
         length = piece.get("text", 0) if isinstance(piece, Mapping) else piece
@@ -85,6 +98,8 @@ def to_chunks(entry: Entry) -> Iterator[Chunk]:
 
 
 def _as_chunk(text: str, rich: Mapping[str, Any]) -> Chunk:
+    from agentkit.models.backend import Chunk, TokenLogprob, ToolCallPiece
+
     calls = tuple(ToolCallPiece(**call) for call in rich.get("tool_calls", ()))
     logprobs = tuple(
         TokenLogprob(one["token"], one["logprob"], tuple((token, value) for token, value in one["top"]))
@@ -96,8 +111,12 @@ def _as_chunk(text: str, rich: Mapping[str, Any]) -> Chunk:
 
 
 def _usage(entry: Entry) -> Usage | None:
-    usage = entry.response.get("usage")
-    return Usage(**usage) if usage is not None else None
+    counts = entry.response.get("usage")
+    if counts is None:
+        return None
+    if not all(isinstance(count, int) for count in counts.values()):
+        raise TypeError("usage is counted in whole numbers")
+    return Usage(**counts)
 
 
 # -- a planner's completion --------------------------------------------------------------------------------------------
@@ -115,6 +134,8 @@ def from_completion(pieces: Sequence[str], completion: Completion) -> dict[str, 
 
 def to_completion(entry: Entry) -> Iterator[str | Completion]:
     """The reply as a planner gets it: pieces of text, then the whole."""
+    from agentkit.models.reply import ReplyReader
+
     reader = ReplyReader() if entry.response.get("seam") == PLANNER else ReplyReader(entry.body.get("stop", ()))
     whole: list[Chunk] = []
     for chunk in to_chunks(entry):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -32,7 +33,11 @@ def read_question(given: str) -> str:
 
 def run(question: str, settings: Settings, shown: View, *, record: Path | None) -> int:
     """Ask live."""
+    if record is not None and not record.absolute().parent.is_dir():
+        raise ConfigurationError(f"no folder {record.absolute().parent} to record into; make it first")
     shown.note(_model_line(settings.model))
+    if settings.model == "builtin" or shown.quiet or not shown.console.is_terminal:
+        os.environ.setdefault("TQDM_DISABLE", "1")  # the loaders' progress bars
     shown.wait("loading the model …")
     executor = build_executor(settings)
     shown.settle()

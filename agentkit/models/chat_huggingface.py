@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
-from langchain_core.language_models.chat_models import LangSmithParams, agenerate_from_stream, generate_from_stream
+from langchain_core.language_models.base import LangSmithParams
+from langchain_core.language_models.chat_models import agenerate_from_stream, generate_from_stream
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough
@@ -37,7 +38,9 @@ class ChatHuggingFace(BaseChatModel):
     to their schemas too.
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", protected_namespaces=(), populate_by_name=True)
+    model_config = ConfigDict(
+        arbitrary_types_allowed=True, extra="forbid", protected_namespaces=(), populate_by_name=True
+    )
 
     llm: Any
     model_id: str = Field(default="", alias="model")
@@ -180,7 +183,8 @@ class ChatHuggingFace(BaseChatModel):
         asked, read = self._structured(schema, method)
         if not include_raw:
             return asked | RunnableLambda(read)
-        parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | RunnableLambda(read), parsing_error=lambda _: None)
+        reader = itemgetter("raw") | RunnableLambda(read)
+        parsed = RunnablePassthrough.assign(parsed=reader, parsing_error=lambda _: None)
         failed = RunnablePassthrough.assign(parsed=lambda _: None)
         with_fallback = parsed.with_fallbacks([failed], exception_key="parsing_error")
         return {"raw": asked} | with_fallback
@@ -194,7 +198,8 @@ class ChatHuggingFace(BaseChatModel):
             return asked, partial(read_call, schema)
         if method not in ("json_schema", "json_mode"):
             raise ConfigurationError(f"expected method json_schema, function_calling or json_mode, saw {method!r}")
-        wanted = response_format(schema) if schema and method == "json_schema" else {"type": "json_object"}
+        by_schema = schema and (method == "json_schema" or self.is_local)  # a grammar can hold to it in either mode
+        wanted = response_format(schema) if schema and by_schema else {"type": "json_object"}
         return self.bind(response_format=wanted, ls_structured_output_format=traced), partial(read_text, schema)
 
     # What LangChain asks of every model

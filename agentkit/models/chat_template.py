@@ -47,11 +47,27 @@ class ChatTemplate:
             except refusals() as error:
                 refusal = error
                 continue
-            if attempt is not guarded and attempt is not told or _shows_tools(text, attempt, native):
+            if (attempt is not guarded and attempt is not told) or _shows_tools(text, attempt, native):
                 return text
         raise ConfigurationError(
             f"expected messages the model's chat template accepts, it refused: {' '.join(str(refusal).split())[:300]}"
         ) from refusal
+
+    def takes_role(self, role: str) -> bool:
+        """Whether the model's own template writes a message of this role into the prompt."""
+        probe = "takes this role"
+        messages: list[Message] = [{"role": "user", "content": "hello"}, {"role": role, "content": probe}]
+        if role == "system":
+            messages.reverse()
+        if role == "tool":
+            call = {"id": "call00000", "type": "function", "function": {"name": "echo", "arguments": "{}"}}
+            messages.insert(1, {"role": "assistant", "content": "", "tool_calls": [call]})
+            messages[2] |= {"tool_call_id": "call00000", "name": "echo"}
+        try:
+            text = self._apply(messages, ())
+        except refusals():
+            return False
+        return probe in text and (role != "tool" or "echo" in text)
 
     def _apply(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> str:
         continues = bool(messages) and messages[-1]["role"] == "assistant" and not messages[-1].get("tool_calls")

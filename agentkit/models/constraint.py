@@ -24,11 +24,11 @@ class GrammarVocabulary:
         except ImportError:
             raise ConfigurationError(
                 "expected the package llguidance for grammars; run pip install 'agentkit-react[local]', "
-                "or turn grammars off with constrain=\"off\""
+                'or turn grammars off with constrain="off"'
             ) from None
         if getattr(tokenizer, "backend_tokenizer", None) is None:
             raise ConfigurationError(
-                f"grammars need a fast tokenizer, saw {type(tokenizer).__name__}; turn them off with constrain=\"off\""
+                f'grammars need a fast tokenizer, saw {type(tokenizer).__name__}; turn them off with constrain="off"'
             )
         self.size = size
         self.eos = frozenset(eos)
@@ -48,6 +48,11 @@ class Constraint:
         self._check()
         self._vocabulary = vocabulary
         self._bits = numpy.zeros((vocabulary.size + 31) // 32, dtype=numpy.int32)
+
+    @property
+    def eos(self) -> frozenset[int]:
+        """The tokens that end a reply."""
+        return self._vocabulary.eos
 
     @property
     def finished(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,7 @@ class NewToken:
 class TokenSequence:
     """One reply being decoded. `ids` are the prompt's and the reply's tokens, the first `computed` are in `cache`.
 
+    `media` are inputs beyond tokens, for the first forward: such a sequence shares nothing with others.
     `detokenize` turns a token into text; `watch` sees that text and says whether the reply is complete.
     """
 
@@ -45,6 +46,7 @@ class TokenSequence:
     cached_tokens: int = 0
     computed: int = 0
     cache: Any = None
+    media: Mapping[str, Any] | None = None
     finished: bool = False
     out: SimpleQueue[NewToken | Exception] = field(default_factory=SimpleQueue)
 
@@ -66,7 +68,7 @@ class Decoder:
         self._together: list[TokenSequence] = []
         self._batch: BatchCache | None = None
 
-    def decode(self, sequence: TokenSequence) -> Iterator[NewToken]:
+    def decode(self, sequence: TokenSequence) -> Generator[NewToken]:
         """The reply's tokens as they come; closing the iterator ends the sequence."""
         sequence.prompt_tokens = len(sequence.ids)
         self._arriving.append(sequence)
@@ -110,22 +112,20 @@ class Decoder:
         while self._arriving:
             self._admit(self._arriving.popleft())
         running = [sequence for sequence in self._active if not sequence.finished]
-        if len(running) > 1 and self._forward.can_batch:
-            self._step_together(running)
-            return
-        self._part()
+        together = [sequence for sequence in running if self._forward.can_batch and sequence.media is None]
+        if len(together) > 1:
+            self._step_together(together)
+        else:
+            self._part()
+            together = []
         for sequence in running:
-            self._step_alone(sequence)
+            if sequence not in together:
+                self._step_alone(sequence)
 
     def _admit(self, sequence: TokenSequence) -> None:
         """Let a sequence in: its prompt is computed from the longest beginning that is known already."""
-        sequence.cache, sequence.computed = self._prefixes.take(sequence.ids)
-        for other in self._active:
-            shared = min(common_prefix(sequence.ids, other.ids[: other.computed]), len(sequence.ids) - 1)
-            if self._forward.reuse == "crop" and other.cache is not None and shared > sequence.computed:
-                sequence.cache, sequence.computed = fork(other.cache, shared), shared
-        if not self._forward.is_exact_at(len(sequence.ids)):
-            sequence.cache, sequence.computed = None, 0
+        if sequence.media is None and self._forward.is_exact_at(len(sequence.ids)):
+            self._reuse(sequence)
         sequence.cached_tokens = sequence.computed
         self._active.append(sequence)
         if sequence.sampler.constraint is not None:
@@ -133,10 +133,19 @@ class Decoder:
                 _append(sequence, Choice(token), complete=False)
         if not sequence.finished:
             self._step_alone(sequence)
-        if self._forward.reuse == "extend" and sequence.cache is not None:
+        if self._forward.reuse == "extend" and sequence.cache is not None and sequence.media is None:
             snapshot = copy.deepcopy(sequence.cache)  # it cannot be cut back to the prompt's end later
             ids = sequence.ids[: sequence.prompt_tokens]
             self._prefixes.put(CachedPrefix(ids, snapshot, sequence.prompt_tokens))
+
+    def _reuse(self, sequence: TokenSequence) -> None:
+        """Begin with what an earlier or another running sequence has computed of the same prompt."""
+        sequence.cache, sequence.computed = self._prefixes.take(sequence.ids)
+        for other in self._active:
+            if self._forward.reuse == "crop" and other.cache is not None and other.media is None:
+                shared = min(common_prefix(sequence.ids, other.ids[: other.computed]), len(sequence.ids) - 1)
+                if shared > sequence.computed:
+                    sequence.cache, sequence.computed = fork(other.cache, shared), shared
 
     def _step_alone(self, sequence: TokenSequence) -> None:
         try:
@@ -149,7 +158,9 @@ class Decoder:
         cache, sequence.cache = sequence.cache, None  # an interrupted forward leaves a cache that must not be used
         if sequence.computed == len(sequence.ids):  # interrupted after the forward: its logits are gone
             cache = None
-        logits, sequence.cache = self._forward(sequence.ids, sequence.computed if cache is not None else 0, cache)
+        logits, sequence.cache = self._forward(
+            sequence.ids, sequence.computed if cache is not None else 0, cache, sequence.media
+        )
         sequence.computed = len(sequence.ids)
         return logits
 
@@ -217,7 +228,7 @@ class Decoder:
                 self._part()
             if sequence in self._active:
                 self._active.remove(sequence)
-            if sequence.cache is not None:
+            if sequence.cache is not None and sequence.media is None:
                 ids = sequence.ids[: sequence.computed]
                 self._prefixes.put(CachedPrefix(ids, sequence.cache, sequence.prompt_tokens))
                 sequence.cache = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agentkit.models.prefix_cache import Reuse
@@ -53,10 +53,17 @@ class Forward:
             return "none"
         return "crop" if self.plain_attention else "extend"
 
-    def __call__(self, ids: Sequence[int], computed: int, cache: Any) -> tuple[torch.Tensor, Any]:
-        """The logits (1, vocabulary) after `ids`, and their cache; the first `computed` are in `cache`."""
+    def __call__(
+        self, ids: Sequence[int], computed: int, cache: Any, media: Mapping[str, Any] | None = None
+    ) -> tuple[torch.Tensor, Any]:
+        """The logits (1, vocabulary) after `ids`, and their cache; the first `computed` are in `cache`.
+
+        `media` goes in with the first tokens, whose placeholders it fills.
+        """
         if not self.steps:
             return self._run(ids, None, use_cache=False)
+        if cache is None and media:
+            return self._run(ids, None, media=media)
         if cache is not None and not self.extends:
             for token in ids[computed:-1]:
                 _, cache = self._run([token], cache)
@@ -76,7 +83,9 @@ class Forward:
         logits: torch.Tensor = output.logits[:, -1]
         return logits
 
-    def _run(self, ids: Sequence[int], cache: Any, *, use_cache: bool = True) -> tuple[torch.Tensor, Any]:
+    def _run(
+        self, ids: Sequence[int], cache: Any, *, use_cache: bool = True, media: Mapping[str, Any] | None = None
+    ) -> tuple[torch.Tensor, Any]:
         import torch
 
         if cache is None and use_cache and self.plain_attention:
@@ -86,11 +95,21 @@ class Forward:
         with torch.inference_mode():
             inputs = torch.tensor([list(ids)], device=self.device)
             given = {} if cache is None else {self._cache_name: cache}
+            given |= {name: self._place(value) for name, value in (media or {}).items()}
             output = self._model(input_ids=inputs, use_cache=use_cache, **given, **self._options)
         return output.logits[:, -1], getattr(output, self._cache_name, None) if use_cache else None
 
+    def _place(self, value: Any) -> Any:
+        import torch
+
+        if not isinstance(value, torch.Tensor):
+            return value
+        return value.to(self.device, self._model.dtype if value.is_floating_point() else None)
+
     def _measure(self) -> tuple[bool, bool]:
         """Whether continuing a cache token by token is exact, and whether several tokens at once are."""
+        if getattr(self._model.config, "is_encoder_decoder", False):
+            return False, False
         vocabulary = self._model.get_output_embeddings().weight.shape[0]
         ids = [(7 + 31 * n) % vocabulary for n in range(PROBE_TOKENS)]
         expected, _ = self._run(ids, None, use_cache=False)

@@ -105,8 +105,8 @@ def _not_found_message(model_id: str, error: OSError) -> str:
     text = str(error)
     if "gated" in text.lower() or "401" in text or "403" in text:
         return (
-            f"expected access to {model_id}, it is gated or private; accept its terms on https://huggingface.co/{model_id} "
-            "and set HF_TOKEN"
+            f"expected access to {model_id}, it is gated or private; accept its terms on "
+            f"https://huggingface.co/{model_id} and set HF_TOKEN"
         )
     if "not a valid model identifier" in text or "404" in text:
         return f"expected a model folder or a repository ORG/NAME, saw {model_id}, which does not exist; check the name"

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 from agentkit.errors import ConfigurationError
-from agentkit.models.backend import ChatRequest, Chunk, TokenLogprob, Usage
+from agentkit.models.backend import ChatRequest, Chunk, Message, TokenLogprob, Usage
 from agentkit.models.background import iterate_in_thread
 from agentkit.models.chat_template import ChatTemplate
 from agentkit.models.constraint import Constraint, GrammarVocabulary
+from agentkit.models.context import first_that_fits
 from agentkit.models.decoding import Decoder, NewToken, TokenSequence
 from agentkit.models.detokenizer import Detokenizer
 from agentkit.models.forward import Forward
+from agentkit.models.media import has_media, media_inputs
 from agentkit.models.prefix_cache import PrefixCache
 from agentkit.models.prompt_ids import PromptEncoder, WrittenTurn
 from agentkit.models.reply import ReplyReader
-from agentkit.models.sampling import Choice, prepare_sampler
+from agentkit.models.sampling import Choice, Grammar, prepare_sampler
+from agentkit.models.thinking import OPEN
+from agentkit.models.thinking_first import thinking_first
 from agentkit.models.whole_generation import generate_whole, needs_generate
 
 DEFAULT_MAX_NEW_TOKENS = 512
@@ -28,8 +33,11 @@ class LocalModel:
     """A transformers model and tokenizer with everything decoding needs. Safe to share between threads."""
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
+        """`tokenizer` is a processor where the model takes images, sound or video."""
         self.model = model
-        self.tokenizer = tokenizer
+        self.processor = tokenizer
+        self.tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
+        tokenizer = self.tokenizer
         self.template = ChatTemplate(tokenizer)
         self.prompts = PromptEncoder(tokenizer)
         forward = Forward(model)
@@ -57,33 +65,59 @@ class LocalModel:
 
     def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
         """The reply to a conversation."""
-        prompt = self.template.render(request.messages, tools=request.tools)
-        return self.generate_text(prompt, self.prompts.encode(prompt), request)
+        if has_media(request.messages):
+            yield from self._generate_media(request)
+            return
+
+        def encode(messages: list[Message]) -> tuple[str, list[int]]:
+            prompt = self.template.render(messages, tools=request.tools)
+            return prompt, self.prompts.encode(prompt)
+
+        wanted = request.options.get("max_new_tokens", DEFAULT_MAX_NEW_TOKENS)
+        limit = self.context_tokens - min(wanted, self.context_tokens // 4)
+        prompt, ids, fitted = first_that_fits(request.messages, encode, limit)
+        if fitted.dropped_observations or fitted.dropped_messages:
+            dropped = {"observations": fitted.dropped_observations, "messages": fitted.dropped_messages}
+            yield Chunk(metadata={"dropped_to_fit": dropped})
+        yield from self.generate_text(prompt, ids, request)
+
+    def _generate_media(self, request: ChatRequest) -> Iterator[Chunk]:
+        inputs = media_inputs(self.processor, request.messages)
+        ids = inputs.pop("input_ids")[0].tolist()
+        inputs.pop("attention_mask", None)  # all ones: one conversation, no padding
+        yield from self.generate_text("", ids, request, media=inputs)
 
     def agenerate_chat(self, request: ChatRequest) -> AsyncIterator[Chunk]:
         """The same, computed in a thread."""
         return iterate_in_thread(lambda: self.generate_chat(request))
 
-    def generate_text(self, prompt: str, ids: Sequence[int], request: ChatRequest) -> Iterator[Chunk]:
-        """The continuation of `prompt`, whose tokens are `ids`."""
+    def generate_text(
+        self, prompt: str, ids: Sequence[int], request: ChatRequest, *, media: Mapping[str, Any] | None = None
+    ) -> Iterator[Chunk]:
+        """The continuation of `prompt`, whose tokens are `ids`; `media` are the model's inputs beyond them."""
         request = replace(request, options=self._options(ids, request))
         if needs_generate(self.model, request.options):
             yield from self._generate_whole(ids, request)
             return
-        sequence = self._sequence(ids, request)
-        if (opened := prompt.rstrip()).endswith("<think>"):  # the template began the thought: so does the reply
-            yield Chunk(text="<think>" + prompt[len(opened) :])
-            sequence.watch("<think>\n")
+        thinking = prompt.rstrip().endswith(OPEN)
+        sequence = self._sequence(ids, request, thinking=thinking)
+        sequence.media = media
+        if thinking:  # the template began the thought: so does the reply
+            yield Chunk(text=OPEN)
+            sequence.watch(OPEN)
         pieces: list[str] = []
-        tokens = self._decoder.decode(sequence)
         try:
-            for new in tokens:
-                pieces.append(new.text)
-                yield self._chunk(sequence, new, len(pieces))
+            with closing(self._decoder.decode(sequence)) as tokens:
+                for new in tokens:
+                    pieces.append(new.text)
+                    yield self._chunk(sequence, new, len(pieces))
         finally:
-            tokens.close()
-            written = tuple(sequence.ids[len(ids) :][: len(pieces)])
-            self.prompts.remember(WrittenTurn(prompt, tuple(ids), written, tuple(pieces)))
+            if media is None:
+                self._remember(prompt, ids, sequence, pieces)
+
+    def _remember(self, prompt: str, ids: Sequence[int], sequence: TokenSequence, pieces: list[str]) -> None:
+        written = tuple(sequence.ids[len(ids) :][: len(pieces)])
+        self.prompts.remember(WrittenTurn(prompt, tuple(ids), written, tuple(pieces)))
 
     def _options(self, ids: Sequence[int], request: ChatRequest) -> dict[str, Any]:
         options = {"max_new_tokens": DEFAULT_MAX_NEW_TOKENS, **request.options}
@@ -104,13 +138,16 @@ class LocalModel:
 
         if request.grammar:
             raise ConfigurationError(
-                "expected no grammar with beam search, assisted decoding or an encoder-decoder; set constrain=\"off\""
+                'expected no grammar with beam search, assisted decoding or an encoder-decoder; set constrain="off"'
             )
         inputs = {"input_ids": torch.tensor([list(ids)], device=self.model.device)}
         yield from generate_whole(self.model, self.tokenizer, inputs, request.options)
 
-    def _sequence(self, ids: Sequence[int], request: ChatRequest) -> TokenSequence:
-        constraint = Constraint(request.grammar, self.vocabulary) if request.grammar else None
+    def _sequence(self, ids: Sequence[int], request: ChatRequest, *, thinking: bool) -> TokenSequence:
+        constraint: Grammar | None = None
+        if request.grammar:
+            constraint = Constraint(request.grammar, self.vocabulary)
+            constraint = thinking_first(constraint, self.tokenizer, inside=thinking)
         sampler = prepare_sampler(
             self.model, ids, request.options, eos=self.eos, constraint=constraint, top_logprobs=request.top_logprobs
         )
@@ -120,7 +157,8 @@ class LocalModel:
             reader.read(Chunk(text=text))
             return reader.stopped
 
-        return TokenSequence(list(ids), sampler, Detokenizer(self.tokenizer, ids).feed, watch)
+        detokenizer = Detokenizer(self.tokenizer, ids, keep_special=bool(request.tools))
+        return TokenSequence(list(ids), sampler, detokenizer.feed, watch)
 
     def _chunk(self, sequence: TokenSequence, new: NewToken, count: int) -> Chunk:
         usage = Usage(sequence.prompt_tokens, count, sequence.cached_tokens)

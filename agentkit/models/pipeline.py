@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.language_models.llms import BaseLLM
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
-from pydantic import ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr
 
 from agentkit.errors import ConfigurationError
 from agentkit.models.backend import ChatRequest, Chunk
@@ -65,8 +66,11 @@ class HuggingFacePipeline(BaseLLM):
             **options,
         )
 
-    @model_validator(mode="after")
-    def _load(self) -> HuggingFacePipeline:
+    def __init__(self, **fields: Any) -> None:
+        super().__init__(**fields)
+        self._load()  # not in a validator: pydantic would wrap our errors in its own
+
+    def _load(self) -> None:
         if self.pipeline is not None:
             self.model, self.tokenizer = self.pipeline.model, self.pipeline.tokenizer
         if self.model is None:
@@ -84,7 +88,6 @@ class HuggingFacePipeline(BaseLLM):
         if "return_full_text" in self.pipeline_kwargs:
             self.return_full_text = self.pipeline_kwargs.pop("return_full_text")
         self._local = LocalModel(self.model, self.tokenizer)
-        return self
 
     def _loading_options(self) -> dict[str, Any]:
         named = {"dtype": self.dtype, "attn_implementation": self.attn_implementation}
@@ -133,7 +136,9 @@ class HuggingFacePipeline(BaseLLM):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        return LLMResult(generations=[[self._complete(prompt, stop, kwargs)] for prompt in prompts])
+        with ThreadPoolExecutor(self.batch_size) as threads:  # what runs at the same time is decoded together
+            done = threads.map(lambda prompt: [self._complete(prompt, stop, kwargs)], prompts)
+            return LLMResult(generations=list(done))
 
     def _stream(
         self,

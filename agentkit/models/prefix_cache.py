@@ -32,7 +32,7 @@ class PrefixCache:
     def __init__(
         self, reuse: Reuse, *, max_conversations: int = MAX_CONVERSATIONS, max_tokens: int = MAX_TOKENS
     ) -> None:
-        self._reuse = reuse
+        self.reuse = reuse
         self._max_conversations = max_conversations
         self._max_tokens = max_tokens
         self._entries: list[CachedPrefix] = []
@@ -62,7 +62,7 @@ class PrefixCache:
 
     def put(self, entry: CachedPrefix) -> None:
         """Keep a cache for later; the oldest ones give way."""
-        if self._reuse == "none" or not 0 < len(entry.ids) <= self._max_tokens:
+        if self.reuse == "none" or not 0 < len(entry.ids) <= self._max_tokens:
             return
         with self._lock:
             self._entries.append(entry)
@@ -78,7 +78,7 @@ class PrefixCache:
         best, longest = None, 0
         for entry in self._entries:
             length = min(common_prefix(entry.ids, ids), len(ids) - 1)
-            if length > longest and (self._reuse == "crop" or length == len(entry.ids)):
+            if length > longest and (self.reuse == "crop" or length == len(entry.ids)):
                 best, longest = entry, length
         return best, longest
 

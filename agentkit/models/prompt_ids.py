@@ -16,7 +16,7 @@ REMEMBERED = 32
 
 @dataclass(frozen=True, slots=True)
 class WrittenTurn:
-    """A prompt and what the model wrote after it: one piece of text for each of `reply_ids`, "" for an open character."""
+    """A prompt and what the model wrote after it: a piece of text for each of `reply_ids`, "" for an open character."""
 
     prompt: str
     prompt_ids: tuple[int, ...]

@@ -10,7 +10,7 @@ from agentkit.errors import ConfigurationError
 def quantization_config(name: str) -> Any:
     """`nf4` (4 bits, double quantization) or `int8`, as a BitsAndBytesConfig."""
     try:
-        import accelerate  # noqa: F401
+        import accelerate  # type: ignore[import-untyped]  # noqa: F401
         import bitsandbytes  # noqa: F401
         import torch
         from transformers import BitsAndBytesConfig
@@ -19,9 +19,9 @@ def quantization_config(name: str) -> Any:
             f"expected the package {error.name} for quantization; run pip install 'agentkit-react[local]'"
         ) from None
     if name == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True)
+        return BitsAndBytesConfig(load_in_8bit=True)  # type: ignore[no-untyped-call]
     if name == "nf4":
-        return BitsAndBytesConfig(
+        return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,

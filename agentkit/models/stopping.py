@@ -16,7 +16,7 @@ class StopText:
 
     def __init__(self, stop: Sequence[str] = ()) -> None:
         if isinstance(stop, str) or not all(stop):
-            raise ConfigurationError(f"expected a list of non-empty stop strings, saw {stop!r}; leave out the empty ones")
+            raise ConfigurationError(f"expected a list of non-empty stop strings, saw {stop!r}; leave out empty ones")
         self._stop = tuple(stop)
         self._held = ""
         self.stopped = False

@@ -9,7 +9,6 @@ from typing import Any
 from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import AIMessage
 from langchain_core.utils.function_calling import convert_to_json_schema
-from pydantic import BaseModel, ValidationError
 
 from agentkit.errors import ConfigurationError
 from agentkit.models.tool_calls import json_rule
@@ -52,10 +51,11 @@ def read_call(schema: Schema, message: AIMessage) -> Any:
 
 
 def _validated(schema: Schema | None, value: Any) -> Any:
-    if isinstance(schema, type) and issubclass(schema, BaseModel):
+    validate = getattr(schema, "model_validate", None) or getattr(schema, "parse_obj", None)  # pydantic 2, or 1
+    if isinstance(schema, type) and validate:
         try:
-            return schema.model_validate(value)
-        except ValidationError as error:
+            return validate(value)
+        except ValueError as error:
             problem = " ".join(str(error).split())[:300]
             raise OutputParserException(f"expected {schema.__name__}: {problem}", llm_output=str(value)) from error
     return value

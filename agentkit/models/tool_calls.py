@@ -102,7 +102,7 @@ def instructions(tools: Sequence[Mapping[str, Any]]) -> str:
 def tool_grammar(tools: Sequence[Mapping[str, Any]], tool_choice: str | Mapping[str, Any] | None) -> str | None:
     """A grammar for replies with calls: free text, calls that fit their tool's schema, or both; as `tool_choice` says.
 
-    "auto" or None: text, then calls if any; "any" or "required": at least one call; a tool's name: one call of it.
+    "auto" or None: text, then calls if any; "any" or "required": one call; a tool's name: one call of it.
     """
     if not tools or tool_choice == "none":
         return None
@@ -113,8 +113,7 @@ def tool_grammar(tools: Sequence[Mapping[str, Any]], tool_choice: str | Mapping[
         start = f'start: text | opened call ("\\n" "{OPEN}" call)*'
         text = f"text: TEXT\nTEXT: /(.|\\n)*/ & ~/(.|\\n)*{OPEN}(.|\\n)*/\nopened[lazy]: /(.|\\n)*{OPEN}/"
     else:
-        more = "" if len(chosen) < len(tools) else f' ("\\n" "{OPEN}" call)*'
-        start, text = f'start: "{OPEN}" call{more}', ""
+        start, text = f'start: "{OPEN}" call', ""
     return f'%llguidance {{}}\n{start}\n{text}\ncall: "\\n" ({calls}) "\\n{CLOSE}"\n{body}\n'
 
 
@@ -145,8 +144,21 @@ def _call_rule(number: int, tool: Mapping[str, Any]) -> str:
 
 
 def json_rule(schema: Mapping[str, Any]) -> str:
-    """A schema as the right side of a grammar rule, written on one line as `json.dumps` would."""
-    return f"%json {json.dumps({'x-guidance': COMPACT, **_hoisted(schema)})}"
+    """A schema as the right side of a grammar rule: on one line as `json.dumps` writes it, no unknown properties."""
+    return f"%json {json.dumps({'x-guidance': COMPACT, **_closed(_hoisted(schema))})}"
+
+
+def _closed(schema: Any) -> Any:
+    """The schema with every object that lists its properties having no others."""
+    if isinstance(schema, list):
+        return [_closed(each) for each in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    closed = {key: _closed(value) for key, value in schema.items() if key not in ("enum", "const", "default")}
+    kept = {key: value for key, value in schema.items() if key not in closed}
+    if isinstance(schema.get("properties"), Mapping) and schema.get("type") == "object":
+        return {"additionalProperties": False, **closed, **kept}
+    return {**closed, **kept}
 
 
 def _hoisted(schema: Mapping[str, Any]) -> dict[str, Any]:

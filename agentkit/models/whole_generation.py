@@ -12,7 +12,7 @@ from agentkit.models.backend import Chunk, Usage
 
 def needs_generate(model: Any, options: Mapping[str, Any]) -> bool:
     """Whether these options (or this model) need a search that is not one token after the other."""
-    from transformers.generation import GenerationMode
+    from transformers.generation.configuration_utils import GenerationMode
 
     if getattr(model.config, "is_encoder_decoder", False):
         return True
@@ -42,7 +42,7 @@ def generate_whole(
     start = 0 if getattr(model.config, "is_encoder_decoder", False) else prompt_tokens
     reply: Sequence[int] = tokens[0, start:].tolist()
     yield Chunk(
-        text=tokenizer.decode(reply, skip_special_tokens=True),
+        text=tokenizer.decode(reply, skip_special_tokens=True).rstrip("\ufffd"),
         usage=Usage(prompt_tokens, len(reply)),
         finish_reason="length" if len(reply) >= options.get("max_new_tokens", len(reply) + 1) else "stop",
     )

@@ -5,13 +5,31 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-MOST_WORDS, MOST_PARTS, LONGEST_ANSWER = 16, 3, 14
+MOST_PARTS, LONGEST_QUERY, LONGEST_NAME, LONGEST_ANSWER = 3, 16, 7, 14
 SMALL_NUMBERS = (*range(13), 24, 60, 100, 365, 1000)
-ATTRIBUTES = ("age", "height", "length", "width", "depth", "weight", "speed", "area", "price", "population", "distance")
-ATTRIBUTES += ("duration", "runtime", "diameter", "elevation", "budget", "salary", "size", "year", "net worth")
+# What a comparison asks for without naming it: "who is older" needs an age.
+ATTRIBUTES = {
+    "age": "old older young younger born",
+    "height": "tall taller high higher rise",
+    "length": "long longer short shorter",
+    "width": "wide wider",
+    "depth": "deep deeper",
+    "weight": "heavy heavier light lighter weigh weighs",
+    "speed": "fast faster slow slower",
+    "area": "large larger big bigger small smaller",
+    "price": "cost costs expensive cheap cheaper",
+    "net worth": "rich richer",
+    "population": "inhabitants live people larger bigger",
+    "distance": "far farther further",
+}
 NUMBER = re.compile(r"\d+(?:,\d{3})+(?:\.\d+)?|\d+\.\d+|\.\d+|\d+")
 EXPONENT = re.compile(r"\d+(?:\.\d+)?e[-+]?\d+")
 CHUNK = re.compile(r"\d+(?:,\d{3})+(?:\.\d+)?|\d+\.\d+(?:e[-+]?\d+)?|\d+|[^\W\d_]+(?:['’][^\W\d_]+)*|\s+|.", re.S)
+FUNCTION_WORDS = frozenset(
+    "a an the of to in on at by for from with as and or but is was are were be been has had have his her its their "
+    "who which that this it he she they when where after before into than".split()
+)
+SPECIAL = re.compile(r"[\\.^$|?*+()\[\]{}/&~#\"-]")
 EDGE = "\"“”„‘’'`.,;:!?()[]{}<>*…"
 WORDS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split()
 WORDS += "seventeen eighteen nineteen".split()
@@ -22,7 +40,7 @@ MEANT |= {"dozen": 12, "hundred": 100, "thousand": 1000, "million": 1_000_000}
 
 def literal(text: str) -> str:
     """`text` as a Lark regular expression that matches only itself."""
-    return re.sub(r"([^\w\s])", r"\\\1", text).replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
+    return SPECIAL.sub(r"\\\g<0>", text).replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
 
 
 def union(texts: Iterable[str]) -> str:
@@ -30,26 +48,38 @@ def union(texts: Iterable[str]) -> str:
     return "(" + "|".join(literal(text) for text in dict.fromkeys(texts)) + ")"
 
 
-def query_words(sources: Sequence[str]) -> list[str]:
-    """The words a query may use: those of the sources without the punctuation around them, and common attributes."""
-    found: dict[str, None] = {}
-    for chunk in (chunk for text in sources for chunk in text.split()):
-        word = chunk.strip(EDGE)
-        if not word or '"' in word or "\\" in word or "://" in word:
-            continue
-        found[word] = None
-        for ending in ("'s", "’s"):
-            found[word.removesuffix(ending)] = None
-    return list(found)
+def query_words(text: str) -> list[str]:
+    """The words of a text as a query has them: without the punctuation around them."""
+    stripped = (chunk.strip(EDGE) for chunk in text.split())
+    return [word for word in stripped if word and '"' not in word and "\\" not in word and "://" not in word]
 
 
-def queries(sources: Sequence[str]) -> str:
-    """Up to sixteen words of the sources, one space apart; "" where there are none."""
-    words = query_words(sources)
-    if not words:
+def queries(question: str, observations: Sequence[str]) -> str:
+    """Up to three runs of words of the question or an observation, or an attribute that it implies; "" without any words."""
+    runs = _runs(query_words(question), LONGEST_QUERY)
+    for text in observations:
+        runs += _runs(query_words(text), LONGEST_NAME)
+    if not runs:
         return ""
-    any_word = union([*words, *ATTRIBUTES])
-    return f"{any_word}( {any_word}){{0,{MOST_WORDS - 1}}}"
+    asked = set(re.findall(r"\w+", question.casefold()))
+    attributes = [name for name, words in ATTRIBUTES.items() if asked & set(words.split())]
+    part = "(" + "|".join([*dict.fromkeys(runs), *attributes]) + ")"
+    return f"{part}( {part}){{0,{MOST_PARTS - 1}}}"
+
+
+def _runs(words: Sequence[str], longest: int) -> list[str]:
+    """For every word an expression of it and up to `longest` - 1 words after it; "'s" may be dropped."""
+    one = []
+    for word in words:
+        base = re.sub(r"['’]s$", "", word)
+        one.append(literal(word) if base == word else f"{literal(base)}({literal(word[len(base):])})?")
+    found = []
+    for start in range(len(one)):
+        rest = ""
+        for word in reversed(one[start + 1 : start + longest]):
+            rest = f"( {word}{rest})?"
+        found.append(one[start] + rest)
+    return found
 
 
 def written_numbers(text: str) -> list[str]:
@@ -68,29 +98,47 @@ def numbers(sources: Sequence[str]) -> str:
     return union([*stated, *map(str, SMALL_NUMBERS)])
 
 
-def spans(text: str) -> str:
-    """Every run of at most LONGEST_ANSWER words of `text`, as one expression of nested options."""
+def spans(text: str, asked: frozenset[str] = frozenset()) -> str:
+    """Every run of at most LONGEST_ANSWER words within a sentence of `text`, as one expression of nested options.
+
+    A run does not end in a function word, and it does not begin with a word of the question (`asked`) unless a new
+    name follows: the capital of Australia is not Australia, but that of Mexico is Mexico City.
+    """
     chunks = CHUNK.findall(text)
+    words = [place for place, chunk in enumerate(chunks) if not chunk.isspace() and chunk not in EDGE]
     found = []
-    for start, chunk in enumerate(chunks):
-        if chunk.isspace() or chunk in EDGE:
+    for number, place in enumerate(words):
+        following = words[number + 1] if number + 1 < len(words) else None
+        if chunks[place].casefold() in asked and not _goes_on(chunks, place, following, asked):
             continue
-        found.append(_from(chunks[start : start + 2 * LONGEST_ANSWER]))
+        end = next((w for w in words[number + 1 :] if _ends_sentence(chunks[place:w])), len(chunks))
+        run = [w for w in words[number : number + LONGEST_ANSWER] if w < end]
+        found.append(_nested(chunks, run))
     return "|".join(dict.fromkeys(found))
 
 
-def _from(chunks: Sequence[str]) -> str:
-    """The first chunk, then as many more words as wanted with what stands between them."""
-    rest, between = "", []
-    words = [[chunks[0]]]
-    for chunk in chunks[1:]:
-        between.append(chunk)
-        if not chunk.isspace() and chunk not in EDGE:
-            words.append(between)
-            between = []
-    for word in reversed(words[1:]):
-        rest = f"({literal(''.join(word))}{rest})?"
-    return literal(chunks[0]) + rest
+def _goes_on(chunks: Sequence[str], place: int, following: int | None, asked: frozenset[str]) -> bool:
+    """Whether a new capitalised word follows after one space."""
+    if following is None or following != place + 2:
+        return chunks[place].casefold() in FUNCTION_WORDS
+    word = chunks[following]
+    return chunks[place].casefold() in FUNCTION_WORDS or (word[0].isupper() and word.casefold() not in asked)
+
+
+def _ends_sentence(chunks: Sequence[str]) -> bool:
+    """Whether the chunks, from a word up to the next one, hold the end of a sentence or of a line."""
+    last = "".join(chunks[-3:])
+    return "\n" in last or bool(re.search(r"\w{3,}[.!?]\s+$|[\d)][.!?]\s+$", "".join(chunks[-4:])))
+
+
+def _nested(chunks: Sequence[str], run: Sequence[int]) -> str:
+    """The first word of `run`, then as many more as wanted, each with what stands before it."""
+    rest = ""
+    for earlier, place in zip(reversed(run[:-1]), reversed(run[1:]), strict=True):
+        piece = literal("".join(chunks[earlier + 1 : place + 1])) + rest
+        may_end = chunks[earlier].casefold() not in FUNCTION_WORDS
+        rest = f"({piece})?" if may_end else piece
+    return literal(chunks[run[0]]) + rest
 
 
 def answers(question: str, observations: Sequence[str]) -> str:
@@ -102,12 +150,13 @@ def answers(question: str, observations: Sequence[str]) -> str:
     if not observations:
         return ""
     parts, calculated = [], False
+    asked = frozenset(chunk.casefold() for chunk in CHUNK.findall(question))
     for text in observations:
         if text.startswith("Answer: "):
             parts.append(literal(text.removeprefix("Answer: ").strip()))
             calculated = True
         else:
-            parts.append(spans(text))
+            parts.append(spans(text, asked))
     if calculated:
         parts.append(spans(question))
     part = "(" + "|".join(dict.fromkeys(p for p in parts if p)) + ")"

@@ -23,6 +23,7 @@ KNOW, CANNOT, NOTHING = "I now know the final answer", "I cannot do that with my
 FENCE, CLOSED = "\nAction:\n```json\n", "\n```"
 FINAL = "\nFinal Answer: "
 CALCULATOR = "Calculator"
+NO_RESULT, MOST_FAILED = "No good search result", 3
 NO_ANSWERS = re.compile(r"(Error:|Invalid format:|No good search result|\S+ is not a valid tool)")
 ARITHMETIC = """
 expression: sum0
@@ -106,8 +107,9 @@ def _copying(tools: Sequence[Tool], sources: Sequence[str], thought_open: bool) 
     names = [name for name, _ in tools]
     searching = [name for name, schema in tools if name != CALCULATOR and schema.get("type") == "string"]
     moves, rules = [], []
-    queried = queries([question, *found])
-    if searching and queried:
+    queried = queries(question, found)
+    failed = sum(text.startswith(NO_RESULT) for text in observations)
+    if searching and queried and failed < MOST_FAILED:
         moves.append("search")
         named = " | ".join(_quoted(name) for name in searching)
         rules.append(f"search: {_quoted(LOOK_UP)} QUERY {_opening()} ({named}) {_input()} QUERY {_closing()}")

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import re
 import string
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -41,7 +41,7 @@ _TO_CHAT = {"system": "system", "human": "user", "ai": "assistant"}
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A message template (`role`, `text`), or a place for a list of messages (`role == "messages"`, `text` its name)."""
+    """A message template, or a place for a list of messages (`role` is "messages", `text` its name)."""
 
     role: str
     text: str

@@ -12,13 +12,16 @@ CHATML = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 SPECIAL = ["<s>", "<|im_start|>", "<|im_end|>", "<pad>"]
-WORDS = """Thought: I need to look this up. I now know the final answer Final Answer: Action: ```json {"action": "Search",
-"action_input": "Calculator"} ``` Observation: Answer: What is 25 raised to the 0.43 power? Who is the girlfriend of"""
+WORDS = (
+    "Thought: I need to look this up. I now know the final answer Final Answer: Action: ```json "
+    '{"action": "Search", "action_input": "Calculator"} ``` Observation: Answer: '
+    "What is 25 raised to the 0.43 power? Who is the girlfriend of"
+)
 
 
 def build_tokenizer() -> Any:
     """A byte-level BPE of a few hundred tokens, with ChatML."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
@@ -29,6 +32,8 @@ def build_tokenizer() -> Any:
         vocab_size=400, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator([WORDS] * 4, trainer)
+    bos = (SPECIAL[0], tokenizer.token_to_id(SPECIAL[0]))
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"{bos[0]} $A", special_tokens=[bos])
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<s>", eos_token="<|im_end|>", pad_token="<pad>"
     )

@@ -55,6 +55,7 @@ class _TinyModel:
 
 
 _ALLOWED = "langchain_core.load allows other packages' classes by name only, not with allowed_objects='all'"
+_INPUT = "a random model calls the tool as it should, but not with the number 3"
 _RANDOM = "with tool_choice left to the model, a random model calls nothing; the grammar only makes calls well-formed"
 
 
@@ -69,11 +70,24 @@ class TestIntegration(_TinyModel, ChatModelIntegrationTests):
     def test_agent_loop(self, *args: Any, **kwargs: Any) -> None:
         super().test_agent_loop(*args, **kwargs)
 
+    @pytest.mark.xfail(reason=_INPUT, strict=True)
+    def test_tool_calling(self, *args: Any, **kwargs: Any) -> None:
+        super().test_tool_calling(*args, **kwargs)
 
+    @pytest.mark.xfail(reason=_INPUT, strict=True)
+    async def test_tool_calling_async(self, *args: Any, **kwargs: Any) -> None:
+        await super().test_tool_calling_async(*args, **kwargs)
+
+    @pytest.mark.xfail(reason="a random model does not repeat the characters it was given", strict=True)
+    def test_unicode_tool_call_integration(self, *args: Any, **kwargs: Any) -> None:
+        super().test_unicode_tool_call_integration(*args, **kwargs)
+
+
+@pytest.mark.filterwarnings("ignore:.*in beta")
 def test_a_model_is_saved_and_loaded_by_name() -> None:
     from langchain_core.load import dumps, loads
 
     model = ChatHuggingFace(llm=_LOADED["llm"], temperature=0.5)
     again = loads(dumps(model), valid_namespaces=["agentkit"], allowed_objects=[ChatHuggingFace, HuggingFacePipeline])
-    assert again.dict() == model.dict()
+    assert again.asdict() == model.asdict()
     assert again.invoke("Hello", seed=1).content == model.invoke("Hello", seed=1).content

@@ -9,9 +9,9 @@ from random import Random
 
 from .names import ORDINALS, SLOT, Names, load_templates
 
-SMALL_WORDS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen".split()
-SMALL_WORDS += "sixteen seventeen eighteen nineteen".split()
-TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+SMALL_WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen"]
+SMALL_WORDS += ["sixteen", "seventeen", "eighteen", "nineteen"]
+TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 OPENINGS = ("What's ", "what is ", "Calculate ", "How much is ", "Compute ", "Tell me ", "Give me ", "Work out ", "Find ")
 OPENINGS += ("Determine ", "Figure out ", "I need to know ", "Let me know ", "Tell me what is ", "I need ", "whats ")
 
@@ -159,7 +159,7 @@ def one_step(random: Random) -> tuple[str, str]:
 def calculated(expression: str) -> str | None:
     """What the calculator answers, None where it would not be an ordinary number."""
     try:
-        value = eval(expression.replace("^", "**"), {"__builtins__": {}, "sqrt": math.sqrt})  # noqa: S307 - own templates
+        value = eval(expression.replace("^", "**"), {"__builtins__": {}, "sqrt": math.sqrt})
         value = float(value)
     except (ArithmeticError, ValueError, TypeError):
         return None

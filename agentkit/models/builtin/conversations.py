@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from random import Random
@@ -16,7 +17,8 @@ from .observations import irrelevant, observation
 from .relations import Relation, relations_of
 from .traces import EXCLUDED, NO_RESULT, Composer, Trace, Turn, plain, query_of
 
-PRONOUNS = {"he": ("he", "his"), "she": ("she", "her"), "they": ("they", "their")}
+PRONOUNS = {"he": ("he", "his"), "she": ("she", "her")}
+PERSONS = ("that person", "this person", "the person", "that man", "that woman")
 
 
 def number(value: str) -> str:
@@ -40,10 +42,14 @@ def one_search(c: Composer) -> Trace:
     form = c.random.choice(relation.ask)
     entity = c.entity(relation)
     value, unit, answer = c.value(relation, form)
-    marked = c.opened_marked(c.fill(relation, form, c.mention(relation, entity), unit))
+    marked = c.asked(relation, form, c.mention(relation, entity), unit)
+    if relation.value == "moment" and re.search(r"\byear\b", marked):
+        answer = re.findall(r"\d{4}|\d+", value)[-1]
+    elif relation.value == "moment":
+        answer = value
     query = c.say(query_of(marked))
     chance = c.random.random()
-    if chance < 0.035:
+    if chance < 0.06:
         return missing(c, relation, c.say(plain(marked)), query, entity)
     turns = c.search(relation, query, entity, value, unit, **known)
     return Trace("search", c.say(plain(marked)), (*turns, Turn(chat.final(answer))))
@@ -104,6 +110,9 @@ def two_searches(c: Composer) -> Trace:
 
 def pronouns(c: Composer, inner: Relation) -> tuple[str, str]:
     if inner.value == "person":
+        if c.random.random() < 0.12:
+            person = c.random.choice(PERSONS)
+            return person, f"{person}'s"
         gender = inner.slots.get("pronoun") or c.random.choice(("he", "she"))
         return PRONOUNS[gender]
     return "it", "its"
@@ -164,7 +173,7 @@ def looked_up_calculation(c: Composer) -> Trace:
     value, unit, answer = c.value(relation, "year")
     mention = c.mention(relation, entity)
     if c.random.random() < 0.25:
-        asked = c.opened_marked(c.fill(relation, c.random.choice(relation.ask), mention, unit))
+        asked = c.asked(relation, c.random.choice(relation.ask), mention, unit)
         sequel, expression = fill_numbers(c.random, *c.random.choice(wordings("it")))
         question, query, finals = joined(c, plain(asked), sequel), query_of(asked), True
     else:
@@ -205,20 +214,42 @@ def three_steps(c: Composer) -> Trace:
     return Trace("three", c.say(question), (*turns, *more, Turn(chat.final(lead + result))))
 
 
+def years_apart(c: Composer) -> Trace:
+    """Two dates looked up and the years between them."""
+    relation, _ = c.settle(c.random.choice(relations_of(family="when")))
+    first, second = c.entity(relation), c.entity(relation)
+    earlier, later = sorted(c.random.sample(range(1500, 2024), 2))
+    form = c.random.choice(load_templates("relations")["compare"]["years"])
+    participle = relation.slots["b"]
+    question = c.names.fill(form, e=first, f=second, b=participle)
+    turns = []
+    for entity, year in ((first, earlier), (second, later)):
+        query = c.say(f"{entity.removeprefix('the ')} {participle}")
+        turns.append(Turn(chat.action("Search", query), observation(c.random, relation, entity, str(year), "")))
+    more, result = c.calculation(f"{later}-{earlier}")
+    return Trace("compare", c.say(question), (*turns, *more, Turn(chat.final(result))))
+
+
 def compared(c: Composer) -> Trace:
     """Two things looked up and compared or combined; the larger one is told by the sign of the difference."""
-    relation = c.random.choice([r for r in relations_of(numeric=True) if r.slots.get("cmp")] + list(relations_of(family="age")) * 6)
-    relation, _ = c.settle(relation)
+    if c.random.random() < 0.1:
+        return years_apart(c)
+    counts = c.random.random() < 0.25
+    pool = relations_of(family="count") if counts else comparable()
+    relation, _ = c.settle(c.random.choice(pool))
     first, second = c.entity(relation), c.entity(relation)
     values = [c.value(relation, "") for _ in range(2)]
     unit = values[0][1]
     size = lambda value: float(number(value[0]))  # noqa: E731
-    groups = ["difference", "difference", "total", "ratio", "who" if relation.subject == "person" else "which"]
-    group = c.random.choice(groups)
-    form = c.random.choice(load_templates("relations")["compare"][group])
-    if group == "difference" and "{cmp}" in form:
+    group = c.random.choice(("difference", "difference", "total", "which"))
+    if not counts:
+        group = c.random.choice((group, group, group, "ratio"))
+        group = "who" if group == "which" and relation.subject == "person" else group
+    form = c.random.choice(load_templates("relations")["compare"][f"count_{group}" if counts else group])
+    if group in ("difference", "ratio") and ("{cmp}" in form or " more " in form):
         values.sort(key=size, reverse=True)
-    question = c.names.fill(form, e=first, f=second, u=unit or "points", r=relation.slots["r"], cmp=relation.slots["cmp"])
+    slots = {"u": unit or "points", "r": relation.slots["r"], "cmp": relation.slots.get("cmp", "")}
+    question = c.names.fill(form, e=first, f=second, **slots)
     turns = []
     for entity, (value, _, _) in zip((first, second), values, strict=True):
         query = c.say(f"{entity.removeprefix('the ')} {relation.slots['r']}")
@@ -230,6 +261,14 @@ def compared(c: Composer) -> Trace:
     if group in ("which", "who"):
         result = c.say(second if result.startswith("-") else first)
     return Trace("compare", c.say(question), (*turns, *more, Turn(chat.final(result))))
+
+
+@functools.cache
+def comparable() -> tuple[Relation, ...]:
+    """Measured relations whose comparative stands for this noun alone, ages more often."""
+    nouns = ("height", "length", "depth", "width", "weight", "age", "speed", "area", "price", "net worth", "population")
+    fitting = [r for r in relations_of(numeric=True) if r.slots.get("cmp") and r.slots["r"] in nouns]
+    return (*fitting, *relations_of(family="age") * 8, *relations_of(family="population") * 2)
 
 
 def refused(c: Composer) -> Trace:

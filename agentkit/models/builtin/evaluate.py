@@ -85,7 +85,7 @@ class Speaker:
                     matcher.consume_token(token)
                     if matcher.is_error():
                         raise ValueError(matcher.get_error())
-                if token == fence or matcher is not None and matcher.is_stopped():
+                if token == fence or (matcher is not None and matcher.is_stopped()):
                     break
         return written
 

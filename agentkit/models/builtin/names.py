@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parent / "templates"
 SLOT = re.compile(r"\{(\w+)\}")
-ORDINALS = "zeroth first second third fourth fifth sixth seventh eighth ninth tenth".split()
+ORDINALS = ["zeroth", "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"]
 
 
 @functools.cache
@@ -112,4 +112,7 @@ class Names:
         return self.random.choice(load_templates("talk")["site"].split("|"))
 
     def _p(self) -> str:
+        return self.draw("person")
+
+    def _person2(self) -> str:
         return self.draw("person")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from random import Random
 
 from .names import Names, load_templates
-from .relations import Relation, relations_of
+from .relations import Relation, passages_of, related, relations_of
+
+SLOT_OF_PASSAGE = re.compile(r"\{#(\w+)\}")
 
 
 def value_of(random: Random, relation: Relation) -> tuple[str, str]:
@@ -74,6 +77,10 @@ def distractors(random: Random, relation: Relation | None, subject: str, entity:
 
 def observation(random: Random, relation: Relation, entity: str, value: str, unit: str, **known: str) -> str:
     """A search result that contains the answer: a short line, prose, or numbered results."""
+    if not known and random.random() < 0.4:
+        whole = passage(random, relation, entity, value)
+        if whole is not None:
+            return whole if random.random() < 0.7 else numbered(random, entity, whole, distractors(random, relation, relation.subject, entity, 1))
     gold = fact(random, relation, entity, value, unit, **known)
     size = random.random()
     if size < 0.42:
@@ -85,6 +92,21 @@ def observation(random: Random, relation: Relation, entity: str, value: str, uni
         place = random.choice((0, 0, random.randint(0, len(others))))
         return " ".join(others[:place] + [gold] + others[place:])
     return numbered(random, entity, gold, others)
+
+
+def passage(random: Random, relation: Relation, entity: str, value: str) -> str | None:
+    """A whole paragraph about the entity with this value among others; None where no template states it."""
+    fitting = passages_of(relation.subject, relation.identity)
+    if not fitting:
+        return None
+    names, (text, key) = Names(random), random.choice(fitting)
+    values = {key: value}
+    for slot in dict.fromkeys(SLOT_OF_PASSAGE.findall(text)):
+        if slot not in values:
+            values[slot] = value_of(random, related(relation.subject, slot))[0]
+    text = SLOT_OF_PASSAGE.sub(lambda match: values[match[1]], text.replace("{an}", "a").replace("{e}", entity))
+    text = names.fill(text)
+    return sentence(re.sub(r"\ba (?=[AEIOaeio])", "an ", text))
 
 
 def numbered(random: Random, entity: str, gold: str, others: list[str]) -> str:

@@ -45,12 +45,17 @@ class Relation:
         return self.slots.get("r") or self.slots.get("b") or self.slots.get("a", "")
 
     @property
+    def identity(self) -> str:
+        """How templates/passages.toml names it: family/word/value."""
+        return f"{self.family}/{self.word}/{self.value.split(':')[0]}"
+
+    @property
     def numeric(self) -> bool:
         return self.value.startswith("number") or self.value == "year"
 
     def clashes(self, other: Relation) -> bool:
         """Whether a fact of `other` could pass for an answer to this relation."""
-        if self.word == other.word or self.family == other.family and self.family not in ("role", "verb", "text"):
+        if self.word == other.word or (self.family == other.family and self.family not in ("role", "verb", "text")):
             return True
         mine, theirs = ({*(" ".join(r.slots.values())).split()} for r in (self, other))
         return any(mine & set(group.split()) and theirs & set(group.split()) for group in SYNONYMS)
@@ -127,3 +132,24 @@ def relations_of(family: str = "", subject: str = "", value: str = "", numeric: 
         and (not value or r.value == value)
         and (not numeric or r.numeric)
     )
+
+
+@functools.cache
+def passages_of(subject: str, identity: str) -> tuple[tuple[str, str], ...]:
+    """(text, slot) of every passage about a `subject` that states the relation."""
+    data = load_templates("passages")
+    keys = [key for key, named in data["slots"].items() if named == identity]
+    return tuple((text, key) for text in data["text"].get(subject, ()) for key in keys if "{#" + key + "}" in text)
+
+
+@functools.cache
+def related(subject: str, slot: str) -> Relation:
+    """The relation that a passage's slot stands for."""
+    identity = load_templates("passages")["slots"][slot]
+    return next(r for r in relations() if r.subject == subject and r.identity == identity)
+
+
+@functools.cache
+def told() -> tuple[Relation, ...]:
+    """The relations that some passage states."""
+    return tuple(r for r in relations() if passages_of(r.subject, r.identity))

@@ -12,7 +12,7 @@ from random import Random
 from . import arithmetic, chat
 from .names import Names, load_templates
 from .observations import observation, value_of
-from .relations import Relation, families, relations_of
+from .relations import Relation, families, relations_of, told
 
 NO_RESULT = "No good search result found"
 BRACKETED = re.compile(r"\[([^\]]*)\]")
@@ -70,6 +70,8 @@ class Composer:
 
     def relation(self, **filters: str | bool) -> Relation:
         """A relation of a random family that fits."""
+        if not filters and self.random.random() < 0.3:
+            return self.random.choice(told())
         while True:
             fitting = relations_of(family=self.random.choice(families()), **filters)
             if fitting:
@@ -111,18 +113,27 @@ class Composer:
             return value, unit, re.findall(r"\d{4}|\d+", value)[-1]
         return value, unit, value
 
-    def open_question(self, question: str) -> str:
-        """A search question with another opening: "Can you tell me who ..."."""
-        if question[:2] in ("Wh", "Ho", "In") and self.random.random() < 0.12:
-            rest = question[0].lower() + question[1:]
-            return self.random.choice(load_templates("talk")["tell_me"]) + rest
-        return question
+    def asked(self, relation: Relation, form: str, mention: str, unit: str) -> str:
+        """The marked question: the form itself, or a noun phrase in a frame, or with another opening."""
+        if relation.np and relation.value != "year" and self.random.random() < 0.15:
+            phrase = self.fill(relation, self.random.choice(relation.np), mention, unit)
+            framed = self.random.choice(load_templates("talk")["phrase"]).replace("{np}", phrase)
+            return framed[0].upper() + framed[1:] if self.random.random() < 0.8 else framed
+        marked = self.fill(relation, form, mention, unit)
+        return self.opened(marked) if self.random.random() < 0.18 else marked
 
-    def opened_marked(self, marked: str) -> str:
-        if marked.startswith("["):
-            inner = self.open_question(marked[1:])
-            return marked if inner == marked[1:] else inner[: -len(marked) + 1] + "[" + inner[-len(marked) + 1 :]
-        return self.open_question(marked)
+    def opened(self, marked: str) -> str:
+        """A question as a subordinate clause: "Can you tell me who ...", "Remind me what the ... is"."""
+        opening = self.random.choice(load_templates("talk")["tell_me"])
+        inverted = re.fullmatch(r"(What|Who) (is|was) (the )?(\[[^\]]*\])\?", marked)
+        if inverted:
+            wh, verb, article, rest = inverted.groups()
+            return f"{opening}{wh.lower()} {article or ''}{rest} {verb}{self.random.choice('?.')}"
+        if re.match(r"\[?(Who|What|When|Where|How|Which|In)\b", marked):
+            bracket = "[" if marked.startswith("[") else ""
+            rest = marked[len(bracket) :]
+            return f"{opening}{bracket}{rest[0].lower()}{rest[1:]}"
+        return marked
 
     def search(self, relation: Relation, query: str, entity: str, value: str, unit: str, **known: str) -> list[Turn]:
         """The turns that find the value; sometimes the first query finds nothing."""

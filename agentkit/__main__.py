@@ -1,0 +1,5 @@
+"""`python -m agentkit`."""
+
+from agentkit.cli import main
+
+main()

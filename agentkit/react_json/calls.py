@@ -1,0 +1,135 @@
+"""From a JSON value to what it asks for: which keys name the tool and its input, what is an answer, what is neither."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from agentkit.react_json.lenient_json import BrokenJson, read_json
+from agentkit.react_json.turn import Action, FinalAnswer, ToolInput
+
+__all__ = ["NotADecision", "decisions_in", "is_no_tool", "named_action"]
+
+_NAMES = ("action", "tool", "toolname", "function", "functionname", "name")
+_INPUTS = ("actioninput", "toolinput", "input", "arguments", "args", "parameters", "params", "toolargs", "functionargs")
+# Native formats carry their arguments as an object, some of them (OpenAI) as the text of one.
+_NATIVE_INPUTS = ("arguments", "args", "parameters", "params", "toolargs", "functionargs")
+_WRAPPERS = ("toolcall", "toolcalls", "functioncall", "functioncalls", "function", "actions", "calls")
+_ANSWERS = ("finalanswer",)
+_NO_TOOL = re.compile(r"(?:|none|null|nil|no|n/?a|nothing|-+|no (?:action|tool)s?|none (?:needed|required))\W*", re.I)
+
+
+class NotADecision(ValueError):
+    """A JSON value that is neither an action nor an answer; `meant` when it was clearly to be one."""
+
+    def __init__(self, reason: str, *, meant: bool) -> None:
+        super().__init__(reason)
+        self.meant = meant
+
+
+def decisions_in(value: Any, *, depth: int = 0) -> list[Action | FinalAnswer]:
+    """The actions or answers that `value` asks for, in order; raises `NotADecision`."""
+    if isinstance(value, list) and value and depth < 3:
+        return [decision for item in value for decision in decisions_in(item, depth=depth + 1)]
+    if not isinstance(value, dict):
+        raise NotADecision(f"is {_article(value)}, not an object with an action", meant=False)
+    if isinstance(value.get("action"), str) and "action_input" in value and len(value) == 2:
+        return [named_action(value["action"], value["action_input"])]
+    keys = _normal(value)
+    answers = [keys[key] for key in _ANSWERS if key in keys]
+    names = [key for key in _NAMES if key in keys and not (key == "function" and isinstance(keys[key], dict))]
+    if answers and (not names or is_no_tool(keys[names[0]])):
+        return [_answer(answers[0])]
+    if answers:
+        raise NotADecision("holds both an action and a final answer", meant=True)
+    if not names:
+        return _wrapped(keys, depth)
+    return [_action(keys, names)]
+
+
+def named_action(name: Any, tool_input: Any) -> Action | FinalAnswer:
+    """The action `name` with `tool_input`; the tool "Final Answer" is the answer."""
+    if is_no_tool(name):
+        raise NotADecision("names no tool", meant=True)
+    if not isinstance(name, str):
+        raise NotADecision(f"has {_article(name)} as action, which must be a tool's name in quotes", meant=True)
+    name = name.strip().replace("\\_", "_")
+    if re.sub(r"[\s_-]", "", name.lower()) == "finalanswer":
+        return _answer(tool_input)
+    return Action(name, _tool_input(tool_input))
+
+
+def is_no_tool(name: Any) -> bool:
+    """Whether a name says that no tool is wanted."""
+    return name is None or (isinstance(name, str) and bool(_NO_TOOL.fullmatch(name.strip(" \t\r\n*_`\"'()."))))
+
+
+def _normal(value: Mapping[str, Any]) -> dict[str, Any]:
+    """The known keys without case, blanks and underscores, `Action Input` as `actioninput`."""
+    keys: dict[str, Any] = {}
+    for key, item in value.items():
+        normal = re.sub(r"[\W_]", "", key).lower()
+        if normal in keys and normal in _NAMES + _INPUTS + _ANSWERS and keys[normal] != item:
+            raise NotADecision(f"gives {normal} twice with different values", meant=True)
+        keys.setdefault(normal, item)
+    return keys
+
+
+def _action(keys: Mapping[str, Any], names: list[str]) -> Action | FinalAnswer:
+    inputs = [key for key in _INPUTS if key in keys]
+    if names[0] == "action" and "actioninput" in keys:
+        return named_action(keys["action"], keys["actioninput"])
+    # A thing with a name and an "input" may be anything; with arguments it is a call.
+    meant = names != ["name"] or any(key in _NATIVE_INPUTS for key in inputs)
+    if len(names) > 1 and len({str(keys[name]) for name in names}) > 1:
+        raise NotADecision(f"names the tool twice, as {names[0]} and {names[1]}", meant=meant)
+    if not inputs:
+        raise NotADecision("has no action_input", meant=names[0] == "action" or names[0] == "tool")
+    if len(inputs) > 1 or not meant:
+        raise NotADecision('must have the keys "action" and "action_input"', meant=meant)
+    tool_input = keys[inputs[0]]
+    if inputs[0] in _NATIVE_INPUTS and isinstance(tool_input, str):
+        tool_input = _object_in(tool_input)
+    return named_action(keys[names[0]], tool_input)
+
+
+def _wrapped(keys: Mapping[str, Any], depth: int) -> list[Action | FinalAnswer]:
+    inner = [keys[key] for key in _WRAPPERS if isinstance(keys.get(key), dict | list)]
+    if len(inner) == 1 and depth < 3:
+        return decisions_in(inner[0], depth=depth + 1)
+    raise NotADecision('has no "action" key', meant="actioninput" in keys)
+
+
+def _tool_input(value: Any) -> ToolInput:
+    if isinstance(value, str | dict):
+        return value
+    if value is None:
+        return {}
+    if isinstance(value, list):
+        raise NotADecision("has a list as action_input, which must be a string or an object", meant=True)
+    return json.dumps(value)
+
+
+def _answer(value: Any) -> FinalAnswer:
+    text = value.strip() if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if not text or value is None:
+        raise NotADecision("is a final answer without text", meant=True)
+    return FinalAnswer(text)
+
+
+def _object_in(text: str) -> ToolInput:
+    """The object that native arguments give as the text of one; other text is the input itself."""
+    if not text.startswith("{"):
+        return text
+    try:
+        value, end = read_json(text, 0)
+    except BrokenJson as broken:
+        raise NotADecision(f"has arguments whose JSON {broken}", meant=True) from None
+    return value if isinstance(value, dict) and not text[end:].strip() else text
+
+
+def _article(value: Any) -> str:
+    kinds = {str: "a string", bool: "a truth value", list: "a list without actions", dict: "an object", type(None): "null"}
+    return kinds.get(type(value), "a number")

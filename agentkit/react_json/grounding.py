@@ -1,0 +1,127 @@
+"""Which parts of a final answer stand nowhere: numbers and names that neither the question nor a tool gave."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+NUMBER = re.compile(r"(?<![\w.])-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?|(?<![\w.])-?\.\d+")
+WORD = re.compile(r"[^\W\d_]+(?:[-'’][^\W\d_]+)*")
+SENTENCE_END = re.compile(r"[.!?:]\s*$|\n\s*$|^\s*[\"“'(*-]*$")
+POSSESSIVE = re.compile(r"['’]s$")
+MOST_DIGITS = 25
+# Capitalised in any sentence without being a name.
+ORDINARY = frozenset(
+    "i i'm i'll i've a an the it its he she they we you this that these those there yes no not and or but so if in on "
+    "of at to for from by with as is are was were answer final thought action observation question search calculator "
+    "approximately about mr mrs ms dr".split()
+)
+MEANT = "zero one two three four five six seven eight nine ten eleven twelve".split()
+
+
+def ungrounded(answer: str, question: str, observations: Sequence[str]) -> tuple[str, ...]:
+    """The numbers and names of `answer` that stand in no observation and not in the question, in order, each once.
+
+    1,234 and 1234 are one number, and so are a number and its rounding to fewer digits.  Names are capitalised words
+    compared without case; an ordinary word that only begins a sentence is none.  Linear in the length of the texts.
+    """
+    sources = [question, *observations]
+    written = _numbers_of(sources)
+    spoken = {word for text in sources for word in _words(text)}
+    found = [(place, text) for place, text in _strange_numbers(answer, written, spoken)]
+    found += [(place, text) for place, text in _strange_names(answer, spoken)]
+    return tuple(dict.fromkeys(text for _, text in sorted(found)))
+
+
+def _words(text: str) -> Iterator[str]:
+    """The lower-case words of a text, compounds also in their parts."""
+    for match in WORD.finditer(text):
+        word = POSSESSIVE.sub("", match[0].casefold())
+        yield word
+        yield from re.split(r"[-'’]", word)
+
+
+def _digits(number: str) -> tuple[str, int] | None:
+    """(significant digits, place of the first digit before the point), None where too long or no number.
+
+    "1,234.50" is ("12345", 4), "0.05" is ("5", -1).  The sign is left out: a loss of 5 is -5.
+    """
+    mantissa, _, exponent = number.replace(",", "").lstrip("-").lower().partition("e")
+    whole, _, fraction = mantissa.partition(".")
+    digits = whole + fraction
+    stripped = digits.lstrip("0")
+    shift = int(exponent) if exponent and len(exponent) < 5 else 0
+    if len(stripped) > 400 or len(exponent) >= 5:
+        return None
+    return stripped.rstrip("0"), len(whole) - (len(digits) - len(stripped)) + shift if stripped else 0
+
+
+def _numbers_of(texts: Sequence[str]) -> set[tuple[str, int]]:
+    """Every number of the texts with all its roundings."""
+    known: set[tuple[str, int]] = {("", 0)} if any("0" in text for text in texts) else set()
+    for text in texts:
+        for match in NUMBER.finditer(text):
+            exact = _digits(match[0])
+            if exact is not None:
+                known.add(exact)
+                known.update(_roundings(*exact))
+    return known
+
+
+def _roundings(digits: str, place: int) -> Iterator[tuple[str, int]]:
+    """The number rounded half up, and cut off, after each of its digits that lies behind the point or is one of three."""
+    for kept in range(1, min(len(digits), MOST_DIGITS)):
+        if kept < place and kept < 3:
+            continue
+        head, following = digits[:kept], digits[kept]
+        yield head.rstrip("0"), place
+        if following >= "5":
+            up = str(int(head) + 1)
+            yield up.rstrip("0"), place + len(up) - kept
+
+
+def _strange_numbers(answer: str, known: set[tuple[str, int]], spoken: set[str]) -> Iterator[tuple[int, str]]:
+    for match in NUMBER.finditer(answer):
+        number = _digits(match[0])
+        small = match[0].isdigit() and int(match[0][:4]) < len(MEANT) and MEANT[int(match[0][:4])] in spoken
+        if number is not None and (number in known or small):
+            continue
+        yield match.start(), match[0]
+
+
+def _strange_names(answer: str, spoken: set[str]) -> Iterator[tuple[int, str]]:
+    """Runs of unknown capitalised words, told as one name."""
+    run: list[str] = []
+    start = end = 0
+    for match in WORD.finditer(answer):
+        if _is_strange(answer, match, spoken):
+            if run and answer[end : match.start()] != " ":
+                yield start, " ".join(run)
+                run = []
+            start = start if run else match.start()
+            run.append(POSSESSIVE.sub("", match[0]))
+            end = match.end()
+        elif run:
+            yield start, " ".join(run)
+            run = []
+    if run:
+        yield start, " ".join(run)
+
+
+def _is_strange(answer: str, match: re.Match[str], spoken: set[str]) -> bool:
+    """Whether this word is a name that the sources do not have."""
+    text = POSSESSIVE.sub("", match[0])
+    word = text.casefold()
+    if not text[0].isupper() or word in ORDINARY or word in spoken:
+        return False
+    parts = re.split(r"[-'’]", word)
+    if len(parts) > 1 and all(part in spoken or part in ORDINARY for part in parts):
+        return False
+    begins = bool(SENTENCE_END.search(answer[max(0, match.start() - 8) : match.start()]))
+    return not begins or _goes_on_as_name(answer, match.end()) or text.isupper() and len(text) > 1
+
+
+def _goes_on_as_name(answer: str, end: int) -> bool:
+    """Whether what follows the first word of a sentence is no lower-case word: a full name, a list, or nothing."""
+    following = re.search(r"\w", answer[end : end + 8])
+    return following is None or not following[0].islower()

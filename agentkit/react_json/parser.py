@@ -1,0 +1,74 @@
+"""What a model's turn decides: one action, or the final answer. Forgiving about form, never about meaning.
+
+Repaired is what has one reading: fences of any kind or none, trailing commas, Python dicts, tool calls in a model's own
+tokens. Refused is what has none or two: cut-off JSON, an action together with an answer, two different actions. An
+action that a thought only quotes, or that stands in reasoning, is none. The time is linear in the length of the text.
+"""
+
+from __future__ import annotations
+
+import re
+
+from agentkit.errors import MalformedTurn
+from agentkit.react_json.calls import NotADecision, named_action
+from agentkit.react_json.lenient_json import BrokenJson, read_json
+from agentkit.react_json.passages import TooManyBroken
+from agentkit.react_json.turn import Action, FinalAnswer, Turn
+from agentkit.react_json.turn_scan import Scan
+from agentkit.react_json.verdict import judged, malformed
+
+__all__ = ["parse_clean_turn", "parse_turn", "parse_turn_thoroughly"]
+
+# The form that the prompt asks for, on one line of thought. No "<", "[" or "◁": they may begin reasoning.
+_CLEAN = re.compile(r"Thought:([^\n<\[◁]*+)\n(?:Action:\s*+```(?:json)?\s*+(?=\{)|Final Answer:([^\n<\[◁]*+)\Z)")
+_CLEAN_END = re.compile(r"(\s*+```)\s*\Z")
+_CLEAN_KEYS = {"action", "action_input"}
+
+
+def parse_turn(text: str) -> Turn:
+    """The turn's thought and decision; raises `MalformedTurn`, whose message tells the model what to mend."""
+    return parse_clean_turn(text) or parse_turn_thoroughly(text)
+
+
+def parse_clean_turn(text: str) -> Turn | None:
+    """What `parse_turn_thoroughly` gives, for turns in just the form that was asked for; none for all others."""
+    match = _CLEAN.match(text)
+    if match is None or not text.isascii() or "Action:" in match[1]:
+        return None
+    if match[2] is not None:
+        answer = match[2].strip()
+        return Turn(FinalAnswer(answer, text.rstrip()), match[1].strip()) if answer else None
+    try:
+        value, end = read_json(text, match.end(), repair=False)
+        closing = _CLEAN_END.match(text, end)
+        if closing is None or value.keys() != _CLEAN_KEYS:
+            return None
+        decision = named_action(value["action"], value["action_input"])
+    except (BrokenJson, NotADecision):
+        return None
+    if isinstance(decision, FinalAnswer):
+        return None
+    return Turn(Action(decision.tool, decision.tool_input, text[: closing.end(1)]), match[1].strip())
+
+
+def parse_turn_thoroughly(text: str) -> Turn:
+    """Read a turn in any form; raises `MalformedTurn`."""
+    try:
+        return _read(text)
+    except MalformedTurn as error:
+        error.text = text
+        raise
+
+
+def _read(text: str) -> Turn:
+    if not text.strip():
+        raise malformed("the turn is empty. Write Thought:, and then an Action: or the Final Answer:.")
+    try:
+        text.encode()
+        return judged(Scan(text).run())
+    except UnicodeEncodeError:
+        raise malformed("the turn holds half of a surrogate pair, which no file or server takes. Leave it out.") from None
+    except TooManyBroken:
+        raise malformed("the turn is full of damaged JSON. Write one action, or the final answer.") from None
+    except RecursionError:
+        raise malformed("the action_input is nested too deeply. Write a flat one.") from None

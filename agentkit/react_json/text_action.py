@@ -1,0 +1,44 @@
+"""The older dialect, `Action: name` and `Action Input: text or JSON`, which models fall back to."""
+
+from __future__ import annotations
+
+import re
+
+from agentkit.react_json.calls import NotADecision, is_no_tool, named_action
+from agentkit.react_json.lenient_json import read_json
+from agentkit.react_json.sections import BODY, TRAILER
+from agentkit.react_json.turn import Action, FinalAnswer
+
+__all__ = ["text_action"]
+
+_WORD = re.compile(r"\w")
+_FENCED = re.compile(r"(`{3,}|~{3,})[^\n`]*\n(.*)\n[ \t]*\1", re.DOTALL)
+
+
+def text_action(name: str, written: str) -> Action | FinalAnswer:
+    """The action of a name and what stands behind `Action Input:`; raises `NotADecision` or `BrokenJson`."""
+    body = BODY.match(written)
+    at = body.end() if body else 0
+    if not written.startswith(("{", "["), at):
+        return named_action(name, _plain(written))
+    value, end = read_json(written, at)
+    trailer = TRAILER.match(written, end)
+    if _WORD.search(written, trailer.end() if trailer else end):
+        raise NotADecision("goes on behind its JSON", meant=True)
+    if not isinstance(value, dict):
+        return named_action(name, written)
+    if value.keys() == {"action", "action_input"}:
+        if value["action"] != name:
+            raise NotADecision("names another action inside", meant=True)
+        value = value["action_input"]
+    return named_action(name, value)
+
+
+def _plain(written: str) -> str:
+    fenced = _FENCED.fullmatch(written)
+    text = fenced[2] if fenced else written
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'`" and text.count(text[0]) == 2 and "\\" not in text:
+        text = text[1:-1]
+    if not text or is_no_tool(text):
+        raise NotADecision("is missing", meant=True)
+    return text

@@ -1,0 +1,211 @@
+"""HTTP goes into the same file through vcrpy, and comes back with the server down and sockets blocked."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import httpx
+import pytest
+import requests
+import yaml
+
+from agentkit.cassette import Cassette
+from agentkit.errors import CassetteDrift
+from agentkit.tool import Tool
+from tests.cassette.runs import QUESTION, ScriptedBackend, ScriptedModel, Tools, answer, observations, play, run
+from tests.conftest import action, final
+
+KEY = "0123456789abcdef-key"
+
+
+class Server(BaseHTTPRequestHandler):
+    """Answers with what it was asked, and with things that must not be kept."""
+
+    asked: list[str]
+
+    def do_GET(self) -> None:
+        self._answer({"path": self.path})
+
+    def do_POST(self) -> None:
+        self._answer({"body": json.loads(self.rfile.read(int(self.headers["Content-Length"])))})
+
+    def _answer(self, value: dict[str, Any]) -> None:
+        self.server.asked.append(self.path)  # type: ignore[attr-defined]
+        body = json.dumps(value).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Set-Cookie", "session=0123456789")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@contextmanager
+def server() -> Iterator[tuple[str, list[str]]]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as running:
+        running.asked = []  # type: ignore[attr-defined]
+        thread = threading.Thread(target=running.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_port}", running.asked  # type: ignore[attr-defined]
+        running.shutdown()
+        thread.join()
+
+
+def by_requests(url: str) -> str:
+    return requests.post(url, json={"q": "age"}, headers={"Authorization": f"Bearer {KEY}"}, timeout=5).text
+
+
+def by_httpx(url: str) -> str:
+    return httpx.post(url, json={"q": "age"}, headers={"X-Key": KEY}, timeout=5).text
+
+
+def by_urllib(url: str) -> str:
+    with urlopen(url, timeout=5) as reply:
+        return str(reply.read().decode())
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run.yaml"
+
+
+def web_tool(fetch: Any, base: str, key: str = KEY) -> list[Tool]:
+    def search(query: str) -> str:
+        return str(json.loads(fetch(f"{base}/search?q={query.replace(' ', '+')}&api_key={key}")))
+
+    return [Tool(name="Search", description="Finds.", run=search), Tools().both()[1]]
+
+
+@pytest.mark.parametrize("fetch", [by_requests, by_httpx, by_urllib])
+@pytest.mark.parametrize("kind", [ScriptedBackend, ScriptedModel])
+def test_a_tool_that_speaks_http_is_executed_again_and_answered(path: Path, fetch: Any, kind: Any) -> None:
+    with server() as (base, asked):
+        recorded = run(path, "record", kind(), web_tool(fetch, base), environment={"WEB_API_KEY": KEY})
+    assert len(asked) == 1
+    replayed = run(path, "replay", kind(turns=()), web_tool(fetch, base, key="another"))
+    expected = [text.replace(KEY, "<REDACTED>") for text in observations(recorded)]
+    assert observations(replayed) == expected
+    assert answer(replayed) == "125"
+    text = path.read_text()
+    assert KEY not in text
+    assert "session=" not in text
+    uris = [one["request"]["uri"].partition("?")[0] for one in yaml.safe_load(text)["interactions"]]
+    turn = f"model://{'scripted' if kind is ScriptedBackend else 'other'}/turn"
+    assert uris == [turn, f"{base}/search", turn, "tool://Calculator", turn]
+
+
+def test_bodies_are_parsed_json(path: Path) -> None:
+    with server() as (base, _):
+        run(path, "record", ScriptedBackend(), web_tool(by_requests, base), environment={})
+    http = yaml.safe_load(path.read_text())["interactions"][1]
+    assert http["request"]["body"] == {"q": "age"}
+    assert http["response"]["body"] == {"json": {"body": {"q": "age"}}}
+
+
+def test_a_changed_request_drifts_although_the_tool_swallows_it(path: Path) -> None:
+    def fetch(subject: str) -> Any:
+        def post(url: str) -> str:
+            try:
+                return requests.post(url, json={"q": subject}, timeout=5).text
+            except Exception:
+                return '"nothing found"'
+
+        return post
+
+    with server() as (base, _):
+        run(path, "record", ScriptedBackend(), web_tool(fetch("age"), base), environment={})
+    said = r"step 1: HTTP: body.q changed: recorded 'age', this run 'size'"
+    with pytest.raises(CassetteDrift, match=said):
+        run(path, "replay", ScriptedBackend(()), web_tool(fetch("size"), base))
+
+
+def test_one_request_more_drifts(path: Path) -> None:
+    def twice(url: str) -> str:
+        by_requests(url)
+        return by_requests(url)
+
+    with server() as (base, _):
+        run(path, "record", ScriptedBackend(), web_tool(by_requests, base), environment={})
+    with pytest.raises(CassetteDrift, match="no HTTP is left in the recording"):
+        run(path, "replay", ScriptedBackend(()), web_tool(twice, base))
+
+
+def connect() -> None:
+    with socket.socket() as opened:
+        opened.connect(("example.com", 80))
+
+
+@pytest.mark.parametrize(
+    "reach",
+    [
+        connect,
+        lambda: socket.create_connection(("example.com", 80)),
+        lambda: socket.getaddrinfo("example.com", 80),
+        lambda: requests.get("http://example.com", timeout=5),
+        lambda: httpx.get("http://example.com", timeout=5),
+    ],
+)
+def test_the_network_is_blocked(path: Path, reach: Callable[[], object]) -> None:
+    def carry_on(_: Cassette) -> None:
+        with suppress(Exception):
+            reach()
+
+    run(path, "record", ScriptedBackend(), Tools())
+    said = r"this run connects to example.com, the recording does not; it was blocked"
+    with pytest.raises(CassetteDrift, match=said):
+        play(path, carry_on)
+
+
+def test_after_a_replay_the_network_is_as_it_was(path: Path) -> None:
+    before = socket.socket.connect, socket.getaddrinfo, socket.create_connection
+    run(path, "record", ScriptedBackend(), Tools())
+    run(path, "replay", ScriptedBackend(()), Tools())
+    assert (socket.socket.connect, socket.getaddrinfo, socket.create_connection) == before
+    with server() as (base, asked):
+        by_urllib(base)
+    assert len(asked) == 1
+
+
+def test_threads_of_a_tool_that_know_no_context_are_replayed_too(path: Path) -> None:
+    def fetch(url: str) -> str:
+        with ThreadPoolExecutor(8) as pool:
+            replies = list(pool.map(by_requests, [f"{url}&part={part}" for part in range(16)]))
+        return json.dumps(len(replies))
+
+    with server() as (base, asked):
+        run(path, "record", ScriptedBackend(), web_tool(fetch, base), environment={})
+        assert len(asked) == 16
+        asked.clear()
+        for _ in range(3):
+            replayed = run(path, "replay", ScriptedBackend(()), web_tool(fetch, base))
+            assert observations(replayed)[0] == "16"
+        assert asked == []
+
+
+def test_a_key_from_the_environment_is_stood_in_for(path: Path) -> None:
+    import os
+
+    def fetch(_: str) -> str:
+        environment_key = environment["WEB_API_KEY"]
+        return by_urllib(f"{base}/search?appid={environment_key}")
+
+    environment = {"WEB_API_KEY": KEY, **{name: os.environ[name] for name in ("PATH",)}}
+    tool = [Tool(name="Search", description="Finds.", run=fetch)]
+    turns = (action("Search", QUESTION), final("x"))
+    with server() as (base, _):
+        run(path, "record", ScriptedBackend(turns), tool, environment=environment)
+    del environment["WEB_API_KEY"]
+    assert answer(run(path, "replay", ScriptedBackend(()), tool, environment=environment)) == "x"
+    assert "WEB_API_KEY" not in environment

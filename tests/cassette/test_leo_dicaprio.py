@@ -1,0 +1,134 @@
+"""The run printed in LangChain's documentation replays, by itself and from the program that is printed there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agentkit.cassette import Cassette, Replay
+from agentkit.errors import CassetteDrift
+from agentkit.events import ActionChosen, Finished, Observed
+from tests.cassette.transcribe import ANSWER, FILE, MODEL, OBSERVATIONS, QUESTION, transcript
+
+ACTIONS = [
+    ("Search", "leo dicaprio girlfriend"),
+    ("Search", "vittoria ceretti age"),
+    ("Calculator", "25^0.43"),
+]
+
+
+def test_the_file_is_what_was_printed() -> None:
+    again = "prompt or tools changed: python -m tests.cassette.transcribe"
+    assert FILE.read_text(encoding="utf-8") == transcript(), again
+
+
+def test_it_replays_by_itself() -> None:
+    replay = Replay(FILE, environment={})
+    events = list(replay.events())
+    assert [(e.action.tool, e.action.tool_input) for e in events if isinstance(e, ActionChosen)] == ACTIONS
+    assert [e.observation for e in events if isinstance(e, Observed)] == list(OBSERVATIONS)
+    last = events[-1]
+    assert isinstance(last, Finished)
+    assert (last.output, last.answered) == (ANSWER, True)
+    assert replay.title.endswith(f"hf:{MODEL}, transcribed")
+
+
+def test_the_calculator_is_executed_again(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    text = FILE.read_text(encoding="utf-8")
+    path.write_text(text.replace(OBSERVATIONS[2], "Answer: 3.99", 1), encoding="utf-8")
+    with pytest.raises(CassetteDrift, match=r"step 3: Calculator's result changed: recorded 'Answer: 3.99', this run"):
+        list(Replay(path, environment={}).events())
+
+
+def test_it_replays_without_frameworks_and_without_keys() -> None:
+    heavy = ("langchain", "langchain_core", "pydantic", "torch", "transformers", "vcr", "requests", "huggingface_hub")
+    code = (
+        "import sys; from agentkit.cassette import replay_run\n"
+        f"*_, last = replay_run({str(FILE)!r})\n"
+        f"print(last.output); print([m for m in {heavy!r} if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == [ANSWER, "[]"]
+
+
+def test_the_command_shows_it() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "agentkit", "replay", str(FILE), "--json"],
+        env={"PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    shown = json.loads(done.stdout)
+    assert (shown["input"], shown["output"]) == (QUESTION, ANSWER)
+    assert [(step["tool"], step["tool_input"]) for step in shown["steps"]] == ACTIONS
+    assert [step["observation"] for step in shown["steps"]] == list(OBSERVATIONS)
+
+
+def test_the_printed_program_replays_with_only_its_imports_changed(capsys: pytest.CaptureFixture[str]) -> None:
+    with Cassette(FILE, mode="replay"):
+        answer = _printed_program()
+    assert answer == {"input": QUESTION, "output": ANSWER}
+    printed = capsys.readouterr().out
+    assert "Entering new AgentExecutor chain" in printed
+    assert OBSERVATIONS[0] in printed
+
+
+def _printed_program() -> dict[str, str]:
+    from agentkit import (
+        AgentExecutor,
+        ReActJsonSingleInputOutputParser,
+        format_log_to_str,
+        hub,
+        load_tools,
+        render_text_description,
+    )
+    from agentkit.models import ChatHuggingFace, HuggingFaceHub
+
+    llm = HuggingFaceHub(
+        repo_id="HuggingFaceH4/zephyr-7b-beta",
+        task="text-generation",
+        model_kwargs={
+            "max_new_tokens": 512,
+            "top_k": 30,
+            "temperature": 0.1,
+            "repetition_penalty": 1.03,
+        },
+    )
+    chat_model = ChatHuggingFace(llm=llm)
+
+    # setup tools
+    tools = load_tools(["serpapi", "llm-math"], llm=llm)
+
+    # setup ReAct style prompt
+    prompt = hub.pull("hwchase17/react-json")
+    prompt = prompt.partial(
+        tools=render_text_description(tools),
+        tool_names=", ".join([t.name for t in tools]),
+    )
+
+    # define the agent
+    chat_model_with_stop = chat_model.bind(stop=["\nObservation"])
+    agent = (
+        {
+            "input": lambda x: x["input"],
+            "agent_scratchpad": lambda x: format_log_to_str(x["intermediate_steps"]),
+        }
+        | prompt
+        | chat_model_with_stop
+        | ReActJsonSingleInputOutputParser()
+    )
+
+    # instantiate AgentExecutor
+    agent_executor = AgentExecutor(agent=agent, tools=tools, verbose=True)
+
+    return agent_executor.invoke(
+        {"input": "Who is Leo DiCaprio's girlfriend? What is her current age raised to the 0.43 power?"}
+    )

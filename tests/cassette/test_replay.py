@@ -1,0 +1,141 @@
+"""Recorded runs that describe themselves replay by themselves, whatever their model was."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentkit import AgentExecutor, chat_model
+from agentkit.cassette import Cassette, Replay, RunSpec
+from agentkit.cassette.file import load
+from agentkit.errors import CassetteDrift
+from agentkit.events import Event, Finished, Observed, Token
+from agentkit.models import ChatHuggingFace
+from tests.cassette.runs import ScriptedBackend, answer, observations, without_times
+from tests.conftest import Scripted, action, final
+
+QUESTION = {"input": "What is 25 * 5?"}
+TURNS = (action("Calculator", "25*5"), final("125"))
+SETTINGS: dict[str, Any] = {"tools": ("calculator",), "prompt": "react-json", "max_iterations": 5}
+
+
+def record(path: Path, model: Any, spec: str, **settings: Any) -> list[Event]:
+    chosen = {**SETTINGS, **settings}
+    executor = AgentExecutor.from_model(model, list(chosen["tools"]), chosen["prompt"], max_iterations=5)
+    with Cassette(path, "record", run=RunSpec.of(QUESTION, model=spec, **chosen), environment={}):
+        return list(executor.events(QUESTION))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run.yaml"
+
+
+@pytest.mark.parametrize("prompt", ["react-json", "react-json-text"])
+@pytest.mark.parametrize("in_process", [True, False])
+def test_a_model_in_this_process(path: Path, prompt: str, in_process: bool) -> None:
+    model: Any = ChatHuggingFace(llm=ScriptedBackend(TURNS)) if in_process else Scripted(turns=list(TURNS))
+    recorded = record(path, model, "local:ORG/NAME", prompt=prompt)
+    replay = Replay(path, environment={})
+    assert without_times(list(replay.events())) == without_times(recorded)
+    assert (replay.inputs, replay.model) == (QUESTION, "local:ORG/NAME")
+    assert replay.title.startswith(f"replay of {path}: local:ORG/NAME, recorded 2")
+    assert [entry.kind for entry in load(path).entries] == ["turn", "tool", "turn"]
+
+
+def test_a_changed_prompt_file_drifts_and_a_lost_one_does_not(path: Path) -> None:
+    prompt = path.with_name("mine.txt")
+    prompt.write_text("Tools: {tools} {tool_names}\n{input}\n{agent_scratchpad}", encoding="utf-8")
+    record(path, ChatHuggingFace(llm=ScriptedBackend(TURNS)), "local:ORG/NAME", prompt=str(prompt))
+    prompt.write_text("My tools: {tools} {tool_names}\n{input}\n{agent_scratchpad}", encoding="utf-8")
+    with pytest.raises(CassetteDrift, match=r"step 1: messages\[0\].content changed: recorded 'Tools: Calc"):
+        list(Replay(path, environment={}).events())
+    prompt.unlink()
+    assert answer(list(Replay(path, environment={}).events())) == "125"
+
+
+def test_a_hosted_model_replays_with_its_server_down(path: Path) -> None:
+    with chat_server(TURNS) as (url, asked):
+        recorded = record(path, chat_model(url), url)
+        assert len(asked) == 2
+    replayed = list(Replay(path, environment={}).events())
+    assert without_times(replayed) == without_times(recorded)
+    assert [entry.kind for entry in load(path).entries] == ["http", "tool", "http"]
+    assert asked == asked[:2]
+
+
+def test_a_hosted_model_that_is_asked_something_else_drifts(path: Path) -> None:
+    with chat_server(TURNS) as (url, _):
+        record(path, chat_model(url), url)
+    path.write_text(path.read_text().replace("What is 25 * 5?", "What is 25 * 6?", 1), encoding="utf-8")
+    with pytest.raises(CassetteDrift, match=r"HTTP: body.messages\[1\].content changed: recorded 'What is 25 \* 5\?'"):
+        list(Replay(path, environment={}).events())
+
+
+def test_an_executor_records_a_new_file_and_replays_it(path: Path) -> None:
+    results = []
+    for turns in (TURNS, ()):
+        model = ChatHuggingFace(llm=ScriptedBackend(turns))
+        executor = AgentExecutor.from_model(model, ["calculator"], cassette=path, return_intermediate_steps=True)
+        results.append(executor.invoke(QUESTION))
+        assert path.exists()
+    assert results[0] == results[1]
+
+
+async def test_an_executor_replays_async_and_in_chunks(path: Path) -> None:
+    model = ChatHuggingFace(llm=ScriptedBackend(TURNS))
+    first = AgentExecutor.from_model(model, ["calculator"], cassette=path)
+    recorded = [event async for event in first.aevents(QUESTION)]
+    again = AgentExecutor.from_model(ChatHuggingFace(llm=ScriptedBackend(())), ["calculator"], cassette=path)
+    replayed = [event async for event in again.aevents(QUESTION)]
+    assert without_times(replayed) == without_times(recorded)
+    assert sum(isinstance(event, Token) for event in replayed) > 10
+    assert observations(replayed) == ["Answer: 125"]
+    assert [type(event) for event in replayed if isinstance(event, Observed | Finished)] == [Observed, Finished]
+
+
+@contextmanager
+def chat_server(turns: tuple[str, ...]) -> Iterator[tuple[str, list[Any]]]:
+    """An OpenAI-compatible server that says these turns."""
+    asked: list[Any] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            text = turns[len(asked)]
+            asked.append(body)
+            usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+            kind = "chat.completion.chunk" if body.get("stream") else "chat.completion"
+            said = {"role": "assistant", "content": text}
+            choice = {"index": 0, "delta" if body.get("stream") else "message": said, "finish_reason": "stop"}
+            reply = {"id": "x", "object": kind, "created": 0, "model": "m", "choices": [choice], "usage": usage}
+            content = json.dumps(reply)
+            streamed = f"data: {content}\n\ndata: [DONE]\n\n"
+            self._send(
+                "text/event-stream" if body.get("stream") else "application/json",
+                streamed if body.get("stream") else content,
+            )
+
+        def _send(self, kind: str, text: str) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(text.encode())))
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        thread = threading.Thread(target=running.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_port}/v1", asked
+        running.shutdown()
+        thread.join()

@@ -1,0 +1,198 @@
+"""A run is recorded, then replayed with nothing live behind it: the same events come again."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from agentkit import runner
+from agentkit.cassette import Cassette, active
+from agentkit.errors import CassetteError, ConfigurationError
+from agentkit.events import Finished, Thought, Token
+from agentkit.loop import Limits, Observation, ReActLoop
+from agentkit.react_json.turn import Action
+from agentkit.tool import Tool
+from agentkit.toolbox import Toolbox
+from tests.cassette.runs import (
+    ScriptedBackend,
+    ScriptedModel,
+    Tools,
+    answer,
+    arun,
+    observations,
+    parts,
+    run,
+    without_times,
+)
+from tests.conftest import action, final
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run.yaml"
+
+
+@pytest.mark.parametrize("kind", [ScriptedBackend, ScriptedModel])
+def test_the_same_events_come_again(path: Path, kind: Any) -> None:
+    tools = Tools()
+    recorded = run(path, "record", kind(), tools)
+    again = Tools()
+    replayed = run(path, "replay", kind(turns=()), again)
+    assert without_times(replayed) == without_times(recorded)
+    assert tools.executed == ["Search who is 25", "Calculator 25*5"]
+    assert again.executed == ["Calculator 25*5"]
+    assert answer(replayed) == "125"
+
+
+@pytest.mark.parametrize("kind", [ScriptedBackend, ScriptedModel])
+async def test_async_runs_replay_in_either_way(path: Path, kind: Any) -> None:
+    recorded = await arun(path, "record", kind(), Tools())
+    assert without_times(await arun(path, "replay", kind(turns=()), Tools())) == without_times(recorded)
+    assert without_times(run(path, "replay", kind(turns=()), Tools())) == without_times(recorded)
+
+
+def test_text_comes_back_in_its_pieces_with_thinking_and_usage(path: Path) -> None:
+    recorded = run(path, "record", ScriptedBackend(), Tools())
+    replayed = run(path, "replay", ScriptedBackend(turns=()), Tools())
+    tokens = [event.text for event in recorded if isinstance(event, Token)]
+    assert [event.text for event in replayed if isinstance(event, Token)] == tokens
+    assert len(tokens) > 10
+    assert [event.thinking for event in replayed if isinstance(event, Thought)] == ["", "five times", ""]
+    last = replayed[-1]
+    assert isinstance(last, Finished)
+    assert last.summary.usage.cached_tokens == 100  # of two turns: the first was cut at its stop string
+
+
+def test_each_turn_is_recorded_once(path: Path) -> None:
+    run(path, "record", ScriptedBackend(), Tools())
+    uris = [one["request"]["uri"] for one in yaml.safe_load(path.read_text())["interactions"]]
+    turn = "model://scripted/turn"
+    assert uris == [turn, "tool://Search", turn, "tool://Calculator", turn]
+
+
+def test_vcrpy_loads_the_file(path: Path) -> None:
+    from vcr.persisters.filesystem import FilesystemPersister
+    from vcr.serializers import yamlserializer
+
+    run(path, "record", ScriptedBackend(), Tools())
+    requests, responses = FilesystemPersister.load_cassette(path, yamlserializer)
+    assert [request.uri for request in requests][:2] == ["model://scripted/turn", "tool://Search"]
+    assert responses[1]["body"]["string"] == b"Ada is 25."
+
+
+def test_a_message_stands_in_the_file_once(path: Path) -> None:
+    run(path, "record", ScriptedBackend(), Tools())
+    assert path.read_text().count("Tools: Search, Calculator.") == 1
+
+
+@pytest.mark.parametrize(
+    "observation",
+    [
+        Observation("text"),
+        Observation(""),
+        Observation("two\nlines \n\ud800"),
+        Observation(42),
+        Observation({"a": [1, None, 2.5]}),
+        Observation("direct", return_direct=True),
+        Observation("refused", executed=False),
+    ],
+    ids=str,
+)
+def test_observations_come_back_as_they_were(path: Path, observation: Observation) -> None:
+    class Fixed:
+        def run(self, actions: Any) -> list[Observation]:
+            return [observation]
+
+        async def arun(self, actions: Any) -> list[Observation]:
+            raise AssertionError
+
+    call = Action("Odd name/1", {"query": "x"})
+    with Cassette(path, "record", environment={}) as cassette:
+        cassette.toolbox(Fixed()).run([call])
+    with Cassette(path, "replay", environment={}) as cassette:
+        replayed = cassette.toolbox(Toolbox([])).run([call])
+    value = observation.value
+    expected = replace(observation, value=value.replace("\ud800", "\ufffd") if isinstance(value, str) else value)
+    assert replayed == [expected]
+
+
+def test_a_tools_own_error_and_an_unknown_tool_replay(path: Path) -> None:
+    turns = (action("Calculator", "25"), action("Fly", "home"), final("no"))
+    recorded = run(path, "record", ScriptedBackend(turns), Tools())
+    replayed = run(path, "replay", ScriptedBackend(()), Tools())
+    assert observations(replayed) == observations(recorded)
+    assert observations(replayed)[0] == "Error: expected a product."
+    assert without_times(replayed) == without_times(recorded)
+
+
+async def test_parallel_tools_replay_in_any_order(path: Path) -> None:
+    names = [f"Tool{number}" for number in range(6)]
+    waiting = asyncio.Barrier(len(names))
+
+    def tools(live: bool) -> Toolbox:
+        async def wait(name: str) -> str:
+            assert live
+            await waiting.wait()
+            return f"{name} done"
+
+        def never(_: str) -> str:
+            raise AssertionError
+
+        return Toolbox([Tool(name=name, description="Waits.", run=never, arun=wait) for name in names])
+
+    calls = [Action(name, name) for name in names]
+    expected = [Observation(f"{name} done") for name in names]
+    with Cassette(path, "record", environment={}) as cassette:
+        assert await cassette.toolbox(tools(True)).arun(calls) == expected
+    with Cassette(path, "replay", environment={}) as cassette:
+        reversed_calls = list(reversed(calls))
+        assert await cassette.toolbox(tools(False)).arun(reversed_calls) == list(reversed(expected))
+
+
+def test_a_time_limit_strikes_again_without_waiting(path: Path) -> None:
+    now_s = iter(range(0, 1000, 10))
+
+    def events(mode: Any, model: Any) -> list[Any]:
+        with Cassette(path, mode, environment={}) as cassette:
+            loop, planner, toolbox = parts(cassette, model, Tools())
+            limited = ReActLoop(loop.inputs, limits=Limits(max_execution_time_s=25.0))
+            clock = cassette.replaying.clock_s if mode == "replay" else lambda: float(next(now_s))
+            return list(runner.run(limited, planner, toolbox, clock=clock))
+
+    recorded = events("record", ScriptedBackend())
+    assert recorded[-1].summary.stop_reason == "max_execution_time"
+    ends_ms = count(8_000, 8_000)
+    path.write_text(re.sub(r"at_ms: \d+", lambda _: f"at_ms: {next(ends_ms)}", path.read_text()))
+    assert without_times(events("replay", ScriptedBackend(()))) == without_times(recorded)
+
+
+def test_the_cassette_is_active_in_its_block_only(path: Path) -> None:
+    assert active() is None
+    with Cassette(path, "record", environment={}) as outer:
+        assert active() is outer
+        with Cassette(path.with_name("inner.yaml"), "record", environment={}) as inner:
+            assert active() is inner
+        assert active() is outer
+    assert active() is None
+
+
+def test_a_cassette_can_be_entered_again_but_not_twice_at_once(path: Path) -> None:
+    run(path, "record", ScriptedBackend(), Tools())
+    cassette = Cassette(path, "replay", environment={})
+    for _ in range(2):
+        with cassette:
+            assert answer(list(runner.run(*parts(cassette, ScriptedBackend(()), Tools())))) == "125"
+    with pytest.raises(CassetteError, match="in use"), Cassette(path, "record", environment={}) as one, one:
+        pass
+
+
+def test_the_mode_is_checked() -> None:
+    with pytest.raises(ConfigurationError, match='"record" or "replay"'):
+        Cassette("x.yaml", "once")  # type: ignore[arg-type]

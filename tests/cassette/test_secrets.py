@@ -1,0 +1,99 @@
+"""No secret reaches a cassette, in whatever form, and none is needed to replay."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agentkit.cassette.secrets import REDACTED, Secrets
+from agentkit.errors import CassetteError
+from tests.cassette.runs import TURNS, ScriptedBackend, Tools, answer, run
+from tests.conftest import action, final
+
+KEY = "s3cr3t/+key=value&more"
+ENVIRONMENT = {
+    "SERPAPI_API_KEY": KEY,
+    "HOME": "/home/ada-lovelace",
+    "SHORT_KEY": "abc",
+    "TOKENIZERS_PARALLELISM": "falsehood",
+}
+FAKE_HF = "hf_" + "Ab3dEfGhIjKlMnOpQrStUv"
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        (f"key {KEY} here", f"key {REDACTED} here"),
+        (f"u?api_key={quote(KEY, safe='')}&q=1", f"u?api_key={REDACTED}&q=1"),
+        (f"in a path {quote(KEY, safe='').lower()}", f"in a path {REDACTED}"),
+        (
+            "https://serpapi.com/search?q=a&api_key=0123abc&num=5",
+            f"https://serpapi.com/search?q=a&api_key={REDACTED}&num=5",
+        ),
+        ('{"api_key": "0123456"}', f'{{"api_key": "{REDACTED}"}}'),
+        (f"token {FAKE_HF}", f"token {REDACTED}"),
+        ("sk-proj-" + "a1b2" * 8, REDACTED),
+        ("Authorization: Bearer abcdefghijkl0123", f"Authorization: Bearer {REDACTED}"),
+        ("a bearer authentication scheme", "a bearer authentication scheme"),
+        ("-----BEGIN PRIVATE KEY-----\nabc\n-----END PRIVATE KEY----- x", f"{REDACTED} x"),
+        ("/home/ada-lovelace says abc, falsehood", "/home/ada-lovelace says abc, falsehood"),
+        ("the risk-assessment of 2026 task-1234567890123456", "the risk-assessment of 2026 task-1234567890123456"),
+    ],
+)
+def test_text_is_scrubbed(text: str, left: str) -> None:
+    secrets = Secrets(ENVIRONMENT)
+    assert secrets.scrub_text(text) == left
+    assert secrets.find(left) is None
+    assert (secrets.find(text) is None) == (text == left)
+
+
+@settings(deadline=None)
+@given(before=st.binary(max_size=8), after=st.binary(max_size=8), url_safe=st.booleans())
+def test_base64_is_found_at_any_place(before: bytes, after: bytes, url_safe: bool) -> None:
+    encode = base64.urlsafe_b64encode if url_safe else base64.b64encode
+    scrubbed = Secrets(ENVIRONMENT).scrub_text(encode(before + KEY.encode() + after).decode())
+    assert REDACTED in scrubbed
+    assert len(scrubbed.replace(REDACTED, "")) <= (len(before) + len(after)) * 4 / 3 + 8
+
+
+def test_fields_keys_and_bytes_are_scrubbed() -> None:
+    value = {KEY: [KEY.encode()], "client_secret": "x", "token": " the", "password": "", "n": 1}
+    scrubbed = {REDACTED: [REDACTED.encode()], "client_secret": REDACTED, "token": " the", "password": "", "n": 1}
+    assert Secrets(ENVIRONMENT).scrub(value) == scrubbed
+
+
+def test_a_run_that_meets_a_key_is_recorded_without_it_and_replays_with_any_other(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    turns = (action("Search", f"with {KEY}"), TURNS[1], final(f"125 {FAKE_HF}"))
+    recorded = run(path, "record", ScriptedBackend(turns), Tools(found=f"{KEY} found"), environment=ENVIRONMENT)
+    assert KEY in answer(recorded) or FAKE_HF in answer(recorded)
+    text = path.read_text()
+    assert KEY not in text
+    assert FAKE_HF not in text
+    assert "keys: [SERPAPI_API_KEY]" in text
+    for environment in ({}, {"SERPAPI_API_KEY": "another-key-0"}, dict(ENVIRONMENT)):
+        before = dict(environment)
+        assert answer(run(path, "replay", ScriptedBackend(()), Tools(), environment=environment)) == f"125 {REDACTED}"
+        assert environment == before
+
+
+def test_saving_is_refused_when_a_secret_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    environment: dict[str, str] = {}
+    tools = Tools(found="late-but-secret")
+
+    class Late(ScriptedBackend):
+        def generate_chat(self, request):  # type: ignore[no-untyped-def]
+            if len(self.asked) == 2:
+                environment["LATE_TOKEN"] = "late-but-secret"
+            return super().generate_chat(request)
+
+    with pytest.raises(CassetteError, match="not written, the value of LATE_TOKEN is in it") as caught:
+        run(path, "record", Late(), tools, environment=environment)
+    assert "late-but-secret" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []

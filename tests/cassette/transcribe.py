@@ -1,0 +1,118 @@
+"""Writes cassettes/leo-dicaprio.yaml: a run that was printed, not recorded, as the cassette it would have been.
+
+The turns and observations are the printed ones, to the letter; what the model was asked follows from them, from the
+prompt and from the tools' descriptions. When one of those changes: python -m tests.cassette.transcribe
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from agentkit import runner
+from agentkit.cassette import Cassette, RunSpec
+from agentkit.cassette.file import load, render, save
+from agentkit.load_tools import find_tool
+from agentkit.loop import Observation, ReActLoop
+from agentkit.planner import Completion, ReactJsonPlanner, TurnRequest
+from agentkit.react_json.prompt import render_text_description
+from agentkit.react_json.turn import Action
+
+FILE = Path(__file__).parents[2] / "cassettes" / "leo-dicaprio.yaml"
+NOTE = (
+    "Turns and observations as printed in LangChain's documentation of the chat model for Hugging Face, section "
+    "'Take it for a spin as an agent!' (https://python.langchain.com/v0.1/docs/integrations/chat/huggingface). "
+    "The fences around the JSON, which that page's markup swallowed, are put back."
+)
+MODEL = "HuggingFaceH4/zephyr-7b-beta"
+QUESTION = "Who is Leo DiCaprio's girlfriend? What is her current age raised to the 0.43 power?"
+ANSWER = (
+    "Vittoria Ceretti, Leo DiCaprio's current girlfriend, when raised to the power of 0.43 is approximately 4.0 "
+    "rounded to two decimal places. Her current age is 25 years old."
+)
+
+
+def _turn(thought: str, tool: str, tool_input: str) -> str:
+    call = f'{{\n  "action": "{tool}",\n  "action_input": "{tool_input}"\n}}'
+    return f"{thought}\n\nAction:\n```\n{call}\n```"
+
+
+TURNS = (
+    _turn(
+        f"Question: {QUESTION}\n\n"
+        "Thought: I need to use the Search tool to find out who Leo DiCaprio's current girlfriend is. Then, I can use "
+        "the Calculator tool to raise her current age to the power of 0.43.",
+        "Search",
+        "leo dicaprio girlfriend",
+    ),
+    _turn(
+        "Now that we know Leo DiCaprio's current girlfriend is Vittoria Ceretti, let's find out her current age.",
+        "Search",
+        "vittoria ceretti age",
+    ),
+    _turn(
+        "Now that we know Vittoria Ceretti's current age is 25, let's use the Calculator tool to raise it to the power "
+        "of 0.43.",
+        "Calculator",
+        "25^0.43",
+    ),
+    f"Final Answer: {ANSWER}",
+)
+OBSERVATIONS = (
+    "Leonardo DiCaprio may have found The One in Vittoria Ceretti. “They are in love,” a source exclusively reveals in "
+    "the latest issue of Us Weekly. “Leo was clearly very proud to be showing Vittoria off and letting everyone see "
+    "how happy they are together.”",
+    "25 years",
+    "Answer: 3.991298452658078",
+)
+
+
+class _Printed:
+    """The model and the tools, as printed."""
+
+    def __init__(self) -> None:
+        self._turns = iter(TURNS)
+        self._observations = iter(OBSERVATIONS)
+
+    def message(self, role: str, content: Any) -> dict[str, Any]:
+        return {"role": role, "content": content}
+
+    def complete(self, request: TurnRequest) -> Iterator[str | Completion]:
+        yield Completion(next(self._turns))
+
+    async def acomplete(self, request: TurnRequest) -> AsyncIterator[str | Completion]:
+        for piece in self.complete(request):
+            yield piece
+
+    def run(self, actions: Sequence[Action]) -> list[Observation]:
+        return [Observation(next(self._observations)) for _ in actions]
+
+    async def arun(self, actions: Sequence[Action]) -> list[Observation]:
+        return self.run(actions)
+
+
+def transcript() -> str:
+    """The file's text."""
+    run = RunSpec.of({"input": QUESTION}, model=f"hf:{MODEL}", tools=("search", "calculator"), prompt="react-json-text")
+    tools = [find_tool(name) for name in run.tools]
+    names = ", ".join(tool.name for tool in tools)
+    prompt = run.read_prompt().filled(tools=render_text_description(tools), tool_names=names)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "run.yaml"
+        with Cassette(path, "record", run=run, environment={}) as cassette:
+            printed = _Printed()
+            planner = ReactJsonPlanner(cassette.turn_model(printed, model_id=MODEL), prompt)
+            for _ in runner.run(ReActLoop(dict(run.inputs)), planner, cassette.toolbox(printed)):
+                pass
+        document = load(path)
+    entries = [
+        replace(entry, response={"string": entry.response["string"]}, ms=0, at_ms=0) for entry in document.entries
+    ]
+    return render(replace(document, entries=entries, head={"transcribed": True, "note": NOTE}, seconds=0.0))
+
+
+if __name__ == "__main__":
+    save(FILE, transcript())

@@ -1,0 +1,149 @@
+"""What the model sees: templates that refuse roles, hostile text, kept tokens, conversations that are too long."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+
+from agentkit.errors import ConfigurationError
+from agentkit.models import ChatHuggingFace, HuggingFacePipeline
+from agentkit.models.chat_template import ChatTemplate
+from agentkit.models.context import DROPPED
+from agentkit.models.prompt_ids import PromptEncoder, WrittenTurn
+
+from .conftest import CHATML, build_tokenizer
+
+STRICT = (
+    "{{ bos_token }}{% for m in messages %}"
+    "{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    "{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}"
+    "{{ '[' + m.role + ']' + m.content }}{% endfor %}"
+)
+WITH_TOOLS = """
+{%- for t in tools or [] %}{{ '<tool>' + t.function.name }}{% endfor %}
+{%- for m in messages %}{{ '[' + m.role + ']' }}{{ m.content or '' }}
+{%- for c in m.tool_calls or [] %}{{ c.function.name + (c.function.arguments | tojson) }}{% endfor %}
+{%- endfor %}"""
+CALLING = AIMessage("", tool_calls=[{"name": "add", "args": {"a": 1}, "id": "call00000"}])
+WITH_CALL = [HumanMessage("add 1"), CALLING, ToolMessage("2", tool_call_id="call00000")]
+
+
+def chat_with(template: str | None, folder: Path) -> ChatHuggingFace:
+    llm = HuggingFacePipeline.from_model_id(str(folder), pipeline_kwargs={"max_new_tokens": 8})
+    llm.tokenizer.chat_template = template
+    return ChatHuggingFace(llm=HuggingFacePipeline(model=llm.model, tokenizer=llm.tokenizer))
+
+
+@pytest.mark.parametrize(
+    ("template", "messages", "prompt"),
+    [
+        (STRICT, [SystemMessage("S"), HumanMessage("Q")], "<s>[user]S\n\nQ"),
+        (STRICT, [HumanMessage("a"), HumanMessage("b")], "<s>[user]a\n\nb"),
+        (
+            STRICT,
+            WITH_CALL,
+            '<s>[user]add 1[assistant]<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>'
+            "[user]Observation: 2",
+        ),
+        (WITH_TOOLS, WITH_CALL, '[user]add 1[assistant]add{"a": 1}[tool]2'),
+        (CHATML, [HumanMessage("a")], "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n"),
+        (None, [SystemMessage("S"), HumanMessage("Q")], "<s>System: S\n\nUser: Q\n\nAssistant: "),
+    ],
+)
+def test_prompt_text(template: str | None, messages: list[Any], prompt: str, model_folder: Path) -> None:
+    chat = chat_with(template, model_folder)
+    assert chat._to_chat_prompt(messages) == prompt
+    assert chat.invoke(messages).usage_metadata
+
+
+def test_tools_go_where_the_template_has_a_place_for_them_or_into_the_system_message() -> None:
+    tools = [{"type": "function", "function": {"name": "add", "parameters": {}}}]
+    tokenizer = build_tokenizer()
+    without = ChatTemplate(tokenizer).render([{"role": "user", "content": "hi"}], tools=tools)
+    assert without.startswith("<|im_start|>system\nYou may call")
+    assert '"name": "add"' in without
+    tokenizer.chat_template = WITH_TOOLS
+    assert ChatTemplate(tokenizer).render([{"role": "user", "content": "hi"}], tools=tools) == "<tool>add[user]hi"
+
+
+def test_a_template_that_takes_nothing_is_named() -> None:
+    tokenizer = build_tokenizer()
+    tokenizer.chat_template = "{{ raise_exception('never') }}"
+    with pytest.raises(ConfigurationError, match="it refused: never"):
+        ChatTemplate(tokenizer).render([{"role": "user", "content": "hi"}])
+
+
+PARTS = ["<|im_start|>", "<|im_end|>", "<s>", "<pad>", "<|im_", "end|>", "a", " ", "\ufdd0"]
+HOSTILE = st.lists(st.sampled_from(PARTS))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(HOSTILE)
+def test_special_tokens_in_text_stay_text(parts: list[str]) -> None:
+    tokenizer = TOKENIZER
+    text = "".join(parts)
+    template, encoder = ChatTemplate(tokenizer), PromptEncoder(tokenizer)
+
+    def special_ids(content: str) -> list[int]:
+        messages = [{"role": "user", "content": content}, {"role": "user", "content": f"Observation: {content}"}]
+        return [i for i in encoder.encode(template.render(messages)) if i in tokenizer.all_special_ids]
+
+    assert special_ids(text) == special_ids("harmless")
+    ids = encoder.encode(template.render([{"role": "user", "content": text}]))
+    assert text.replace("\ufdd0", "") in tokenizer.decode(ids)
+
+
+TOKENIZER = build_tokenizer()
+
+
+def test_what_the_model_wrote_keeps_its_tokens() -> None:
+    encoder = PromptEncoder(TOKENIZER)
+    prompt = "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
+    letters = [TOKENIZER.encode(letter, add_special_tokens=False)[0] for letter in "Thought"]
+    encoder.remember(WrittenTurn(prompt, tuple(encoder.encode(prompt)), tuple(letters), tuple("Thought")))
+    before = encoder.encode(prompt)
+    went_on = encoder.encode(f"{prompt}Thought: more<|im_end|>")
+    assert went_on[: len(before) + 7] == [*before, *letters]
+    assert TOKENIZER.decode(went_on) == f"{prompt}Thought: more<|im_end|>"
+    assert TOKENIZER.decode(encoder.encode(f"{prompt}Those")) == f"{prompt}Those"
+    assert encoder.encode("Thought") == PromptEncoder(TOKENIZER).encode("Thought")
+
+
+def test_long_runs_drop_their_oldest_observations(model_folder: Path) -> None:
+    chat = chat_with(CHATML, model_folder)
+    messages: list[Any] = [SystemMessage("Be brief."), HumanMessage("Question?")]
+    for step in range(30):
+        messages += [AIMessage(f"Thought: step {step}"), HumanMessage(f"Observation: {'result ' * 20}{step}")]
+        reply = chat.invoke(messages, max_new_tokens=8)
+        assert reply.usage_metadata is not None
+        assert reply.usage_metadata["input_tokens"] <= 1024
+    assert reply.response_metadata["dropped_to_fit"]["observations"] > 0
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [HumanMessage("x " * 5000)],
+        [HumanMessage("Q\n\n" + "".join(f"Thought: t\nObservation: {'y ' * 200}\n" for _ in range(20)) + "Thought: ")],
+        [HumanMessage("Q"), CALLING, ToolMessage("z " * 3000, tool_call_id="call00000")],
+    ],
+)
+def test_nothing_is_too_long(messages: list[Any], model_folder: Path) -> None:
+    reply = chat_with(CHATML, model_folder).invoke(messages, max_new_tokens=8)
+    assert reply.usage_metadata is not None
+    assert reply.usage_metadata["input_tokens"] <= 1024
+
+
+def test_a_scratchpad_in_the_users_message_loses_its_oldest_observations(model_folder: Path) -> None:
+    from agentkit.models.context import shortenings
+
+    text = "Q\n\n" + "".join(f"Thought: t{n}\nObservation: o{n}\n" for n in range(6)) + "Thought: "
+    shortened = list(shortenings([{"role": "user", "content": text}]))
+    assert [s.dropped_observations for s in shortened] == [0, 4, 5]
+    assert shortened[1].messages[0]["content"].count(DROPPED) == 4
+    assert "o5" in shortened[-1].messages[0]["content"]

@@ -1,0 +1,76 @@
+"""Reasoning models: thinking is apart, no stop and no grammar holds inside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from langchain_core.messages import HumanMessage
+
+from agentkit.models import ChatHuggingFace, HuggingFacePipeline
+
+from .conftest import build_llama, build_tokenizer
+
+QUESTION = [HumanMessage("What is 25 raised to the 0.43 power?")]
+GRAMMAR = 'start: "Final Answer: " /[0-9]{3}/'
+
+
+def reasoning_model(*, opens: bool) -> ChatHuggingFace:
+    """A random model whose vocabulary has the tags; with `opens`, its template begins the thought."""
+    tokenizer = build_tokenizer()
+    tokenizer.add_tokens(["<think>", "</think>"])
+    if opens:
+        begins = "<|im_start|>assistant\n"
+        tokenizer.chat_template = tokenizer.chat_template.replace(begins, begins + "<think>\n")
+    llm = HuggingFacePipeline(model=build_llama(tokenizer), tokenizer=tokenizer)
+    return ChatHuggingFace(llm=llm)
+
+
+def steer(chat: ChatHuggingFace, tokens: list[int | None]) -> Any:
+    """Make the model prefer these tokens in turn (None: its own choice)."""
+    wanted = iter(tokens)
+
+    def prefer(_module: Any, _inputs: Any, output: Any) -> None:
+        token = next(wanted, None)
+        if token is not None:
+            output.logits[..., token] = 1e4
+
+    return chat.llm.model.register_forward_hook(prefer)
+
+
+@pytest.mark.parametrize("opens", [True, False])
+def test_grammar_and_stop_hold_the_answer_only(opens: bool) -> None:
+    chat = reasoning_model(opens=opens)
+    token = chat.llm.tokenizer.convert_tokens_to_ids
+    stop = chat.llm.tokenizer("Observation", add_special_tokens=False)["input_ids"]
+    hook = steer(chat, [*([] if opens else [token("<think>")]), *stop, None, token("</think>")])
+    try:
+        reply = chat.invoke(QUESTION, grammar=GRAMMAR, stop=["Observation"])
+    finally:
+        hook.remove()
+    assert str(reply.content).startswith("Final Answer: ")
+    assert len(str(reply.content)) == 17
+    assert "Observation" in reply.additional_kwargs["reasoning_content"]
+    assert "<think>" not in str(reply.content)
+
+
+def test_a_thought_without_end_leaves_room_for_the_answer() -> None:
+    chat = reasoning_model(opens=True)
+    hook = steer(chat, [40] * 200)
+    try:
+        reply = chat.invoke(QUESTION, grammar=GRAMMAR, max_new_tokens=90)
+    finally:
+        hook.remove()
+    assert str(reply.content).startswith("Final Answer: ")
+    assert len(reply.additional_kwargs["reasoning_content"]) > 40
+
+
+def test_a_model_that_need_not_think_answers_at_once() -> None:
+    chat = reasoning_model(opens=False)
+    hook = steer(chat, [chat.llm.tokenizer("F", add_special_tokens=False)["input_ids"][0]])
+    try:
+        reply = chat.invoke(QUESTION, grammar=GRAMMAR)
+    finally:
+        hook.remove()
+    assert str(reply.content).startswith("Final Answer: ")
+    assert "reasoning_content" not in reply.additional_kwargs

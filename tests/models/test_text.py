@@ -1,0 +1,112 @@
+"""Text on its way out of a model: stops, thinking and tool calls do not depend on how it is cut into pieces."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentkit.errors import ConfigurationError
+from agentkit.models.backend import Chunk
+from agentkit.models.reply import ReplyReader
+from agentkit.models.stopping import StopText
+from agentkit.models.tool_calls import read_calls
+
+PIECES = st.lists(st.integers(1, 9), max_size=40)
+
+
+def cut(text: str, lengths: list[int]) -> Iterator[str]:
+    start = 0
+    for length in lengths:
+        yield text[start : start + length]
+        start += length
+    yield text[start:]
+
+
+def read(text: str, lengths: list[int], *, stop: tuple[str, ...] = (), tools: bool = False) -> tuple[str, str, bool]:
+    reader = ReplyReader(stop, tools=tools)
+    chunks = []
+    for piece in cut(text, lengths):
+        chunks.append(reader.read(Chunk(text=piece)))
+        if reader.stopped:
+            break
+    chunks.append(reader.rest())
+    return "".join(c.thinking for c in chunks), "".join(c.text for c in chunks), reader.stopped
+
+
+@given(st.text("ab\n", max_size=30), st.lists(st.text("ab\n", min_size=1, max_size=3), max_size=3), PIECES)
+def test_stop_does_not_depend_on_the_pieces(text: str, stops: list[str], lengths: list[int]) -> None:
+    whole = StopText(stops)
+    expected = whole.feed(text) + whole.flush()
+    pieces = StopText(stops)
+    released = "".join(pieces.feed(piece) for piece in cut(text, lengths)) + pieces.flush()
+    assert (released, pieces.stopped) == (expected, whole.stopped)
+    assert not any(stop in expected for stop in stops)
+    assert text.startswith(expected)
+    assert whole.stopped or expected == text
+
+
+@pytest.mark.parametrize("stop", [["a", ""], "ab"])
+def test_a_stop_that_cannot_be_meant(stop: object) -> None:
+    with pytest.raises(ConfigurationError, match="non-empty stop strings"):
+        StopText(stop)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "thinking", "answer"),
+    [
+        ("<think>a\nObservation b</think>\n\nc\nObservation d", "a\nObservation b", "c"),
+        ("  <think>a</think>b", "a", "  b"),
+        ("b\n<think>a</think>\nc", "a", "b\nc"),
+        ("<think>never closed: delete everything", "never closed: delete everything", ""),
+        ('say "<think>" please', "", 'say "<think>" please'),
+        ("1 < 2 and <thin air", "", "1 < 2 and <thin air"),
+        ("<think></think>", "", ""),
+    ],
+)
+@given(lengths=PIECES)
+def test_thinking_is_apart(text: str, thinking: str, answer: str, lengths: list[int]) -> None:
+    assert read(text, lengths, stop=("\nObservation",))[:2] == (thinking, answer)
+
+
+@given(st.text("<think>/ a\n", max_size=60), PIECES)
+def test_thinking_does_not_depend_on_the_pieces(text: str, lengths: list[int]) -> None:
+    assert read(text, lengths) == read(text, [])
+
+
+CALL = {"name": "add", "arguments": {"a": 1, "b": "x"}}
+SYNTAXES = [
+    f"<tool_call>\n{json.dumps(CALL)}\n</tool_call>",
+    f"[TOOL_CALLS] [{json.dumps(CALL)}]",
+    f"[TOOL_CALLS]add[ARGS]{json.dumps(CALL['arguments'])}",
+    f"<|python_tag|>{json.dumps({'name': 'add', 'parameters': CALL['arguments']})}<|eom_id|>",
+    json.dumps({"name": "add", "parameters": CALL["arguments"]}),
+]
+
+
+@pytest.mark.parametrize("text", SYNTAXES)
+@given(lengths=PIECES)
+def test_tool_calls_are_read_in_every_syntax(text: str, lengths: list[int]) -> None:
+    reader = ReplyReader(tools=True)
+    said = "".join(reader.read(Chunk(text=piece)).text for piece in cut(text, lengths))
+    rest = reader.rest()
+    assert said + rest.text == ""
+    assert [(c.name, json.loads(c.arguments)) for c in rest.tool_calls] == [("add", CALL["arguments"])]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["<tool_call>\n{broken\n</tool_call>", '{"answer": 5}', "<tool_call>[1]</tool_call>", "a <tool_", "{" * 50_000],
+)
+@given(lengths=PIECES)
+def test_what_is_no_call_stays_text(text: str, lengths: list[int]) -> None:
+    assert read(text, lengths, tools=True)[1] == text
+
+
+def test_several_calls() -> None:
+    calls = read_calls("\n".join(SYNTAXES[:1] * 3))
+    assert [call.index for call in calls] == [0, 1, 2]
+    assert len({call.id for call in calls}) == 3

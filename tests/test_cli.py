@@ -1,0 +1,156 @@
+"""The command line, as a process: what is on stdout, what on stderr, and the exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SEEDS_RUN = ROOT / "cassettes" / "leo-dicaprio.yaml"
+
+
+def agentkit(
+    *words: str, cwd: Path | None = None, stdin: str = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("AGENTKIT_", "SERPAPI", "HF_"))}
+    return subprocess.run(
+        [sys.executable, "-m", "agentkit", *words],
+        capture_output=True,
+        text=True,
+        cwd=cwd or ROOT,
+        env={**clean, "HOME": str(cwd or ROOT / "nobody"), **environment},
+        input=stdin,
+        timeout=120,
+    )
+
+
+def test_version_and_help() -> None:
+    assert agentkit("--version").stdout == "agentkit 0.1.0\n"
+    shown = agentkit("--help").stdout
+    assert all(command in shown for command in ("run", "replay", "record"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", ""], "expected a question, saw nothing"),
+        (["run", "  "], "expected a question, saw nothing"),
+        (["run", "x", "--model", "nonsense"], "unknown model 'nonsense'"),
+        (["run", "x", "--model", "local:./nowhere"], "no folder ./nowhere"),
+        (["run", "x", "--tools", "fly"], "unknown tool 'fly': expected one of calculator, search"),
+        (["run", "x", "--prompt", "nope"], "unknown prompt 'nope'"),
+        (["run", "x", "--max-iterations", "0"], "at least 1"),
+        (["run", "x", "--record", "/nowhere/x.yaml"], "/nowhere"),
+        (["run", "x", "--model", "hf:a/b"], "set HF_TOKEN"),
+        (["rnu", "x"], "Did you mean 'run'?"),
+    ],
+)
+def test_wrong_use_is_one_clear_line_and_exit_code_2(words: list[str], message: str) -> None:
+    done = agentkit(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "content", ["", "just text", "version: 1\ninteractions: 7", "!!python/object/apply:os.system [ls]"]
+)
+def test_a_file_that_is_no_cassette_is_refused(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "broken.yaml"
+    file.write_text(content)
+    done = agentkit("replay", str(file))
+    assert (done.returncode, done.stdout) == (4, "")
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "broken.yaml" in done.stderr
+
+
+def test_a_cassette_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    done = agentkit("replay", str(tmp_path / "none.yaml"))
+    assert done.returncode in (2, 4)
+    assert "none.yaml" in done.stderr
+
+
+def test_the_seeds_run_replays() -> None:
+    done = agentkit("replay", str(SEEDS_RUN))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (
+        "Vittoria Ceretti, Leo DiCaprio's current girlfriend, when raised to the power of 0.43 is approximately 4.0 "
+        "rounded to two decimal places. Her current age is 25 years old.\n"
+    )
+    assert "Action: Calculator(25^0.43)" in done.stderr
+    assert "Observation: Answer: 3.991298452658078" in done.stderr
+
+
+def test_the_seeds_run_as_json() -> None:
+    shown = json.loads(agentkit("replay", str(SEEDS_RUN), "--json", "--quiet").stdout)
+    assert [step["tool"] for step in shown["steps"]] == ["Search", "Search", "Calculator"]
+    assert shown["steps"][2]["observation"] == "Answer: 3.991298452658078"
+    assert shown["stop_reason"] == "answer"
+    assert set(shown) == {"input", "output", "steps", "usage", "model", "stop_reason", "seconds"}
+
+
+def test_the_built_in_model_answers() -> None:
+    done = agentkit("run", "What is 25 raised to the 0.43 power?")
+    assert done.returncode == 0, done.stderr
+    assert "3.99" in done.stdout
+    assert done.stderr.startswith("model: builtin")
+    assert "--model" in done.stderr
+    assert "\x1b" not in done.stderr + done.stdout
+
+
+def test_a_question_comes_from_stdin_and_json_goes_to_stdout() -> None:
+    done = agentkit("run", "-", "--json", "--quiet", stdin="What is 12 times 12?\n")
+    shown = json.loads(done.stdout)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert shown["input"] == "What is 12 times 12?"
+    assert shown["output"].endswith("144")
+    assert shown["usage"]["completion_tokens"] > 0
+
+
+def test_a_run_records_and_replays(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    live = agentkit("run", "What is 12 times 12?", "--record", str(file))
+    again = agentkit("replay", str(file))
+    assert live.returncode == again.returncode == 0, live.stderr + again.stderr
+    assert live.stdout == again.stdout
+    assert agentkit("record", str(file)).stdout == live.stdout
+
+
+def test_a_changed_cassette_is_a_drift(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(SEEDS_RUN.read_text(encoding="utf-8").replace("Answer: 3.99", "Answer: 4.99"), encoding="utf-8")
+    done = agentkit("replay", str(file))
+    assert done.returncode == 4
+    assert "error: " in done.stderr
+
+
+def test_a_limit_ends_without_an_answer() -> None:
+    done = agentkit("run", "What is 12 times 12?", "--max-tokens", "1")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no answer: " in done.stderr
+
+
+def test_settings_come_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "agentkit.toml").write_text('model = "nonsense"')
+    assert "unknown model 'nonsense'" in agentkit("run", "x", cwd=tmp_path).stderr
+    assert "unknown model 'other'" in agentkit("run", "x", cwd=tmp_path, AGENTKIT_MODEL="other").stderr
+
+
+def test_ctrl_c_ends_a_run_that_waits_for_its_model(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:  # accepts, and never answers
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        words = ["run", "x", "--model", address, "--record", str(tmp_path / "run.yaml")]
+        process = subprocess.Popen([sys.executable, "-m", "agentkit", *words], stderr=subprocess.PIPE, text=True)
+        server.accept()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert errors.endswith("interrupted\n")
+    assert "Traceback" not in errors
