@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from agentkit.cassette import Cassette
     from agentkit.executor import AgentExecutor
     from agentkit.langchain_prompt import load_prompt
-    from agentkit.load_tools import load_tools
     from agentkit.models import chat_model
     from agentkit.react_agent import create_react_json_agent
     from agentkit.react_json.output_parser import ReActJsonSingleInputOutputParser
     from agentkit.react_json.prompt import render_text_description
     from agentkit.react_json.scratchpad import format_log_to_messages, format_log_to_str
+    from agentkit.tool_registry import load_tools
 
 _HOME = {
     "AgentExecutor": "agentkit.executor",
@@ -27,7 +27,7 @@ _HOME = {
     "format_log_to_messages": "agentkit.react_json.scratchpad",
     "format_log_to_str": "agentkit.react_json.scratchpad",
     "load_prompt": "agentkit.langchain_prompt",
-    "load_tools": "agentkit.load_tools",
+    "load_tools": "agentkit.tool_registry",
     "render_text_description": "agentkit.react_json.prompt",
 }
 

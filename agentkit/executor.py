@@ -20,7 +20,7 @@ from agentkit import runner
 from agentkit.cassette import active
 from agentkit.errors import ConfigurationError, MalformedTurn
 from agentkit.events import ActionChosen, Event, Finished, Observed, ParseError, Step
-from agentkit.langchain_callbacks import ChainRun
+from agentkit.langchain_callbacks import ChainRun, announcer
 from agentkit.langchain_model import RunnablePlanner, as_agent_action, as_output_parser_exception
 from agentkit.langchain_tools import as_langchain, from_langchain
 from agentkit.loop import MALFORMED, Limits, ReActLoop
@@ -104,8 +104,8 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
         cls, model: Any, tools: Sequence[Any] = ("search", "calculator"), prompt: Any = None, **options: Any
     ) -> AgentExecutor:
         """The shortest way: a chat model or its spec, tools or their names, a prompt or its name."""
-        from agentkit.load_tools import load_tools
         from agentkit.models import chat_model
+        from agentkit.tool_registry import load_tools
 
         if isinstance(model, str):
             model = chat_model(model)
@@ -241,10 +241,12 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
         return RunnablePlanner(self.agent, config=config, count_tokens=counts)
 
     def _toolbox(self, config: RunnableConfig | None) -> runner.Toolbox:
-        tools = [from_langchain(tool, config=config) for tool in self.tools]
+        tools = [from_langchain(tool, config=config, verbose=self.verbose) for tool in self.tools]
         toolbox = Toolbox(tools, timeout_s=self.tool_timeout_s, approve=self.approve)
         cassette = active()
-        return toolbox if cassette is None else cassette.toolbox(toolbox, toolbox.deterministic)
+        if cassette is None:
+            return toolbox
+        return cassette.toolbox(toolbox, toolbox.deterministic, played=announcer(config, self.verbose))
 
     def _recorded(self) -> AbstractContextManager[Any]:
         """The block in which a run is recorded or replayed: a path that is there is replayed, a new one recorded."""

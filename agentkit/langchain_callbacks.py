@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from langchain_core.agents import AgentAction, AgentFinish
+from langchain_core.callbacks import CallbackManager
 from langchain_core.runnables import RunnableConfig
 
 from agentkit.events import ActionChosen, Event, Finished, ParseError
 from agentkit.langchain_model import as_agent_action
-from agentkit.loop import MALFORMED
+from agentkit.loop import MALFORMED, Observation
+from agentkit.react_json.turn import Action
 
 Outputs = Callable[[Finished], dict[str, Any]]
 Call = tuple[Callable[..., Any], Any, dict[str, Any]]
@@ -65,3 +67,16 @@ def _child_config(config: RunnableConfig, callbacks: Any) -> RunnableConfig | No
     child.pop("run_id", None)
     child["callbacks"] = callbacks
     return child
+
+
+def announcer(config: RunnableConfig | None, verbose: bool) -> Callable[[Action, Observation], None] | None:
+    """Tells callbacks of a tool call that a cassette answered: the tool, which would have, never ran."""
+    if config is None:
+        return None
+
+    def announce(action: Action, observation: Observation) -> None:
+        manager = CallbackManager.configure(config.get("callbacks"), verbose=verbose)
+        run = manager.on_tool_start({"name": action.tool}, str(action.tool_input))
+        run.on_tool_end(str(observation.value), color="green", name=action.tool)
+
+    return announce

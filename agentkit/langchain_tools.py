@@ -48,17 +48,18 @@ class _SingleInput(SingleInputTool):
         return (tool_input,), {}
 
 
-def from_langchain(tool: BaseTool, *, config: RunnableConfig | None = None) -> Tool:
+def from_langchain(tool: BaseTool, *, config: RunnableConfig | None = None, verbose: bool = False) -> Tool:
     """A LangChain tool as the loop runs it. Without `config` nobody watches, and callbacks are not set up for it."""
+    options = _run_options(config, verbose)
     quiet = quiet_tool(tool) if config is None else None
 
     def run(tool_input: Any) -> Any:
         with _TellTheModel(tool):
-            return quiet(tool_input) if quiet is not None else tool.run(tool_input, **_as_run_kwargs(config))
+            return quiet(tool_input) if quiet is not None else tool.run(tool_input, **options)
 
     async def arun(tool_input: Any) -> Any:
         with _TellTheModel(tool):
-            return await tool.arun(tool_input, **_as_run_kwargs(config))
+            return await tool.arun(tool_input, **options)
 
     return Tool(
         name=tool.name,
@@ -103,9 +104,10 @@ class _TellTheModel:
             ) from error
 
 
-def _as_run_kwargs(config: RunnableConfig | None) -> dict[str, Any]:
+def _run_options(config: RunnableConfig | None, verbose: bool) -> dict[str, Any]:
     config = config or RunnableConfig()
     return {
+        "verbose": verbose,
         "callbacks": config.get("callbacks"),
         "tags": config.get("tags"),
         "metadata": config.get("metadata"),

@@ -51,7 +51,7 @@ class ReactJsonAgent(Runnable[dict[str, Any], AgentAction | AgentFinish]):
     def planner(self, *, config: RunnableConfig | None = None, stream: bool = False) -> ReactJsonPlanner:
         """What plans one run."""
         model: TurnModel = LangChainModel(self.model, config=config, stream=stream)
-        if (cassette := active()) is not None:
+        if (cassette := active()) is not None and not hasattr(self.model, "llm"):  # else its backend is recorded
             model = cassette.turn_model(model, model_id=getattr(self.model, "model_id", self.model._llm_type))
         return ReactJsonPlanner(model, self.prompt, grammar=self._grammar())
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
+import torch
 from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
@@ -73,3 +74,6 @@ class Scripted(BaseChatModel):
 @pytest.fixture
 def scripted() -> type[Scripted]:
     return Scripted
+
+
+torch.set_num_threads(1)  # the models of the tests are so small that a second thread costs more than it computes

@@ -471,6 +471,7 @@ def test_verbose_prints_what_langchains_does(capsys: pytest.CaptureFixture[str])
     assert "Entering new AgentExecutor chain..." in printed
     assert '"action_input": "2+2"' in printed
     assert "Finished chain." in printed
+    assert "4" in printed.split("```")[2]  # the observation
 
 
 def test_quiet_runs_print_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+
 from agentkit.react_json.grounding import ungrounded
 
 AGE = "Who is Leo's girlfriend? What is her age raised to the 0.43 power?"

@@ -105,7 +105,8 @@ def _readings(
         told.append(
             ("read as " + shown if len(shown) <= LONGEST_READING else "") + (", words ignored" if ignored else "")
         )
-    return (*(part.removeprefix(", ") for part in told if part), *parser.readings, *separators, *evaluation.readings)
+    shown_numbers = () if told else separators
+    return (*(part.removeprefix(", ") for part in told if part), *parser.readings, *shown_numbers, *evaluation.readings)
 
 
 def _public(value: Real) -> Fraction | float:

@@ -30,6 +30,8 @@ class Claim:
 def without_claim(tokens: list[Token]) -> Claim:
     """The expression without what only says that a result is wanted."""
     tokens = _without_end(tokens)
+    if tokens and tokens[0].is_sign("="):
+        tokens = tokens[1:]
     places = [place for place, token in enumerate(tokens) if token.is_sign("=")]
     if not places:
         return _without_label(tokens, ":")

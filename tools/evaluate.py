@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
 
 from agentkit.tools import exact, units
@@ -135,7 +136,7 @@ def is_rounded_to_zero(value: Real) -> bool:
 def units_of(node: Node) -> Units:
     """The units of a node's value; refuses sums and leftovers in which conversion was forgotten."""
     found = _units(node)
-    units.check_cancelled(found)
+    units.check_cancelled(found, lambda: _quantities(node))
     return found
 
 
@@ -161,11 +162,24 @@ def _units_after(node: Binary, left: Units) -> Units:
     right = _units(node.right)
     if node.operator in "*/":
         return units.times(left, right, 1 if node.operator == "*" else -1)
-    units.check_cancelled(left)
-    units.check_cancelled(right)
+    units.check_cancelled(left, lambda: _quantities(node.left))
+    units.check_cancelled(right, lambda: _quantities(node.right))
     if node.operator == "^":
         return left or right  # in 5^2 cm the words stand behind the exponent
     return _shared([left, right])
+
+
+def _quantities(node: Node) -> Iterator[Units]:
+    """The units of every number with units in an expression."""
+    match node:
+        case Quantity(inner=inner, units=own):
+            yield own
+            yield from _quantities(inner)
+        case Negative(inner=inner) | Group(inner=inner) | Percent(inner=inner):
+            yield from _quantities(inner)
+        case Binary(left=left, right=right):
+            yield from _quantities(left)
+            yield from _quantities(right)
 
 
 def _shared(all_units: list[Units]) -> Units:

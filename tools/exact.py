@@ -24,6 +24,10 @@ class Approximate:
     value: float
     error: float
 
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.value) and math.isfinite(self.error)):
+            raise too_large()
+
 
 Real = Fraction | Approximate
 

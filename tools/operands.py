@@ -209,6 +209,8 @@ class Operands:
             return refusal("':' is no sign here (a ratio? a time of day?); write / or turn times into one unit first.")
         if token.is_sign(";"):
             return refusal("one expression at a time; give the second one to the calculator in a step of its own.")
+        if token.kind == "number":
+            return refusal(f"there is no sign before the number {quoted(token.written)}; write + or * before it.")
         if token.kind == "word":
             return refusal(
                 f"the word {quoted(token.text)} is not understood here; write the calculation in signs and numbers."

@@ -53,7 +53,9 @@ class Parser(Operands):
             token = self._next
             if token.is_sign(*_PRODUCTS):
                 self._take()
-                node, last = Binary(token.text, node, self._signed()), token.text
+                right = self._signed()
+                self._check_scientific(node, token, last, right)
+                node, last = Binary(token.text, node, right), token.text
             elif token.is_sign("%"):
                 node, last = self._remainder(node), "mod"
             elif token.is_sign("of"):
@@ -62,6 +64,13 @@ class Parser(Operands):
                 node = self._implicit(node, last)
             else:
                 return node
+
+    def _check_scientific(self, left: Node, sign: Token, last: str, right: Node) -> None:
+        """Refuses `6 / 3x10^2`: people mean 6 / 300, calculators read 6 / 3 * 100."""
+        ten = isinstance(right, Binary) and right.operator == "^" and _size(right.left) == 10
+        if ten and last == "/" and sign.written in ("x", "X", "×", "·") and isinstance(left, Binary):
+            together = Binary("/", left.left, Group(Binary("*", left.right, right)))
+            raise ambiguous(self._source(), rendered(Binary("*", left, right)), rendered(together))
 
     def _remainder(self, left: Node) -> Node:
         self._take()

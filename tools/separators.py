@@ -27,10 +27,12 @@ def join_thousands(tokens: list[Token]) -> tuple[list[Token], list[str]]:
             number = tokens[place]
             text = written.replace(",", "")
             joined.append(replace(number, text=text, written=written, value=Fraction(text)))
-            if run == 3 and "." not in written:
-                readings.append(f"{written} read as {text}")
+            readings.append(f"{written} read as {text}")
         place += run
-    return joined, readings
+    surprising = (
+        len(readings) == 1 and readings[0].count(",") == 1 and not any("." in token.written for token in tokens)
+    )
+    return joined, readings if surprising else []
 
 
 def _run(tokens: list[Token], place: int) -> int:

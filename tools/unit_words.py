@@ -37,6 +37,8 @@ def _divisor(tokens: Sequence[Token], place: int, *, attached: bool) -> tuple[li
     if _word(tokens, place) == "per":
         words, end = _unit_words(tokens, place + 1)
         return (words, end) if words else None
+    if _word(tokens, place) in ("a", "an") and units.is_known(_word(tokens, place + 1)):  # 24 hours a day
+        return [_word(tokens, place + 1)], place + 2
     if not (tokens[place].is_sign("/") and not tokens[place].spoken):
         return None
     words, end = _unit_words(tokens, place + 1)
@@ -51,7 +53,9 @@ def _divisor(tokens: Sequence[Token], place: int, *, attached: bool) -> tuple[li
 def _unit_words(tokens: Sequence[Token], place: int) -> tuple[list[str], int]:
     """The words from `place` on that can be a unit; refuses those that mean something."""
     words: list[str] = []
-    while tokens[place].kind == "word" and _word(tokens, place) != "per" and not _is_named(tokens, place):
+    while (
+        tokens[place].kind == "word" and _word(tokens, place) not in ("per", "a", "an") and not _is_named(tokens, place)
+    ):
         word = tokens[place].text
         if word.casefold() == "and":
             break
@@ -64,6 +68,8 @@ def _unit_words(tokens: Sequence[Token], place: int) -> tuple[list[str], int]:
         else:
             raise refusal(f"{quoted(word)} alone is not understood; write ^2 or ^3 for powers.")
         place += 1
+        if tokens[place].is_sign(".") and tokens[place].glued and units.is_known(word):  # 5 ft.
+            place += 1
         if tokens[place].is_sign("of") and tokens[place + 1].kind == "word":  # 3 cups of sugar
             place += 1
         if len(words) > MOST_WORDS:

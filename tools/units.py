@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from agentkit.tools.expression import Units
 from agentkit.tools.refusal import refusal
@@ -72,14 +72,23 @@ def times(left: Units, right: Units, sign: int = 1) -> dict[str, int]:
     return {unit: exponent for unit, exponent in merged.items() if exponent}
 
 
-def check_cancelled(units: Units) -> None:
-    """Refuses a rate per hour that met minutes: without conversion the number would be wrong."""
+def check_cancelled(units: Units, quantities: Callable[[], Iterable[Units]]) -> None:
+    """Refuses a rate per hour that met minutes: without conversion the number would be wrong.
+
+    Hours per week may be left over, where all the `quantities` that were multiplied are such ratios.
+    """
     seen: dict[str, tuple[str, int]] = {}
     for unit, exponent in units.items():
         if dimension := dimension_of(unit):
             other, its_exponent = seen.setdefault(dimension, (unit, exponent))
-            if other != unit and (exponent > 0) != (its_exponent > 0):
+            opposite = other != unit and (exponent > 0) != (its_exponent > 0)
+            if opposite and not (exponent + its_exponent == 0 and all(_is_ratio(q, dimension) for q in quantities())):
                 raise _mixed(other, unit)
+
+
+def _is_ratio(units: Units, dimension: str) -> bool:
+    """Whether a quantity has as much of a dimension above the line as below: hours per week, or none of it."""
+    return sum(exponent for unit, exponent in units.items() if dimension_of(unit) == dimension) == 0
 
 
 def check_alike(left: Units, right: Units) -> None:

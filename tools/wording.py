@@ -10,8 +10,8 @@ from agentkit.tools.number_words import WORDS, read_number
 from agentkit.tools.refusal import refusal
 from agentkit.tools.tokens import Token
 
-_OPENINGS = """what what's whats is are the calculate calculation compute evaluate find solve please how much value
-result answer determine simplify expression equation tell me give can could you let's out work now"""
+_OPENINGS = """what what's whats is are the calculate calc calculation input compute evaluate find solve please how much
+value result answer determine simplify expression equation tell me give can could you let's out work now"""
 OPENINGS = frozenset(_OPENINGS.split())
 _AFTER_OF = frozenset({"value", "result"})
 _SPOKEN = {

@@ -16,7 +16,7 @@ from agentkit.cassette.recording import Recording
 from agentkit.cassette.replaying import Replaying
 from agentkit.cassette.run_spec import RunSpec
 from agentkit.cassette.secrets import REDACTED
-from agentkit.cassette.tool_seam import PlayedToolbox, RecordedToolbox, Toolbox
+from agentkit.cassette.tool_seam import Played, PlayedToolbox, RecordedToolbox, Toolbox
 from agentkit.errors import CassetteDrift, CassetteError, ConfigurationError
 from agentkit.planner import TurnModel
 
@@ -131,12 +131,17 @@ class Cassette:
             return PlayedModel(model, self._replaying, model_id=model_id)
         return model
 
-    def toolbox(self, toolbox: Toolbox, deterministic: Collection[str] = ()) -> Toolbox:
-        """A run's tools. Those named in `deterministic` are executed again in a replay, and compared."""
+    def toolbox(
+        self, toolbox: Toolbox, deterministic: Collection[str] = (), *, played: Played | None = None
+    ) -> Toolbox:
+        """A run's tools. Those named in `deterministic` are executed again in a replay, and compared.
+
+        `played` is told of each call that a replay answers without the tool.
+        """
         if self._recording is not None:
             return RecordedToolbox(toolbox, self._recording)
         if self._replaying is not None:
-            return PlayedToolbox(toolbox, self._replaying, deterministic=deterministic)
+            return PlayedToolbox(toolbox, self._replaying, deterministic=deterministic, played=played)
         return toolbox
 
     @property

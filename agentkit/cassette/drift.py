@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -93,6 +92,8 @@ def _short(value: Any) -> str:
 
 def diff_lines(recorded: Any, seen: Any) -> str:
     """Both values as a reviewer reads them, line by line."""
+    import difflib
+
     lines = difflib.unified_diff(_lines(recorded), _lines(seen), "recorded", "this run", n=2, lineterm="")
     return "\n".join(lines)
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +147,8 @@ class Recording:
         return path
 
     def _head(self) -> dict[str, Any]:
+        from datetime import UTC, datetime
+
         head: dict[str, Any] = {"recorded": datetime.now(UTC).date().isoformat()}
         if self.secrets.used:
             head["keys"] = sorted(self.secrets.used)

@@ -104,7 +104,7 @@ def _described(path: Path, run: RunSpec | None) -> RunSpec:
 
 
 def _light_tools(names: tuple[str, ...]) -> list[Tool]:
-    from agentkit.load_tools import find_tool
+    from agentkit.tool_registry import find_tool
 
     return [tool if isinstance(tool, Tool) else _from_langchain(tool) for tool in map(find_tool, names)]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
 from agentkit.cassette.entries import Entry, plain, tool_uri
@@ -11,6 +11,8 @@ from agentkit.cassette.recording import Call, Recording
 from agentkit.cassette.replaying import Replaying, result_of
 from agentkit.loop import Observation
 from agentkit.react_json.turn import Action
+
+Played = Callable[[Action, Observation], None]
 
 
 class Toolbox(Protocol):
@@ -60,11 +62,22 @@ class RecordedToolbox:
 
 
 class PlayedToolbox:
-    """Gives the recorded observations; executes deterministic tools, and those that spoke HTTP, again."""
+    """Gives the recorded observations; executes deterministic tools, and those that spoke HTTP, again.
 
-    def __init__(self, toolbox: Toolbox, replaying: Replaying, *, deterministic: Collection[str] = ()) -> None:
+    `played` is told of each call that was answered without the tool: nobody else announces it.
+    """
+
+    def __init__(
+        self,
+        toolbox: Toolbox,
+        replaying: Replaying,
+        *,
+        deterministic: Collection[str] = (),
+        played: Played | None = None,
+    ) -> None:
         self._toolbox = toolbox
         self._replaying = replaying
+        self._played = played
         self._deterministic = frozenset(name.casefold() for name in deterministic)
 
     def run(self, actions: Sequence[Action]) -> list[Observation]:
@@ -76,16 +89,22 @@ class PlayedToolbox:
     def _run_one(self, action: Action) -> Observation:
         entry = self._replaying.tool(action.tool, action.tool_input)
         if entry is not None and not self._again(action, entry):
-            return _observation(entry)
+            return self._answer(action, entry)
         (observation,) = self._toolbox.run([action])
         return self._checked(action, entry, observation)
 
     async def _arun_one(self, action: Action) -> Observation:
         entry = self._replaying.tool(action.tool, action.tool_input)
         if entry is not None and not self._again(action, entry):
-            return _observation(entry)
+            return self._answer(action, entry)
         (observation,) = await self._toolbox.arun([action])
         return self._checked(action, entry, observation)
+
+    def _answer(self, action: Action, entry: Entry) -> Observation:
+        observation = _observation(entry)
+        if self._played is not None and observation.executed:
+            self._played(action, observation)
+        return observation
 
     def _again(self, action: Action, entry: Entry) -> bool:
         return action.tool.strip().casefold() in self._deterministic and entry.response.get("executed", True)

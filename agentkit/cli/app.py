@@ -16,9 +16,10 @@ app = typer.Typer(
     help="Ask a question of an open chat model that thinks, uses tools and answers.",
 )
 
+Spec = "builtin, local:FOLDER, local:ORG/NAME, hf:ORG/NAME, http(s)://ADDRESS, PROVIDER:NAME."
 Question = Annotated[str, typer.Argument(help="What to ask; - reads it from standard input.")]
 File = Annotated[Path, typer.Argument(help="A cassette.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the answer.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show the answer only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the model's whole text, and tracebacks.")]
 
@@ -41,10 +42,7 @@ def agentkit(
 @app.command()
 def run(
     question: Question,
-    model: Annotated[
-        str | None,
-        typer.Option(help="builtin, local:FOLDER, local:ORG/NAME, hf:ORG/NAME, http(s)://ADDRESS, PROVIDER:NAME."),
-    ] = None,
+    model: Annotated[str | None, typer.Option(help=Spec)] = None,
     tools: Annotated[str | None, typer.Option(help="Names, with commas.")] = None,
     prompt: Annotated[str | None, typer.Option(help="A name, a file, or hub:OWNER/NAME.")] = None,
     max_iterations: Annotated[int | None, typer.Option(help="Turns of the model at most.")] = None,
@@ -85,3 +83,13 @@ def record(file: File, as_json: Json = False, quiet: Quiet = False, verbose: Ver
     from agentkit.cli import live
 
     return live.record(file, live.view(as_json=as_json, quiet=quiet, verbose=verbose))
+
+
+@app.command()
+def doctor(
+    spec: Annotated[str | None, typer.Argument(help=f"A model to probe: {Spec}")] = None, as_json: Json = False
+) -> int:
+    """Probe the installation, and a model: what works, what does not, and what to do."""
+    from agentkit.cli import examine, live
+
+    return examine.examine(spec, live.view(as_json=as_json, quiet=False, verbose=False))

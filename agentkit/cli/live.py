@@ -13,6 +13,8 @@ from agentkit.errors import ConfigurationError
 from agentkit.settings import Settings
 
 if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
     from agentkit.executor import AgentExecutor
 
 BIGGER = "choose a bigger one with --model, for example local:Qwen/Qwen3-4B-Instruct-2507 or hf:Qwen/Qwen3-32B"
@@ -36,8 +38,6 @@ def run(question: str, settings: Settings, shown: View, *, record: Path | None) 
     if record is not None and not record.absolute().parent.is_dir():
         raise ConfigurationError(f"no folder {record.absolute().parent} to record into; make it first")
     shown.note(_model_line(settings.model))
-    if settings.model == "builtin" or shown.quiet or not shown.console.is_terminal:
-        os.environ.setdefault("TQDM_DISABLE", "1")  # the loaders' progress bars
     shown.wait("loading the model …")
     executor = build_executor(settings)
     shown.settle()
@@ -71,22 +71,35 @@ def record(file: Path, shown: View) -> int:
 
 def build_executor(settings: Settings) -> AgentExecutor:
     """The executor that settings describe. What is cheap to check is checked before the model loads."""
-    from agentkit.load_tools import find_tool
+    from agentkit.tool_registry import find_tool
     from agentkit.react_json.prompt import read_prompt
 
     tools: list[Any] = [find_tool(name) for name in settings.tools]
     prompt = read_prompt(settings.prompt)
     from agentkit.executor import AgentExecutor
-    from agentkit.models import chat_model
 
     return AgentExecutor.from_model(
-        chat_model(settings.model),
+        load_model(settings.model),
         tools,
         prompt,
         max_iterations=settings.max_iterations,
         max_execution_time=settings.timeout,
         max_tokens=settings.max_tokens,
     )
+
+
+def load_model(spec: str) -> BaseChatModel:
+    """The model, with the loaders' progress bars where there is somebody to watch, and something to wait for."""
+    if spec == "builtin" or not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")
+    from agentkit.models import chat_model
+
+    model = chat_model(spec)
+    if spec == "builtin":
+        import torch
+
+        torch.set_num_threads(1)  # so small that a second thread costs more than it computes
+    return model
 
 
 def _model_line(spec: str) -> str:

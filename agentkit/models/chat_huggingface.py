@@ -20,8 +20,9 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 from pydantic import ConfigDict, Field
 
+from agentkit.cassette import active
 from agentkit.errors import ConfigurationError
-from agentkit.models.backend import ChatRequest, Chunk, Usage
+from agentkit.models.backend import ChatBackend, ChatRequest, Chunk, Usage
 from agentkit.models.messages import to_dicts, to_generation_chunk
 from agentkit.models.reply import ReplyReader
 from agentkit.models.structured_output import Schema, format_grammar, read_call, read_text, response_format
@@ -73,6 +74,11 @@ class ChatHuggingFace(BaseChatModel):
 
     # One request, one reply
 
+    def _backend(self) -> ChatBackend:
+        """What computes: the `llm`, or what a cassette has of it."""
+        cassette = active()
+        return self.llm if cassette is None else cassette.backend(self.llm)
+
     def _request(self, messages: list[BaseMessage], stop: list[str] | None, options: dict[str, Any]) -> ChatRequest:
         own = {"temperature": self.temperature, "max_tokens": self.max_tokens}
         options = {**{name: value for name, value in own.items() if value is not None}, **options}
@@ -106,7 +112,7 @@ class ChatHuggingFace(BaseChatModel):
     ) -> Iterator[ChatGenerationChunk]:
         request = self._request(messages, stop, kwargs)
         reply = _Reply(request, self.model_id)
-        with closing(self.llm.generate_chat(request)) as chunks:
+        with closing(self._backend().generate_chat(request)) as chunks:
             for chunk in chunks:
                 if (piece := reply.read(chunk)) is not None:
                     yield piece
@@ -123,7 +129,7 @@ class ChatHuggingFace(BaseChatModel):
     ) -> AsyncIterator[ChatGenerationChunk]:
         request = self._request(messages, stop, kwargs)
         reply = _Reply(request, self.model_id)
-        async with aclosing(self.llm.agenerate_chat(request)) as chunks:
+        async with aclosing(self._backend().agenerate_chat(request)) as chunks:
             async for chunk in chunks:
                 if (piece := reply.read(chunk)) is not None:
                     yield piece

@@ -26,7 +26,7 @@ class ChatTemplate:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._template = None if getattr(tokenizer, "chat_template", None) else PLAIN_TEMPLATE
-        self._special = _markup(tokenizer)
+        self._special = markup(tokenizer)
 
     def prompt_text(self, messages: Sequence[Message]) -> str:
         """The prompt for people to read."""
@@ -89,7 +89,7 @@ class ChatTemplate:
         return {**message, "content": self._special.sub(lambda m: m[0][0] + BREAK + m[0][1:], content)}
 
 
-def _markup(tokenizer: Any) -> re.Pattern[str] | None:
+def markup(tokenizer: Any) -> re.Pattern[str] | None:
     """A pattern of all added tokens that are markup (not runs of spaces or words a tokenizer keeps whole)."""
     tokens = {str(token) for token in getattr(tokenizer, "added_tokens_decoder", {}).values()}
     tokens |= set(tokenizer.all_special_tokens)

@@ -112,7 +112,7 @@ class Decoder:
         while self._arriving:
             self._admit(self._arriving.popleft())
         running = [sequence for sequence in self._active if not sequence.finished]
-        together = [sequence for sequence in running if self._forward.can_batch and sequence.media is None]
+        together = [sequence for sequence in running if self._can_share_a_step(sequence)]
         if len(together) > 1:
             self._step_together(together)
         else:
@@ -122,9 +122,13 @@ class Decoder:
             if sequence not in together:
                 self._step_alone(sequence)
 
+    def _can_share_a_step(self, sequence: TokenSequence) -> bool:
+        outdated = self._forward.outdates(sequence.computed, sequence.computed + 1)
+        return self._forward.can_batch and sequence.media is None and not outdated
+
     def _admit(self, sequence: TokenSequence) -> None:
         """Let a sequence in: its prompt is computed from the longest beginning that is known already."""
-        if sequence.media is None and self._forward.is_exact_at(len(sequence.ids)):
+        if sequence.media is None and self._forward.can_reuse_at(len(sequence.ids)):
             self._reuse(sequence)
         sequence.cached_tokens = sequence.computed
         self._active.append(sequence)
@@ -157,6 +161,8 @@ class Decoder:
         """The logits (1, vocabulary) after the sequence's last token."""
         cache, sequence.cache = sequence.cache, None  # an interrupted forward leaves a cache that must not be used
         if sequence.computed == len(sequence.ids):  # interrupted after the forward: its logits are gone
+            cache = None
+        if self._forward.outdates(sequence.computed, len(sequence.ids)):
             cache = None
         logits, sequence.cache = self._forward(
             sequence.ids, sequence.computed if cache is not None else 0, cache, sequence.media

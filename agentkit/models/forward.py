@@ -42,8 +42,12 @@ class Forward:
         device: torch.device = self._model.device
         return device
 
-    def is_exact_at(self, tokens: int) -> bool:
-        """Whether keys computed earlier still hold in a prompt of this length: some rotary scalings change with it."""
+    def outdates(self, computed: int, tokens: int) -> bool:
+        """Whether growing to `tokens` makes the first `computed` keys wrong: some rotary scalings change with length."""
+        return self._rope_limit is not None and computed <= self._rope_limit < tokens
+
+    def can_reuse_at(self, tokens: int) -> bool:
+        """Whether keys of an earlier sequence hold in a prompt of this length."""
         return self._rope_limit is None or tokens <= self._rope_limit
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,7 +45,7 @@ def load_model(
         options["quantization_config"] = quantization_config(quantization)
     if device_map is not None:
         options["device_map"] = device_map
-    with loading_errors(model_id):
+    with loading_errors(model_id), progress_on_terminals_only():
         import transformers
 
         text_only = task in ("text-generation", "text2text-generation", "summarization", "translation")
@@ -54,6 +55,21 @@ def load_model(
         if device_map is None and "quantization_config" not in options:
             model.to(_device(device))
     return model.eval(), tokenizer
+
+
+@contextmanager
+def progress_on_terminals_only() -> Iterator[None]:
+    """Bars for whoever watches; a log or a pipe gets none."""
+    from transformers.utils import logging
+
+    hush = logging.is_progress_bar_enabled() and not sys.stderr.isatty()
+    if hush:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if hush:
+            logging.enable_progress_bar()
 
 
 @contextmanager

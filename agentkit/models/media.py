@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agentkit.errors import ConfigurationError
 from agentkit.models.backend import Message
+from agentkit.models.chat_template import markup
 
 KINDS = {"image": "image", "image_url": "image", "audio": "audio", "input_audio": "audio", "video": "video"}
 
@@ -24,12 +26,11 @@ def media_inputs(processor: Any, messages: Sequence[Message]) -> dict[str, Any]:
             "'any-to-any'"
         )
     inputs = processor.apply_chat_template(
-        [_for_processor(message) for message in messages],
+        [_for_processor(message, markup(processor.tokenizer)) for message in messages],
         add_generation_prompt=True,
         tokenize=True,
         return_dict=True,
         return_tensors="pt",
-        sanitize_control_tokens=True,  # what people wrote stays text
     )
     return dict(inputs)
 
@@ -38,18 +39,21 @@ def _kind(part: Any) -> str | None:
     return KINDS.get(part.get("type", "")) if isinstance(part, Mapping) else None
 
 
-def _for_processor(message: Message) -> Message:
-    """The message with its parts as transformers' processors name them."""
+def _for_processor(message: Message, special: re.Pattern[str] | None) -> Message:
+    """The message with its parts as transformers' processors name them, and special tokens in its text broken.
+
+    A processor encodes the whole prompt at once, so a zero-width space does here what separate encoding does for text.
+    """
     content = message.get("content") or ""
-    if isinstance(content, str):
-        return {**message, "content": [{"type": "text", "text": content}]}
-    return {**message, "content": [_part(part) for part in content]}
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    return {**message, "content": [_part(part, special) for part in parts]}
 
 
-def _part(part: Mapping[str, Any]) -> dict[str, Any]:
+def _part(part: Mapping[str, Any], special: re.Pattern[str] | None) -> dict[str, Any]:
     kind = _kind(part)
     if kind is None:
-        return {"type": "text", "text": str(part.get("text", ""))}
+        text = str(part.get("text", ""))
+        return {"type": "text", "text": special.sub(lambda m: m[0][0] + "\u200b" + m[0][1:], text) if special else text}
     for name in ("url", "path", "base64", kind):
         if isinstance(source := part.get(name), str | bytes) or (name == kind and source is not None):
             return {"type": kind, ("url" if name == "url" else name): source}

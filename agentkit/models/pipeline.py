@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.language_models.llms import BaseLLM
@@ -40,6 +40,7 @@ class HuggingFacePipeline(BaseLLM):
     tokenizer: Any = Field(default=None, exclude=True, repr=False)
 
     _local: LocalModel = PrivateAttr()
+    in_process: ClassVar[bool] = True  # a cassette records its turns, there being no HTTP to record
 
     @classmethod
     def from_model_id(

@@ -56,14 +56,17 @@ def named_action(name: Any, tool_input: Any) -> Action | FinalAnswer:
     if not isinstance(name, str):
         raise NotADecision(f"has {_article(name)} as action, which must be a tool's name in quotes", meant=True)
     name = name.strip().replace("\\_", "_")
-    if re.sub(r"[\s_-]", "", name.lower()) == "finalanswer":
+    if name[0] in "fF" and re.sub(r"[\s_-]", "", name.lower()) == "finalanswer":
         return _answer(tool_input)
     return Action(name, _tool_input(tool_input))
 
 
 def is_no_tool(name: Any) -> bool:
     """Whether a name says that no tool is wanted."""
-    return name is None or (isinstance(name, str) and bool(_NO_TOOL.fullmatch(name.strip(" \t\r\n*_`\"'()."))))
+    if not isinstance(name, str):
+        return name is None
+    name = name.strip(" \t\r\n*_`\"'().")
+    return not name or (name[0] in "nN-" and _NO_TOOL.fullmatch(name) is not None)
 
 
 def _normal(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,5 +134,11 @@ def _object_in(text: str) -> ToolInput:
 
 
 def _article(value: Any) -> str:
-    kinds = {str: "a string", bool: "a truth value", list: "a list without actions", dict: "an object", type(None): "null"}
+    kinds = {
+        str: "a string",
+        bool: "a truth value",
+        list: "a list without actions",
+        dict: "an object",
+        type(None): "null",
+    }
     return kinds.get(type(value), "a number")

@@ -29,13 +29,15 @@ FUNCTION_WORDS = frozenset(
     "a an the of to in on at by for from with as and or but is was are were be been has had have his her its their "
     "who which that this it he she they when where after before into than".split()
 )
+ASKING = frozenset(("who", "what", "when", "where", "which", "how", "in", "on", "at", "to", "from"))
 SPECIAL = re.compile(r"[\\.^$|?*+()\[\]{}/&~#\"-]")
 EDGE = "\"“”„‘’'`.,;:!?()[]{}<>*…"
 WORDS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split()
 WORDS += "seventeen eighteen nineteen".split()
 TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 MEANT = {**{word: n for n, word in enumerate(WORDS)}, **{word: 10 * n for n, word in enumerate(TENS, 2)}}
-MEANT |= {"dozen": 12, "hundred": 100, "thousand": 1000, "million": 1_000_000}
+GROUPS = {"dozen": 12, "hundred": 100, "thousand": 1000, "million": 1_000_000}
+SPELLED = re.compile(rf"\b(?:a |one )?(?:{'|'.join([*MEANT, *GROUPS])})\b(?:(?: and |[ -])(?:{'|'.join([*MEANT, *GROUPS])})\b)*", re.I)
 
 
 def literal(text: str) -> str:
@@ -49,9 +51,14 @@ def union(texts: Iterable[str]) -> str:
 
 
 def query_words(text: str) -> list[str]:
-    """The words of a text as a query has them: without the punctuation around them."""
-    stripped = (chunk.strip(EDGE) for chunk in text.split())
-    return [word for word in stripped if word and '"' not in word and "\\" not in word and "://" not in word]
+    """The words of a text as a query has them: without the punctuation around them, but "J." and "Inc." whole."""
+    found = []
+    for chunk in text.split():
+        word = chunk.strip(EDGE)
+        if not word or '"' in word or "\\" in word or "://" in word:
+            continue
+        found.append(f"{word}." if len(word) < 4 and word[0].isupper() and f"{word}." in chunk else word)
+    return found
 
 
 def queries(question: str, observations: Sequence[str]) -> str:
@@ -68,11 +75,8 @@ def queries(question: str, observations: Sequence[str]) -> str:
 
 
 def _runs(words: Sequence[str], longest: int) -> list[str]:
-    """For every word an expression of it and up to `longest` - 1 words after it; "'s" may be dropped."""
-    one = []
-    for word in words:
-        base = re.sub(r"['’]s$", "", word)
-        one.append(literal(word) if base == word else f"{literal(base)}({literal(word[len(base):])})?")
+    """For every word an expression of it and up to `longest` - 1 words after it; endings may be dropped."""
+    one = [_variants(word) for word in words]
     found = []
     for start in range(len(one)):
         rest = ""
@@ -82,14 +86,36 @@ def _runs(words: Sequence[str], longest: int) -> list[str]:
     return found
 
 
+def _variants(word: str) -> str:
+    """The word; without its "'s", its full stop or its plural s; a question word also with a capital."""
+    for ending in ("'s", "’s", ".", "s"):
+        if word.endswith(ending) and len(word) > len(ending) + (2 if ending == "s" else 0):
+            return f"{literal(word[: -len(ending)])}({literal(ending)})?"
+    return f"({word}|{word.capitalize()})" if word in ASKING else literal(word)
+
+
 def written_numbers(text: str) -> list[str]:
-    """The numbers of a text as the calculator takes them: 1,200 is 1200, twenty-five is 25."""
+    """The numbers of a text as the calculator takes them: 1,200 is 1200, twenty-five is 25, half a dozen has 12."""
     found = [number.replace(",", "") for number in EXPONENT.findall(text) + NUMBER.findall(text)]
-    for word in re.findall(r"[a-z]+(?:-[a-z]+)?", text.lower()):
-        tens, _, ones = word.partition("-")
-        if tens in MEANT and (not ones or ones in MEANT):
-            found.append(str(MEANT[tens] + MEANT.get(ones, 0)))
+    for match in SPELLED.finditer(text):
+        words = re.findall(r"[a-z]+", match[0].lower())
+        found += [str(MEANT.get(word) or GROUPS.get(word)) for word in words if word in MEANT or word in GROUPS]
+        for part in (match[0], *re.split(r" and ", match[0])):
+            found.append(str(_meaning(re.findall(r"[a-z]+", part.lower()))))
     return found
+
+
+def _meaning(words: Sequence[str]) -> int:
+    """The number that English number words make together: three hundred and twelve is 312."""
+    total = group = 0
+    for word in words:
+        if word in ("thousand", "million"):
+            total, group = total + (group or 1) * GROUPS[word], 0
+        elif word in GROUPS:
+            group = (group or 1) * GROUPS[word]
+        else:
+            group += MEANT.get(word, 0)
+    return total + group
 
 
 def numbers(sources: Sequence[str]) -> str:

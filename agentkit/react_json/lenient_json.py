@@ -34,6 +34,7 @@ _NO_NUMBERS = {"NaN", "nan", "Infinity", "-Infinity", "inf", "-inf"}
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
 _ESCAPED = {'"': '"', "\\": "\\", "/": "/", "'": "'", "_": "_"}
 _CONTROLS = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+_OTHER_ESCAPES = re.compile(r"[^\W_dDwWsS]|[\x00-\x1f]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 
@@ -52,8 +53,8 @@ class _Refused(ValueError):
 def read_json(text: str, start: int, *, repair: bool = True) -> tuple[Any, int]:
     """The value that starts at `start`, an object or a list, and where it ends; raises `BrokenJson`."""
     try:
-        value, end = _STRICT.scan_once(text, start)
-    except (ValueError, StopIteration, RecursionError):
+        value, end = _STRICT.raw_decode(text, start)
+    except (ValueError, RecursionError):
         if not repair:
             raise BrokenJson("is no strict JSON", start) from None
         value, end = _Reader(text, start).read()
@@ -235,9 +236,9 @@ def _unescaped(raw: str) -> str:
     if "\\" not in raw:
         return raw
     letters = {match[2] for match in _ESCAPE.finditer(raw)}  # None stands for \uXXXX
-    literal = letters - {None} - _ESCAPED.keys() - _CONTROLS.keys()
-    if literal and (None in letters or letters & _CONTROLS.keys() or any(c in "ux\n" or c.isdigit() for c in literal)):
-        # "C:\new\data": a new line or a folder?
+    literal = {letter for letter in letters if letter and letter not in _ESCAPED and letter not in _CONTROLS}
+    if literal and (None in letters or letters & _CONTROLS.keys() or _OTHER_ESCAPES.search("".join(literal))):
+        # "C:\new\data": a new line or a folder? "\x41": three characters or Python's "A"?
         raise _Refused("has backslashes that are no JSON escapes; double each backslash")
     text = _ESCAPE.sub(_character, raw)
     # \ud83d\ude00 is one character in two escapes; one half alone stays, and is refused by the caller.

@@ -9,15 +9,11 @@ from __future__ import annotations
 
 import re
 
-from agentkit.errors import MalformedTurn
 from agentkit.react_json.calls import NotADecision, named_action
 from agentkit.react_json.lenient_json import BrokenJson, read_json
-from agentkit.react_json.passages import TooManyBroken
 from agentkit.react_json.turn import Action, FinalAnswer, Turn
-from agentkit.react_json.turn_scan import Scan
-from agentkit.react_json.verdict import judged, malformed
 
-__all__ = ["parse_clean_turn", "parse_turn", "parse_turn_thoroughly"]
+__all__ = ["parse_clean_turn", "parse_turn"]
 
 # The form that the prompt asks for, on one line of thought. No "<", "[" or "◁": they may begin reasoning.
 _CLEAN = re.compile(r"Thought:([^\n<\[◁]*+)\n(?:Action:\s*+```(?:json)?\s*+(?=\{)|Final Answer:([^\n<\[◁]*+)\Z)")
@@ -27,7 +23,13 @@ _CLEAN_KEYS = {"action", "action_input"}
 
 def parse_turn(text: str) -> Turn:
     """The turn's thought and decision; raises `MalformedTurn`, whose message tells the model what to mend."""
-    return parse_clean_turn(text) or parse_turn_thoroughly(text)
+    turn = parse_clean_turn(text)
+    if turn is None:
+        # Its patterns take longer to compile than a replay of clean turns to run.
+        from agentkit.react_json.thorough import parse_turn_thoroughly
+
+        turn = parse_turn_thoroughly(text)
+    return turn
 
 
 def parse_clean_turn(text: str) -> Turn | None:
@@ -44,31 +46,8 @@ def parse_clean_turn(text: str) -> Turn | None:
         if closing is None or value.keys() != _CLEAN_KEYS:
             return None
         decision = named_action(value["action"], value["action_input"])
-    except (BrokenJson, NotADecision):
+    except (BrokenJson, NotADecision, RecursionError):
         return None
     if isinstance(decision, FinalAnswer):
         return None
     return Turn(Action(decision.tool, decision.tool_input, text[: closing.end(1)]), match[1].strip())
-
-
-def parse_turn_thoroughly(text: str) -> Turn:
-    """Read a turn in any form; raises `MalformedTurn`."""
-    try:
-        return _read(text)
-    except MalformedTurn as error:
-        error.text = text
-        raise
-
-
-def _read(text: str) -> Turn:
-    if not text.strip():
-        raise malformed("the turn is empty. Write Thought:, and then an Action: or the Final Answer:.")
-    try:
-        text.encode()
-        return judged(Scan(text).run())
-    except UnicodeEncodeError:
-        raise malformed("the turn holds half of a surrogate pair, which no file or server takes. Leave it out.") from None
-    except TooManyBroken:
-        raise malformed("the turn is full of damaged JSON. Write one action, or the final answer.") from None
-    except RecursionError:
-        raise malformed("the action_input is nested too deeply. Write a flat one.") from None

@@ -12,7 +12,7 @@ from agentkit.react_json.turn import Action, FinalAnswer
 __all__ = ["text_action"]
 
 _WORD = re.compile(r"\w")
-_FENCED = re.compile(r"(`{3,}|~{3,})[^\n`]*\n(.*)\n[ \t]*\1", re.DOTALL)
+_FENCE = re.compile(r"(`{3,}+|~{3,}+)[^\n`]*+\n")
 
 
 def text_action(name: str, written: str) -> Action | FinalAnswer:
@@ -35,8 +35,9 @@ def text_action(name: str, written: str) -> Action | FinalAnswer:
 
 
 def _plain(written: str) -> str:
-    fenced = _FENCED.fullmatch(written)
-    text = fenced[2] if fenced else written
+    fence = _FENCE.match(written)
+    fenced = fence is not None and written.endswith("\n" + fence[1]) and fence.end() < len(written) - len(fence[1])
+    text = written[fence.end() : -len(fence[1]) - 1] if fence and fenced else written
     if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'`" and text.count(text[0]) == 2 and "\\" not in text:
         text = text[1:-1]
     if not text or is_no_tool(text):

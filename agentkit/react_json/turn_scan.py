@@ -225,7 +225,7 @@ class Scan:
 
     def _input_end(self, at: int) -> int:
         while (mark := next_mark(self.text, at)) is not None:
-            if mark.lastgroup in _ENDS_OF_INPUT:
+            if mark.lastgroup not in _INSIDE_INPUT:
                 return mark.start()
             at = mark.end()
         return len(self.text)
@@ -251,4 +251,4 @@ _HANDLERS: dict[str, Callable[[Scan, re.Match[str]], int]] = {
     "native": Scan._on_native,
     "json": Scan._on_json,
 }
-_ENDS_OF_INPUT = frozenset(_HANDLERS) - {"prelude", "fence", "native", "json", "answer", "inline_final", "inline_action"}
+_INSIDE_INPUT = {"prelude", "fence", "native", "json", "answer", "inline_final", "inline_action"}

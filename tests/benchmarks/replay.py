@@ -6,6 +6,7 @@ python tests/benchmarks/replay.py
 from __future__ import annotations
 
 import difflib
+import os
 import statistics
 import subprocess
 import sys
@@ -26,15 +27,24 @@ LONG_PROMPT = PROMPT.replace("Tools:", "You answer questions with the help of to
 FOUND = "A result of a search, as long as results of searches are. " * 8
 
 
-def median_ms(measured: Callable[[], object]) -> float:
-    """Median wall time of several calls, after one that warms caches."""
+Measured = tuple[float, float]
+
+
+def medians_ms(measured: Callable[[], object]) -> Measured:
+    """Median wall and CPU time of several calls, child processes included, after one that warms caches."""
     measured()
-    times = []
+    walls, cpus = [], []
     for _ in range(REPEATS):
-        start_s = time.perf_counter()
+        start_s, start_cpu_s = time.perf_counter(), cpu_s()
         measured()
-        times.append((time.perf_counter() - start_s) * 1000)
-    return statistics.median(times)
+        walls.append((time.perf_counter() - start_s) * 1000)
+        cpus.append((cpu_s() - start_cpu_s) * 1000)
+    return statistics.median(walls), statistics.median(cpus)
+
+
+def cpu_s() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def process(*command: str) -> Callable[[], object]:
@@ -61,23 +71,24 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run.yaml"
         rows = [
-            ("python -c pass, whole process", median_ms(process("-c", "pass"))),
+            ("python -c pass, whole process", medians_ms(process("-c", "pass"))),
             (
                 "agentkit replay leo-dicaprio.yaml, whole process",
-                median_ms(process("-m", "agentkit", "replay", str(FILE))),
+                medians_ms(process("-m", "agentkit", "replay", str(FILE))),
             ),
-            ("record ten steps", median_ms(lambda: recorded(path))),
+            ("record ten steps", medians_ms(lambda: recorded(path))),
             (
                 "replay ten steps",
-                median_ms(lambda: run(path, "replay", ScriptedBackend(()), Tools(), prompt=LONG_PROMPT)),
+                medians_ms(lambda: run(path, "replay", ScriptedBackend(()), Tools(), prompt=LONG_PROMPT)),
             ),
         ]
         before = recorded(path)
         size = path.stat().st_size
         one_word = recorded(path, prompt=LONG_PROMPT.replace("questions", "riddles", 1))
         one_result = recorded(path, found=FOUND.replace("result", "outcome", 1))
-    for name, ms in rows:
-        print(f"{name:52} {ms:8.1f} ms")
+    print(f"{'':52} {'wall ms':>8} {'CPU ms':>8}")
+    for name, (wall_ms, used_ms) in rows:
+        print(f"{name:52} {wall_ms:8.1f} {used_ms:8.1f}")
     print(f"{'size of ten steps':52} {size / 1000:8.1f} kB")
     print(f"{'diff lines after a one-word change of the prompt':52} {diff_lines(before, one_word):8d}")
     print(f"{'diff lines after all nine observations changed':52} {diff_lines(before, one_result):8d}")

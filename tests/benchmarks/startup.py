@@ -1,6 +1,6 @@
 """How long a command takes as a whole process: wall time, medians, all rows in turn.
 
-    python tests/benchmarks/startup.py [--rounds 9]
+python tests/benchmarks/startup.py [--rounds 9]
 """
 
 from __future__ import annotations

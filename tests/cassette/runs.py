@@ -108,13 +108,10 @@ def parts(
     """What a driver takes, wrapped at the cassette's seams, as an executor does it."""
     known = tools.both() if isinstance(tools, Tools) else tools
     if isinstance(model, ScriptedBackend):
-        chat_model = ChatHuggingFace(llm=cassette.backend(model))
-        turn_model: Any = LangChainModel(chat_model, stream=True)
+        turn_model: Any = LangChainModel(ChatHuggingFace(llm=model), stream=True)  # which asks the cassette itself
     else:
-        turn_model = model
-    planner = ReactJsonPlanner(
-        cassette.turn_model(turn_model, model_id=getattr(model, "model_id", "other")), Prompt.parse(prompt)
-    )
+        turn_model = cassette.turn_model(model, model_id=getattr(model, "model_id", "other"))
+    planner = ReactJsonPlanner(turn_model, Prompt.parse(prompt))
     toolbox = cassette.toolbox(Toolbox(known), [tool.name for tool in known if tool.deterministic])
     return ReActLoop({"input": question}, limits=Limits(max_iterations=8)), planner, toolbox
 

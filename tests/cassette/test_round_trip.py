@@ -132,6 +132,17 @@ def test_a_tools_own_error_and_an_unknown_tool_replay(path: Path) -> None:
     assert without_times(replayed) == without_times(recorded)
 
 
+def test_calls_that_are_answered_without_the_tool_are_told(path: Path) -> None:
+    run(path, "record", ScriptedBackend(), Tools())
+    told: list[Any] = []
+    with Cassette(path, "replay", environment={}) as cassette:
+        loop, planner, _ = parts(cassette, ScriptedBackend(()), Tools())
+        tools = Toolbox(Tools().both())
+        toolbox = cassette.toolbox(tools, ["Calculator"], played=lambda *call: told.append(call))
+        assert answer(list(runner.run(loop, planner, toolbox))) == "125"
+    assert [(action.tool, observation.value) for action, observation in told] == [("Search", "Ada is 25.")]
+
+
 async def test_parallel_tools_replay_in_any_order(path: Path) -> None:
     names = [f"Tool{number}" for number in range(6)]
     waiting = asyncio.Barrier(len(names))

@@ -15,7 +15,7 @@ from typing import Any
 from agentkit import runner
 from agentkit.cassette import Cassette, RunSpec
 from agentkit.cassette.file import load, render, save
-from agentkit.load_tools import find_tool
+from agentkit.tool_registry import find_tool
 from agentkit.loop import Observation, ReActLoop
 from agentkit.planner import Completion, ReactJsonPlanner, TurnRequest
 from agentkit.react_json.prompt import render_text_description

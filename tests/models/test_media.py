@@ -78,7 +78,9 @@ def test_an_image_is_seen(seeing: ChatHuggingFace, part: Any) -> None:
         reply = seeing.invoke(question(part(picture(shade))))
         answers.append(reply.content)
         assert reply.usage_metadata is not None
-        assert reply.usage_metadata["input_token_details"]["cache_read"] == 0  # placeholders look alike, pictures do not
+        assert (
+            reply.usage_metadata["input_token_details"]["cache_read"] == 0
+        )  # placeholders look alike, pictures do not
     assert answers[0] == answers[2] != answers[1]
     assert local.prefixes.tokens == 0
 
@@ -95,4 +97,3 @@ def test_a_model_of_text_says_so() -> None:
     chat = ChatHuggingFace(llm=HuggingFacePipeline(model=build_llama(tokenizer), tokenizer=tokenizer))
     with pytest.raises(ConfigurationError, match="expected text only"):
         chat.invoke(question({"type": "image", "url": "https://example.org/a.png"}))
-

@@ -1,6 +1,5 @@
 """The calculator: tables of what it reads and refuses, and properties checked against fractions and mpmath."""
 
-# ruff: noqa: RUF001 - look-alike characters are part of the input
 from __future__ import annotations
 
 import json
@@ -124,6 +123,11 @@ def test_answers(expression: str, text: str) -> None:
         ("150 people * 7 days", "Answer: 1050 (read as 150*7, words ignored)"),
         ("90 pencils / 30 pencils/pack * $4/pack", "Answer: 12 (read as 90/30*4, words ignored)"),
         ("6 mph * 20 minutes / 60 minutes", "Answer: 2 (read as 6*20/60, words ignored)"),
+        ("6 mph * 20 minutes / 60 minutes/hour", "Answer: 2 (read as 6*20/60, words ignored)"),
+        ("7 days a week * 24 hours a day", "Answer: 168 (read as 7*24, words ignored)"),
+        ("8 hours/day * 5", "Answer: 40 (read as 8*5, words ignored)"),
+        ("5 ft. * 3 ft.", "Answer: 15 (read as 5*3, words ignored)"),
+        ("25 (her age) ^ 0.43", "Answer: 3.991298452658078 (read as 25^0.43, words ignored)"),
         ("$20 per hour * 8 hours", "Answer: 160 (read as 20*8, words ignored)"),
         ("total cost = 5 * 3", "Answer: 15 (read as 5*3, words ignored)"),
         ("8 * $200 (calculate)", "Answer: 1600 (read as 8*200, words ignored)"),
@@ -167,6 +171,7 @@ def test_readings_that_could_surprise_are_stated(expression: str, observation: s
         ("100 - 20%", "100*(1-20%) = 80", "100-20/100 = 99.8"),
         ("6/2(1+2)", "6/2*(1+2)", "6/(2*(1+2))"),
         ("1/2pi", "1/2*pi", "1/(2*pi)"),
+        ("1.2x10^6 / 3x10^3", "1.2*10^6/3*10^3", "1.2*10^6/(3*10^3)"),
         ("2^3(4)", "2^3*(4)", "2^(3*(4))"),
         ("3!=6", "3 != 6", "3! = 6"),
         ("15%(200)", "a percentage", "a remainder"),
@@ -244,6 +249,8 @@ def test_what_is_ambiguous_is_refused_with_both_readings(expression: str, one: s
         "June 2023 - May 2022",
         "44 BC + 14 AD",
         "6 mph * 20 minutes",
+        "8 hours/day * 30 minutes",
+        "2 hours 1 minute 39 seconds",
         "3 hours + 20 minutes",
         "$5 + 20 cents",
         "€5 + $5",
@@ -252,6 +259,7 @@ def test_what_is_ambiguous_is_refused_with_both_readings(expression: str, one: s
         "5 feet 6 inches",
         "16 cm^2 * 3",
         "floor(sqrt(2)*sqrt(2))",
+        "cos(457^6)",
         "sqrt(10^30+1) - 10^15",
         "sqrt()",
         "sqrt(1, 2)",

@@ -12,6 +12,7 @@ from .names import ORDINALS, SLOT, Names, load_templates
 SMALL_WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen"]
 SMALL_WORDS += ["sixteen", "seventeen", "eighteen", "nineteen"]
 TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+CHOICE = re.compile(r"<([^<>]*)>")
 OPENINGS = ("What's ", "what is ", "Calculate ", "How much is ", "Compute ", "Tell me ", "Give me ", "Work out ", "Find ")
 OPENINGS += ("Determine ", "Figure out ", "I need to know ", "Let me know ", "Tell me what is ", "I need ", "whats ")
 
@@ -50,6 +51,18 @@ def as_written(random: Random, number: str, *, words: float = 0.06) -> str:
     return number
 
 
+def _spelled(random: Random) -> tuple[str, str]:
+    """A number and its words, up to 999; sometimes digits all the same."""
+    number = random.choice((random.randint(2, 20), random.randint(2, 99), random.randint(2, 99), random.randint(100, 999)))
+    if number < 100:
+        text = in_words(number)
+    else:
+        hundreds, rest = divmod(number, 100)
+        text = f"{random.choice((SMALL_WORDS[hundreds], 'a')) if hundreds == 1 else SMALL_WORDS[hundreds]} hundred"
+        text += f" and {in_words(rest)}" if rest else ""
+    return str(number), text if random.random() < 0.85 else str(number)
+
+
 def _slot(random: Random, name: str) -> str:
     """The value of one number slot."""
     if name in ("s", "s2"):
@@ -59,6 +72,8 @@ def _slot(random: Random, name: str) -> str:
     if name == "f":
         decimals = [f"0.{random.randint(1, 99)}", f"{random.randint(1, 4)}.{random.randint(1, 9)}", str(random.randint(2, 12))]
         return random.choice([d for d in decimals if d != "0.43"])
+    if name == "m":
+        return random.choice((str(random.randint(2, 200)), f"{random.randint(0, 200)}.{random.randint(1, 9)}", f"{random.randint(0, 200)}.{random.randint(10, 99)}"))
     if name == "big":
         return str(random.choice((random.randint(20, 300), 10 * random.randint(3, 200), random.randint(100, 5000))))
     return plain_number(random)
@@ -66,12 +81,16 @@ def _slot(random: Random, name: str) -> str:
 
 def fill_numbers(random: Random, question: str, expression: str, *, words: float = 0.06) -> tuple[str, str]:
     """Both templates with the same numbers; {x} is left alone."""
+    while CHOICE.search(question):
+        question = CHOICE.sub(lambda match: random.choice(match[1].split(";")), question)
     names, written, meant = Names(random), {}, {}
     for name in dict.fromkeys(SLOT.findall(question + expression)):
         if name in ("x", "sth"):
             continue
-        if name in ("a", "b", "c", "d", "s", "s2", "p", "f", "big"):
-            small = "{Name}" in question or "{things}" in question
+        if name in ("v", "w"):
+            meant[name], written[name] = _spelled(random)
+        elif name in ("a", "b", "c", "d", "s", "s2", "p", "f", "big", "m"):
+            small = "{Name}" in question or "{things}" in question or "How many" in question
             value = str(random.randint(2, 99)) if small and name in "abcd" else _slot(random, name)
             meant[name] = value
             written[name] = as_written(random, value, words=words)
@@ -91,8 +110,8 @@ def fill_numbers(random: Random, question: str, expression: str, *, words: float
 def _story_word(names: Names, name: str) -> str:
     if name in ("Name", "Name2"):
         return names.random.choice((names.draw("first"), names.draw("first"), names.draw("word")))
-    if name in ("he", "his"):
-        return names.random.choice({"he": ("he", "she"), "his": ("his", "her")}[name])
+    if name in ("he", "his", "He"):
+        return names.random.choice({"he": ("he", "she"), "his": ("his", "her"), "He": ("He", "She")}[name])
     return names.draw("things")
 
 
@@ -142,9 +161,9 @@ def reworded(random: Random, question: str) -> str:
 def one_step(random: Random) -> tuple[str, str]:
     """A one-step calculator question and its expression."""
     kind = random.random()
-    if kind < 0.25:
+    if kind < 0.2:
         return bare(random)
-    group = "apply" if kind < 0.58 else "plain" if kind < 0.76 else "story"
+    group = random.choices(("apply", "plain", "story", "stories", "spelled"), (27, 15, 10, 30, 5))[0]
     question, expression = random.choice(wordings(group))
     question, expression = fill_numbers(random, question, expression, words=0.1)
     if group == "apply":
@@ -153,7 +172,7 @@ def one_step(random: Random) -> tuple[str, str]:
             number = str(random.randint(2, 60) ** 2)
         question = question.replace("{x}", as_written(random, number))
         expression = expression.replace("{x}", number)
-    return (question if group == "story" else reworded(random, question)), expression
+    return (question if group in ("story", "stories") else reworded(random, question)), expression
 
 
 def calculated(expression: str) -> str | None:

@@ -292,8 +292,8 @@ def _options(text: str) -> list[str]:
 
 
 KINDS = (
-    (calculator, 30),
-    (one_search, 27),
+    (calculator, 34),
+    (one_search, 36),
     (looked_up_calculation, 10),
     (two_searches, 13),
     (three_steps, 10),
@@ -310,9 +310,19 @@ def conversation(random: Random) -> Trace:
             trace = build(Composer(random))
         except ArithmeticError:
             continue
-        trace = framed(random, trace)
+        trace = framed(random, as_written(trace))
         if not EXCLUDED.search(trace.question) and "{" not in trace.question:
             return stumbled(random, trace)
+
+
+def as_written(trace: Trace) -> Trace:
+    """The final answer with the capital that the observation has."""
+    *before, last = trace.turns
+    lead, _, answer = last.text.partition("Final Answer: ")
+    seen = "\n".join(turn.observation for turn in before)
+    if answer not in seen and answer[:1].upper() + answer[1:] in seen:
+        last = Turn(f"{lead}Final Answer: {answer[0].upper()}{answer[1:]}")
+    return Trace(trace.kind, trace.question, (*before, last))
 
 
 def framed(random: Random, trace: Trace) -> Trace:

@@ -1,8 +1,9 @@
-"""Measure the built-in model in the live loop: `python -m agentkit.models.builtin.evaluate HELDOUT.jsonl [--no-grammar]`.
+"""Measure the built-in model in the live loop: `python -m agentkit.models.builtin.evaluate HELDOUT.jsonl`.
 
-Each line of the held-out file is {"kind", "question", "answer", "search": {part of a query: observation}} and for
-recoveries "first_observation", which stands in for what the first action gave.  Greedy; an answer is right when it
-contains the expected text, or when its last number is the expected number (to 0.1 %).
+Each line of the held-out file is {"kind", "question", "answer", "search": {part of a query: observation}} and, for
+recoveries, "first_observation", which stands in for what the first action gave.  The real executor and the real
+calculator run, greedy; only the search is scripted.  An answer is right when it contains the expected text, or when its
+last number is the expected number (to 0.1 %).
 """
 
 from __future__ import annotations
@@ -12,16 +13,15 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import builtin_folder, chat
-from .arithmetic import calculated
+from . import builtin_folder
 
-ACTION = re.compile(r'\{"action": "(?P<tool>[^"]*)", "action_input": "(?P<input>.*)"\}')
-MAX_TURNS, MAX_TURN_TOKENS = 8, 160
+MAX_TURNS = 8
+KINDS = ("calculator", "search", "two", "three", "recovery", "scope")
 
 
 @dataclass(frozen=True)
@@ -32,111 +32,45 @@ class Outcome:
     question: str
     answer: str
     right: bool
+    ungrounded: bool
     seconds: float
-    turns: tuple[str, ...]
+    steps: tuple[tuple[str, str], ...]
 
 
-class Speaker:
-    """The model with one growing cache: reads text, writes turns."""
+def scripted_tools(case: dict[str, Any]) -> list[Any]:
+    """The real calculator and a search that knows this case's results; the first call may be told to go wrong."""
+    from agentkit.tool import Tool
+    from agentkit.tools import calculator
 
-    def __init__(self, folder: Path) -> None:
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+    pending = [case["first_observation"]] if "first_observation" in case else []
 
-        self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-        self.eos = self.tokenizer.eos_token_id
-        self._vocabulary: Any = None
+    def once(run: Callable[[str], str]) -> Callable[[str], str]:
+        return lambda tool_input: pending.pop() if pending else run(tool_input)
 
-    def matcher(self, grammar: str) -> Any:
-        """An llguidance matcher of this vocabulary."""
-        import llguidance.hf
-        from llguidance import LLMatcher
+    def search(query: str) -> str:
+        found = (text for key, text in case.get("search", {}).items() if key.casefold() in query.casefold())
+        return next(found, "No good search result found")
 
-        if self._vocabulary is None:
-            self._vocabulary = llguidance.hf.from_tokenizer(self.tokenizer, eos_token=self.eos)
-        matcher = LLMatcher(self._vocabulary, LLMatcher.grammar_from_lark(grammar), log_level=1)
-        if matcher.is_error():
-            raise ValueError(matcher.get_error())
-        return matcher
-
-    def turn(self, ids: list[int], cache: Any, grammar: str | None) -> list[int]:
-        """Write one turn greedily after `ids`, of which `cache` already holds a prefix; returns the new tokens."""
-        import numpy
-        import torch
-
-        matcher = self.matcher(grammar) if grammar else None
-        written: list[int] = []
-        fence = self.tokenizer.convert_tokens_to_ids(chat.SKELETONS[9])
-        fresh = ids[cache.get_seq_length() :]
-        with torch.no_grad():
-            while len(written) < MAX_TURN_TOKENS:
-                logits = self.model(torch.tensor([fresh]), past_key_values=cache).logits[0, -1]
-                if matcher is not None:
-                    mask = numpy.frombuffer(matcher.compute_bitmask(), dtype=numpy.uint8)
-                    allowed = torch.from_numpy(numpy.unpackbits(mask, bitorder="little")[: len(logits)].astype(bool))
-                    logits = logits.masked_fill(~allowed, -torch.inf)
-                token = int(logits.argmax())
-                if token == self.eos:
-                    break
-                written.append(token)
-                fresh = [token]
-                if matcher is not None:
-                    matcher.consume_token(token)
-                    if matcher.is_error():
-                        raise ValueError(matcher.get_error())
-                if token == fence or (matcher is not None and matcher.is_stopped()):
-                    break
-        return written
+    described = {"Search": "looks facts up", "Calculator": "calculates"}
+    runs = {"Search": once(search), "Calculator": once(calculator.run)}
+    return [Tool(name=name, description=described[name], run=run) for name, run in runs.items()]
 
 
-def search(case: dict[str, Any], query: str) -> str:
-    """The scripted search: the observation of the first key that stands in the query."""
-    found = (text for key, text in case.get("search", {}).items() if key.casefold() in query.casefold())
-    return next(found, "No good search result found")
-
-
-def answer_case(speaker: Speaker, case: dict[str, Any], *, grammar: bool) -> Outcome:
+def answer_case(model: Any, case: dict[str, Any]) -> Outcome:
     """One run of the loop."""
-    from transformers import DynamicCache
+    from agentkit.executor import AgentExecutor
+    from agentkit.react_json.grounding import ungrounded
 
-    begun, turns, observations = time.perf_counter(), [], []
-    prompt = speaker.tokenizer.apply_chat_template([{"role": "user", "content": case["question"]}], tokenize=False)
-    encode = lambda text: speaker.tokenizer(text, add_special_tokens=False).input_ids  # noqa: E731
-    ids, cache, answer = encode(prompt), DynamicCache(config=speaker.model.config), ""
-    pending = case.get("first_observation")
-    for _ in range(MAX_TURNS):
-        text_grammar = _grammar(case["question"], observations) if grammar else None
-        written = speaker.turn(ids, cache, text_grammar)
-        ids += written
-        text = speaker.tokenizer.decode(written)
-        turns.append(text)
-        if "Final Answer: " in text:
-            answer = text.split("Final Answer: ", 1)[1].strip()
-            break
-        match = ACTION.search(text)
-        observation, pending = pending or _observed(case, match), None
-        observations.append(observation)
-        turns.append(observation)
-        ids += encode(f"\nObservation: {observation}\n")
+    options = {"max_iterations": MAX_TURNS, "must_be_grounded": False, "return_intermediate_steps": True}
+    executor = AgentExecutor.from_model(model, scripted_tools(case), **options)
+    begun = time.perf_counter()
+    result = executor.invoke({"input": case["question"]})
+    steps = tuple((action.log, str(observation)) for action, observation in result["intermediate_steps"])
+    answer = result["output"]
+    strange = ungrounded(answer, case["question"], [observation for _, observation in steps])
     right = is_right(answer, case["answer"])
-    return Outcome(case["kind"], case["question"], answer, right, time.perf_counter() - begun, tuple(turns))
-
-
-def _observed(case: dict[str, Any], match: re.Match[str] | None) -> str:
-    if match is None:
-        return "Invalid format: no Action and no Final Answer found"
-    if match["tool"] == "Search":
-        return search(case, json.loads(f'"{match["input"]}"'))
-    result = calculated(match["input"])
-    return f"Answer: {result}" if result is not None else "Error: invalid expression"
-
-
-def _grammar(question: str, observations: Sequence[str]) -> str:
-    from agentkit.react_json.grammar import react_json_grammar
-
-    tools = (("Search", {"type": "string"}), ("Calculator", {"type": "string"}))
-    return react_json_grammar(tools, sources=(question, *observations))
+    seconds = time.perf_counter() - begun
+    return Outcome(case["kind"], case["question"], answer, right, bool(strange), seconds, steps)
 
 
 def is_right(answer: str, expected: str | float) -> bool:
@@ -147,38 +81,74 @@ def is_right(answer: str, expected: str | float) -> bool:
     return bool(numbers) and abs(float(numbers[-1].replace(",", "")) - expected) <= 1e-3 * abs(expected) + 1e-9
 
 
-def evaluate(folder: Path, cases: Sequence[dict[str, Any]], *, grammar: bool) -> list[Outcome]:
+def load_model(folder: Path, constrain: str) -> Any:
+    """The model of a folder, greedy as always; `constrain` is "copy", "actions" or "off"."""
+    from agentkit.models import chat_model
+
+    if folder == builtin_folder():
+        return chat_model("builtin", constrain=constrain)
+    return chat_model(f"local:{folder}", constrain=constrain)
+
+
+def evaluate(folder: Path, cases: Sequence[dict[str, Any]], *, constrain: str = "copy") -> list[Outcome]:
     """Every case once."""
-    speaker = Speaker(folder)
-    return [answer_case(speaker, case, grammar=grammar) for case in cases]
+    model = load_model(folder, constrain)
+    return [answer_case(model, case) for case in cases]
+
+
+def load_cases(path: Path) -> list[dict[str, Any]]:
+    """The cases of a held-out file."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def table(outcomes: Sequence[Outcome]) -> dict[str, tuple[int, int]]:
     """(right, all) by kind."""
     total, right = Counter(o.kind for o in outcomes), Counter(o.kind for o in outcomes if o.right)
-    return {kind: (right[kind], count) for kind, count in total.items()}
+    return {kind: (right[kind], total[kind]) for kind in KINDS if total[kind]}
+
+
+def report(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """What evaluation.json holds of one way to decode."""
+    count = len(outcomes)
+    return {
+        "right": {kind: list(numbers) for kind, numbers in table(outcomes).items()},
+        "ungrounded": sum(o.ungrounded for o in outcomes),
+        "mean_seconds": round(sum(o.seconds for o in outcomes) / count, 2),
+    }
+
+
+def print_failures(outcomes: Sequence[Outcome]) -> None:
+    """The runs that went wrong, step by step."""
+    for outcome in (o for o in outcomes if not o.right):
+        print(f"--- {outcome.kind}: {outcome.question}")
+        for log, observation in outcome.steps:
+            print(f"{log}\n{observation}")
+        print(f"= {outcome.answer}")
 
 
 def main() -> None:
     """Read the options, run, print the table and on demand the failures."""
-    import torch
-
     parser = argparse.ArgumentParser(prog="python -m agentkit.models.builtin.evaluate", description=__doc__)
     parser.add_argument("heldout", type=Path)
     parser.add_argument("--folder", type=Path, default=builtin_folder())
-    parser.add_argument("--no-grammar", action="store_true")
+    parser.add_argument("--constrain", nargs="+", default=["copy"], choices=("copy", "actions", "off"))
     parser.add_argument("--failures", action="store_true", help="print the runs that went wrong")
     parser.add_argument("--every", type=int, default=1, help="take only every n-th case")
+    parser.add_argument("--kinds", nargs="+", default=KINDS, help="take only these kinds")
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     args = parser.parse_args()
-    torch.set_num_threads(1)
-    cases = [json.loads(line) for line in args.heldout.read_text().splitlines()][:: args.every]
-    outcomes = evaluate(args.folder, cases, grammar=not args.no_grammar)
-    if args.failures:
-        for outcome in (o for o in outcomes if not o.right):
-            print(f"--- {outcome.kind}: {outcome.question}\n" + "\n".join(outcome.turns))
-    for kind, (right, count) in table(outcomes).items():
-        print(f"{kind:12} {right:3} of {count:3}  {100 * right / count:5.1f} %")
-    print(f"mean {sum(o.seconds for o in outcomes) / len(outcomes):.2f} s a run")
+    cases = [case for case in load_cases(args.heldout) if case["kind"] in args.kinds][:: args.every]
+    reports = {}
+    for constrain in args.constrain:
+        outcomes = evaluate(args.folder, cases, constrain=constrain)
+        reports[constrain] = report(outcomes)
+        if args.failures:
+            print_failures(outcomes)
+        for kind, (right, count) in table(outcomes).items():
+            print(f"{constrain:8} {kind:12} {right:3} of {count:3}  {100 * right / count:5.1f} %")
+        print(f"{constrain:8} ungrounded {reports[constrain]['ungrounded']}, {reports[constrain]['mean_seconds']} s a run")
+    if args.json:
+        args.json.write_text(json.dumps(reports, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

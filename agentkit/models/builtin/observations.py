@@ -51,6 +51,19 @@ def fact(random: Random, relation: Relation, entity: str, value: str, unit: str,
     return sentence(names.fill(names.fill(form, **{k: v for k, v in slots.items() if v}), e=entity))
 
 
+def cluttered(random: Random, text: str, entity: str) -> str:
+    """The sentence with a clause before or behind it that offers other names and numbers."""
+    names, talk = Names(random), load_templates("talk")
+    if random.random() < 0.6:
+        behind = names.fill(random.choice(talk["behind"].strip("\n").split("\n")), e=entity)
+        text = text.rstrip(".") + behind + "."
+    if random.random() < 0.5:
+        front = names.fill(random.choice(talk["front"].strip().split("\n")), e=entity)
+        opens = text.split(" ", 1)[0] in ("The", "It", "With", "At", "In", "A", "An", "As", "After", "Since", "Born")
+        text = sentence(front) + " " + (text[0].lower() + text[1:] if opens else text)
+    return text
+
+
 def _article(word: str) -> str:
     return "an" if word[:1].lower() in "aeio" else "a"
 
@@ -82,6 +95,8 @@ def observation(random: Random, relation: Relation, entity: str, value: str, uni
         if whole is not None:
             return whole if random.random() < 0.7 else numbered(random, entity, whole, distractors(random, relation, relation.subject, entity, 1))
     gold = fact(random, relation, entity, value, unit, **known)
+    if " " in gold and random.random() < 0.3 and gold[-1] not in "?!\"":
+        gold = cluttered(random, gold, entity)
     size = random.random()
     if size < 0.42:
         return gold

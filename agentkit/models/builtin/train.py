@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from torch.nn.functional import cross_entropy
 
+from . import chat
 from .architecture import configuration, new_model
 from .attention import use_float32_attention
 from .batches import batches, collate, encode
@@ -25,22 +26,26 @@ from .muon import Muon
 from .tokenizer import build_tokenizer, save_tokenizer
 
 VALIDATION_SEED = 999_983
+DECISIVE = 5.0
 AVERAGE = 0.99  # of the exported weights, per step
 
 
 def loss_of(
-    model: torch.nn.Module, ids: torch.Tensor, labels: torch.Tensor, body: Any = None
+    model: torch.nn.Module, ids: torch.Tensor, labels: torch.Tensor, deciders: torch.Tensor, body: Any = None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(mean loss, logits, targets) over the learned tokens only; the head runs on those alone.
 
-    `body` is a compiled form of `model.model`.
+    `deciders` are the token ids after which the model decides something (a tool, where a copy begins): what follows
+    them weighs DECISIVE times as much.  `body` is a compiled form of `model.model`.
     """
     with torch.autocast("cpu", dtype=torch.bfloat16):
         hidden = (model.model if body is None else body)(ids, use_cache=False).last_hidden_state[:, :-1]
         targets = labels[:, 1:]
         learned = targets != -100
         logits = (hidden[learned] @ model.lm_head.weight.T).float()
-    return cross_entropy(logits, targets[learned]), logits, targets[learned]
+        weights = DECISIVE ** torch.isin(ids[:, :-1], deciders)[learned].float()
+    losses = cross_entropy(logits, targets[learned], reduction="none")
+    return (losses * weights).sum() / weights.sum(), logits, targets[learned]
 
 
 class Trainer:
@@ -50,6 +55,7 @@ class Trainer:
         self.args, self.rank, self.out = args, rank, Path(args.out)
         self.tokenizer = self._tokenizer()
         ids = self.tokenizer
+        self.deciders = torch.tensor(ids.convert_tokens_to_ids([chat.SKELETONS[0], chat.LOOK_UP, chat.CALCULATE, chat.SKELETONS[6]]))
         self.model = new_model(configuration(len(ids), ids.bos_token_id, ids.eos_token_id, ids.pad_token_id), args.seed)
         use_float32_attention(self.model)
         self.body = torch.compile(self.model.model, dynamic=True) if args.compile else None  # two to three times as fast
@@ -120,7 +126,7 @@ class Trainer:
 
     def step(self, ids: torch.Tensor, labels: torch.Tensor) -> float:
         """One update with the gradient averaged over the processes."""
-        loss, _, _ = loss_of(self.model, ids, labels, self.body)
+        loss, _, _ = loss_of(self.model, ids, labels, self.deciders, self.body)
         loss.backward()
         gradients = [p.grad for p in self.model.parameters()]
         if self.args.processes > 1:
@@ -181,7 +187,7 @@ class Trainer:
         stream, right, seen = traces(VALIDATION_SEED), 0, 0
         examples = encode(self.tokenizer, [next(stream) for _ in range(count)])
         for example in examples:
-            _, logits, targets = loss_of(self.model, *collate([example], self.tokenizer.pad_token_id))
+            _, logits, targets = loss_of(self.model, *collate([example], self.tokenizer.pad_token_id), self.deciders)
             right += bool((logits.argmax(-1) == targets).all())
             seen += 1
         return right / seen

@@ -1,0 +1,74 @@
+"""The generator of training conversations: deterministic, disjoint from the held-out set, within the grammar."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from random import Random
+
+import pytest
+
+from agentkit.models.builtin.batches import encode
+from agentkit.models.builtin.conversations import traces
+from agentkit.models.builtin.names import Names
+from agentkit.models.builtin.observations import SLOT_OF_PASSAGE
+from agentkit.models.builtin.names import load_templates
+from agentkit.models.builtin.relations import passages_of, related, relations
+from agentkit.react_json.grammar import react_json_grammar
+
+from .conftest import TOOLS
+
+
+def test_the_same_seed_gives_the_same_conversations() -> None:
+    first, again, other = (list(itertools.islice(traces(seed), 40)) for seed in (3, 3, 4))
+    assert first == again
+    assert first != other
+
+
+def test_every_name_of_every_relation_can_be_drawn() -> None:
+    names = Names(Random(0))
+    for relation in relations():
+        names.draw(relation.subject)
+        if relation.value != "moment" and not relation.value.startswith("number"):
+            assert names.draw(relation.value)
+
+
+def test_every_slot_of_every_passage_is_a_relation() -> None:
+    for subject, texts in load_templates("passages")["text"].items():
+        for slot in {slot for text in texts for slot in SLOT_OF_PASSAGE.findall(text)}:
+            assert passages_of(subject, related(subject, slot).identity)
+
+
+def test_the_showcase_questions_are_left_out() -> None:
+    for trace in itertools.islice(traces(11), 3000):
+        assert "0.43" not in trace.question
+        assert "dicaprio" not in trace.question.casefold()
+
+
+def test_actions_are_valid_json_on_one_line() -> None:
+    for trace in itertools.islice(traces(12), 1500):
+        for turn in trace.turns:
+            if turn.learned and "\nAction:" in turn.text:
+                line = turn.text.split("```json\n")[1].removesuffix("\n```")
+                assert json.dumps(json.loads(line), ensure_ascii=False) == line
+
+
+def test_the_pieces_are_tokenised_as_the_whole(tokenizer) -> None:
+    for trace in itertools.islice(traces(13), 300):
+        whole = tokenizer("".join(text for text, _ in trace.segments()), add_special_tokens=False).input_ids
+        if len(whole) <= 900:
+            assert encode(tokenizer, [trace])[0][0] == whole
+
+
+@pytest.mark.parametrize("seed", [14, 15])
+def test_the_copying_grammar_allows_nearly_every_learned_turn(accepts, seed: int) -> None:
+    """What the model is taught can be said under the grammar; the rest are answers that the question already names."""
+    allowed = total = 0
+    for trace in itertools.islice(traces(seed), 150):
+        sources = [trace.question]
+        for turn in trace.turns:
+            if turn.learned:
+                total += 1
+                allowed += accepts(react_json_grammar(TOOLS, sources=sources), turn.text)
+            sources.append(turn.observation)
+    assert allowed / total > 0.97
