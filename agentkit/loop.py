@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -225,7 +225,7 @@ class ReActLoop:
         """Numbers and names in `answer` that stand in no observation and not in the question."""
         return ungrounded(str(answer), str(self.inputs.get("input", "")), self._sources())
 
-    def _sources(self) -> Collection[str]:
+    def _sources(self) -> list[str]:
         return [str(step.observation) for step in self.steps if step.action.tool != MALFORMED]
 
     def _finished(self, now_s: float) -> Finished:

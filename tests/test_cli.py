@@ -148,9 +148,10 @@ def test_ctrl_c_ends_a_run_that_waits_for_its_model(tmp_path: Path) -> None:
         address = f"http://127.0.0.1:{server.getsockname()[1]}"
         words = ["run", "x", "--model", address, "--record", str(tmp_path / "run.yaml")]
         process = subprocess.Popen([sys.executable, "-m", "agentkit", *words], stderr=subprocess.PIPE, text=True)
-        server.accept()
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
+        connection, _ = server.accept()
+        with connection:
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
     assert errors.endswith("interrupted\n")
     assert "Traceback" not in errors

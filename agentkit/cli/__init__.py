@@ -19,19 +19,17 @@ def main() -> None:
 
 
 def _main() -> int:
-    from typer.exceptions import Abort, Exit, TyperException
+    from typer.exceptions import TyperException
 
     from agentkit.cli.app import app
     from agentkit.errors import AgentkitError
 
     verbose = "--verbose" in sys.argv or "-v" in sys.argv
     try:
-        return int(app(standalone_mode=False) or 0)
-    except Exit as error:
-        return error.exit_code
-    except (KeyboardInterrupt, Abort):
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+        code = int(app(standalone_mode=False) or 0)  # typer makes 130 of Ctrl-C
+        if code == INTERRUPTED:
+            print("interrupted", file=sys.stderr)
+        return code
     except TyperException as error:
         error.show()  # type: ignore[attr-defined]
         return 2

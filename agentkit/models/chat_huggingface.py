@@ -22,7 +22,7 @@ from pydantic import ConfigDict, Field
 
 from agentkit.cassette import active
 from agentkit.errors import ConfigurationError
-from agentkit.models.backend import ChatBackend, ChatRequest, Chunk, Usage
+from agentkit.models.backend import ChatRequest, Chunk, Usage
 from agentkit.models.messages import to_dicts, to_generation_chunk
 from agentkit.models.reply import ReplyReader
 from agentkit.models.structured_output import Schema, format_grammar, read_call, read_text, response_format
@@ -74,8 +74,8 @@ class ChatHuggingFace(BaseChatModel):
 
     # One request, one reply
 
-    def _backend(self) -> ChatBackend:
-        """What computes: the `llm`, or what a cassette has of it."""
+    def _backend(self) -> Any:
+        """What computes, a ChatBackend: the `llm`, or what a cassette has of it."""
         cassette = active()
         return self.llm if cassette is None else cassette.backend(self.llm)
 

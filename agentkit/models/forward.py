@@ -43,7 +43,7 @@ class Forward:
         return device
 
     def outdates(self, computed: int, tokens: int) -> bool:
-        """Whether growing to `tokens` makes the first `computed` keys wrong: some rotary scalings change with length."""
+        """Whether growing to `tokens` makes the first `computed` keys wrong: some scalings change with length."""
         return self._rope_limit is not None and computed <= self._rope_limit < tokens
 
     def can_reuse_at(self, tokens: int) -> bool:

@@ -64,12 +64,12 @@ def progress_on_terminals_only() -> Iterator[None]:
 
     hush = logging.is_progress_bar_enabled() and not sys.stderr.isatty()
     if hush:
-        logging.disable_progress_bar()
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         if hush:
-            logging.enable_progress_bar()
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 @contextmanager

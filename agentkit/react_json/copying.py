@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-MOST_PARTS, LONGEST_QUERY, LONGEST_NAME, LONGEST_ANSWER = 3, 16, 7, 14
+from agentkit.react_json.spans import CHUNK, EDGE, inflected, inside_name, literal, spans, union
+
+RESULT = "Answer: "
+MOST_PARTS, LONGEST_QUERY, LONGEST_NAME = 3, 16, 7
 SMALL_NUMBERS = (*range(13), 24, 60, 100, 365, 1000)
 # What a comparison asks for without naming it: "who is older" needs an age.
 ATTRIBUTES = {
@@ -24,14 +28,8 @@ ATTRIBUTES = {
 }
 NUMBER = re.compile(r"\d+(?:,\d{3})+(?:\.\d+)?|\d+\.\d+|\.\d+|\d+")
 EXPONENT = re.compile(r"\d+(?:\.\d+)?e[-+]?\d+")
-CHUNK = re.compile(r"\d+(?:,\d{3})+(?:\.\d+)?|\d+\.\d+(?:e[-+]?\d+)?|\d+|[^\W\d_]+(?:['’][^\W\d_]+)*|\s+|.", re.S)
-FUNCTION_WORDS = frozenset(
-    "a an the of to in on at by for from with as and or but is was are were be been has had have his her its their "
-    "who which that this it he she they when where after before into than".split()
-)
+ABBREVIATED = frozenset("Inc Jr Sr Dr Mr Mrs Ms St Co Ltd Corp Prof".split())
 ASKING = frozenset(("who", "what", "when", "where", "which", "how", "in", "on", "at", "to", "from"))
-SPECIAL = re.compile(r"[\\.^$|?*+()\[\]{}/&~#\"-]")
-EDGE = "\"“”„‘’'`.,;:!?()[]{}<>*…"
 WORDS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split()
 WORDS += "seventeen eighteen nineteen".split()
 TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
@@ -40,24 +38,21 @@ GROUPS = {"dozen": 12, "hundred": 100, "thousand": 1000, "million": 1_000_000}
 SPELLED = re.compile(rf"\b(?:a |one )?(?:{'|'.join([*MEANT, *GROUPS])})\b(?:(?: and |[ -])(?:{'|'.join([*MEANT, *GROUPS])})\b)*", re.I)
 
 
-def literal(text: str) -> str:
-    """`text` as a Lark regular expression that matches only itself."""
-    return SPECIAL.sub(r"\\\g<0>", text).replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
-
-
-def union(texts: Iterable[str]) -> str:
-    """An alternation of literals, each once."""
-    return "(" + "|".join(literal(text) for text in dict.fromkeys(texts)) + ")"
-
-
 def query_words(text: str) -> list[str]:
-    """The words of a text as a query has them: without the punctuation around them, but "J." and "Inc." whole."""
-    found = []
+    """The words of a text as a query has them, without the punctuation around them, but "J." and "Inc." whole.
+
+    An empty one stands where a sentence or a part of it ends.
+    """
+    found = [""]
     for chunk in text.split():
         word = chunk.strip(EDGE)
         if not word or '"' in word or "\\" in word or "://" in word:
+            found.append("")
             continue
-        found.append(f"{word}." if len(word) < 4 and word[0].isupper() and f"{word}." in chunk else word)
+        if f"{word}." in chunk and (len(word) == 1 and word.isalpha() or word in ABBREVIATED):
+            word = f"{word}."
+        before, _, after = chunk.partition(word)
+        found += [*([""] if before else []), word, *([""] if after else [])]
     return found
 
 
@@ -75,15 +70,30 @@ def queries(question: str, observations: Sequence[str]) -> str:
 
 
 def _runs(words: Sequence[str], longest: int) -> list[str]:
-    """For every word an expression of it and up to `longest` - 1 words after it; endings may be dropped."""
-    one = [_variants(word) for word in words]
+    """For every word an expression of it and up to `longest` - 1 words after it; no name is entered or left inside."""
     found = []
-    for start in range(len(one)):
+    for start, word in enumerate(words):
+        if not word or _enters_name(words, start):
+            continue
+        run = [w for w in range(start, min(start + longest, len(words))) if words[w]]
         rest = ""
-        for word in reversed(one[start + 1 : start + longest]):
-            rest = f"( {word}{rest})?"
-        found.append(one[start] + rest)
+        for earlier, place in zip(reversed(run[:-1]), reversed(run[1:]), strict=True):
+            piece = f" {_variants(words[place])}{rest}"
+            whole = place == earlier + 1 and _together(words[earlier], words[place])
+            rest = piece if whole else f"({piece})?"
+        found.append(_variants(word) + rest)
     return found
+
+
+def _together(first: str, second: str) -> bool:
+    """Whether a name goes on; Leo's Claude are two."""
+    return not first.endswith(("'s", "’s")) and inside_name(first, second)
+
+
+def _enters_name(words: Sequence[str], place: int) -> bool:
+    """Whether the word before this one begins the name; the first word of a sentence is not taken for a name."""
+    before = words[place - 1] if place else ""
+    return bool(before) and bool(words[place - 2]) and _together(before, words[place])
 
 
 def _variants(word: str) -> str:
@@ -124,66 +134,29 @@ def numbers(sources: Sequence[str]) -> str:
     return union([*stated, *map(str, SMALL_NUMBERS)])
 
 
-def spans(text: str, asked: frozenset[str] = frozenset()) -> str:
-    """Every run of at most LONGEST_ANSWER words within a sentence of `text`, as one expression of nested options.
-
-    A run does not end in a function word, and it does not begin with a word of the question (`asked`) unless a new
-    name follows: the capital of Australia is not Australia, but that of Mexico is Mexico City.
-    """
-    chunks = CHUNK.findall(text)
-    words = [place for place, chunk in enumerate(chunks) if not chunk.isspace() and chunk not in EDGE]
-    found = []
-    for number, place in enumerate(words):
-        following = words[number + 1] if number + 1 < len(words) else None
-        if chunks[place].casefold() in asked and not _goes_on(chunks, place, following, asked):
-            continue
-        end = next((w for w in words[number + 1 :] if _ends_sentence(chunks[place:w])), len(chunks))
-        run = [w for w in words[number : number + LONGEST_ANSWER] if w < end]
-        found.append(_nested(chunks, run))
-    return "|".join(dict.fromkeys(found))
-
-
-def _goes_on(chunks: Sequence[str], place: int, following: int | None, asked: frozenset[str]) -> bool:
-    """Whether a new capitalised word follows after one space."""
-    if following is None or following != place + 2:
-        return chunks[place].casefold() in FUNCTION_WORDS
-    word = chunks[following]
-    return chunks[place].casefold() in FUNCTION_WORDS or (word[0].isupper() and word.casefold() not in asked)
-
-
-def _ends_sentence(chunks: Sequence[str]) -> bool:
-    """Whether the chunks, from a word up to the next one, hold the end of a sentence or of a line."""
-    last = "".join(chunks[-3:])
-    return "\n" in last or bool(re.search(r"\w{3,}[.!?]\s+$|[\d)][.!?]\s+$", "".join(chunks[-4:])))
-
-
-def _nested(chunks: Sequence[str], run: Sequence[int]) -> str:
-    """The first word of `run`, then as many more as wanted, each with what stands before it."""
-    rest = ""
-    for earlier, place in zip(reversed(run[:-1]), reversed(run[1:]), strict=True):
-        piece = literal("".join(chunks[earlier + 1 : place + 1])) + rest
-        may_end = chunks[earlier].casefold() not in FUNCTION_WORDS
-        rest = f"({piece})?" if may_end else piece
-    return literal(chunks[run[0]]) + rest
-
-
 def answers(question: str, observations: Sequence[str]) -> str:
     """What a final answer may be: up to three spans of observations, ", " between; "" without observations.
 
-    A calculator's number is taken whole.  Once something was calculated, spans of the question may be given too: the
-    name of the larger of two things stands there.
+    A calculator's number is taken whole, and what was calculated last comes last.  Once something was calculated, a
+    span of the question may be given too: the name of the larger of two things stands there.
     """
     if not observations:
         return ""
-    parts, calculated = [], False
-    asked = frozenset(chunk.casefold() for chunk in CHUNK.findall(question))
-    for text in observations:
-        if text.startswith("Answer: "):
-            parts.append(literal(text.removeprefix("Answer: ").strip()))
-            calculated = True
-        else:
-            parts.append(spans(text, asked))
-    if calculated:
-        parts.append(spans(question))
-    part = "(" + "|".join(dict.fromkeys(p for p in parts if p)) + ")"
-    return f"{part}(, {part}){{0,{MOST_PARTS - 1}}}"
+    asked = inflected(question)
+    told = [text for text in dict.fromkeys(observations) if not text.startswith(RESULT)]
+    results = [literal(text.removeprefix(RESULT).strip()) for text in observations if text.startswith(RESULT)]
+    any_part = [spans(text, asked) for text in told] + results
+    last_part = any_part
+    if results:
+        last_part = [results[-1], spans(question)]
+    elif len(told) > 1:
+        last_part = [spans(text, asked | subject_of(text, told[:place])) for place, text in enumerate(told)]
+    before, last = ("(" + "|".join(part for part in dict.fromkeys(parts) if part) + ")" for parts in (any_part, last_part))
+    return f"({before}, ){{0,{MOST_PARTS - 1}}}{last}"
+
+
+def subject_of(text: str, earlier: Sequence[str]) -> frozenset[str]:
+    """The words at the beginning of `text` that an earlier observation told: whom it is about, so no answer."""
+    known = {word.casefold() for seen in earlier for word in CHUNK.findall(seen)}
+    words = [word.casefold() for word in CHUNK.findall(text) if word.strip() and word not in EDGE]
+    return frozenset(itertools.takewhile(known.__contains__, words[:6]))

