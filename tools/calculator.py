@@ -12,17 +12,17 @@ from typing import Any
 
 from agentkit.errors import ToolError
 from agentkit.tool import Tool
-from agentkit.tools.equation import Claim, without_claim
-from agentkit.tools.evaluate import Evaluation, is_rounded_to_zero, text_of, units_of
-from agentkit.tools.exact import Real, approximate
-from agentkit.tools.expression import Comparison, Group, Negative, Node, Number, Quantity, rendered
-from agentkit.tools.parser import Parser
-from agentkit.tools.refusal import refusal
-from agentkit.tools.separators import join_thousands
-from agentkit.tools.tokens import tokens_of
-from agentkit.tools.units import dimension_of
-from agentkit.tools.wording import spoken
-from agentkit.tools.wrapping import one_line, unwrapped
+from agentkit.tools.arithmetic.equation import Claim, without_claim
+from agentkit.tools.arithmetic.evaluate import Evaluation, is_rounded_to_zero, text_of, units_of
+from agentkit.tools.arithmetic.exact import Real, approximate
+from agentkit.tools.arithmetic.expression import Comparison, Group, Negative, Node, Number, Quantity, rendered
+from agentkit.tools.arithmetic.parser import Parser
+from agentkit.tools.arithmetic.refusal import refusal
+from agentkit.tools.arithmetic.separators import join_thousands
+from agentkit.tools.arithmetic.tokens import tokens_of
+from agentkit.tools.arithmetic.units import dimension_of
+from agentkit.tools.arithmetic.wording import spoken
+from agentkit.tools.arithmetic.wrapping import one_line, unwrapped
 
 LONGEST_READING = 120
 

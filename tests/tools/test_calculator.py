@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import string
-import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -324,16 +323,6 @@ def test_the_tool_takes_strings_numbers_and_wrapped_strings() -> None:
     with pytest.raises(ToolError):
         calculator.run([1, 2])
     assert (calculator.name, calculator.deterministic, calculator.takes_one_string) == ("Calculator", True, True)
-
-
-def test_the_tools_stay_tools_whatever_was_imported_before() -> None:
-    import agentkit.tools.calculator
-    import agentkit.tools.search
-    from agentkit.tools import SerpAPIWrapper, search
-
-    assert agentkit.tools.calculator is calculator
-    assert search.name == "Search"
-    assert SerpAPIWrapper is sys.modules["agentkit.tools.search"].SerpAPIWrapper
 
 
 # Expressions and their exact or 60-digit values, to compare with.

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentkit.errors import ToolError
-from agentkit.tools import SerpAPIWrapper, search
+from agentkit.tools.search import SerpAPIWrapper, search
 from agentkit.tools.search_text import NOTHING_FOUND, search_text
 
 KEY = "0123456789abcdef-secret"

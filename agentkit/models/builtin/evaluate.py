@@ -40,7 +40,7 @@ class Outcome:
 def scripted_tools(case: dict[str, Any]) -> list[Any]:
     """The real calculator and a search that knows this case's results; the first call may be told to go wrong."""
     from agentkit.tool import Tool
-    from agentkit.tools import calculator
+    from agentkit.tools.calculator import calculator
 
     pending = [case["first_observation"]] if "first_observation" in case else []
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from agentkit.tools.expression import Units
-from agentkit.tools.refusal import refusal
+from agentkit.tools.arithmetic.expression import Units
+from agentkit.tools.arithmetic.refusal import refusal
 
 _FAMILIES = {
     "time": "second/sec/secs/s minute/min/mins hour/hr/hrs/h day week month/mo year/yr/yrs decade century/centuries "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from agentkit.tools.expression import (
+from agentkit.tools.arithmetic.expression import (
     DEGREE,
     Binary,
     Comparison,
@@ -17,12 +17,12 @@ from agentkit.tools.expression import (
     Quantity,
     rendered,
 )
-from agentkit.tools.functions import FUNCTIONS
-from agentkit.tools.operands import COMPARISONS, Operands, constant_named
-from agentkit.tools.refusal import ambiguous, quoted, refusal
-from agentkit.tools.tokens import Token
-from agentkit.tools.unit_words import check_ignorable, read_units
-from agentkit.tools.units import dimension_of
+from agentkit.tools.arithmetic.functions import FUNCTIONS
+from agentkit.tools.arithmetic.operands import COMPARISONS, Operands, constant_named
+from agentkit.tools.arithmetic.refusal import ambiguous, quoted, refusal
+from agentkit.tools.arithmetic.tokens import Token
+from agentkit.tools.arithmetic.unit_words import check_ignorable, read_units
+from agentkit.tools.arithmetic.units import dimension_of
 
 _SUMS = {"+", "-"}
 _PRODUCTS = {"*", "/", "//", "mod"}

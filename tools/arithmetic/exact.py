@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 
-from agentkit.tools.refusal import refusal
+from agentkit.tools.arithmetic.refusal import refusal
 
 MOST_BITS = 4096
 HALF_ULP = 2.0**-53

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from agentkit.tools.refusal import refusal
+from agentkit.tools.arithmetic.refusal import refusal
 
 LONGEST_WRAPPED = 1000
 _OBJECT = re.compile(r"""\{\s*(["'])\w+\1\s*:\s*(?:(["'])(?P<text>.*)\2|(?P<number>-?[\d.]+))\s*,?\s*\}""", re.DOTALL)

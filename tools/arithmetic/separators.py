@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from fractions import Fraction
 
-from agentkit.tools.functions import FUNCTIONS
-from agentkit.tools.refusal import ambiguous, quoted, refusal
-from agentkit.tools.tokens import Token
+from agentkit.tools.arithmetic.functions import FUNCTIONS
+from agentkit.tools.arithmetic.refusal import ambiguous, quoted, refusal
+from agentkit.tools.arithmetic.tokens import Token
 
 
 def join_thousands(tokens: list[Token]) -> tuple[list[Token], list[str]]:

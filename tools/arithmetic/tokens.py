@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-from agentkit.tools.refusal import ambiguous, quoted, refusal
+from agentkit.tools.arithmetic.refusal import ambiguous, quoted, refusal
 
 LONGEST_INPUT = 400
 DEEPEST_BRACKETS = 40

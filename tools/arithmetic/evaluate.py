@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 
-from agentkit.tools import exact, units
-from agentkit.tools.decimal_text import approximate_text, exact_text
-from agentkit.tools.exact import Approximate, Real
-from agentkit.tools.expression import (
+from agentkit.tools.arithmetic import exact, units
+from agentkit.tools.arithmetic.decimal_text import approximate_text, exact_text
+from agentkit.tools.arithmetic.exact import Approximate, Real
+from agentkit.tools.arithmetic.expression import (
     DEGREE,
     NO_UNITS,
     Binary,
@@ -25,9 +25,9 @@ from agentkit.tools.expression import (
     Units,
     rendered,
 )
-from agentkit.tools.functions import FUNCTIONS, TRIGONOMETRIC, factorial
-from agentkit.tools.irrational import CONSTANTS, PI, power
-from agentkit.tools.refusal import ambiguous, refusal
+from agentkit.tools.arithmetic.functions import FUNCTIONS, TRIGONOMETRIC, factorial
+from agentkit.tools.arithmetic.irrational import CONSTANTS, PI, power
+from agentkit.tools.arithmetic.refusal import ambiguous, refusal
 
 TRUSTED = 1e-9  # largest relative error that is printed
 _OPERATIONS = {

@@ -8,10 +8,20 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import reduce
 
-from agentkit.tools import exact, irrational
-from agentkit.tools.exact import MOST_BITS, Approximate, Real, compare, divide, multiply, negated, sign, subtract
-from agentkit.tools.irrational import Formula, exponential, of_one, power
-from agentkit.tools.refusal import refusal
+from agentkit.tools.arithmetic import exact, irrational
+from agentkit.tools.arithmetic.exact import (
+    MOST_BITS,
+    Approximate,
+    Real,
+    compare,
+    divide,
+    multiply,
+    negated,
+    sign,
+    subtract,
+)
+from agentkit.tools.arithmetic.irrational import Formula, exponential, of_one, power
+from agentkit.tools.arithmetic.refusal import refusal
 
 LARGEST_FACTORIAL = 300
 MOST_PLACES = 300

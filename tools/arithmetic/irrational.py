@@ -11,8 +11,18 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Literal
 
-from agentkit.tools.exact import HALF_ULP, Approximate, Real, approximate, exact_power, lost, negated, sign, too_large
-from agentkit.tools.refusal import refusal
+from agentkit.tools.arithmetic.exact import (
+    HALF_ULP,
+    Approximate,
+    Real,
+    approximate,
+    exact_power,
+    lost,
+    negated,
+    sign,
+    too_large,
+)
+from agentkit.tools.arithmetic.refusal import refusal
 
 Formula = Literal[
     "a ** b", "sqrt(a)", "exp(a)", "log(a)", "log10(a)", "log(a) / log(2.0)", "sin(a)", "cos(a)", "tan(a)",

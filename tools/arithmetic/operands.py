@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agentkit.tools.expression import Binary, Call, Constant, Group, Negative, Node, Number, Quantity
-from agentkit.tools.functions import FUNCTIONS, ONE_NAME
-from agentkit.tools.irrational import CONSTANTS
-from agentkit.tools.refusal import quoted, refusal
-from agentkit.tools.tokens import END, Token
-from agentkit.tools.units import CURRENCY, known_unit
-from agentkit.tools.wording import LISTS
+from agentkit.tools.arithmetic.expression import Binary, Call, Constant, Group, Negative, Node, Number, Quantity
+from agentkit.tools.arithmetic.functions import FUNCTIONS, ONE_NAME
+from agentkit.tools.arithmetic.irrational import CONSTANTS
+from agentkit.tools.arithmetic.refusal import quoted, refusal
+from agentkit.tools.arithmetic.tokens import END, Token
+from agentkit.tools.arithmetic.units import CURRENCY, known_unit
+from agentkit.tools.arithmetic.wording import LISTS
 
 DEEPEST = 40
 COMPARISONS = {"=", "==", "!=", "<", ">", "<=", ">="}

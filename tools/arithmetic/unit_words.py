@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agentkit.tools import units
-from agentkit.tools.functions import FUNCTIONS
-from agentkit.tools.irrational import CONSTANTS
-from agentkit.tools.refusal import quoted, refusal
-from agentkit.tools.tokens import Token
-from agentkit.tools.wording import MEANINGFUL
+from agentkit.tools.arithmetic import units
+from agentkit.tools.arithmetic.functions import FUNCTIONS
+from agentkit.tools.arithmetic.irrational import CONSTANTS
+from agentkit.tools.arithmetic.refusal import quoted, refusal
+from agentkit.tools.arithmetic.tokens import Token
+from agentkit.tools.arithmetic.wording import MEANINGFUL
 
 MOST_WORDS = 4
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 
-from agentkit.tools.decimal_text import exact_text
-from agentkit.tools.number_words import WORDS, read_number
-from agentkit.tools.refusal import refusal
-from agentkit.tools.tokens import Token
+from agentkit.tools.arithmetic.decimal_text import exact_text
+from agentkit.tools.arithmetic.number_words import WORDS, read_number
+from agentkit.tools.arithmetic.refusal import refusal
+from agentkit.tools.arithmetic.tokens import Token
 
 _OPENINGS = """what what's whats is are the calculate calc calculation input compute evaluate find solve please how much
 value result answer determine simplify expression equation tell me give can could you let's out work now"""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
-from agentkit.tools.refusal import quoted, refusal
-from agentkit.tools.tokens import Token
+from agentkit.tools.arithmetic.refusal import quoted, refusal
+from agentkit.tools.arithmetic.tokens import Token
 
 _SMALL = """zero one two three four five six seven eight nine
 ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"""
