@@ -28,6 +28,11 @@ ATTRIBUTES = {
 }
 NUMBER = re.compile(r"\d+(?:,\d{3})+(?:\.\d+)?|\d+\.\d+|\.\d+|\d+")
 EXPONENT = re.compile(r"\d+(?:\.\d+)?e[-+]?\d+")
+REFERS_BACK = re.compile(
+    r"(?:[?;,.]|\band\b|\bthen\b)(?!.*\bthan\b).*\b(?:he|she|his|her|its|that person|this person|the person)\b",
+    re.I | re.S,
+)
+CHOOSES = re.compile(r"\b(?:or|which|compare)\b", re.I)
 ABBREVIATED = frozenset("Inc Jr Sr Dr Mr Mrs Ms St Co Ltd Corp Prof".split())
 ASKING = frozenset(("who", "what", "when", "where", "which", "how", "in", "on", "at", "to", "from"))
 WORDS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split()
@@ -35,7 +40,9 @@ WORDS += "seventeen eighteen nineteen".split()
 TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 MEANT = {**{word: n for n, word in enumerate(WORDS)}, **{word: 10 * n for n, word in enumerate(TENS, 2)}}
 GROUPS = {"dozen": 12, "hundred": 100, "thousand": 1000, "million": 1_000_000}
-SPELLED = re.compile(rf"\b(?:a |one )?(?:{'|'.join([*MEANT, *GROUPS])})\b(?:(?: and |[ -])(?:{'|'.join([*MEANT, *GROUPS])})\b)*", re.I)
+SPELLED = re.compile(
+    rf"\b(?:a |one )?(?:{'|'.join([*MEANT, *GROUPS])})\b(?:(?: and |[ -])(?:{'|'.join([*MEANT, *GROUPS])})\b)*", re.I
+)
 
 
 def query_words(text: str) -> list[str]:
@@ -49,7 +56,7 @@ def query_words(text: str) -> list[str]:
         if not word or '"' in word or "\\" in word or "://" in word:
             found.append("")
             continue
-        if f"{word}." in chunk and (len(word) == 1 and word.isalpha() or word in ABBREVIATED):
+        if f"{word}." in chunk and ((len(word) == 1 and word.isalpha()) or word in ABBREVIATED):
             word = f"{word}."
         before, _, after = chunk.partition(word)
         found += [*([""] if before else []), word, *([""] if after else [])]
@@ -57,16 +64,52 @@ def query_words(text: str) -> list[str]:
 
 
 def queries(question: str, observations: Sequence[str]) -> str:
-    """Up to three runs of words of the question or an observation, or an attribute that it implies; "" without any words."""
-    runs = _runs(query_words(question), LONGEST_QUERY)
+    """Up to three runs of words of the question or an observation, or an attribute that it implies; "" without words.
+
+    Once something was found, a question that goes on with a pronoun ("... and how old is she?") asks about what was
+    found: then one run is a name that the question does not have.
+    """
+    asked = query_words(question)
+    runs, names = _runs(asked, LONGEST_QUERY), []
+    known = {word.casefold() for word in asked if word}
     for text in observations:
-        runs += _runs(query_words(text), LONGEST_NAME)
+        found = query_words(text)
+        runs += _runs(found, LONGEST_NAME)
+        names += _new_names(found, known)
     if not runs:
         return ""
-    asked = set(re.findall(r"\w+", question.casefold()))
-    attributes = [name for name, words in ATTRIBUTES.items() if asked & set(words.split())]
+    spoken = set(re.findall(r"\w+", question.casefold()))
+    attributes = [name for name, words in ATTRIBUTES.items() if spoken & set(words.split())]
     part = "(" + "|".join([*dict.fromkeys(runs), *attributes]) + ")"
+    if names and REFERS_BACK.search(question):
+        name = "(" + "|".join(dict.fromkeys(names)) + ")"
+        return f"({part} )?{name}( {part})?"
     return f"{part}( {part}){{0,{MOST_PARTS - 1}}}"
+
+
+def _new_names(words: Sequence[str], known: set[str]) -> list[str]:
+    """Whole names (runs of capitalised words) that are not the question's own, nor a longer form of those."""
+    found, place = [], 0
+    while place < len(words):
+        end = place + 1
+        while words[place] and end < len(words) and words[end] and _together(words[end - 1], words[end]):
+            end += 1
+        name = words[place:end]
+        if name[0][:1].isupper() and not all(_is_known(word.casefold(), known) for word in name):
+            variants = [_variants(word) for word in name]
+            found.append(" ".join(variants))
+            if len(name) > 2 and not words[place - 1]:  # the first word of a sentence may only look like a name
+                found.append(" ".join(variants[1:]))
+        place = end
+    return found
+
+
+def _is_known(word: str, known: set[str]) -> bool:
+    """Whether a question has the word or its short form: Leonardo is Leo."""
+    base = re.sub(r"['’]s$", "", word)
+    return (
+        word in known or base in known or f"{base}'s" in known or any(len(k) > 2 and base.startswith(k) for k in known)
+    )
 
 
 def _runs(words: Sequence[str], longest: int) -> list[str]:
@@ -138,7 +181,7 @@ def answers(question: str, observations: Sequence[str]) -> str:
     """What a final answer may be: up to three spans of observations, ", " between; "" without observations.
 
     A calculator's number is taken whole, and what was calculated last comes last.  Once something was calculated, a
-    span of the question may be given too: the name of the larger of two things stands there.
+    question that offers a choice may be answered with a span of its own: the name of the larger of two things.
     """
     if not observations:
         return ""
@@ -148,10 +191,13 @@ def answers(question: str, observations: Sequence[str]) -> str:
     any_part = [spans(text, asked) for text in told] + results
     last_part = any_part
     if results:
-        last_part = [results[-1], spans(question)]
+        last_part = [results[-1], *([spans(question)] if CHOOSES.search(question) else [])]
     elif len(told) > 1:
-        last_part = [spans(text, asked | subject_of(text, told[:place])) for place, text in enumerate(told)]
-    before, last = ("(" + "|".join(part for part in dict.fromkeys(parts) if part) + ")" for parts in (any_part, last_part))
+        subjects = frozenset().union(*(subject_of(text, told[:place]) for place, text in enumerate(told)))
+        last_part = [spans(text, asked | subjects) for text in told]
+    before, last = (
+        "(" + "|".join(part for part in dict.fromkeys(parts) if part) + ")" for parts in (any_part, last_part)
+    )
     return f"({before}, ){{0,{MOST_PARTS - 1}}}{last}"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agentkit.react_json.copying import answers, numbers, queries
@@ -59,7 +59,7 @@ def react_json_grammar(
         return _copying(tools, sources, thought_open)
     start = '" "?' if thought_open else '"Thought:"'
     thought, answer = _lines(longest // 4, 8), _lines(longest // 2, 20)
-    action = {"anyOf": [_action_schema(name, schema, longest) for name, schema in tools]}
+    calls = [f"%json {json.dumps(_one_line(_action_schema(name, schema, longest)))}" for name, schema in tools]
     return "\n".join(
         (
             f"start: {start} (to_action action {_quoted(CLOSED)} | to_final ANSWER)",
@@ -67,7 +67,8 @@ def react_json_grammar(
             f"to_final[lazy]: /{thought}\\nFinal Answer:/",
             f"ANSWER: /{answer}/",
             f"action: {_quoted(FENCE.removeprefix(chr(10) + 'Action:'))} call",
-            f"call: %json {json.dumps(_one_line(action))}",
+            f"call: {' | '.join(f'call{number}' for number in range(len(calls)))}",
+            *(f"call{number}: {call}" for number, call in enumerate(calls)),
             "",
         )
     )
@@ -85,9 +86,13 @@ def _lines(width: int, count: int) -> str:
 
 
 def _action_schema(name: str, schema: Mapping[str, Any], longest: int) -> dict[str, Any]:
-    bounded = {**schema, "maxLength": schema.get("maxLength", longest)} if schema.get("type") == "string" else dict(schema)
-    properties = {"action": {"const": name}, "action_input": bounded}
-    return {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
+    """The schema of one tool's call; what the input's schema defines moves to the top, where its references point."""
+    taken = {key: value for key, value in schema.items() if key != "$defs"}
+    if taken.get("type") == "string":
+        taken = {"maxLength": longest, **taken}
+    properties = {"action": {"const": name}, "action_input": taken}
+    call = {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
+    return {**call, "$defs": schema["$defs"]} if "$defs" in schema else call
 
 
 def _one_line(schema: dict[str, Any]) -> dict[str, Any]:
@@ -116,7 +121,10 @@ def _copying(tools: Sequence[Tool], sources: Sequence[str], thought_open: bool) 
         rules.append(f"QUERY: /{queried}/")
     if CALCULATOR in names:
         moves.append("calculate")
-        rules.append(f"calculate: {_quoted(CALCULATE)} expression {_opening()} {_quoted(CALCULATOR)} {_input()} expression {_closing()}")
+        rules.append(
+            f"calculate: {_quoted(CALCULATE)} expression {_opening()} {_quoted(CALCULATOR)} {_input()} "
+            f"expression {_closing()}"
+        )
         rules.append(ARITHMETIC.strip())
         rules.append(f"NUMBER: /{numbers([question, *found])}/")
     moves += [f"{name}_out" for name in ("cannot", *(("nothing",) if observations else ()))]
@@ -143,4 +151,4 @@ def _closing() -> str:
     return _quoted('"}' + CLOSED)
 
 
-__all__: Iterable[str] = ("react_json_grammar", "OUT_OF_REACH", "NOT_FOUND")
+__all__ = ["NOT_FOUND", "OUT_OF_REACH", "react_json_grammar"]

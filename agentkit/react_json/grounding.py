@@ -69,7 +69,7 @@ def _numbers_of(texts: Sequence[str]) -> set[tuple[str, int]]:
 
 
 def _roundings(digits: str, place: int) -> Iterator[tuple[str, int]]:
-    """The number rounded half up, and cut off, after each of its digits that lies behind the point or is one of three."""
+    """The number rounded half up, and cut off, after each digit that is behind the point or at least the third."""
     for kept in range(1, min(len(digits), MOST_DIGITS)):
         if kept < place and kept < 3:
             continue
@@ -118,7 +118,7 @@ def _is_strange(answer: str, match: re.Match[str], spoken: set[str]) -> bool:
     if len(parts) > 1 and all(part in spoken or part in ORDINARY for part in parts):
         return False
     begins = bool(SENTENCE_END.search(answer[max(0, match.start() - 8) : match.start()]))
-    return not begins or _goes_on_as_name(answer, match.end()) or text.isupper() and len(text) > 1
+    return not begins or _goes_on_as_name(answer, match.end()) or (text.isupper() and len(text) > 1)
 
 
 def _goes_on_as_name(answer: str, end: int) -> bool:

@@ -14,6 +14,7 @@ FUNCTION_WORDS = frozenset(
     "who which that this it he she they when where after before into than".split()
 )
 MONTHS = frozenset("january february march april may june july august september october november december".split())
+PARTICLES = frozenset("de van von der da di del la bin al".split())
 SCALES = frozenset(("million", "billion", "trillion", "thousand", "hundred", "percent"))
 
 
@@ -30,7 +31,9 @@ def union(texts: Iterable[str]) -> str:
 def inflected(question: str) -> frozenset[str]:
     """The words of a question and their simple inflections, in lower case: play, plays, played."""
     words = {chunk.casefold() for chunk in CHUNK.findall(question) if not chunk.isspace()}
-    return frozenset(form for word in words for form in (word, f"{word}s", f"{word}d", f"{word}ed", re.sub(r"['’]?s$", "", word)))
+    return frozenset(
+        form for word in words for form in (word, f"{word}s", f"{word}d", f"{word}ed", re.sub(r"['’]?s$", "", word))
+    )
 
 
 def inside_name(first: str, second: str) -> bool:
@@ -40,6 +43,8 @@ def inside_name(first: str, second: str) -> bool:
         return following in MONTHS or following in SCALES
     if lower in MONTHS:
         return second[0].isdigit()
+    if lower in PARTICLES or following in PARTICLES:
+        return first[0].isupper() or second[0].isupper()
     return first[0].isupper() and second[0].isupper() and lower not in FUNCTION_WORDS
 
 
@@ -88,7 +93,7 @@ def _ends_sentence(chunks: Sequence[str]) -> bool:
     """Whether the chunks, from a word up to the next one, hold the end of a sentence or of a line."""
     between = "".join(chunks[1:])
     long_word = len(chunks[0]) > 2 or chunks[0].isdigit()
-    return "\n" in between or long_word and bool(re.match(r"[)\]\"”']*[.!?][)\]\"”']*\s", between))
+    return "\n" in between or (long_word and bool(re.match(r"[)\]\"”']*[.!?][)\]\"”']*\s", between)))
 
 
 def _nested(chunks: Sequence[str], run: Sequence[int]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,3 +46,10 @@ def accepts(matcher: Callable[[str], Any], tokenizer: Any) -> Callable[[str, str
         return made.validate_tokens(ids) == len(ids) and made.consume_tokens(ids) and made.is_accepting()
 
     return check
+
+
+@pytest.fixture(scope="session")
+def heldout() -> list[dict[str, Any]]:
+    from agentkit.models.builtin.evaluate import load_cases
+
+    return load_cases(Path(__file__).parent / "heldout.jsonl")

@@ -10,9 +10,8 @@ import pytest
 
 from agentkit.models.builtin.batches import encode
 from agentkit.models.builtin.conversations import traces
-from agentkit.models.builtin.names import Names
+from agentkit.models.builtin.names import Names, load_templates
 from agentkit.models.builtin.observations import SLOT_OF_PASSAGE
-from agentkit.models.builtin.names import load_templates
 from agentkit.models.builtin.relations import passages_of, related, relations
 from agentkit.react_json.grammar import react_json_grammar
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from agentkit.react_json.copying import answers, numbers, queries, query_words, written_numbers
-from agentkit.react_json.spans import spans
 from agentkit.react_json.grammar import NOT_FOUND, OUT_OF_REACH, react_json_grammar
+from agentkit.react_json.spans import spans
 
 from .conftest import TOOLS
 
@@ -141,11 +141,25 @@ def test_whatever_is_sampled_copies(matcher: Callable[[str], Any], tokenizer: An
 
 
 def test_written_numbers() -> None:
-    assert {"1200", "0.43", "25", "12", "312", "45000"} <= {*written_numbers("1,200, 0.43, twenty-five, a dozen, three hundred and twelve, forty-five thousand")}
+    assert {"1200", "0.43", "25", "12", "312", "45000"} <= {
+        *written_numbers("1,200, 0.43, twenty-five, a dozen, three hundred and twelve, forty-five thousand")
+    }
 
 
 def test_query_words() -> None:
-    assert query_words('Who is "J. Doe" (Leo\'s friend)?') == ["", "Who", "is", "", "J.", "Doe", "", "", "Leo's", "friend", ""]
+    assert query_words('Who is "J. Doe" (Leo\'s friend)?') == [
+        "",
+        "Who",
+        "is",
+        "",
+        "J.",
+        "Doe",
+        "",
+        "",
+        "Leo's",
+        "friend",
+        "",
+    ]
 
 
 def test_expressions_match_what_they_should() -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import HumanMessage
-from langchain_core.utils.json_schema import dereference_refs
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from agentkit.models import ChatHuggingFace
@@ -45,7 +44,7 @@ INPUTS: dict[str, Any] = {"Book": Booking, "Look up": Lookup, "Search": str}
 
 
 def schema_of(kind: Any) -> dict[str, Any]:
-    return dict(dereference_refs(TypeAdapter(kind).json_schema()))
+    return TypeAdapter(kind).json_schema()
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,38 @@ from random import Random
 
 from .names import ORDINALS, SLOT, Names, load_templates
 
-SMALL_WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen"]
+SMALL_WORDS = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+]
 SMALL_WORDS += ["sixteen", "seventeen", "eighteen", "nineteen"]
 TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 CHOICE = re.compile(r"<([^<>]*)>")
-OPENINGS = ("What's ", "what is ", "Calculate ", "How much is ", "Compute ", "Tell me ", "Give me ", "Work out ", "Find ")
+OPENINGS: tuple[str, ...] = (
+    "What's ",
+    "what is ",
+    "Calculate ",
+    "How much is ",
+    "Compute ",
+    "Tell me ",
+    "Give me ",
+    "Work out ",
+    "Find ",
+)
 OPENINGS += ("Determine ", "Figure out ", "I need to know ", "Let me know ", "Tell me what is ", "I need ", "whats ")
 
 
@@ -53,7 +80,9 @@ def as_written(random: Random, number: str, *, words: float = 0.06) -> str:
 
 def _spelled(random: Random) -> tuple[str, str]:
     """A number and its words, up to 999; sometimes digits all the same."""
-    number = random.choice((random.randint(2, 20), random.randint(2, 99), random.randint(2, 99), random.randint(100, 999)))
+    number = random.choice(
+        (random.randint(2, 20), random.randint(2, 99), random.randint(2, 99), random.randint(100, 999))
+    )
     if number < 100:
         text = in_words(number)
     else:
@@ -70,10 +99,20 @@ def _slot(random: Random, name: str) -> str:
     if name == "p":
         return random.choice((str(random.randint(1, 99)), str(5 * random.randint(1, 19)), f"{random.randint(1, 20)}.5"))
     if name == "f":
-        decimals = [f"0.{random.randint(1, 99)}", f"{random.randint(1, 4)}.{random.randint(1, 9)}", str(random.randint(2, 12))]
+        decimals = [
+            f"0.{random.randint(1, 99)}",
+            f"{random.randint(1, 4)}.{random.randint(1, 9)}",
+            str(random.randint(2, 12)),
+        ]
         return random.choice([d for d in decimals if d != "0.43"])
     if name == "m":
-        return random.choice((str(random.randint(2, 200)), f"{random.randint(0, 200)}.{random.randint(1, 9)}", f"{random.randint(0, 200)}.{random.randint(10, 99)}"))
+        return random.choice(
+            (
+                str(random.randint(2, 200)),
+                f"{random.randint(0, 200)}.{random.randint(1, 9)}",
+                f"{random.randint(0, 200)}.{random.randint(10, 99)}",
+            )
+        )
     if name == "big":
         return str(random.choice((random.randint(20, 300), 10 * random.randint(3, 200), random.randint(100, 5000))))
     return plain_number(random)
@@ -126,7 +165,28 @@ def bare(random: Random) -> tuple[str, str]:
         typed = typed.replace(":", "÷")
     if random.random() < 0.15:
         typed = typed.replace("^", "**")
-    before = random.choice(("", "", "", "", "What is ", "What's ", "Calculate ", "Compute ", "Evaluate ", "Solve ", "what is ", "How much is ", "Work out ", "Simplify ", "Tell me what ", "Please compute ", "Result of ", "calc "))
+    before = random.choice(
+        (
+            "",
+            "",
+            "",
+            "",
+            "What is ",
+            "What's ",
+            "Calculate ",
+            "Compute ",
+            "Evaluate ",
+            "Solve ",
+            "what is ",
+            "How much is ",
+            "Work out ",
+            "Simplify ",
+            "Tell me what ",
+            "Please compute ",
+            "Result of ",
+            "calc ",
+        )
+    )
     after = " equals" if before == "Tell me what " else random.choice(("", "", "", "?", ".", " =", " = ?"))
     return before + typed + after, expression
 

@@ -14,7 +14,7 @@ NAME = "float32_causal"
 def float32_causal(
     module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Any, **options: Any
 ) -> tuple[torch.Tensor, None]:
-    """Causal attention outside autocast; all tensors (batch, heads, tokens, width), result (batch, tokens, heads, width)."""
+    """Causal attention outside autocast: (batch, heads, tokens, width) to (batch, tokens, heads, width)."""
     with torch.autocast("cpu", enabled=False):
         mixed = scaled_dot_product_attention(query.float(), key.float(), value.float(), is_causal=True)
     return mixed.transpose(1, 2).contiguous(), None

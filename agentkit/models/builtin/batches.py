@@ -52,7 +52,9 @@ def batches(tokenizer: PreTrainedTokenizerFast, seed: int, tokens: int) -> Itera
     """Endless batches of about `tokens` tokens each, padding included, of conversations of similar length."""
     stream, random = traces(seed), Random(seed)
     while True:
-        examples = sorted(encode(tokenizer, itertools.islice(stream, 768)), key=lambda e: len(e[0]) + random.random() * 20)
+        examples = sorted(
+            encode(tokenizer, itertools.islice(stream, 768)), key=lambda e: len(e[0]) + random.random() * 20
+        )
         groups: list[list[Example]] = [[]]
         for example in examples:
             if (len(groups[-1]) + 1) * len(example[0]) > tokens:

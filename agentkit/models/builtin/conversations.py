@@ -5,32 +5,30 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Iterator
 from random import Random
 
 from . import arithmetic, chat
 from .arithmetic import fill_numbers, reworded, wordings
-from .names import Names, load_templates
+from .comparisons import compared
+from .mishaps import as_written, framed, refused, stumbled
+from .names import load_templates
 from .observations import irrelevant, observation
 from .relations import Relation, relations_of
-from .traces import EXCLUDED, NO_RESULT, Composer, Trace, Turn, plain, query_of
+from .traces import EXCLUDED, NO_RESULT, Composer, Trace, Turn, number, plain, query_of
 
 PRONOUNS = {"he": ("he", "his"), "she": ("she", "her")}
 PERSONS = ("that person", "this person", "the person", "that man", "that woman")
-
-
-def number(value: str) -> str:
-    """A value of the prose as the calculator takes it."""
-    return value.replace(",", "")
 
 
 def calculator(c: Composer) -> Trace:
     question, expression = arithmetic.one_step(c.random)
     if question[0].islower() or c.random.random() < 0.85:
         pass
-    elif re.match("(Add|Multiply|Divide|Subtract|Calculate|Raise|Take|Find|Compute|Double|Halve|Square|Split)", question):
+    elif re.match(
+        "(Add|Multiply|Divide|Subtract|Calculate|Raise|Take|Find|Compute|Double|Halve|Square|Split)", question
+    ):
         polite = c.random.choice(load_templates("talk")["can_you"])
         question = polite + question[0].lower() + question[1:].rstrip(".") + c.random.choice("?.")
     turns, result = c.calculation(expression)
@@ -80,7 +78,17 @@ def nested(c: Composer, outer: Relation, inner: Relation, form: str) -> tuple[st
 
 def with_inner(c: Composer, outer: Relation) -> Relation | None:
     """A relation whose value can be the subject of `outer`."""
-    value = {"person": "person", "country": "country", "city": "town", "work": "work", "company": "company", "team": "team", "mountain": "mountain", "building": "building", "river": "river"}.get(outer.subject)
+    value = {
+        "person": "person",
+        "country": "country",
+        "city": "town",
+        "work": "work",
+        "company": "company",
+        "team": "team",
+        "mountain": "mountain",
+        "building": "building",
+        "river": "river",
+    }.get(outer.subject)
     fitting = [r for r in relations_of(value=value) if r.np and not any("{p}" in f for f in r.np)] if value else []
     if not fitting:
         return None
@@ -124,7 +132,9 @@ def referring(form: str, pronoun: str, possessive: str) -> str:
 
 def refers(form: str) -> bool:
     """Whether a pronoun can stand for the entity in this form."""
-    return "{e}'s" in form or bool(re.search(r"(is|was|did|does|has|are|were|when|where|how \w+|how many \w+) (\[)?\{e\}", form, re.I))
+    return "{e}'s" in form or bool(
+        re.search(r"(is|was|did|does|has|are|were|when|where|how \w+|how many \w+) (\[)?\{e\}", form, re.I)
+    )
 
 
 def second_query(form: str, middle: str) -> str:
@@ -132,7 +142,7 @@ def second_query(form: str, middle: str) -> str:
 
 
 def asked_twice(c: Composer, outer: Relation, inner: Relation) -> Trace:
-    """"Who founded X and when was he born?": the answer names both."""
+    """ "Who founded X and when was he born?": the answer names both."""
     forms = [form for form in outer.ask if refers(form)]
     if not forms:
         outer = c.random.choice(relations_of(family="age"))
@@ -147,21 +157,23 @@ def asked_twice(c: Composer, outer: Relation, inner: Relation) -> Trace:
     settled = c.fill(outer, form.replace("{e}", "\0"), "", unit2).replace("\0", "{e}")
     second = referring(settled, *pronouns(c, inner))
     turns = c.search(inner, c.say(query_of(first)), entity, middle, unit)
-    shown = middle if not c.lower else middle
-    query = c.say(second_query(settled, "\0")).replace("\0", shown)
+    query = c.say(second_query(settled, "\0")).replace("\0", middle)
     turns.append(Turn(chat.action("Search", query), observation(c.random, outer, middle, value, unit2)))
-    return Trace("two", c.say(joined(c, plain(first), plain(second))), (*turns, Turn(chat.final(f"{answer}, {answer2}"))))
+    return Trace(
+        "two", c.say(joined(c, plain(first), plain(second))), (*turns, Turn(chat.final(f"{answer}, {answer2}")))
+    )
 
 
 def joined(c: Composer, first: str, second: str) -> str:
     """Two questions as two sentences or one."""
     if c.random.random() < 0.5:
         return f"{first} {second[0].upper()}{second[1:]}"
-    return first.rstrip("?.") + c.random.choice((" and ", " and ", ", and ", ", and then ", "; ")) + second[0].lower() + second[1:]
-
-
-def numeric_form(c: Composer, relation: Relation) -> str:
-    return c.random.choice(relation.np)
+    return (
+        first.rstrip("?.")
+        + c.random.choice((" and ", " and ", ", and ", ", and then ", "; "))
+        + second[0].lower()
+        + second[1:]
+    )
 
 
 def looked_up_calculation(c: Composer) -> Trace:
@@ -175,11 +187,11 @@ def looked_up_calculation(c: Composer) -> Trace:
     if c.random.random() < 0.25:
         asked = c.asked(relation, c.random.choice(relation.ask), mention, unit)
         sequel, expression = fill_numbers(c.random, *c.random.choice(wordings("it")))
-        question, query, finals = joined(c, plain(asked), sequel), query_of(asked), True
+        question, query = joined(c, plain(asked), sequel), query_of(asked)
     else:
-        phrase = c.fill(relation, numeric_form(c, relation), mention, unit)
+        phrase = c.fill(relation, c.random.choice(relation.np), mention, unit)
         wording, expression = fill_numbers(c.random, *c.random.choice(wordings("apply")))
-        question, query, finals = reworded(c.random, wording).replace("{x}", plain(phrase)), query_of(phrase), False
+        question, query = reworded(c.random, wording).replace("{x}", plain(phrase)), query_of(phrase)
     turns = c.search(relation, c.say(query), entity, value, unit, **known)
     more, result = c.calculation(expression.replace("{x}", number(answer)))
     return Trace("two", c.say(question), (*turns, *more, Turn(chat.final(result))))
@@ -198,7 +210,12 @@ def three_steps(c: Composer) -> Trace:
         form = c.random.choice(possessive_forms)
         entity = c.entity(inner)
         middle, middle_unit, first_answer = c.value(inner, "")
-        first = c.fill(inner, c.random.choice([f for f in inner.ask if "{p}" not in f] or inner.ask), c.mention(inner, entity), middle_unit)
+        first = c.fill(
+            inner,
+            c.random.choice([f for f in inner.ask if "{p}" not in f] or inner.ask),
+            c.mention(inner, entity),
+            middle_unit,
+        )
         settled = c.fill(outer, form.replace("{e}", "\0"), "", unit).replace("\0", "{e}")
         second = wording.replace("{x}", plain(referring(settled, *pronouns(c, inner))))
         question = joined(c, plain(first), second)
@@ -212,83 +229,6 @@ def three_steps(c: Composer) -> Trace:
     turns.append(Turn(chat.action("Search", query), observation(c.random, outer, middle, value, unit)))
     more, result = c.calculation(expression.replace("{x}", number(answer)))
     return Trace("three", c.say(question), (*turns, *more, Turn(chat.final(lead + result))))
-
-
-def years_apart(c: Composer) -> Trace:
-    """Two dates looked up and the years between them."""
-    relation, _ = c.settle(c.random.choice(relations_of(family="when")))
-    first, second = c.entity(relation), c.entity(relation)
-    earlier, later = sorted(c.random.sample(range(1500, 2024), 2))
-    form = c.random.choice(load_templates("relations")["compare"]["years"])
-    participle = relation.slots["b"]
-    question = c.names.fill(form, e=first, f=second, b=participle)
-    turns = []
-    for entity, year in ((first, earlier), (second, later)):
-        query = c.say(f"{entity.removeprefix('the ')} {participle}")
-        turns.append(Turn(chat.action("Search", query), observation(c.random, relation, entity, str(year), "")))
-    more, result = c.calculation(f"{later}-{earlier}")
-    return Trace("compare", c.say(question), (*turns, *more, Turn(chat.final(result))))
-
-
-def compared(c: Composer) -> Trace:
-    """Two things looked up and compared or combined; the larger one is told by the sign of the difference."""
-    if c.random.random() < 0.1:
-        return years_apart(c)
-    counts = c.random.random() < 0.25
-    pool = relations_of(family="count") if counts else comparable()
-    relation, _ = c.settle(c.random.choice(pool))
-    first, second = c.entity(relation), c.entity(relation)
-    values = [c.value(relation, "") for _ in range(2)]
-    unit = values[0][1]
-    size = lambda value: float(number(value[0]))  # noqa: E731
-    group = c.random.choice(("difference", "difference", "total", "which"))
-    if not counts:
-        group = c.random.choice((group, group, group, "ratio"))
-        group = "who" if group == "which" and relation.subject == "person" else group
-    form = c.random.choice(load_templates("relations")["compare"][f"count_{group}" if counts else group])
-    if group in ("difference", "ratio") and ("{cmp}" in form or " more " in form):
-        values.sort(key=size, reverse=True)
-    slots = {"u": unit or "points", "r": relation.slots["r"], "cmp": relation.slots.get("cmp", "")}
-    question = c.names.fill(form, e=first, f=second, **slots)
-    turns = []
-    for entity, (value, _, _) in zip((first, second), values, strict=True):
-        query = c.say(f"{entity.removeprefix('the ')} {relation.slots['r']}")
-        turns.append(Turn(chat.action("Search", query), observation(c.random, relation, entity, value, unit)))
-    operator = {"total": "+", "ratio": "/"}.get(group, "-")
-    if "difference" in form:  # without a sign: the larger minus the smaller
-        values.sort(key=size, reverse=True)
-    more, result = c.calculation(operator.join(number(value) for value, _, _ in values))
-    if group in ("which", "who"):
-        result = c.say(second if result.startswith("-") else first)
-    return Trace("compare", c.say(question), (*turns, *more, Turn(chat.final(result))))
-
-
-@functools.cache
-def comparable() -> tuple[Relation, ...]:
-    """Measured relations whose comparative stands for this noun alone, ages more often."""
-    nouns = ("height", "length", "depth", "width", "weight", "age", "speed", "area", "price", "net worth", "population")
-    fitting = [r for r in relations_of(numeric=True) if r.slots.get("cmp") and r.slots["r"] in nouns]
-    return (*fitting, *relations_of(family="age") * 8, *relations_of(family="population") * 2)
-
-
-def refused(c: Composer) -> Trace:
-    """Something that neither tool can do."""
-    talk = load_templates("talk")
-    lines = talk["scope"].strip().split("\n")
-    request = c.random.choice(c.random.choice(lines).split("|"))
-    places = {"lit": "lit", "topic": "topic", "lang": "lang"}
-    known = {slot: c.random.choice(_options(talk[key])) for slot, key in places.items()}
-    request = Names(c.random).fill(request, name=c.names.draw("first"), tongue=c.names.draw("language"), **known)
-    if c.random.random() < 0.25:
-        request = c.random.choice(talk["can_you"]) + request[0].lower() + request[1:]
-    request += c.random.choice(("", ".", "!", "?", "?"))
-    return Trace("scope", c.say(request), (Turn(chat.final(chat.HONEST, chat.CANNOT)),))
-
-
-def _options(text: str) -> list[str]:
-    text = text.replace("fairy tale", "fairy_tale").replace("blog post", "blog_post").replace("diary entry", "diary_entry")
-    text = re.sub(r"\b(the|my|a|an) (\w+)", r"\1_\2", text)
-    return [word.replace("_", " ") for word in text.split()]
 
 
 KINDS = (
@@ -313,46 +253,6 @@ def conversation(random: Random) -> Trace:
         trace = framed(random, as_written(trace))
         if not EXCLUDED.search(trace.question) and "{" not in trace.question:
             return stumbled(random, trace)
-
-
-def as_written(trace: Trace) -> Trace:
-    """The final answer with the capital that the observation has."""
-    *before, last = trace.turns
-    lead, _, answer = last.text.partition("Final Answer: ")
-    seen = "\n".join(turn.observation for turn in before)
-    if answer not in seen and answer not in trace.question and answer[:1].upper() + answer[1:] in seen:
-        last = Turn(f"{lead}Final Answer: {answer[0].upper()}{answer[1:]}")
-    return Trace(trace.kind, trace.question, (*before, last))
-
-
-def framed(random: Random, trace: Trace) -> Trace:
-    """The question with courtesies around it, or typed carelessly."""
-    talk, question = load_templates("talk"), trace.question
-    if random.random() < 0.5 and trace.kind != "scope":
-        before = random.choice(talk["before"])
-        question = before + question + random.choice(talk["after"])
-    if random.random() < 0.1:
-        question = question.rstrip("?.")
-    return Trace(trace.kind, question, trace.turns)
-
-
-def stumbled(random: Random, trace: Trace) -> Trace:
-    """Sometimes an earlier turn was malformed or named a wrong tool; the model goes on as if nothing had happened."""
-    if random.random() > 0.04 or trace.kind == "scope":
-        return trace
-    place = random.randrange(len(trace.turns))
-    turn = trace.turns[place]
-    if random.random() < 0.5:
-        bad = random.choice(("Thought: I should think about this", turn.text.split("\nAction")[0].split("\nFinal")[0], turn.text[: len(turn.text) // 2]))
-        message = random.choice(load_templates("talk")["invalid"])
-        stumble = Turn(bad, message, learned=False)
-    else:
-        tool = random.choice(("Google", "Math", "Lookup", "Wikipedia", "calc", "Answer", "Fly", "Python"))
-        bad = turn.text.replace('"action": "Search"', f'"action": "{tool}"').replace('"action": "Calculator"', f'"action": "{tool}"')
-        stumble = Turn(bad, f"{tool} is not a valid tool, try one of [Search, Calculator].", learned=False)
-        if bad == turn.text:
-            return trace
-    return Trace(trace.kind, trace.question, (*trace.turns[:place], stumble, *trace.turns[place:]))
 
 
 def traces(seed: int) -> Iterator[Trace]:

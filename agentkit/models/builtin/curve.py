@@ -30,7 +30,8 @@ def draw(points: Sequence[tuple[float, float]]) -> str:
 
     line = " ".join("{:.1f},{:.1f}".format(*place(x, y)) for x, y in points)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
+        'font-family="sans-serif" font-size="12">',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
     ]
     for power in range(low, high + 1):

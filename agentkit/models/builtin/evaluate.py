@@ -1,7 +1,8 @@
 """Measure the built-in model in the live loop: `python -m agentkit.models.builtin.evaluate HELDOUT.jsonl`.
 
 Each line of the held-out file is {"kind", "question", "answer", "search": {part of a query: observation}} and, for
-recoveries, "first_observation", which stands in for what the first action gave.  The real executor and the real
+recoveries, "first_observation", which stands in for what the first action gave; "wording": "everyday" marks a question
+that a training template words alike.  The real executor and the real
 calculator run, greedy; only the search is scripted.  An answer is right when it contains the expected text, or when its
 last number is the expected number (to 0.1 %).
 """
@@ -33,6 +34,7 @@ class Outcome:
     answer: str
     right: bool
     ungrounded: bool
+    everyday: bool
     seconds: float
     steps: tuple[tuple[str, str], ...]
 
@@ -70,7 +72,8 @@ def answer_case(model: Any, case: dict[str, Any]) -> Outcome:
     strange = ungrounded(answer, case["question"], [observation for _, observation in steps])
     right = is_right(answer, case["answer"])
     seconds = time.perf_counter() - begun
-    return Outcome(case["kind"], case["question"], answer, right, bool(strange), seconds, steps)
+    everyday = case.get("wording") == "everyday"
+    return Outcome(case["kind"], case["question"], answer, right, bool(strange), everyday, seconds, steps)
 
 
 def is_right(answer: str, expected: str | float) -> bool:
@@ -112,6 +115,7 @@ def report(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     count = len(outcomes)
     return {
         "right": {kind: list(numbers) for kind, numbers in table(outcomes).items()},
+        "right_new_wording": {k: list(n) for k, n in table([o for o in outcomes if not o.everyday]).items()},
         "ungrounded": sum(o.ungrounded for o in outcomes),
         "mean_seconds": round(sum(o.seconds for o in outcomes) / count, 2),
     }
@@ -146,7 +150,9 @@ def main() -> None:
             print_failures(outcomes)
         for kind, (right, count) in table(outcomes).items():
             print(f"{constrain:8} {kind:12} {right:3} of {count:3}  {100 * right / count:5.1f} %")
-        print(f"{constrain:8} ungrounded {reports[constrain]['ungrounded']}, {reports[constrain]['mean_seconds']} s a run")
+        print(
+            f"{constrain:8} ungrounded {reports[constrain]['ungrounded']}, {reports[constrain]['mean_seconds']} s a run"
+        )
     if args.json:
         args.json.write_text(json.dumps(reports, indent=2) + "\n", encoding="utf-8")
 

@@ -70,7 +70,8 @@ def _article(word: str) -> str:
 
 def distractors(random: Random, relation: Relation | None, subject: str, entity: str, count: int) -> list[str]:
     """Sentences near the topic that do not answer the question."""
-    names, found = Names(random), []
+    names = Names(random)
+    found: list[str] = []
     pool = relations_of(subject=subject)
     while len(found) < count:
         if random.random() < 0.45 or not pool:
@@ -84,7 +85,7 @@ def distractors(random: Random, relation: Relation | None, subject: str, entity:
         value, unit = value_of(random, other)
         text = fact(random, other, entity, value, unit)
         if " " in text and len(text) > 24:
-            found.append(text if text[-1] in ".?!\"" else text + ".")
+            found.append(text if text[-1] in '.?!"' else text + ".")
     return found
 
 
@@ -93,19 +94,23 @@ def observation(random: Random, relation: Relation, entity: str, value: str, uni
     if not known and random.random() < 0.4:
         whole = passage(random, relation, entity, value)
         if whole is not None:
-            return whole if random.random() < 0.7 else numbered(random, entity, whole, distractors(random, relation, relation.subject, entity, 1))
+            return (
+                whole
+                if random.random() < 0.7
+                else numbered(random, entity, whole, distractors(random, relation, relation.subject, entity, 1))
+            )
     gold = fact(random, relation, entity, value, unit, **known)
-    if " " in gold and random.random() < 0.3 and gold[-1] not in "?!\"":
+    if " " in gold and random.random() < 0.3 and gold[-1] not in '?!"':
         gold = cluttered(random, gold, entity)
     size = random.random()
     if size < 0.42:
         return gold
     others = distractors(random, relation, relation.subject, entity, random.choice((1, 1, 2, 2, 3)))
-    if gold[-1] not in ".?!\"":
+    if gold[-1] not in '.?!"':
         gold += "."
     if size < 0.85:
         place = random.choice((0, 0, random.randint(0, len(others))))
-        return " ".join(others[:place] + [gold] + others[place:])
+        return " ".join([*others[:place], gold, *others[place:]])
     return numbered(random, entity, gold, others)
 
 
@@ -130,9 +135,17 @@ def numbered(random: Random, entity: str, gold: str, others: list[str]) -> str:
     snippets = others[:2]
     snippets.insert(random.choice((0, 0, 0, random.randint(0, len(snippets)))), gold)
     slug = entity.replace(" ", random.choice("_-")).lower()
-    hosts = ("en.wikipedia.org/wiki/", "www.britannica.com/", "www.imdb.com/title/", "example.org/", f"www.{names.draw('lword')}.com/")
+    hosts = (
+        "en.wikipedia.org/wiki/",
+        "www.britannica.com/",
+        "www.imdb.com/title/",
+        "example.org/",
+        f"www.{names.draw('lword')}.com/",
+    )
     for number, snippet in enumerate(snippets, 1):
-        title = sentence(entity) + random.choice((" - Wikipedia", "", " | Britannica", f" - {names.draw('site')}", " - Facts", f" ({names.draw('year')})"))
+        title = sentence(entity) + random.choice(
+            (" - Wikipedia", "", " | Britannica", f" - {names.draw('site')}", " - Facts", f" ({names.draw('year')})")
+        )
         lines.append(f"{number}. {title}\n   https://{random.choice(hosts)}{slug}\n   {snippet}")
     return "\n".join(lines)
 

@@ -55,6 +55,11 @@ def query_of(marked: str) -> str:
     return " ".join(part.strip() for part in BRACKETED.findall(marked)).replace('"', "").strip()
 
 
+def number(value: str) -> str:
+    """A value of the prose as the calculator takes it."""
+    return value.replace(",", "")
+
+
 class Composer:
     """Draws conversations of every kind."""
 
@@ -169,4 +174,12 @@ class Composer:
     def spoiled(self, expression: str) -> str:
         """A slip of the pen: what a wrong first turn may look like."""
         place = self.random.randrange(len(expression))
-        return self.random.choice((expression[:place] + "x" + expression[place:], expression + "+", f"({expression}", expression.replace("*", " times ").replace("^", " power "), expression[:-1]))
+        return self.random.choice(
+            (
+                expression[:place] + "x" + expression[place:],
+                expression + "+",
+                f"({expression}",
+                expression.replace("*", " times ").replace("^", " power "),
+                expression[:-1],
+            )
+        )

@@ -55,10 +55,14 @@ class Trainer:
         self.args, self.rank, self.out = args, rank, Path(args.out)
         self.tokenizer = self._tokenizer()
         ids = self.tokenizer
-        self.deciders = torch.tensor(ids.convert_tokens_to_ids([chat.SKELETONS[0], chat.LOOK_UP, chat.CALCULATE, chat.SKELETONS[6]]))
+        self.deciders = torch.tensor(
+            ids.convert_tokens_to_ids([chat.SKELETONS[0], chat.LOOK_UP, chat.CALCULATE, chat.SKELETONS[6]])
+        )
         self.model = new_model(configuration(len(ids), ids.bos_token_id, ids.eos_token_id, ids.pad_token_id), args.seed)
         use_float32_attention(self.model)
-        self.body = torch.compile(self.model.model, dynamic=True) if args.compile else None  # two to three times as fast
+        self.body = (
+            torch.compile(self.model.model, dynamic=True) if args.compile else None
+        )  # two to three times as fast
         named = [(n, p) for n, p in self.model.named_parameters()]
         matrices = [p for n, p in named if p.ndim == 2 and "embed" not in n and "lm_head" not in n]
         others = [p for n, p in named if not any(p is m for m in matrices)]
@@ -146,7 +150,11 @@ class Trainer:
     def _note(self, loss: float, rate: float) -> None:
         if self.rank:
             return
-        row = {"minutes": round(self.state["seconds"] / 60, 2), "step": self.state["step"], "tokens": self.state["tokens"]}
+        row = {
+            "minutes": round(self.state["seconds"] / 60, 2),
+            "step": self.state["step"],
+            "tokens": self.state["tokens"],
+        }
         row |= {"loss": round(loss, 4), "rate": round(rate, 4)}
         path = self.out / "log.csv"
         new = not path.exists()

@@ -1,0 +1,54 @@
+"""The model card, from card.md.in and the evaluation's numbers: `python -m agentkit.models.builtin.card`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from . import builtin_folder
+
+NAMES = {
+    "calculator": "one-step calculator",
+    "search": "one-step search",
+    "two": "two steps",
+    "three": "three steps",
+    "recovery": "recovery after an error or an empty search",
+    "scope": "says what it cannot do",
+}
+
+
+COLUMNS = {
+    "with the copying grammar": ("copy", "right"),
+    "of these, worded as no template": ("copy", "right_new_wording"),
+    "without a grammar": ("off", "right"),
+}
+
+
+def accuracy_table(evaluation: dict[str, Any]) -> str:
+    """A Markdown table of right answers by kind."""
+    lines = ["| kind | " + " | ".join(COLUMNS) + " |", "| --- |" + " --- |" * len(COLUMNS)]
+    for kind, name in NAMES.items():
+        cells = []
+        for way, part in COLUMNS.values():
+            right, count = evaluation[way][part][kind]
+            cells.append(f"{right} of {count} ({100 * right / count:.0f} %)")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    strange = (str(evaluation[way]["ungrounded"]) for way in ("copy", "off"))
+    return "\n".join([*lines, "| answers with a number or name from nowhere | {} | | {} |".format(*strange)])
+
+
+def model_card() -> str:
+    """The text of README.md beside the weights."""
+    evaluation = json.loads((builtin_folder() / "evaluation.json").read_text(encoding="utf-8"))
+    template = (Path(__file__).parent / "templates" / "card.md.in").read_text(encoding="utf-8")
+    return template.replace("{accuracy}", accuracy_table(evaluation))
+
+
+def main() -> None:
+    """Write the card."""
+    (builtin_folder() / "README.md").write_text(model_card(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

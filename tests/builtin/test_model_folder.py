@@ -1,0 +1,88 @@
+"""The shipped folder: small, loadable like any other, with a card whose numbers are those of the evaluation."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from agentkit.models.builtin import builtin_folder
+from agentkit.models.builtin.card import model_card
+from agentkit.models.builtin.chat import CHAT_TEMPLATE, SKELETONS
+
+TURN = 'Thought: I need to look up x\nAction:\n```json\n{"action": "Search", "action_input": "x"}\n```'
+
+
+def test_the_folder_is_small_and_complete() -> None:
+    files = {path.name: path.stat().st_size for path in builtin_folder().iterdir()}
+    expected = {"README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+    assert expected | {"chat_template.jinja", "generation_config.json", "learning_curve.svg", "log.csv"} <= set(files)
+    assert sum(files.values()) <= 12_000_000
+
+
+def test_the_card_has_the_numbers_of_the_evaluation() -> None:
+    assert (builtin_folder() / "README.md").read_text(encoding="utf-8") == model_card()
+
+
+def test_the_chat_template_is_the_one_in_the_code(tokenizer: Any) -> None:
+    assert tokenizer.chat_template == CHAT_TEMPLATE
+
+
+def test_both_scratchpad_styles_give_one_text(tokenizer: Any) -> None:
+    system, question = {"role": "system", "content": "Use tools."}, {"role": "user", "content": "Who?"}
+    turns = [{"role": "assistant", "content": TURN}, {"role": "user", "content": "Observation: me"}]
+    apart = tokenizer.apply_chat_template([system, question, *turns], tokenize=False, add_generation_prompt=True)
+    scratchpad = f"Who?\n\n{TURN}\nObservation: me\nThought: "
+    inside = tokenizer.apply_chat_template([system, {"role": "user", "content": scratchpad}], tokenize=False)
+    assert apart == f"<s><|user|>\nWho?\n<|assistant|>\n{TURN}\nObservation: me\n"
+    assert inside == f"{apart}Thought:"
+
+
+def test_a_second_question_begins_a_new_part(tokenizer: Any) -> None:
+    chat = [("user", "One?"), ("assistant", "Thought: x\nFinal Answer: 1"), ("user", "Two?")]
+    text = tokenizer.apply_chat_template([{"role": r, "content": c} for r, c in chat], tokenize=False)
+    assert text.endswith("Final Answer: 1<|end|>\n<|user|>\nTwo?\n<|assistant|>\n")
+
+
+@pytest.mark.parametrize(
+    "text", ["a  b\n\n c", "naïve Łódź 東京 😀", "1,234.50 €", '{"a": "b"}', "\t\r\n", "O’Neill's"]
+)
+def test_any_text_survives_the_tokenizer(tokenizer: Any, text: str) -> None:
+    assert tokenizer.decode(tokenizer(text, add_special_tokens=False).input_ids) == text
+
+
+@pytest.mark.parametrize("word", ["Vittoria", "Ceretti", "Prejudice", "0.43", "3,412", "O'Brien", "Łódź"])
+def test_a_word_has_the_same_tokens_everywhere(tokenizer: Any, word: str) -> None:
+    def ids(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False).input_ids
+
+    alone = ids(word)
+    for before, after in (
+        ("who is ", "?"),
+        ('"action_input": "', '"}'),
+        (" I need to look up ", "\n"),
+        ("(", ")"),
+        ("\n", ", x"),
+    ):
+        assert ids(before + word + after) == ids(before) + alone + ids(after)
+
+
+def test_skeletons_are_single_tokens(tokenizer: Any) -> None:
+    assert all(len(tokenizer(text, add_special_tokens=False).input_ids) == 1 for text in SKELETONS)
+
+
+def test_it_loads_as_a_plain_llama_in_float32() -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, LlamaForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(builtin_folder())
+    assert type(model) is LlamaForCausalLM
+    assert model.dtype == torch.float32
+    assert 1e6 < sum(p.numel() for p in model.parameters()) < 6e6
+
+
+def test_the_evaluation_keeps_its_counts(heldout: list[dict[str, Any]]) -> None:
+    measured = json.loads((builtin_folder() / "evaluation.json").read_text(encoding="utf-8"))
+    for way in ("copy", "off"):
+        assert sum(count for _, count in measured[way]["right"].values()) == len(heldout)
