@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from agentkit.executor import AgentExecutor
 
-BIGGER = "choose a bigger one with --model, for example local:Qwen/Qwen3-4B-Instruct-2507 or hf:Qwen/Qwen3-32B"
+BIGGER = "bigger: --model local:ORG/NAME or hf:ORG/NAME"
 
 
 def view(*, as_json: bool, quiet: bool, verbose: bool) -> View:
@@ -104,5 +104,5 @@ def load_model(spec: str) -> BaseChatModel:
 
 def _model_line(spec: str) -> str:
     if spec == "builtin":
-        return f"model: builtin, a small one that calculates and looks things up; {BIGGER}"
+        return f"model: builtin, which calculates and looks things up; {BIGGER}"
     return f"model: {spec}"

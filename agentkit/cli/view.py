@@ -74,7 +74,8 @@ class View:
         if self._console is None:
             from rich.console import Console
 
-            self._console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+            self._console = Console(stderr=True, highlight=False, markup=False)
+            self._console.soft_wrap = not self._console.is_terminal  # in a file or a pipe, lines are left whole
         return self._console
 
     def _collect(self, event: Event) -> None:
@@ -98,11 +99,11 @@ class View:
                     self.settle()
                     self.console.print(text, end="", style="dim")
             case Thought(text, thinking):
-                if self.verbose:
-                    self.console.print()
                 if thinking:
                     self._show(f"Thinking: {_shortened(thinking)}", style="dim")
-                if text:
+                if self.verbose:
+                    self.console.print()  # the text stands there, token by token
+                elif text:
                     self._show(f"Thought: {_shortened(text)}", style="italic")
             case ActionChosen(action):
                 shown = action.tool_input if isinstance(action.tool_input, str) else json.dumps(action.tool_input)

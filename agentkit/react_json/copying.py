@@ -32,6 +32,16 @@ REFERS_BACK = re.compile(
     r"(?:[?;,.]|\band\b|\bthen\b)(?!.*\bthan\b).*\b(?:he|she|his|her|its|that person|this person|the person)\b",
     re.I | re.S,
 )
+ASKS = re.compile(r"\b(?:who|whom|whose|what|which|where|when|how)\b", re.I)
+KINDS = {
+    "number": re.compile(
+        r"\bhow (?:many|old|tall|long|high|deep|heavy|wide|far|fast|large|big)\b|\bpopulation of\b", re.I
+    ),
+    "date": re.compile(r"\bwhen\b|\b(?:which|what) (?:year|month|date)\b|\bin what year\b", re.I),
+    "name": re.compile(
+        r"\b(?:who|whom)\b|\bwhere (?:was|is|did|does)\b|\b(?:which|what) (?:city|town|country|river|person)\b", re.I
+    ),
+}
 CHOOSES = re.compile(r"\b(?:or|which|compare)\b", re.I)
 ABBREVIATED = frozenset("Inc Jr Sr Dr Mr Mrs Ms St Co Ltd Corp Prof".split())
 ASKING = frozenset(("who", "what", "when", "where", "which", "how", "in", "on", "at", "to", "from"))
@@ -82,26 +92,36 @@ def queries(question: str, observations: Sequence[str]) -> str:
     attributes = [name for name, words in ATTRIBUTES.items() if spoken & set(words.split())]
     part = "(" + "|".join([*dict.fromkeys(runs), *attributes]) + ")"
     if names and REFERS_BACK.search(question):
-        name = "(" + "|".join(dict.fromkeys(names)) + ")"
-        return f"({part} )?{name}( {part})?"
+        name = "(" + "|".join(_variants_of(name) for name in _longest(names)) + ")"
+        word = "(" + "|".join([*dict.fromkeys(_runs(asked, LONGEST_QUERY)), *attributes]) + ")"
+        return f"({word} )?{name}( {word})?"
     return f"{part}( {part}){{0,{MOST_PARTS - 1}}}"
 
 
-def _new_names(words: Sequence[str], known: set[str]) -> list[str]:
+def _new_names(words: Sequence[str], known: set[str]) -> list[tuple[str, ...]]:
     """Whole names (runs of capitalised words) that are not the question's own, nor a longer form of those."""
     found, place = [], 0
     while place < len(words):
         end = place + 1
         while words[place] and end < len(words) and words[end] and _together(words[end - 1], words[end]):
             end += 1
-        name = words[place:end]
+        name = tuple(words[place:end])
         if name[0][:1].isupper() and not all(_is_known(word.casefold(), known) for word in name):
-            variants = [_variants(word) for word in name]
-            found.append(" ".join(variants))
+            found.append(name)
             if len(name) > 2 and not words[place - 1]:  # the first word of a sentence may only look like a name
-                found.append(" ".join(variants[1:]))
+                found.append(name[1:])
         place = end
     return found
+
+
+def _longest(names: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """The names without the one-word short forms of others: Vittoria is Vittoria Ceretti."""
+    parts = {word for name in names if len(name) > 1 for word in name}
+    return [name for name in dict.fromkeys(names) if len(name) > 1 or name[0] not in parts]
+
+
+def _variants_of(name: Sequence[str]) -> str:
+    return " ".join(_variants(word) for word in name)
 
 
 def _is_known(word: str, known: set[str]) -> bool:
@@ -185,7 +205,7 @@ def answers(question: str, observations: Sequence[str]) -> str:
     """
     if not observations:
         return ""
-    asked = inflected(question)
+    asked, wanted = inflected(question), kind_wanted(question)
     told = [text for text in dict.fromkeys(observations) if not text.startswith(RESULT)]
     results = [literal(text.removeprefix(RESULT).strip()) for text in observations if text.startswith(RESULT)]
     any_part = [spans(text, asked) for text in told] + results
@@ -194,11 +214,23 @@ def answers(question: str, observations: Sequence[str]) -> str:
         last_part = [results[-1], *([spans(question)] if CHOOSES.search(question) else [])]
     elif len(told) > 1:
         subjects = frozenset().union(*(subject_of(text, told[:place]) for place, text in enumerate(told)))
-        last_part = [spans(text, asked | subjects) for text in told]
+        last_part = [spans(text, asked | subjects, wanted) for text in told]
+    elif wanted:
+        last_part = [spans(text, asked, wanted) for text in told]
+    if not any(last_part):
+        last_part = any_part
     before, last = (
         "(" + "|".join(part for part in dict.fromkeys(parts) if part) + ")" for parts in (any_part, last_part)
     )
     return f"({before}, ){{0,{MOST_PARTS - 1}}}{last}"
+
+
+def kind_wanted(question: str) -> str:
+    """What a question with one question word asks for: a "name", a "number", a "date" or, not known, ""."""
+    words = ASKS.findall(question)
+    if len(words) != 1:
+        return ""
+    return next((kind for kind, pattern in KINDS.items() if pattern.search(question)), "")
 
 
 def subject_of(text: str, earlier: Sequence[str]) -> frozenset[str]:

@@ -14,7 +14,9 @@ FUNCTION_WORDS = frozenset(
     "who which that this it he she they when where after before into than".split()
 )
 MONTHS = frozenset("january february march april may june july august september october november december".split())
+NO_NAMES = frozenset("please thanks thank who what when where which how i and or".split())
 PARTICLES = frozenset("de van von der da di del la bin al".split())
+DIGITS = frozenset("one two three four five six seven eight nine ten eleven twelve no".split())
 SCALES = frozenset(("million", "billion", "trillion", "thousand", "hundred", "percent"))
 
 
@@ -43,23 +45,25 @@ def inside_name(first: str, second: str) -> bool:
         return following in MONTHS or following in SCALES
     if lower in MONTHS:
         return second[0].isdigit()
+    if following in NO_NAMES:
+        return False
     if lower in PARTICLES or following in PARTICLES:
         return first[0].isupper() or second[0].isupper()
     return first[0].isupper() and second[0].isupper() and lower not in FUNCTION_WORDS
 
 
-def spans(text: str, asked: frozenset[str] = frozenset()) -> str:
+def spans(text: str, asked: frozenset[str] = frozenset(), wanted: str = "") -> str:
     """Every run of at most LONGEST_ANSWER words within a sentence of `text`, as one expression of nested options.
 
     A run neither ends in a function word nor enters or leaves a name in its middle, and it does not begin with a word
     of the question (`asked`) unless a new name follows: the capital of Australia is not Australia, but that of Mexico
-    is Mexico City.
+    is Mexico City.  `wanted` is "name" (it begins with a capital), "number" or "date" (with a digit or a month).
     """
     chunks = CHUNK.findall(text)
     words = [place for place, chunk in enumerate(chunks) if not chunk.isspace() and chunk not in EDGE]
     found = []
     for number, place in enumerate(words):
-        if not _may_begin(chunks, words, number, asked):
+        if not (_fits(chunks[place], wanted) and _may_begin(chunks, words, number, asked)):
             continue
         run = [place]
         for earlier, later in zip(words[number:], words[number + 1 : number + LONGEST_ANSWER], strict=False):
@@ -68,6 +72,14 @@ def spans(text: str, asked: frozenset[str] = frozenset()) -> str:
             run.append(later)
         found.append(_nested(chunks, run))
     return "|".join(dict.fromkeys(found))
+
+
+def _fits(word: str, wanted: str) -> bool:
+    """Whether an answer of the wanted kind may begin with this word."""
+    if wanted == "name":
+        return word[0].isupper() or word.casefold() == "the"
+    spelled = word.casefold() in MONTHS if wanted == "date" else word.casefold() in DIGITS
+    return not wanted or word[0].isdigit() or spelled
 
 
 def _may_begin(chunks: Sequence[str], words: Sequence[int], number: int, asked: frozenset[str]) -> bool:
