@@ -9,21 +9,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from langchain_core.agents import AgentAction, AgentStep
+from langchain_core.agents import AgentAction
 from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler, CallbackManager
 from langchain_core.exceptions import OutputParserException
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
-from langchain_core.runnables.utils import AddableDict
 
 from agentkit import runner
 from agentkit.cassette import active
 from agentkit.errors import ConfigurationError, MalformedTurn
-from agentkit.events import ActionChosen, Event, Finished, Observed, ParseError, Step
-from agentkit.langchain_callbacks import ChainRun, announcer
+from agentkit.events import Event, Finished, Step
+from agentkit.langchain_events import ChainRun, announcer, chunks_of
 from agentkit.langchain_model import RunnablePlanner, as_agent_action, as_output_parser_exception
 from agentkit.langchain_tools import as_langchain, from_langchain
-from agentkit.loop import MALFORMED, Limits, ReActLoop
+from agentkit.loop import Limits, ReActLoop
 from agentkit.react_agent import ReactJsonAgent, create_react_json_agent
 from agentkit.react_json.turn import Action
 from agentkit.toolbox import Approve, Toolbox
@@ -132,7 +130,7 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
     def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[dict[str, Any]]:  # noqa: A002
         """Chunks `{"actions", "messages"}`, `{"steps", "messages"}`, and last `{"output", …, "messages"}`."""
         for event in self._watched_events(_as_inputs(input), config, **kwargs):
-            yield from self._chunks(event)
+            yield from chunks_of(event, self._outputs)
 
     async def astream(
         self,
@@ -142,7 +140,7 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
     ) -> AsyncIterator[dict[str, Any]]:
         """`stream`, awaiting."""
         async for event in self._watched_aevents(_as_inputs(input), config, **kwargs):
-            for chunk in self._chunks(event):
+            for chunk in chunks_of(event, self._outputs):
                 yield chunk
 
     # -- events ----------------------------------------------------------------------------------------------------
@@ -281,23 +279,6 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
         if self.return_run:
             outputs["run"] = asdict(event.summary)
         return outputs
-
-    def _chunks(self, event: Event) -> Iterator[dict[str, Any]]:
-        match event:
-            case ActionChosen(action):
-                chosen = as_agent_action(action)
-                yield AddableDict(actions=[chosen], messages=list(chosen.messages))
-            case Observed(action, observation):
-                yield _step_chunk(as_agent_action(action), observation)
-            case ParseError(text, observation):
-                yield _step_chunk(AgentAction(MALFORMED, observation, text), observation)
-            case Finished(output=output):
-                yield AddableDict(**self._outputs(event), messages=[AIMessage(content=str(output))])
-
-
-def _step_chunk(action: AgentAction, observation: Any) -> dict[str, Any]:
-    messages: list[BaseMessage] = [HumanMessage(content=str(observation))]
-    return AddableDict(steps=[AgentStep(action=action, observation=observation)], messages=messages)
 
 
 def _as_inputs(given: Any) -> dict[str, Any]:

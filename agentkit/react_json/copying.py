@@ -1,4 +1,4 @@
-"""Regular expressions of what may be copied from a question and its observations: queries, numbers, answers."""
+"""Regular expressions of what may be copied from a question and its observations: queries and answers."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import itertools
 import re
 from collections.abc import Sequence
 
-from agentkit.react_json.spans import CHUNK, EDGE, inflected, inside_name, literal, spans, union
+from agentkit.react_json.spans import CHUNK, EDGE, inflected, inside_name, literal, spans
 
 RESULT = "Answer: "
 MOST_PARTS, LONGEST_QUERY, LONGEST_NAME = 3, 16, 7
-SMALL_NUMBERS = (*range(13), 24, 60, 100, 365, 1000)
 # What a comparison asks for without naming it: "who is older" needs an age.
 ATTRIBUTES = {
     "age": "old older young younger born",
@@ -26,8 +25,6 @@ ATTRIBUTES = {
     "population": "inhabitants live people larger bigger",
     "distance": "far farther further",
 }
-NUMBER = re.compile(r"\d+(?:,\d{3})+(?:\.\d+)?|\d+\.\d+|\.\d+|\d+")
-EXPONENT = re.compile(r"\d+(?:\.\d+)?e[-+]?\d+")
 REFERS_BACK = re.compile(
     r"(?:[?;,.]|\band\b|\bthen\b)(?!.*\bthan\b).*\b(?:he|she|his|her|its|that person|this person|the person)\b",
     re.I | re.S,
@@ -42,17 +39,10 @@ KINDS = {
         r"\b(?:who|whom)\b|\bwhere (?:was|is|did|does)\b|\b(?:which|what) (?:city|town|country|river|person)\b", re.I
     ),
 }
+PERSON = re.compile(r"\b(?:he|she|his|her|person)\b", re.I)
 CHOOSES = re.compile(r"\b(?:or|which|compare)\b", re.I)
 ABBREVIATED = frozenset("Inc Jr Sr Dr Mr Mrs Ms St Co Ltd Corp Prof".split())
 ASKING = frozenset(("who", "what", "when", "where", "which", "how", "in", "on", "at", "to", "from"))
-WORDS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split()
-WORDS += "seventeen eighteen nineteen".split()
-TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-MEANT = {**{word: n for n, word in enumerate(WORDS)}, **{word: 10 * n for n, word in enumerate(TENS, 2)}}
-GROUPS = {"dozen": 12, "hundred": 100, "thousand": 1000, "million": 1_000_000}
-SPELLED = re.compile(
-    rf"\b(?:a |one )?(?:{'|'.join([*MEANT, *GROUPS])})\b(?:(?: and |[ -])(?:{'|'.join([*MEANT, *GROUPS])})\b)*", re.I
-)
 
 
 def query_words(text: str) -> list[str]:
@@ -92,7 +82,10 @@ def queries(question: str, observations: Sequence[str]) -> str:
     attributes = [name for name, words in ATTRIBUTES.items() if spoken & set(words.split())]
     part = "(" + "|".join([*dict.fromkeys(runs), *attributes]) + ")"
     if names and REFERS_BACK.search(question):
-        name = "(" + "|".join(_variants_of(name) for name in _longest(names)) + ")"
+        whole = _longest(names)
+        if PERSON.search(question):  # people have two names, where anything has
+            whole = [name for name in whole if len(name) > 1] or whole
+        name = "(" + "|".join(_variants_of(name) for name in whole) + ")"
         word = "(" + "|".join([*dict.fromkeys(_runs(asked, LONGEST_QUERY)), *attributes]) + ")"
         return f"({word} )?{name}( {word})?"
     return f"{part}( {part}){{0,{MOST_PARTS - 1}}}"
@@ -165,36 +158,6 @@ def _variants(word: str) -> str:
         if word.endswith(ending) and len(word) > len(ending) + (2 if ending == "s" else 0):
             return f"{literal(word[: -len(ending)])}({literal(ending)})?"
     return f"({word}|{word.capitalize()})" if word in ASKING else literal(word)
-
-
-def written_numbers(text: str) -> list[str]:
-    """The numbers of a text as the calculator takes them: 1,200 is 1200, twenty-five is 25, half a dozen has 12."""
-    found = [number.replace(",", "") for number in EXPONENT.findall(text) + NUMBER.findall(text)]
-    for match in SPELLED.finditer(text):
-        words = re.findall(r"[a-z]+", match[0].lower())
-        found += [str(MEANT.get(word) or GROUPS.get(word)) for word in words if word in MEANT or word in GROUPS]
-        for part in (match[0], *re.split(r" and ", match[0])):
-            found.append(str(_meaning(re.findall(r"[a-z]+", part.lower()))))
-    return found
-
-
-def _meaning(words: Sequence[str]) -> int:
-    """The number that English number words make together: three hundred and twelve is 312."""
-    total = group = 0
-    for word in words:
-        if word in ("thousand", "million"):
-            total, group = total + (group or 1) * GROUPS[word], 0
-        elif word in GROUPS:
-            group = (group or 1) * GROUPS[word]
-        else:
-            group += MEANT.get(word, 0)
-    return total + group
-
-
-def numbers(sources: Sequence[str]) -> str:
-    """The numbers that stand in the sources, and small whole ones."""
-    stated = [number for text in sources for number in written_numbers(text)]
-    return union([*stated, *map(str, SMALL_NUMBERS)])
 
 
 def answers(question: str, observations: Sequence[str]) -> str:

@@ -12,7 +12,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from agentkit.react_json.copying import answers, numbers, queries
+from agentkit.react_json.copying import answers, queries
+from agentkit.react_json.numbers import numbers
 
 Tool = tuple[str, Mapping[str, Any]]
 
@@ -36,7 +37,8 @@ value1: NUMBER "%"? | "sqrt"? "(" sum2 ")"
 sum2: signed2 (OPERATOR signed2){0,5}
 signed2: "-"? value2
 value2: NUMBER | "sqrt"? "(" sum3 ")"
-sum3: "-"? NUMBER (OPERATOR NUMBER){0,3}
+sum3: "-"? value3 (OPERATOR value3){0,3}
+value3: NUMBER | "sqrt(" NUMBER ")"
 OPERATOR: /[-+*\\/^]/
 """
 

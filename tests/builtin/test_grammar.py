@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from agentkit.react_json.copying import answers, numbers, queries, query_words, written_numbers
+from agentkit.react_json.copying import answers, queries, query_words
 from agentkit.react_json.grammar import NOT_FOUND, OUT_OF_REACH, react_json_grammar
+from agentkit.react_json.numbers import numbers, written_numbers
 from agentkit.react_json.spans import spans
 
 from .conftest import TOOLS

@@ -1,15 +1,17 @@
-"""A run's events as LangChain callbacks: one chain run in the run tree, for whoever listens."""
+"""A run's events as LangChain's users get them: callbacks of one chain run in the run tree, and stream chunks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from langchain_core.agents import AgentAction, AgentFinish
+from langchain_core.agents import AgentAction, AgentFinish, AgentStep
 from langchain_core.callbacks import CallbackManager
+from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.utils import AddableDict
 
-from agentkit.events import ActionChosen, Event, Finished, ParseError
+from agentkit.events import ActionChosen, Event, Finished, Observed, ParseError
 from agentkit.langchain_model import as_agent_action
 from agentkit.loop import MALFORMED, Observation
 from agentkit.react_json.turn import Action
@@ -67,6 +69,25 @@ def _child_config(config: RunnableConfig, callbacks: Any) -> RunnableConfig | No
     child.pop("run_id", None)
     child["callbacks"] = callbacks
     return child
+
+
+def chunks_of(event: Event, outputs: Outputs) -> Iterator[dict[str, Any]]:
+    """The chunks that `stream` gives for an event, as LangChain's AgentExecutor does."""
+    match event:
+        case ActionChosen(action):
+            chosen = as_agent_action(action)
+            yield AddableDict(actions=[chosen], messages=list(chosen.messages))
+        case Observed(action, observation):
+            yield _step_chunk(as_agent_action(action), observation)
+        case ParseError(text, observation):
+            yield _step_chunk(AgentAction(MALFORMED, observation, text), observation)
+        case Finished(output=output):
+            yield AddableDict(**outputs(event), messages=[AIMessage(content=str(output))])
+
+
+def _step_chunk(action: AgentAction, observation: Any) -> dict[str, Any]:
+    step = AgentStep(action=action, observation=observation)
+    return AddableDict(steps=[step], messages=[HumanMessage(content=str(observation))])
 
 
 def announcer(config: RunnableConfig | None, verbose: bool) -> Callable[[Action, Observation], None] | None:
