@@ -28,16 +28,16 @@ NO_RESULT, MOST_FAILED = "No good search result", 3
 NO_ANSWERS = re.compile(r"(Error:|Invalid format:|No good search result|\S+ is not a valid tool)")
 ARITHMETIC = """
 expression: sum0
-sum0: signed0 (OPERATOR signed0){0,11}
+sum0: signed0 (OPERATOR signed0){0,9}
 signed0: "-"? value0
 value0: NUMBER "%"? | ("sqrt" | "abs" | "log" | "sin" | "cos" | "exp")? "(" sum1 ")"
-sum1: signed1 (OPERATOR signed1){0,7}
+sum1: signed1 (OPERATOR signed1){0,4}
 signed1: "-"? value1
 value1: NUMBER "%"? | "sqrt"? "(" sum2 ")"
-sum2: signed2 (OPERATOR signed2){0,5}
+sum2: signed2 (OPERATOR signed2){0,3}
 signed2: "-"? value2
 value2: NUMBER | "sqrt"? "(" sum3 ")"
-sum3: "-"? value3 (OPERATOR value3){0,3}
+sum3: "-"? value3 (OPERATOR value3){0,2}
 value3: NUMBER | "sqrt(" NUMBER ")"
 OPERATOR: /[-+*\\/^]/
 """

@@ -87,7 +87,8 @@ def test_a_thought_that_stands_open_in_the_prompt(accepts: Callable[[str, str], 
         (calculate("2*(3+4)^2"), ["2*(3+4)^2"], True),
         (calculate("12*" * 40 + "12"), ["12"], False),
         (known("Jane Austen"), [AUSTEN, RESULTS], True),
-        (known("Jane Austen, 1813"), [AUSTEN, RESULTS], True),
+        (known("Jane Austen, 1813"), ["Who wrote it and when?", RESULTS], True),
+        (known("1813"), [AUSTEN, RESULTS], False),
         (known("Emily Bronte"), [AUSTEN, RESULTS], False),
         (known("Prejudice"), [AUSTEN, RESULTS], False),
         (known("Jane Austen"), [AUSTEN], False),
@@ -123,7 +124,7 @@ def test_whatever_is_sampled_copies(matcher: Callable[[str], Any], tokenizer: An
     ]
     held = matcher(react_json_grammar(TOOLS, sources=sources))
     written: list[int] = []
-    while not held.is_stopped() and len(written) < 400:
+    while not held.is_stopped() and len(written) < 3000:
         mask = held.compute_bitmask()
         allowed = [i for i in range(len(tokenizer)) if mask[i // 8] >> (i % 8) & 1]
         token = rng.choice(allowed)

@@ -232,13 +232,13 @@ def three_steps(c: Composer) -> Trace:
 
 
 KINDS = (
-    (calculator, 34),
-    (one_search, 36),
+    (calculator, 30),
+    (one_search, 46),
     (looked_up_calculation, 10),
     (two_searches, 13),
     (three_steps, 10),
     (compared, 6),
-    (refused, 4),
+    (refused, 8),
 )
 
 
