@@ -71,8 +71,8 @@ def record(file: Path, shown: View) -> int:
 
 def build_executor(settings: Settings) -> AgentExecutor:
     """The executor that settings describe. What is cheap to check is checked before the model loads."""
-    from agentkit.tool_registry import find_tool
     from agentkit.react_json.prompt import read_prompt
+    from agentkit.tool_registry import find_tool
 
     tools: list[Any] = [find_tool(name) for name in settings.tools]
     prompt = read_prompt(settings.prompt)

@@ -27,6 +27,7 @@ _GENERATION = (
 )
 _EXTRA = ("top_k", "repetition_penalty")  # not in OpenAI's API; TGI, vLLM and SGLang take them in the body
 _NO_COMPLETION = "expected a chat completion, saw something else; is this an OpenAI-compatible server's address?"
+_FINISH_REASON = {"eos_token": "stop", "stop_sequence": "stop"}  # as TGI says it
 _TOKEN_PATTERN = re.compile(r"hf_[A-Za-z0-9]{8,}")
 
 
@@ -159,7 +160,9 @@ class HuggingFaceEndpoint(LLM):
             text=choice.message.content or "",
             thinking=getattr(choice.message, "reasoning_content", None) or "",
             usage=Usage(usage.prompt_tokens, usage.completion_tokens) if usage else None,
-            finish_reason={"eos_token": "stop", "stop_sequence": "stop"}.get(choice.finish_reason, choice.finish_reason),
+            finish_reason={"eos_token": "stop", "stop_sequence": "stop"}.get(
+                choice.finish_reason, choice.finish_reason
+            ),
         )
 
     def _as_error(self, error: Exception) -> Exception:
@@ -167,7 +170,9 @@ class HuggingFaceEndpoint(LLM):
             return error
         status = getattr(getattr(error, "response", None), "status_code", None)
         if status in (401, 403):
-            return ConfigurationError(f"{self.model_id} refused the token (HTTP {status}); check HF_TOKEN and its rights")
+            return ConfigurationError(
+                f"{self.model_id} refused the token (HTTP {status}); check HF_TOKEN and its rights"
+            )
         if status is not None:
             return ModelError(f"{self.model_id} answered HTTP {status}: {_first_line(error)}")
         if isinstance(error, ValueError | TypeError | KeyError):

@@ -98,9 +98,7 @@ class Prompt:
 
     def filled(self, **values: str) -> Prompt:
         """The prompt with some fields filled in for good."""
-        sections = tuple(
-            s if s.role == "messages" else Section(s.role, _fill(s.text, values)) for s in self.sections
-        )
+        sections = tuple(s if s.role == "messages" else Section(s.role, _fill(s.text, values)) for s in self.sections)
         return Prompt(sections, self.name)
 
     def render(self, values: Mapping[str, Any]) -> Iterator[Message]:

@@ -15,11 +15,11 @@ from typing import Any
 from agentkit import runner
 from agentkit.cassette import Cassette, RunSpec
 from agentkit.cassette.file import load, render, save
-from agentkit.tool_registry import find_tool
 from agentkit.loop import Observation, ReActLoop
 from agentkit.planner import Completion, ReactJsonPlanner, TurnRequest
 from agentkit.react_json.prompt import render_text_description
 from agentkit.react_json.turn import Action
+from agentkit.tool_registry import find_tool
 
 FILE = Path(__file__).parents[2] / "cassettes" / "leo-dicaprio.yaml"
 NOTE = (
