@@ -155,3 +155,12 @@ def test_ctrl_c_ends_a_run_that_waits_for_its_model(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert errors.endswith("interrupted\n")
     assert "Traceback" not in errors
+
+
+def test_doctor_says_what_works() -> None:
+    done = agentkit("doctor", "builtin", "--json")
+    findings = {finding["name"]: finding for finding in json.loads(done.stdout)}
+    assert done.returncode == 0, done.stdout
+    assert {"python", "torch", "stop", "streaming", "bos", "context"} <= findings.keys()
+    assert findings["stop"]["status"] == "ok"
+    assert "what to do" in agentkit("doctor").stdout

@@ -42,11 +42,12 @@ def _examine_model(spec: str) -> Iterator[Finding]:
 def _print_table(findings: list[Finding]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("", "what", "seen", "what to do"):
         table.add_column(title, overflow="fold")
     for finding in findings:
-        style = STYLE[finding.status]
-        table.add_row(f"[{style}]{MARK[finding.status]}[/]", finding.name, finding.seen, finding.advice)
-    Console(highlight=False, markup=True).print(table)
+        mark = Text(MARK[finding.status], style=STYLE[finding.status])
+        table.add_row(mark, finding.name, Text(finding.seen), Text(finding.advice))
+    Console(highlight=False).print(table)

@@ -35,9 +35,8 @@ KINDS = {
         r"\bhow (?:many|old|tall|long|high|deep|heavy|wide|far|fast|large|big)\b|\bpopulation of\b", re.I
     ),
     "date": re.compile(r"\bwhen\b|\b(?:which|what) (?:year|month|date)\b|\bin what year\b", re.I),
-    "name": re.compile(
-        r"\b(?:who|whom)\b|\bwhere (?:was|is|did|does)\b|\b(?:which|what) (?:city|town|country|river|person)\b", re.I
-    ),
+    "person": re.compile(r"\b(?:who|whom)\b", re.I),
+    "name": re.compile(r"\bwhere (?:was|is|did|does)\b|\b(?:which|what) (?:city|town|country|river|person)\b", re.I),
 }
 PERSON = re.compile(r"\b(?:he|she|his|her|person)\b", re.I)
 CHOOSES = re.compile(r"\b(?:or|which|compare)\b", re.I)
@@ -189,7 +188,7 @@ def answers(question: str, observations: Sequence[str]) -> str:
 
 
 def kind_wanted(question: str) -> str:
-    """What a question with one question word asks for: a "name", a "number", a "date" or, not known, ""."""
+    """What a question with one question word asks for: a "person", "name", "number", "date" or, not known, ""."""
     words = ASKS.findall(question)
     if len(words) != 1:
         return ""

@@ -14,6 +14,7 @@ FUNCTION_WORDS = frozenset(
     "who which that this it he she they when where after before into than".split()
 )
 MONTHS = frozenset("january february march april may june july august september october november december".split())
+PLACES = frozenset(("in", "at", "near", "from"))
 NO_NAMES = frozenset("please thanks thank who what when where which how i and or".split())
 PARTICLES = frozenset("de van von der da di del la bin al".split())
 DIGITS = frozenset("one two three four five six seven eight nine ten eleven twelve no".split())
@@ -57,13 +58,15 @@ def spans(text: str, asked: frozenset[str] = frozenset(), wanted: str = "") -> s
 
     A run neither ends in a function word nor enters or leaves a name in its middle, and it does not begin with a word
     of the question (`asked`) unless a new name follows: the capital of Australia is not Australia, but that of Mexico
-    is Mexico City.  `wanted` is "name" (it begins with a capital), "number" or "date" (with a digit or a month).
+    is Mexico City.  `wanted` is "name" (it begins with a capital), "person" (and stands behind no "in"),
+    "number" or "date" (it begins with a digit or a month).
     """
     chunks = CHUNK.findall(text)
     words = [place for place, chunk in enumerate(chunks) if not chunk.isspace() and chunk not in EDGE]
     found = []
     for number, place in enumerate(words):
-        if not (_fits(chunks[place], wanted) and _may_begin(chunks, words, number, asked)):
+        before = chunks[words[number - 1]].casefold() if number else ""
+        if not (_fits(chunks[place], before, wanted) and _may_begin(chunks, words, number, asked)):
             continue
         run = [place]
         for earlier, later in zip(words[number:], words[number + 1 : number + LONGEST_ANSWER], strict=False):
@@ -74,10 +77,11 @@ def spans(text: str, asked: frozenset[str] = frozenset(), wanted: str = "") -> s
     return "|".join(dict.fromkeys(found))
 
 
-def _fits(word: str, wanted: str) -> bool:
-    """Whether an answer of the wanted kind may begin with this word."""
-    if wanted == "name":
-        return word[0].isupper() or word.casefold() == "the"
+def _fits(word: str, before: str, wanted: str) -> bool:
+    """Whether an answer of the wanted kind may begin with this word, which follows `before`."""
+    if wanted in ("name", "person"):
+        placed = wanted == "person" and before in PLACES
+        return not placed and (word[0].isupper() or word.casefold() == "the")
     spelled = word.casefold() in MONTHS if wanted == "date" else word.casefold() in DIGITS
     return not wanted or word[0].isdigit() or spelled
 
