@@ -17,7 +17,13 @@ TURN = 'Thought: I need to look up x\nAction:\n```json\n{"action": "Search", "ac
 def test_the_folder_is_small_and_complete() -> None:
     files = {path.name: path.stat().st_size for path in builtin_folder().iterdir()}
     expected = {"README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
-    assert expected | {"chat_template.jinja", "generation_config.json", "learning_curve.svg", "log.csv"} <= set(files)
+    assert expected | {
+        "chat_template.jinja",
+        "generation_config.json",
+        "evaluation_fresh.json",
+        "learning_curve.svg",
+        "log.csv",
+    } <= set(files)
     assert sum(files.values()) <= 12_000_000
 
 

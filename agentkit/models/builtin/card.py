@@ -38,11 +38,21 @@ def accuracy_table(evaluation: dict[str, Any]) -> str:
     return "\n".join([*lines, "| answers with a number or name from nowhere | {} | | {} |".format(*strange)])
 
 
+def fresh_line(evaluation: dict[str, Any]) -> str:
+    """The right answers of the second set in one line."""
+    right = evaluation["copy"]["right"]
+    return ", ".join(f"{NAMES[kind]} {right[kind][0]} of {right[kind][1]}" for kind in NAMES if kind in right)
+
+
 def model_card() -> str:
     """The text of README.md beside the weights."""
     evaluation = json.loads((builtin_folder() / "evaluation.json").read_text(encoding="utf-8"))
+    fresh = json.loads((builtin_folder() / "evaluation_fresh.json").read_text(encoding="utf-8"))
     template = (Path(__file__).parent / "templates" / "card.md.in").read_text(encoding="utf-8")
-    return template.replace("{accuracy}", accuracy_table(evaluation))
+    *_, last = (builtin_folder() / "log.csv").read_text(encoding="utf-8").split()
+    minutes, _, tokens, *_ = last.split(",")
+    template = template.replace("{minutes}", f"{float(minutes):.0f}").replace("{tokens}", f"{int(tokens) / 1e6:.0f}")
+    return template.replace("{accuracy}", accuracy_table(evaluation)).replace("{fresh}", fresh_line(fresh))
 
 
 def main() -> None:
