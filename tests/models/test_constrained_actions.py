@@ -82,7 +82,7 @@ def test_forced_tokens_are_not_decoded_one_by_one(chat: ChatHuggingFace) -> None
         hook.remove()
     assert str(reply.content).endswith(" exactly, and that is all there is to say.")
     assert reply.usage_metadata is not None
-    assert len(passes) <= 3 < reply.usage_metadata["output_tokens"]
+    assert len(passes) <= 4 < reply.usage_metadata["output_tokens"]  # the prompt, and each of the three free digits
 
 
 def test_grammar_and_stop_together_and_a_grammar_of_its_own_for_every_row(chat: ChatHuggingFace) -> None:
