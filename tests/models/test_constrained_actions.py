@@ -86,12 +86,12 @@ def test_forced_tokens_are_not_decoded_one_by_one(chat: ChatHuggingFace) -> None
 
 
 def test_grammar_and_stop_together_and_a_grammar_of_its_own_for_every_row(chat: ChatHuggingFace) -> None:
-    grammars = [f'start: "row {n} " /[a-z]{{5,9}}/ " end"' for n in range(4)]
+    grammars = [f'start: "row {n} " /[a-z]{{5,9}}/ " END"' for n in range(4)]
     texts = [
         str(m.content)
-        for m in chat.batch([QUESTION] * 4, config={"max_concurrency": 4}, stop=[" end"], grammar=grammars[0])
+        for m in chat.batch([QUESTION] * 4, config={"max_concurrency": 4}, stop=[" END"], grammar=grammars[0])
     ]
-    assert all(text.startswith("row 0 ") and "end" not in text for text in texts)
+    assert all(text.startswith("row 0 ") and "END" not in text for text in texts)
     for n, grammar in enumerate(grammars):
         assert str(chat.invoke(QUESTION, grammar=grammar).content).startswith(f"row {n} ")
 
