@@ -14,6 +14,7 @@ StopReason = Literal[
     "max_iterations",
     "max_execution_time",
     "max_tokens",
+    "max_cost",
     "stuck",  # the same action gave the same observation again and again
     "not_grounded",  # the answer holds a number or a name that no observation gave
 ]
@@ -21,23 +22,36 @@ StopReason = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one model call, or of a run: `cached_tokens` of the `prompt_tokens` were not computed again."""
+    """Tokens of one model call, or of a run: `cached_tokens` of the `prompt_tokens` were not computed again.
+
+    `cost_usd` is in US dollars, `None` where neither the server nor a price table says.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    cost_usd: float | None = None
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
             self.prompt_tokens + other.prompt_tokens,
             self.completion_tokens + other.completion_tokens,
             self.cached_tokens + other.cached_tokens,
+            self.cost_usd if other.cost_usd is None else (self.cost_usd or 0.0) + other.cost_usd,
         )
 
     @property
     def total_tokens(self) -> int:
         """Prompt and completion."""
         return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a part of an observation comes from: an address, or a file with its line."""
+
+    title: str
+    link: str
 
 
 class Step(NamedTuple):
@@ -83,6 +97,8 @@ class Observed:
     action: Action
     observation: Any
     executed: bool = True
+    sources: tuple[Source, ...] = ()
+    readings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +129,8 @@ class RunSummary:
     invented_observations: int = 0
     parse_errors: int = 0
     ungrounded: tuple[str, ...] = ()
+    sources: tuple[Source, ...] = ()
+    readings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

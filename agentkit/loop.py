@@ -22,6 +22,7 @@ from agentkit.events import (
     Observed,
     ParseError,
     RunSummary,
+    Source,
     Step,
     StopReason,
     Thought,
@@ -77,6 +78,8 @@ class Observation:
     value: Any
     executed: bool = True
     return_direct: bool = False
+    sources: tuple[Source, ...] = ()
+    readings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +115,8 @@ class ReActLoop:
         self._started_s = started_s
         self._usage = Usage()
         self._iterations = self._tools_executed = self._invented = self._parse_errors = 0
+        self._sources: dict[Source, None] = {}
+        self._readings: dict[str, None] = {}
         self._repeats: Counter[str] = Counter()
         self._most_repeats = 0
         self._pending: tuple[Action, ...] = ()
@@ -196,7 +201,9 @@ class ReActLoop:
         for action, observation in zip(actions, observations, strict=True):
             self._tools_executed += observation.executed
             self._record(action, observation.value)
-            yield Observed(action, observation.value, observation.executed)
+            self._sources |= dict.fromkeys(observation.sources)
+            self._readings |= dict.fromkeys(observation.readings)
+            yield Observed(action, observation.value, observation.executed, observation.sources, observation.readings)
         if len(observations) == 1 and observations[0].return_direct:
             self._stopped = "return_direct"
             self._end = (observations[0].value, True, None, None)
@@ -223,9 +230,9 @@ class ReActLoop:
 
     def ungrounded(self, answer: str) -> tuple[str, ...]:
         """Numbers and names in `answer` that stand in no observation and not in the question."""
-        return ungrounded(str(answer), str(self.inputs.get("input", "")), self._sources())
+        return ungrounded(str(answer), str(self.inputs.get("input", "")), self._observations())
 
-    def _sources(self) -> list[str]:
+    def _observations(self) -> list[str]:
         return [str(step.observation) for step in self.steps if step.action.tool != MALFORMED]
 
     def _finished(self, now_s: float) -> Finished:
@@ -241,5 +248,7 @@ class ReActLoop:
             invented_observations=self._invented,
             parse_errors=self._parse_errors,
             ungrounded=self.ungrounded(final.output) if final is not None else (),
+            sources=tuple(self._sources),
+            readings=tuple(self._readings),
         )
         return Finished(output, answered, summary, tuple(self.steps), final.log if final else "", return_values)

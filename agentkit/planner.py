@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -22,11 +22,24 @@ Grammar = Callable[[str, Sequence[str]], str]
 
 @dataclass(frozen=True, slots=True)
 class TurnRequest:
-    """What the model is asked: `messages` are in the model's own type (see `TurnModel.message`)."""
+    """What the model is asked: `messages` are in the model's own type (see `TurnModel.message`).
+
+    `tools` are OpenAI function schemas, for a model that calls tools in its own syntax.
+    """
 
     messages: Sequence[Any]
     stop: tuple[str, ...] = STOP
     grammar: str | None = None
+    tools: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NativeCall:
+    """A tool call in the model's own syntax; `arguments` is the JSON text it wrote."""
+
+    id: str
+    name: str
+    arguments: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +50,7 @@ class Completion:
     usage: Usage = field(default_factory=Usage)
     finish_reason: str = "stop"
     thinking: str = ""
+    tool_calls: tuple[NativeCall, ...] = ()
 
 
 class TurnModel(Protocol):

@@ -16,7 +16,12 @@ from agentkit.errors import ConfigurationError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a run is made of. `timeout` is in seconds, `max_tokens` a budget for the whole run."""
+    """What a run is made of.
+
+    `timeout` is in seconds; `max_tokens` and `max_cost` (US dollars) are budgets for the whole run. `mode` is "auto",
+    "react-json" or "tools"; `fallbacks` are specs of models. `docs` is a folder to search, `mcp` commands or addresses
+    of MCP servers, `allow` the tools that may run (none named: all).
+    """
 
     model: str = "builtin"
     tools: tuple[str, ...] = ("search", "calculator")
@@ -24,6 +29,12 @@ class Settings:
     max_iterations: int = 15
     timeout: float | None = None
     max_tokens: int | None = None
+    max_cost: float | None = None
+    mode: str = "auto"
+    fallbacks: tuple[str, ...] = ()
+    docs: str | None = None
+    mcp: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
 
 
 _TYPES = get_type_hints(Settings)
@@ -73,7 +84,7 @@ def _from_file(path: Path) -> dict[str, Any]:
 
 
 def _convert(name: str, value: Any, where: str) -> Any:
-    if name == "tools":
+    if _TYPES[name] == tuple[str, ...]:
         words = value.split(",") if isinstance(value, str) else value
         return tuple(word.strip() for word in words if word.strip())
     kind = next(kind for kind in (float, int, str) if kind is _TYPES[name] or kind in get_args(_TYPES[name]))

@@ -7,9 +7,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agentkit.errors import ToolError
+from agentkit.events import Source
 from agentkit.react_json.turn import ToolInput
 
 STRING: Mapping[str, Any] = {"type": "string"}
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """An observation with what a run keeps of it: its sources, and readings of the input that could surprise."""
+
+    text: str
+    sources: tuple[Source, ...] = ()
+    readings: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return self.text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,9 +30,9 @@ class Tool:
     """One tool.
 
     `schema` is the JSON schema of `action_input`: `{"type": "string"}` for a tool of one string, else an object schema.
-    `run` takes the action's input, a string or a dict, and returns the observation; it raises `ToolError` for what the
-    model can mend. `deterministic` tools are executed again when a cassette is replayed; `side_effects` are asked for
-    with `approve`.
+    `run` takes the action's input, a string or a dict, and returns the observation, bare or as a `Result`; it raises
+    `ToolError` for what the model can mend. `deterministic` tools are executed again when a cassette is replayed,
+    `idempotent` ones after a failure; `side_effects` are asked for with `approve`.
     """
 
     name: str
@@ -30,6 +43,7 @@ class Tool:
     return_direct: bool = False
     deterministic: bool = False
     side_effects: bool = False
+    idempotent: bool = False
 
     @property
     def takes_one_string(self) -> bool:

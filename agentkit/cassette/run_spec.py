@@ -11,7 +11,11 @@ from typing import Any
 from agentkit import __version__
 from agentkit.errors import CassetteError
 
-SETTINGS = ("model", "tools", "prompt", "max_iterations", "timeout", "max_tokens")
+SETTINGS = (
+    *("model", "tools", "prompt", "max_iterations", "timeout", "max_tokens"),
+    *("max_cost", "mode", "fallbacks", "docs", "mcp", "allow"),
+)
+_LISTS = ("tools", "fallbacks", "mcp", "allow")
 _TYPES: Mapping[str, tuple[type, ...]] = {
     "inputs": (Mapping,),
     "model": (str,),
@@ -22,6 +26,12 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "max_iterations": (int, type(None)),
     "timeout": (int, float, type(None)),
     "max_tokens": (int, type(None)),
+    "max_cost": (int, float, type(None)),
+    "mode": (str,),
+    "fallbacks": (list, tuple),
+    "docs": (str, type(None)),
+    "mcp": (list, tuple),
+    "allow": (list, tuple),
     "version": (str,),
 }
 
@@ -42,6 +52,12 @@ class RunSpec:
     max_iterations: int | None = 15
     timeout: float | None = None
     max_tokens: int | None = None
+    max_cost: float | None = None
+    mode: str = "auto"
+    fallbacks: tuple[str, ...] = ()
+    docs: str | None = None
+    mcp: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
     version: str = __version__
 
     @classmethod
@@ -58,8 +74,12 @@ class RunSpec:
     def to_mapping(self) -> dict[str, Any]:
         """For the file; what says nothing is left out."""
         values = {name: getattr(self, name) for name in _TYPES if name != "version"}
-        values |= {"inputs": dict(self.inputs), "options": dict(self.options), "tools": list(self.tools)}
-        return {name: value for name, value in values.items() if value not in (None, {}) or name == "max_iterations"}
+        values |= {"inputs": dict(self.inputs), "options": dict(self.options)}
+        values |= {name: list(values[name]) for name in _LISTS}
+        if self.mode == "auto":
+            del values["mode"]
+        always = ("max_iterations", "tools")
+        return {name: value for name, value in values.items() if value not in (None, {}, []) or name in always}
 
     @classmethod
     def from_mapping(cls, value: Any, *, version: str) -> RunSpec:
@@ -70,9 +90,11 @@ class RunSpec:
         for name, found in known.items():
             if not isinstance(found, _TYPES[name]) or isinstance(found, bool) or not _finite(found):
                 raise CassetteError(f"expected agentkit.run.{name} of another type, saw {type(found).__name__}")
-        if not all(isinstance(tool, str) for tool in known.get("tools", ())):
-            raise CassetteError("expected agentkit.run.tools to be names")
-        return cls(**{**known, "tools": tuple(known.get("tools", ())), "version": version})
+        for name in _LISTS:
+            known[name] = tuple(known.get(name, ()))
+            if not all(isinstance(item, str) for item in known[name]):
+                raise CassetteError(f"expected agentkit.run.{name} to be names")
+        return cls(**{**known, "version": version})
 
     def read_prompt(self) -> Any:
         """The prompt: the bundled one, the file if it is still there, else the text that was kept."""

@@ -66,7 +66,7 @@ def _response(text: str, pieces: list[Any], finish_reason: str | None, usage: Us
     if finish_reason is not None:
         response["finish_reason"] = finish_reason
     if usage is not None:
-        response["usage"] = asdict(usage)
+        response["usage"] = {name: count for name, count in asdict(usage).items() if count is not None}
     return response
 
 
@@ -114,8 +114,8 @@ def _usage(entry: Entry) -> Usage | None:
     counts = entry.response.get("usage")
     if counts is None:
         return None
-    if not all(isinstance(count, int) for count in counts.values()):
-        raise TypeError("usage is counted in whole numbers")
+    if not all(isinstance(count, int | float) for count in counts.values()):
+        raise TypeError("usage is counted in numbers")
     return Usage(**counts)
 
 

@@ -11,6 +11,7 @@ from agentkit.cassette import Cassette, Replay, RunSpec, read_run_spec
 from agentkit.cassette.file import load
 from agentkit.errors import CassetteError
 from agentkit.models.backend import ChatRequest
+from agentkit.settings import Settings
 from tests.cassette.runs import TURNS, ScriptedBackend, Tools, answer, play, run
 
 HEAD = "version: 1\nagentkit: {format: 1, version: x, run: {inputs: {input: q}}}\n"
@@ -196,14 +197,9 @@ def test_a_runs_description_comes_back(tmp_path: Path) -> None:
         pass
     read = read_run_spec(path)
     assert read == spec
-    assert read.settings == {
-        "model": "local:ORG/NAME",
-        "tools": ("calculator",),
-        "prompt": str(prompt),
-        "max_iterations": 15,
-        "timeout": None,
-        "max_tokens": 500,
-    }
+    assert Settings(**read.settings) == Settings(
+        model="local:ORG/NAME", tools=("calculator",), prompt=str(prompt), max_tokens=500
+    )
     prompt.unlink()
     assert read.read_prompt().sections == spec.read_prompt().sections
 
