@@ -16,6 +16,9 @@ strings, `<think>` text and tool-call syntax are handled once, by the chat model
 
 A backend sends each option it understands and ignores none silently: one it cannot honour is a ConfigurationError.
 Closing the iterator cancels the reply. Failures are ModelError or ConfigurationError.
+
+A backend over HTTP may have to ask again when a reply breaks off. With `stream=False` it shows nothing before the reply
+is whole; else what it has shown stays, and a repeated reply that does not begin with it is a ReplyChanged.
 """
 
 from __future__ import annotations
@@ -38,8 +41,9 @@ class ChatRequest:
     `messages` are OpenAI-style dicts: `role` (system, user, assistant, tool), `content` (str, or a list of parts with
     `type` text, image, audio, video), `tool_calls` and `tool_call_id` where there are any. `tools` are OpenAI function
     schemas. `response_format` is `{"type": "json_object"}` or `{"type": "json_schema", "json_schema": {...}}`.
-    `grammar` is an llguidance Lark text the whole reply must match. `top_logprobs` is None for none, 0 for the chosen
-    tokens only. `options` are generation parameters by their GenerationConfig names (`max_new_tokens`, `temperature`).
+    `grammar` is an llguidance Lark text the whole reply must match; servers know none and are not sent it. `stream`
+    says whether somebody reads along: without, the reply may come as one chunk. `top_logprobs` is None for none, 0 for
+    the chosen tokens only. `options` are generation parameters by their GenerationConfig names (`max_new_tokens`).
     """
 
     messages: Sequence[Message]
@@ -78,7 +82,8 @@ class Chunk:
 
     `text` may hold `<think>` tags and overrun a stop string: the chat model separates and cuts. `thinking` is reasoning
     that came apart from the text already. `usage` is the total so far; the last one seen counts. `finish_reason` is set
-    once, on the last chunk: "stop", "length" or "tool_calls". `metadata` is merged into `response_metadata`.
+    once, on the last chunk: "stop", "length" or "tool_calls". `metadata` is merged into `response_metadata`; a
+    `model_name` in it is that of the model which answered.
     """
 
     text: str = ""

@@ -23,12 +23,14 @@ from pydantic import ConfigDict, Field
 from agentkit.cassette import active
 from agentkit.errors import ConfigurationError
 from agentkit.models.backend import ChatRequest, Chunk, Usage
+from agentkit.models.call_grammar import tool_grammar
+from agentkit.models.call_syntax import HERMES, CallSyntax
+from agentkit.models.hosted.repair import repaired
 from agentkit.models.messages import to_dicts, to_generation_chunk
 from agentkit.models.reply import ReplyReader
 from agentkit.models.structured_output import Schema, format_grammar, read_call, read_text, response_format
-from agentkit.models.tool_calls import tool_grammar
 
-REQUEST_FIELDS = ("tools", "tool_choice", "response_format", "grammar")
+REQUEST_FIELDS = ("tools", "tool_choice", "response_format", "grammar", "stream")
 
 
 class ChatHuggingFace(BaseChatModel):
@@ -69,8 +71,12 @@ class ChatHuggingFace(BaseChatModel):
         return hasattr(self.llm, "local")
 
     def _to_chat_prompt(self, messages: list[BaseMessage]) -> str:
-        """The prompt text the model sees."""
-        return str(self.llm.local.template.prompt_text(to_dicts(messages)))
+        """The prompt text the model sees; for a hosted one, what its repository's chat template makes of it."""
+        from agentkit.models.chat_template import ChatTemplate
+        from agentkit.models.loading import load_tokenizer
+
+        template = self.llm.local.template if self.is_local else ChatTemplate(load_tokenizer(self.model_id))
+        return str(template.prompt_text(to_dicts(messages)))
 
     # One request, one reply
 
@@ -86,8 +92,8 @@ class ChatHuggingFace(BaseChatModel):
         logprobs, top = options.pop("logprobs", None), options.pop("top_logprobs", None)
         if "max_tokens" in options:
             options["max_new_tokens"] = options.pop("max_tokens")
-        if self.is_local and not named.get("grammar"):
-            named["grammar"] = self._grammar(named)
+        if self.is_local:
+            self._hold_to_grammar(named, parallel=options.pop("parallel_tool_calls", None) is not False)
         return ChatRequest(
             messages=to_dicts(messages),
             stop=tuple(stop if stop is not None else self.stop or ()),
@@ -96,12 +102,27 @@ class ChatHuggingFace(BaseChatModel):
             **named,
         )
 
-    def _grammar(self, wanted: dict[str, Any]) -> str | None:
+    def _hold_to_grammar(self, wanted: dict[str, Any], *, parallel: bool) -> None:
+        """Add the grammar that a local model's reply is held to."""
+        if wanted.get("tool_choice") == "none":
+            wanted["tools"] = ()
+        if wanted.get("grammar"):
+            return
         if wanted.get("response_format"):
-            return format_grammar(wanted["response_format"])
-        if self.constrain == "off":
-            return None
-        return tool_grammar(wanted.get("tools") or (), wanted.get("tool_choice"))
+            wanted["grammar"] = format_grammar(wanted["response_format"])
+        elif wanted.get("tools") and self.constrain != "off":
+            template = self.llm.local.template
+            wanted["grammar"] = tool_grammar(
+                wanted["tools"],
+                wanted.get("tool_choice"),
+                syntax=template.call_syntax,
+                special=template.special,
+                parallel=parallel,
+            )
+
+    def _reply(self, request: ChatRequest) -> _Reply:
+        calls = (self.llm.local.template.call_syntax if self.is_local else HERMES) if request.tools else None
+        return _Reply(request, self.model_id, calls)
 
     def _stream(
         self,
@@ -111,7 +132,7 @@ class ChatHuggingFace(BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         request = self._request(messages, stop, kwargs)
-        reply = _Reply(request, self.model_id)
+        reply = self._reply(request)
         with closing(self._backend().generate_chat(request)) as chunks:
             for chunk in chunks:
                 if (piece := reply.read(chunk)) is not None:
@@ -128,7 +149,7 @@ class ChatHuggingFace(BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         request = self._request(messages, stop, kwargs)
-        reply = _Reply(request, self.model_id)
+        reply = self._reply(request)
         async with aclosing(self._backend().agenerate_chat(request)) as chunks:
             async for chunk in chunks:
                 if (piece := reply.read(chunk)) is not None:
@@ -144,7 +165,7 @@ class ChatHuggingFace(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return generate_from_stream(self._stream(messages, stop, **kwargs))
+        return generate_from_stream(self._stream(messages, stop, **{**kwargs, "stream": False}))
 
     async def _agenerate(
         self,
@@ -153,7 +174,7 @@ class ChatHuggingFace(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return await agenerate_from_stream(self._astream(messages, stop, **kwargs))
+        return await agenerate_from_stream(self._astream(messages, stop, **{**kwargs, "stream": False}))
 
     # Tools and structured output
 
@@ -162,12 +183,13 @@ class ChatHuggingFace(BaseChatModel):
         tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
         *,
         tool_choice: str | dict[str, Any] | bool | None = None,
+        strict: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
         """This model with tools it may call; `tool_choice`: "auto", "any", "none" or a tool's name."""
         if tool_choice is not None:
             kwargs["tool_choice"] = "any" if tool_choice is True else tool_choice or "auto"
-        return self.bind(tools=[convert_to_openai_tool(tool) for tool in tools], **kwargs)
+        return self.bind(tools=[convert_to_openai_tool(tool, strict=strict) for tool in tools], **kwargs)
 
     def with_structured_output(
         self,
@@ -187,6 +209,8 @@ class ChatHuggingFace(BaseChatModel):
         if schema is None and method != "json_mode":
             raise ConfigurationError("expected a schema; without one use method='json_mode'")
         asked, read = self._structured(schema, method)
+        if not self.is_local:
+            asked, read = repaired(asked, read, schema)
         if not include_raw:
             return asked | RunnableLambda(read)
         reader = itemgetter("raw") | RunnableLambda(read)
@@ -235,9 +259,10 @@ class ChatHuggingFace(BaseChatModel):
 class _Reply:
     """One reply on its way from backend chunks to LangChain's."""
 
-    def __init__(self, request: ChatRequest, model_id: str) -> None:
+    def __init__(self, request: ChatRequest, model_id: str, calls: CallSyntax | None) -> None:
         self._model_id = model_id
-        self._reader = ReplyReader(request.stop, tools=bool(request.tools))
+        self._reader = ReplyReader(request.stop, calls=calls)
+        self._called = False
         self._usage: Usage | None = None
         self._finish_reason: str | None = None
 
@@ -248,14 +273,20 @@ class _Reply:
     def read(self, chunk: Chunk) -> ChatGenerationChunk | None:
         """The piece to show now, if there is one."""
         self._usage = chunk.usage or self._usage
+        if chunk.metadata and "model_name" in chunk.metadata:  # of a server, or of a fallback
+            self._model_id = chunk.metadata["model_name"]
+            chunk = replace(chunk, metadata={k: v for k, v in chunk.metadata.items() if k != "model_name"})
         piece = self._reader.read(chunk)
         self._finish_reason = piece.finish_reason or self._finish_reason
+        self._called = self._called or bool(piece.tool_calls)
         shown = piece.text or piece.thinking or piece.tool_calls or piece.logprobs or piece.metadata
         return to_generation_chunk(replace(piece, finish_reason=None)) if shown else None
 
     def last(self) -> ChatGenerationChunk:
         """What was held back, with usage and how the reply ended."""
         rest = self._reader.rest()
-        reason = "tool_calls" if rest.tool_calls else self._finish_reason or "stop"
+        reason = self._finish_reason or "stop"
+        if reason == "stop" and (self._called or rest.tool_calls):
+            reason = "tool_calls"
         rest = replace(rest, finish_reason=reason, metadata={"model_name": self._model_id})
         return to_generation_chunk(rest, usage=self._usage, last=True)

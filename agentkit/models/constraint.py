@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 
 CLOSERS = ("}", "]", '"', "\n", "`", "0", "e", "l", "u")  # what ends an object, a list, a string; a number, true, null
-INSIDE = "q"  # where this may stand, so may nearly anything: inside a string
+INSIDE = "q"  # where this may stand, so may nearly anything: inside a string, or in free text
+GOES_ON = "\nAction:"  # what may end the free text of a turn
 
 
 class GrammarVocabulary:
@@ -35,6 +36,7 @@ class GrammarVocabulary:
         self.tokens = llguidance.hf.from_tokenizer(tokenizer, n_vocab=size, eos_token=list(eos))
         single = {text: self.tokens.tokenize_str(text) for text in (*CLOSERS, INSIDE)}
         self.single = {text: ids[0] for text, ids in single.items() if len(ids) == 1}
+        self.goes_on: list[int] = self.tokens.tokenize_str(GOES_ON)
 
 
 class Constraint:
@@ -48,6 +50,7 @@ class Constraint:
         self._check()
         self._vocabulary = vocabulary
         self._bits = numpy.zeros((vocabulary.size + 31) // 32, dtype=numpy.int32)
+        self._ending: list[int] = []
 
     @property
     def eos(self) -> frozenset[int]:
@@ -79,20 +82,31 @@ class Constraint:
         """The tokens every reply begins with, already taken."""
         return self._forced()
 
-    def closer(self) -> int | None:
-        """A token that brings the reply nearer to its end: for when there is little room left."""
+    def closer(self, *, text_only: bool = False) -> int | None:
+        """A token that brings the reply nearer to its end: for when there is little room left.
+
+        `text_only`: only one that ends free text, after which a reply has more to say than after the last of its JSON.
+        """
+        if self._ending:
+            return self._ending[0]
         if self._matcher.is_accepting():
-            return min(self._vocabulary.eos, default=None)
-        single = self._vocabulary.single
+            return None if text_only else min(self._vocabulary.eos, default=None)
+        single, goes_on = self._vocabulary.single, self._vocabulary.goes_on
         inside = INSIDE in single and self.allows(single[INSIDE])
+        if inside and self._matcher.validate_tokens(goes_on) == len(goes_on):
+            self._ending = list(goes_on)
+            return goes_on[0]
+        if text_only:
+            return None
         order = ('"',) if inside else CLOSERS
         return next((single[text] for text in order if text in single and self.allows(single[text])), None)
 
     def accept(self, token: int) -> list[int]:
         """Take `token`; the tokens that must follow it, already taken."""
+        self._ending = self._ending[1:] if self._ending[:1] == [token] else []
         self._matcher.consume_token(token)
         self._check()
-        return self._forced()
+        return [] if self._ending else self._forced()
 
     def _forced(self) -> list[int]:
         forced: list[int] = self._matcher.compute_ff_tokens()

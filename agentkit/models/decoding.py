@@ -5,20 +5,23 @@ from __future__ import annotations
 import copy
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from agentkit.models.batch_cache import BatchCache, fork
+from agentkit.models.batch_cache import BatchCache
 from agentkit.models.forward import Forward
+from agentkit.models.given_media import GivenMedia
 from agentkit.models.prefix_cache import CachedPrefix, PrefixCache, common_prefix
 from agentkit.models.sampling import Choice, Sampler
 
 if TYPE_CHECKING:
     import torch
 
-POLL_S = 0.005  # how often a caller whose tokens another thread computes looks whether it must compute itself
+WAIT_S = 1.0  # callers whose tokens another thread computes are woken; this is for the case that it dies
+MOST_ROWS = 16  # replies under way at once; more callers wait, or their caches would outgrow the memory
+MOST_SHARED = 8  # forced tokens fed one by one with the other rows; more are cheaper in a forward of their own
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ class NewToken:
 class TokenSequence:
     """One reply being decoded. `ids` are the prompt's and the reply's tokens, the first `computed` are in `cache`.
 
-    `media` are inputs beyond tokens, for the first forward: such a sequence shares nothing with others.
+    A sequence with `media` decodes alone, and shares what was computed with none but those that continue it.
     `detokenize` turns a token into text; `watch` sees that text and says whether the reply is complete.
     """
 
@@ -46,9 +49,9 @@ class TokenSequence:
     cached_tokens: int = 0
     computed: int = 0
     cache: Any = None
-    media: Mapping[str, Any] | None = None
+    media: GivenMedia | None = None
     finished: bool = False
-    out: SimpleQueue[NewToken | Exception] = field(default_factory=SimpleQueue)
+    out: SimpleQueue[NewToken | Exception | None] = field(default_factory=SimpleQueue)
 
     @property
     def room(self) -> int:
@@ -64,9 +67,9 @@ class Decoder:
         self._prefixes = prefixes
         self._lock = threading.Lock()
         self._arriving: deque[TokenSequence] = deque()
+        self._leaving: deque[TokenSequence] = deque()
         self._active: list[TokenSequence] = []
-        self._together: list[TokenSequence] = []
-        self._batch: BatchCache | None = None
+        self._batch = BatchCache()
 
     def decode(self, sequence: TokenSequence) -> Generator[NewToken]:
         """The reply's tokens as they come; closing the iterator ends the sequence."""
@@ -79,77 +82,116 @@ class Decoder:
                 if new.finish_reason:
                     return
         finally:
-            self._leave(sequence)
+            sequence.finished = True
+            self._leaving.append(sequence)
+            while self._leaving and self._if_free(self._settle):
+                pass  # who computes meanwhile settles it
 
     def _next(self, sequence: TokenSequence) -> NewToken:
         while True:
             try:
                 new = sequence.out.get_nowait()
             except Empty:
-                if self._try_step():
+                if self._if_free(self._step):
                     continue
                 try:
-                    new = sequence.out.get(timeout=POLL_S)
+                    new = sequence.out.get(timeout=WAIT_S)
                 except Empty:
                     continue
             if isinstance(new, Exception):
                 raise new
-            return new
+            if new is not None:
+                return new
 
-    def _try_step(self) -> bool:
-        """Compute one token for everyone, unless another thread is doing so."""
+    def _if_free(self, work: Callable[[], None]) -> bool:
+        """Do `work` on the model, unless another thread is at it; then wake those who found it taken."""
         if not self._lock.acquire(blocking=False):
             return False
         try:
-            self._step()
+            work()
         finally:
             self._lock.release()
+            for waiting in (*self._arriving, *self._active):
+                if waiting.out.empty():
+                    waiting.out.put(None)
         return True
 
     def _step(self) -> None:
-        if self._arriving:
-            self._part()
-        while self._arriving:
+        """Compute a token for everyone."""
+        self._settle()
+        while self._arriving and len(self._active) < MOST_ROWS:
             self._admit(self._arriving.popleft())
         running = [sequence for sequence in self._active if not sequence.finished]
         together = [sequence for sequence in running if self._can_share_a_step(sequence)]
-        if len(together) > 1:
-            self._step_together(together)
-        else:
-            self._part()
-            together = []
-        for sequence in running:
-            if sequence not in together:
-                self._step_alone(sequence)
+        self._gather(together if len(together) > 1 else [])
+        alone = [sequence for sequence in running if sequence not in self._batch.owners]
+        if self._batch.owners:
+            self._step_together()
+        for sequence in alone:
+            self._step_alone(sequence)
 
     def _can_share_a_step(self, sequence: TokenSequence) -> bool:
-        outdated = self._forward.outdates(sequence.computed, sequence.computed + 1)
-        return self._forward.can_batch and sequence.media is None and not outdated
+        if not self._forward.can_batch or sequence.media is not None:
+            return False
+        known = sequence.cache is not None or sequence in self._batch.owners  # else lost to an interrupt
+        few = 0 < len(sequence.ids) - sequence.computed <= MOST_SHARED
+        return known and few and not self._forward.outdates(sequence.computed, sequence.computed + 1)
+
+    def _gather(self, wanted: list[TokenSequence]) -> None:
+        """Let those and no others take their steps together."""
+        batch, self._batch = self._batch, BatchCache()  # an interrupt leaves rows that must not be used
+        for sequence in [row for row in batch.owners if row not in wanted]:
+            sequence.cache = batch.remove(sequence)
+        coming = [sequence for sequence in wanted if sequence not in batch.owners]
+        batch.add([(sequence, sequence.cache, sequence.computed) for sequence in coming])
+        for sequence in coming:
+            sequence.cache = None
+        if batch.owners:
+            self._batch = batch
 
     def _admit(self, sequence: TokenSequence) -> None:
         """Let a sequence in: its prompt is computed from the longest beginning that is known already."""
-        if sequence.media is None and self._forward.can_reuse_at(len(sequence.ids)):
-            self._reuse(sequence)
-        sequence.cached_tokens = sequence.computed
         self._active.append(sequence)
-        if sequence.sampler.constraint is not None:
-            for token in sequence.sampler.constraint.begin():
-                _append(sequence, Choice(token), complete=False)
+        try:
+            if self._forward.can_reuse_at(len(sequence.ids)):
+                self._reuse(sequence)
+            sequence.cached_tokens = sequence.computed
+            if sequence.sampler.constraint is not None:
+                for token in sequence.sampler.constraint.begin():
+                    _append(sequence, Choice(token), complete=False)
+        except Exception as error:
+            _fail(sequence, error)
         if not sequence.finished:
             self._step_alone(sequence)
         if self._forward.reuse == "extend" and sequence.cache is not None and sequence.media is None:
-            snapshot = copy.deepcopy(sequence.cache)  # it cannot be cut back to the prompt's end later
-            ids = sequence.ids[: sequence.prompt_tokens]
-            self._prefixes.put(CachedPrefix(ids, snapshot, sequence.prompt_tokens))
+            snapshot = copy.deepcopy(sequence.cache)  # it cannot be cut back to here later
+            self._prefixes.put(CachedPrefix(sequence.ids[: sequence.computed], snapshot, sequence.prompt_tokens))
 
     def _reuse(self, sequence: TokenSequence) -> None:
         """Begin with what an earlier or another running sequence has computed of the same prompt."""
+        if (media := sequence.media) is not None:
+            if media.key is not None:
+                sequence.cache, sequence.computed = self._prefixes.take(sequence.ids, media=media.key, least=media.end)
+            return
         sequence.cache, sequence.computed = self._prefixes.take(sequence.ids)
-        for other in self._active:
-            if self._forward.reuse == "crop" and other.cache is not None and other.media is None:
-                shared = min(common_prefix(sequence.ids, other.ids[: other.computed]), len(sequence.ids) - 1)
-                if shared > sequence.computed:
-                    sequence.cache, sequence.computed = fork(other.cache, shared), shared
+        if self._forward.reuse != "crop":
+            return
+        known = [other for other in self._active if other.media is None and other is not sequence]
+        shared = [min(common_prefix(sequence.ids, o.ids[: o.computed]), len(sequence.ids) - 1) for o in known]
+        longest = max(shared, default=0)
+        if longest > sequence.computed:
+            sequence.cache = self._copy(known[shared.index(longest)], longest)
+            sequence.computed = longest if sequence.cache is not None else 0
+
+    def _copy(self, other: TokenSequence, length: int) -> Any:
+        """The first `length` tokens of a running sequence's cache, if it has one."""
+        if other in self._batch.owners:
+            return self._batch.copy(other, length)
+        if other.cache is None:
+            return None
+        from agentkit.models.attention_cache import fork
+
+        return fork(other.cache, length)
 
     def _step_alone(self, sequence: TokenSequence) -> None:
         try:
@@ -170,46 +212,24 @@ class Decoder:
         sequence.computed = len(sequence.ids)
         return logits
 
-    def _step_together(self, running: list[TokenSequence]) -> None:
-        if running != self._together or self._batch is None:
-            self._part()
-            for sequence in running:
-                if sequence.cache is None:  # lost to an interrupt
-                    self._step_alone(sequence)
-            running = [s for s in running if s.cache is not None and not s.finished]
-            if len(running) < 2:
-                return
-            self._join(running)
-        assert self._batch is not None
-        batch, self._batch = self._batch, None
-        mask, positions = batch.grow(self._forward.device)
+    def _step_together(self) -> None:
+        batch, self._batch = self._batch, BatchCache()
+        rows: list[TokenSequence] = list(batch.owners)
         try:
-            logits = self._forward.batch([s.ids[s.computed] for s in running], batch.cache, mask, positions)
+            logits = self._forward.batch([s.ids[s.computed] for s in rows], batch)
         except Exception as error:
-            for sequence in running:
+            for sequence in rows:
                 _fail(sequence, error)
             return
-        self._batch = batch
-        for number, sequence in enumerate(running):
+        for sequence in rows:
             sequence.computed += 1
+        self._batch = batch
+        for number, sequence in enumerate(rows):
             if sequence.computed == len(sequence.ids):  # else the grammar forced what comes next
                 try:
                     self._advance(sequence, logits[number : number + 1])
                 except Exception as error:
                     _fail(sequence, error)
-
-    def _join(self, running: list[TokenSequence]) -> None:
-        caches = [sequence.cache for sequence in running]
-        self._batch, self._together = BatchCache(caches, [s.computed for s in running]), list(running)
-        for sequence in running:
-            sequence.cache = None
-
-    def _part(self) -> None:
-        """Give every sequence of the batch its own cache back."""
-        if self._batch is not None:
-            for number, sequence in enumerate(self._together):
-                sequence.cache = self._batch.row(number, own=sequence.finished)
-        self._batch, self._together = None, []
 
     def _advance(self, sequence: TokenSequence, logits: torch.Tensor) -> None:
         """Choose the next token, and take those the grammar forces after it."""
@@ -225,19 +245,25 @@ class Decoder:
             if sequence.finished:
                 return
 
-    def _leave(self, sequence: TokenSequence) -> None:
-        with self._lock:
+    def _settle(self) -> None:
+        """Let go of sequences whose callers are done; what was computed is kept for prompts that go on from it."""
+        while self._leaving:
+            sequence = self._leaving.popleft()
             if sequence in self._arriving:
                 self._arriving.remove(sequence)
-            if sequence in self._together:
-                sequence.finished = True
-                self._part()
+                continue
+            if sequence in self._batch.owners:
+                self._gather([row for row in self._batch.owners if row is not sequence])
             if sequence in self._active:
                 self._active.remove(sequence)
-            if sequence.cache is not None and sequence.media is None:
-                ids = sequence.ids[: sequence.computed]
-                self._prefixes.put(CachedPrefix(ids, sequence.cache, sequence.prompt_tokens))
-                sequence.cache = None
+            self._keep(sequence)
+
+    def _keep(self, sequence: TokenSequence) -> None:
+        cache, sequence.cache = sequence.cache, None
+        media = "" if sequence.media is None else sequence.media.key
+        if cache is None or media is None or (media and not self._forward.holds(cache, sequence.computed)):
+            return
+        self._prefixes.put(CachedPrefix(sequence.ids[: sequence.computed], cache, sequence.prompt_tokens, media))
 
 
 def _append(sequence: TokenSequence, choice: Choice, *, complete: bool) -> None:

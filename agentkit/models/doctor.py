@@ -10,6 +10,10 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any, Literal
 
+from agentkit.models.media import kinds_taken
+from agentkit.models.memory import ADVICE, GIB, free_bytes
+from agentkit.models.missing_package import INSTALL
+
 PACKAGES = {
     "huggingface_hub": "hosted models",
     "transformers": "models in this process",
@@ -17,8 +21,9 @@ PACKAGES = {
     "llguidance": "grammars",
     "accelerate": "device_map and quantization",
     "bitsandbytes": "quantization",
+    "pillow": "images",
+    "soundfile": "sound",
 }
-LOCAL = "run pip install 'agentkit-react[local]'"
 QUESTION = [("system", "You answer in a few words."), ("human", "Count: one, two, three, four, five.")]
 ECHO = {
     "type": "function",
@@ -47,7 +52,8 @@ def examine_installation() -> Iterator[Finding]:
         try:
             yield Finding(package, "ok", version(package))
         except PackageNotFoundError:
-            yield Finding(package, "note", "not installed", f"for {purpose} {LOCAL}")
+            command = f"run pip install {INSTALL.get(package, package)}"
+            yield Finding(package, "note", "not installed", f"for {purpose} {command}")
     if find_spec("torch"):
         import torch
 
@@ -57,7 +63,9 @@ def examine_installation() -> Iterator[Finding]:
 
 def examine_model(model: Any) -> Iterator[Finding]:
     """A chat model, probe by probe; a probe that fails is a finding, not an error."""
-    probes = [*COMMON, *(LOCAL_ONLY if getattr(model, "is_local", False) else ())]
+    from agentkit.models.hosted_doctor import hosted_probes
+
+    probes = [*COMMON, *(LOCAL_ONLY if getattr(model, "is_local", False) else hosted_probes(model))]
     for name, probe in probes:
         try:
             yield probe(model)
@@ -68,7 +76,7 @@ def examine_model(model: Any) -> Iterator[Finding]:
 
 def _answer(model: Any) -> Finding:
     started = time.perf_counter()
-    reply = model.invoke(QUESTION, max_new_tokens=32)
+    reply = model.invoke(QUESTION, max_tokens=32)
     seconds = time.perf_counter() - started
     usage = reply.usage_metadata
     if not usage:
@@ -77,34 +85,52 @@ def _answer(model: Any) -> Finding:
 
 
 def _streaming(model: Any) -> Finding:
-    pieces = sum(bool(chunk.content) for chunk in model.stream(QUESTION, max_new_tokens=16))
+    pieces = sum(bool(chunk.content) for chunk in model.stream(QUESTION, max_tokens=16))
     if pieces > 1:
         return Finding("streaming", "ok", f"{pieces} pieces")
     return Finding("streaming", "note", f"{pieces} piece", "answers appear all at once")
 
 
 def _stop(model: Any) -> Finding:
-    whole = str(model.invoke(QUESTION, max_new_tokens=24).content)
+    spoken = model.invoke(QUESTION, max_tokens=24)
+    whole = str(spoken.text)
     stop = whole[len(whole) // 3 :][:3]
     if not stop:
         return Finding("stop", "note", "the model said nothing", "ask it something it answers")
-    reply = model.invoke(QUESTION, max_new_tokens=24, stop=[stop])
+    reply = model.invoke(QUESTION, max_tokens=24, stop=[stop])
     if stop in str(reply.content):
         return Finding("stop", "problem", f"{stop!r} in the answer", "please report this: we enforce stops")
-    used = (reply.usage_metadata or {}).get("output_tokens", 0)
-    return Finding("stop", "ok", f"stopped at {stop!r} after {used} tokens")
+    used, limit = _tokens_of(reply), _tokens_of(spoken)
+    if used and used >= limit:
+        seen = f"{stop!r} cut off after {used} tokens"
+        return Finding("stop", "note", seen, "the server writes on, which is paid for: use another")
+    return Finding("stop", "ok", f"stopped at {stop!r} after {used} of {limit} tokens")
+
+
+def _tokens_of(reply: Any) -> int:
+    return int((reply.usage_metadata or {}).get("output_tokens", 0))
 
 
 def _tool_call(model: Any) -> Finding:
-    reply = model.bind_tools([ECHO], tool_choice="echo").invoke("Repeat the word hello.", max_new_tokens=128)
+    reply = model.bind_tools([ECHO], tool_choice="echo").invoke("Repeat the word hello.", max_tokens=128)
     if not reply.tool_calls:
         return Finding("tool call", "note", "none", "agents of this package need none; other agents may")
     call = reply.tool_calls[0]
     model.invoke(
         [("human", "Repeat the word hello."), reply, {"role": "tool", "content": "hello", "tool_call_id": call["id"]}],
-        max_new_tokens=8,
+        max_tokens=8,
     )
     return Finding("tool call", "ok", f"{call['name']}, and back")
+
+
+def _call_syntax(model: Any) -> Finding:
+    if syntax := model.llm.local.template.native_calls:
+        return Finding("call syntax", "ok", f"the model's own: {syntax.opening!r}")
+    return Finding("call syntax", "note", "none in the template", "tools are told in words and held to by grammar")
+
+
+def _inputs(model: Any) -> Finding:
+    return Finding("inputs", "ok", ", ".join(["text", *kinds_taken(model.llm.local.processor)]))
 
 
 def _bos(model: Any) -> Finding:
@@ -113,12 +139,14 @@ def _bos(model: Any) -> Finding:
     count = local.prompts.encode(prompt).count(local.tokenizer.bos_token_id)
     if count > 1:
         return Finding("bos", "problem", f"{count} in the prompt", "its template writes it twice: mend that")
+    if not count and local.tokenizer.bos_token_id in local.tokenizer("hello")["input_ids"]:
+        return Finding("bos", "note", "plain text gets one, the template writes none", "see if its examples have one")
     return Finding("bos", "ok", f"{count} in the prompt")
 
 
 def _template(model: Any) -> Finding:
     local = model.llm.local
-    if not getattr(local.processor, "chat_template", None):
+    if not local.template.is_own:
         return Finding("chat template", "note", "none", "a plain one is used; prefer a model tuned for chat")
     return Finding("chat template", "ok", "the model's own")
 
@@ -137,15 +165,15 @@ def _tool_role(model: Any) -> Finding:
 
 
 def _grammar(model: Any) -> Finding:
-    text = str(model.invoke(QUESTION, grammar='start: "Answer: " /[0-9]{3}/', max_new_tokens=32).content)
+    text = str(model.invoke(QUESTION, grammar='start: "Answer: " /[0-9]{3}/', max_tokens=32).content)
     good = text.startswith("Answer: ") and len(text) == 11
     return Finding("grammar", "ok" if good else "problem", repr(text), "" if good else "please report this")
 
 
 def _cache(model: Any) -> Finding:
     local = model.llm.local
-    model.invoke(QUESTION, max_new_tokens=4)
-    reply = model.invoke(QUESTION, max_new_tokens=4)
+    model.invoke(QUESTION, max_tokens=4)
+    reply = model.invoke(QUESTION, max_tokens=4)
     cached = reply.usage_metadata["input_token_details"]["cache_read"]
     if cached:
         return Finding("cache", "ok", f"{cached} of {reply.usage_metadata['input_tokens']} prompt tokens reused")
@@ -161,7 +189,7 @@ def _context(model: Any) -> Finding:
 
 def _speed(model: Any) -> Finding:
     started = time.perf_counter()
-    reply = model.invoke(QUESTION, max_new_tokens=48, min_new_tokens=48)
+    reply = model.invoke(QUESTION, max_tokens=48, min_new_tokens=48)
     rate = reply.usage_metadata["output_tokens"] / (time.perf_counter() - started)
     slow = rate < 5
     advice = "take a smaller model, or a GPU" if slow else ""
@@ -169,7 +197,12 @@ def _speed(model: Any) -> Finding:
 
 
 def _memory(model: Any) -> Finding:
-    return Finding("memory", "ok", f"{model.llm.local.model.get_memory_footprint() / 2**20:.0f} MiB of weights")
+    local = model.llm.local
+    free = free_bytes(str(local.model.device))
+    seen = f"{local.model.get_memory_footprint() / 2**20:.0f} MiB of weights, {free / GIB:.1f} GiB free"
+    if free < GIB:
+        return Finding("memory", "note", seen, f"long runs may not fit: {ADVICE}")
+    return Finding("memory", "ok", seen)
 
 
 Probe = tuple[str, Callable[[Any], Finding]]
@@ -184,6 +217,8 @@ LOCAL_ONLY: tuple[Probe, ...] = (
     ("bos", _bos),
     ("system role", _system_role),
     ("tool role", _tool_role),
+    ("call syntax", _call_syntax),
+    ("inputs", _inputs),
     ("grammar", _grammar),
     ("cache", _cache),
     ("context", _context),

@@ -1,78 +1,123 @@
-"""Hosted models: Inference Providers, dedicated endpoints and any OpenAI-compatible server, over `InferenceClient`."""
+"""Hosted models as LangChain has them: Inference Providers, dedicated endpoints and any OpenAI-compatible server."""
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import AsyncIterator, Iterator
+import warnings
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing, closing
+from pathlib import Path
 from typing import Any
 
-from langchain_core.callbacks import CallbackManagerForLLMRun
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models.llms import LLM
-from pydantic import ConfigDict, Field, SecretStr, model_validator
+from langchain_core.outputs import GenerationChunk
+from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
 
-from agentkit.errors import ConfigurationError, ModelError
-from agentkit.events import Usage
+from agentkit.errors import ConfigurationError
 from agentkit.models.backend import ChatRequest, Chunk
+from agentkit.models.hosted.body import generation_options
+from agentkit.models.hosted.model import HostedModel
+from agentkit.models.hosted.options import hosted_model, refuse_unknown
+from agentkit.models.reply import ReplyReader
 
-TOKEN_VARIABLES = ("HF_TOKEN", "HUGGINGFACEHUB_API_TOKEN")
-_GENERATION = (
-    "max_new_tokens",
-    "temperature",
-    "top_k",
-    "top_p",
-    "repetition_penalty",
-    "do_sample",
-    "seed",
-)
-_EXTRA = ("top_k", "repetition_penalty")  # not in OpenAI's API; TGI, vLLM and SGLang take them in the body
-_NO_COMPLETION = "expected a chat completion, saw something else; is this an OpenAI-compatible server's address?"
-_FINISH_REASON = {"eos_token": "stop", "stop_sequence": "stop"}  # as TGI says it
-_TOKEN_PATTERN = re.compile(r"hf_[A-Za-z0-9]{8,}")
+OLD_NAMES = {"inference_server_url": "endpoint_url"}
 
 
 class HuggingFaceEndpoint(LLM):
-    """A model behind HTTP: `repo_id` with a `provider`, or `endpoint_url`.
+    """A model behind HTTP: `repo_id` with a `provider`, or `endpoint_url`. It asks for chat completions.
 
     Generation parameters may stand in `model_kwargs` too, as LangChain's users write them; whatever else stands there
-    goes into the request's body. Raises `ConfigurationError` for wrong use and a missing or refused token,
-    `ModelError` when the server fails.
+    goes into the request's body. `model` names one of a server's models (or is the repository, or the address).
+    `timeout` is the longest silence of the server, `connect_timeout` and `total_timeout` (with all retries) what they
+    say, in seconds. `streaming` asks for streams even where nothing is shown early. `prices` are US dollars per million
+    tokens, `{"ORG/NAME": (prompt, completion)}` or a TOML file of them. `notice` is told when there is a wait.
+
+    Raises `ConfigurationError` for wrong use and a missing or refused token, `ModelError` when the server fails.
     """
 
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", protected_namespaces=(), hide_input_in_errors=True)
 
     repo_id: str | None = None
     endpoint_url: str | None = None
+    model: str | None = None
     provider: str = "auto"
-    task: str = "text-generation"
-    max_new_tokens: int = 512
-    temperature: float | None = None
+    task: str | None = None
+    max_new_tokens: int | None = 512
     top_k: int | None = None
     top_p: float | None = None
-    repetition_penalty: float | None = None
+    typical_p: float | None = None
+    min_p: float | None = None
+    temperature: float | None = None
     do_sample: bool | None = None
+    repetition_penalty: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
     seed: int | None = None
+    stop_sequences: list[str] = Field(default_factory=list)
+    streaming: bool = False
     timeout: float = 120.0
+    connect_timeout: float = 10.0
+    total_timeout: float | None = 600.0
+    max_retries: int = 4
     huggingfacehub_api_token: SecretStr | None = None
     server_kwargs: dict[str, Any] = Field(default_factory=dict, repr=False)
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
+    prices: dict[str, Any] | str | Path | None = None
+    notice: Callable[[str], None] | None = Field(default=None, exclude=True, repr=False)
 
-    @model_validator(mode="before")
-    @classmethod
-    def _lift_model_kwargs(cls, values: dict[str, Any]) -> dict[str, Any]:
-        extra = dict(values.get("model_kwargs") or {})
-        lifted = {name: extra.pop(name) for name in _GENERATION if name in extra}
-        return {**lifted, **values, "model_kwargs": extra}
+    _hosted: HostedModel = PrivateAttr()
 
     def __init__(self, **values: Any) -> None:
-        super().__init__(**values)  # pydantic would wrap what a validator raises
-        if bool(self.repo_id) == bool(self.endpoint_url):
-            raise ConfigurationError("expected either repo_id or endpoint_url; give one of them")
+        refuse_unknown(values, (*type(self).model_fields, *OLD_NAMES))
+        old = self._old_name(values)
+        if old is not None:
+            warnings.warn(f"{old[0]} is an old name: use {old[1]}", FutureWarning, stacklevel=2)
+        values = {OLD_NAMES.get(name, name): value for name, value in values.items()}
+        lifted, rest = generation_options(values.get("model_kwargs") or {})
+        try:
+            super().__init__(**{**lifted, **values, "model_kwargs": rest})
+        except ValidationError as error:
+            first = error.errors(include_input=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            raise ConfigurationError(f"option {where} of a hosted model: {first['msg']}") from None
+        self._hosted = hosted_model(**self._options())
+
+    def _old_name(self, values: Mapping[str, Any]) -> tuple[str, str] | None:
+        """An old name that was used, with today's."""
+        return next(((name, today) for name, today in OLD_NAMES.items() if name in values), None)
+
+    def _options(self) -> dict[str, Any]:
+        own = set(type(self).model_fields) - set(LLM.model_fields)
+        token = self.huggingfacehub_api_token
+        return {
+            **{name: getattr(self, name) for name in own},
+            "huggingfacehub_api_token": token.get_secret_value() if token else None,
+        }
 
     @property
     def model_id(self) -> str:
-        """The repository's name, or the server's address."""
-        return str(self.repo_id or self.endpoint_url)
+        """The repository's or model's name, or the server's address."""
+        return self._hosted.model_id
+
+    # -- ChatBackend -----------------------------------------------------------------------------------------------
+
+    def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
+        """The reply; closing the iterator closes the connection."""
+        return self._hosted.generate_chat(request)
+
+    def agenerate_chat(self, request: ChatRequest) -> AsyncIterator[Chunk]:
+        """The same, awaiting."""
+        return self._hosted.agenerate_chat(request)
+
+    def close(self) -> None:
+        """Close the connections that are kept for reuse; they are closed by themselves when the model goes."""
+        self._hosted.close()
+
+    async def aclose(self) -> None:
+        """Close the connections that this event loop keeps; they are closed by themselves when the loop ends."""
+        await self._hosted.aclose()
+
+    # -- LangChain's text-in, text-out interface -------------------------------------------------------------------
 
     @property
     def _llm_type(self) -> str:
@@ -80,7 +125,7 @@ class HuggingFaceEndpoint(LLM):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        return {"model_id": self.model_id, "provider": self.provider}
+        return {"model_id": self.model_id, "provider": self.provider, "task": self.task}
 
     def _call(
         self,
@@ -89,113 +134,93 @@ class HuggingFaceEndpoint(LLM):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> str:
-        request = ChatRequest(messages=[{"role": "user", "content": prompt}], stop=stop or (), options=kwargs)
-        return "".join(chunk.text for chunk in self.generate_chat(request))
+        text = _Text(prompt, self._stops(stop), kwargs, stream=False)
+        with closing(self.generate_chat(text.request)) as chunks:  # type: ignore[type-var]
+            return "".join(text.pieces(chunks))
 
-    # -- ChatBackend -----------------------------------------------------------------------------------------------
+    async def _acall(
+        self,
+        prompt: str,
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> str:
+        text = _Text(prompt, self._stops(stop), kwargs, stream=False)
+        async with aclosing(self.agenerate_chat(text.request)) as chunks:  # type: ignore[type-var]
+            return "".join([piece async for piece in text.apieces(chunks)])
 
-    def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
-        """One chat completion."""
-        from huggingface_hub import InferenceClient
+    def _stream(
+        self,
+        prompt: str,
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[GenerationChunk]:
+        text = _Text(prompt, self._stops(stop), kwargs, stream=True)
+        with closing(self.generate_chat(text.request)) as chunks:  # type: ignore[type-var]
+            for piece in text.pieces(chunks):
+                if run_manager:
+                    run_manager.on_llm_new_token(piece)
+                yield GenerationChunk(text=piece)
 
-        try:
-            reply = InferenceClient(**self._client_options()).chat_completion(**self._body(request))
-        except Exception as error:
-            raise self._as_error(error) from error
-        yield self._chunk(reply)
+    async def _astream(
+        self,
+        prompt: str,
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[GenerationChunk]:
+        text = _Text(prompt, self._stops(stop), kwargs, stream=True)
+        async with aclosing(self.agenerate_chat(text.request)) as chunks:  # type: ignore[type-var]
+            async for piece in text.apieces(chunks):
+                if run_manager:
+                    await run_manager.on_llm_new_token(piece)
+                yield GenerationChunk(text=piece)
 
-    async def agenerate_chat(self, request: ChatRequest) -> AsyncIterator[Chunk]:
-        """One chat completion, awaited."""
-        from huggingface_hub import AsyncInferenceClient
-
-        try:
-            async with AsyncInferenceClient(**self._client_options()) as client:
-                reply = await client.chat_completion(**self._body(request))
-        except Exception as error:
-            raise self._as_error(error) from error
-        yield self._chunk(reply)
-
-    def _client_options(self) -> dict[str, Any]:
-        options: dict[str, Any] = {"timeout": self.timeout, "token": self._token()}
-        if headers := self.server_kwargs.get("headers"):
-            options["headers"] = headers
-        if self.endpoint_url:
-            return {**options, "base_url": self.endpoint_url}
-        return {**options, "model": self.repo_id, "provider": self.provider}
-
-    def _token(self) -> str | None:
-        if self.huggingfacehub_api_token is not None:
-            return self.huggingfacehub_api_token.get_secret_value()
-        token = next((os.environ[name] for name in TOKEN_VARIABLES if os.environ.get(name)), None)
-        if token is None and self.repo_id:
-            raise ConfigurationError(
-                f"{self.repo_id} needs a Hugging Face token, none found; set HF_TOKEN "
-                "(https://huggingface.co/settings/tokens)"
-            )
-        return token
-
-    def _body(self, request: ChatRequest) -> dict[str, Any]:
-        chosen = {name: getattr(self, name) for name in _GENERATION} | dict(request.options)
-        if chosen.pop("do_sample") is False:
-            chosen["temperature"] = 0.0
-        extra = {name: value for name in _EXTRA if (value := chosen.pop(name)) is not None}
-        body: dict[str, Any] = {
-            "messages": list(request.messages),
-            "max_tokens": chosen.pop("max_new_tokens"),
-            "stop": list(request.stop) or None,
-            "extra_body": extra | self.model_kwargs or None,
-            **chosen,
-        }
-        if request.tools:
-            body |= {"tools": list(request.tools), "tool_choice": request.tool_choice}
-        if request.response_format:
-            body["response_format"] = request.response_format
-        return {name: value for name, value in body.items() if value is not None}
-
-    def _chunk(self, reply: Any) -> Chunk:
-        if not getattr(reply, "choices", None):
-            raise ModelError(f"{self.model_id}: {_NO_COMPLETION}")
-        choice, usage = reply.choices[0], reply.usage
-        return Chunk(
-            text=choice.message.content or "",
-            thinking=getattr(choice.message, "reasoning_content", None) or "",
-            usage=Usage(usage.prompt_tokens, usage.completion_tokens) if usage else None,
-            finish_reason={"eos_token": "stop", "stop_sequence": "stop"}.get(
-                choice.finish_reason, choice.finish_reason
-            ),
-        )
-
-    def _as_error(self, error: Exception) -> Exception:
-        if isinstance(error, ConfigurationError | ModelError):
-            return error
-        status = getattr(getattr(error, "response", None), "status_code", None)
-        if status in (401, 403):
-            return ConfigurationError(
-                f"{self.model_id} refused the token (HTTP {status}); check HF_TOKEN and its rights"
-            )
-        if status is not None:
-            return ModelError(f"{self.model_id} answered HTTP {status}: {_first_line(error)}")
-        if isinstance(error, ValueError | TypeError | KeyError):
-            return ModelError(f"{self.model_id}: {_NO_COMPLETION}")
-        return ModelError(f"{self.model_id} could not be reached ({type(error).__name__}: {_first_line(error)})")
+    def _stops(self, stop: list[str] | None) -> Sequence[str]:
+        return self.stop_sequences if stop is None else stop
 
 
-def _first_line(error: Exception) -> str:
-    text = " ".join(str(error).split())[:200] or "no details"
-    return _TOKEN_PATTERN.sub("hf_***", text)
+class _Text:
+    """A prompt as one user message, and the text of its reply up to the first stop string."""
+
+    def __init__(self, prompt: str, stop: Sequence[str], options: Mapping[str, Any], *, stream: bool) -> None:
+        message = {"role": "user", "content": prompt}
+        self.request = ChatRequest(messages=[message], stop=stop, options=options, stream=stream)
+        self._reader = ReplyReader(stop)
+
+    def pieces(self, chunks: Iterable[Chunk]) -> Iterator[str]:
+        for chunk in chunks:
+            yield from self._read(chunk)
+            if self._reader.stopped:
+                break
+        yield from self._rest()
+
+    async def apieces(self, chunks: AsyncIterable[Chunk]) -> AsyncIterator[str]:
+        async for chunk in chunks:
+            for piece in self._read(chunk):
+                yield piece
+            if self._reader.stopped:
+                break
+        for piece in self._rest():
+            yield piece
+
+    def _read(self, chunk: Chunk) -> list[str]:
+        return [text for text in (self._reader.read(chunk).text,) if text]
+
+    def _rest(self) -> list[str]:
+        return [text for text in (self._reader.rest().text,) if text]
 
 
 class HuggingFaceTextGenInference(HuggingFaceEndpoint):
     """LangChain's old name for a TGI server: `inference_server_url` is `HuggingFaceEndpoint`'s `endpoint_url`."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _rename_url(cls, values: dict[str, Any]) -> dict[str, Any]:
-        values = dict(values)
-        if "inference_server_url" in values:
-            values["endpoint_url"] = values.pop("inference_server_url")
-        return values
+    def _old_name(self, values: Mapping[str, Any]) -> tuple[str, str]:
+        return "HuggingFaceTextGenInference(inference_server_url=…)", "HuggingFaceEndpoint(endpoint_url=…)"
 
 
 class HuggingFaceHub(HuggingFaceEndpoint):
     """LangChain's old name for a model on the Hub: `HuggingFaceEndpoint(repo_id=…)`."""
+
+    def _old_name(self, values: Mapping[str, Any]) -> tuple[str, str]:
+        return "HuggingFaceHub(repo_id=…)", "HuggingFaceEndpoint(repo_id=…)"

@@ -12,6 +12,9 @@ from agentkit.models.prefix_cache import Reuse
 if TYPE_CHECKING:
     import torch
 
+    from agentkit.models.batch_cache import BatchCache
+    from agentkit.models.given_media import GivenMedia
+
 CACHE_NAMES = ("past_key_values", "cache_params", "state")  # attention models; Mamba, xLSTM; RWKV
 PROBE_TOKENS, PROBE_SPLIT = 14, 6
 TOLERANCE = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 3e-2}  # of the largest logit
@@ -31,9 +34,10 @@ class Forward:
         self._cache_name = next((name for name in CACHE_NAMES if name in parameters), CACHE_NAMES[0])
         self._options = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
         self.plain_attention = _is_plain_attention(model)
-        self.can_batch = self.plain_attention and not getattr(_text_config(model), "attention_chunk_size", None)
         self._rope_limit = _rope_limit(model)
-        self._takes_positions = "position_ids" in parameters
+        in_chunks = bool(getattr(_text_config(model), "attention_chunk_size", None))
+        self.can_batch = self.plain_attention and "position_ids" in parameters and not in_chunks
+        self._offset = [module for module in model.modules() if hasattr(module, "rope_deltas")]
         self.steps, self.extends = (True, True) if self.plain_attention else self._measure()
 
     @property
@@ -57,8 +61,14 @@ class Forward:
             return "none"
         return "crop" if self.plain_attention else "extend"
 
+    def holds(self, cache: Any, tokens: int) -> bool:
+        """Whether `cache` has the keys of so many tokens, and nothing else: some layers attend to a picture's own."""
+        if not self.plain_attention:
+            return False
+        return {layer.get_seq_length() for layer in cache.layers if layer.is_initialized} == {tokens}
+
     def __call__(
-        self, ids: Sequence[int], computed: int, cache: Any, media: Mapping[str, Any] | None = None
+        self, ids: Sequence[int], computed: int, cache: Any, media: GivenMedia | None = None
     ) -> tuple[torch.Tensor, Any]:
         """The logits (1, vocabulary) after `ids`, and their cache; the first `computed` are in `cache`.
 
@@ -66,24 +76,31 @@ class Forward:
         """
         if not self.steps:
             return self._run(ids, None, use_cache=False)
-        if cache is None and media:
-            return self._run(ids, None, media=media)
+        if cache is None and media is not None:
+            return self._run(ids, None, media=media.inputs)
         if cache is not None and not self.extends:
             for token in ids[computed:-1]:
                 _, cache = self._run([token], cache)
             return self._run(ids[-1:], cache)
         return self._run(ids[computed:], cache)
 
-    def batch(self, tokens: Sequence[int], cache: Any, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        """The logits (batch, vocabulary) after one more token in each row of a left-padded `cache`."""
+    def batch(self, tokens: Sequence[int], cache: BatchCache) -> torch.Tensor:
+        """The logits (batch, vocabulary) after one more token in each row of `cache`."""
         import torch
 
+        mask, positions = cache.places(self.device)
+        self._set_offset(None)
         with torch.inference_mode():
             inputs = torch.tensor(tokens, device=self.device)[:, None]
-            where = {"position_ids": positions[:, None]} if self._takes_positions else {}
             output = self._model(
-                input_ids=inputs, attention_mask=mask, past_key_values=cache, use_cache=True, **where, **self._options
+                input_ids=inputs,
+                attention_mask=mask,
+                past_key_values=cache.cache,
+                position_ids=positions[:, None],
+                use_cache=True,
+                **self._options,
             )
+        cache.grow()
         logits: torch.Tensor = output.logits[:, -1]
         return logits
 
@@ -93,15 +110,27 @@ class Forward:
         import torch
 
         if cache is None and use_cache and self.plain_attention:
-            from transformers import DynamicCache
+            from agentkit.models.attention_cache import growing_cache
 
-            cache = DynamicCache()  # without a config it keeps what a sliding window would drop: it can be cut back
+            cache = growing_cache()
         with torch.inference_mode():
             inputs = torch.tensor([list(ids)], device=self.device)
             given = {} if cache is None else {self._cache_name: cache}
             given |= {name: self._place(value) for name, value in (media or {}).items()}
+            self._set_offset(getattr(cache, "rope_deltas", None))
             output = self._model(input_ids=inputs, use_cache=use_cache, **given, **self._options)
-        return output.logits[:, -1], getattr(output, self._cache_name, None) if use_cache else None
+        cache = getattr(output, self._cache_name, None) if use_cache else None
+        if media and self._offset and cache is not None:
+            cache.rope_deltas = self._offset[0].rope_deltas
+        return output.logits[:, -1], cache
+
+    def _set_offset(self, offset: Any) -> None:
+        """How far positions have moved from token numbers: models with positions in space keep that of the last prompt.
+
+        It belongs to one sequence, so it travels with its cache.
+        """
+        for module in self._offset:
+            module.rope_deltas = offset
 
     def _place(self, value: Any) -> Any:
         import torch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
@@ -10,20 +10,20 @@ from typing import Any
 
 from agentkit.errors import ConfigurationError
 from agentkit.models.backend import ChatRequest, Chunk, Message, TokenLogprob, Usage
-from agentkit.models.background import iterate_in_thread
 from agentkit.models.chat_template import ChatTemplate
 from agentkit.models.constraint import Constraint, GrammarVocabulary
 from agentkit.models.context import first_that_fits
 from agentkit.models.decoding import Decoder, NewToken, TokenSequence
 from agentkit.models.detokenizer import Detokenizer
 from agentkit.models.forward import Forward
+from agentkit.models.given_media import given_media
 from agentkit.models.media import has_media, media_inputs
 from agentkit.models.prefix_cache import PrefixCache
 from agentkit.models.prompt_ids import PromptEncoder, WrittenTurn
 from agentkit.models.reply import ReplyReader
 from agentkit.models.sampling import Choice, Grammar, prepare_sampler
 from agentkit.models.thinking import OPEN
-from agentkit.models.thinking_first import thinking_first
+from agentkit.models.thinking_first import after_thought, thinking_first
 from agentkit.models.whole_generation import generate_whole, needs_generate
 
 DEFAULT_MAX_NEW_TOKENS = 512
@@ -38,7 +38,7 @@ class LocalModel:
         self.processor = tokenizer
         self.tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
         tokenizer = self.tokenizer
-        self.template = ChatTemplate(tokenizer)
+        self.template = ChatTemplate(self.processor)
         self.prompts = PromptEncoder(tokenizer)
         forward = Forward(model)
         self.prefixes = PrefixCache(forward.reuse)
@@ -82,14 +82,10 @@ class LocalModel:
         yield from self.generate_text(prompt, ids, request)
 
     def _generate_media(self, request: ChatRequest) -> Iterator[Chunk]:
-        inputs = media_inputs(self.processor, request.messages)
+        prompt, inputs = media_inputs(self.template, request.messages, request.tools)
         ids = inputs.pop("input_ids")[0].tolist()
         inputs.pop("attention_mask", None)  # all ones: one conversation, no padding
-        yield from self.generate_text("", ids, request, media=inputs)
-
-    def agenerate_chat(self, request: ChatRequest) -> AsyncIterator[Chunk]:
-        """The same, computed in a thread."""
-        return iterate_in_thread(lambda: self.generate_chat(request))
+        yield from self.generate_text(prompt, ids, request, media=inputs)
 
     def generate_text(
         self, prompt: str, ids: Sequence[int], request: ChatRequest, *, media: Mapping[str, Any] | None = None
@@ -101,7 +97,8 @@ class LocalModel:
             return
         thinking = prompt.rstrip().endswith(OPEN)
         sequence = self._sequence(ids, request, thinking=thinking)
-        sequence.media = media
+        if media is not None:
+            sequence.media = given_media(self.model.config, ids, media)
         if thinking:  # the template began the thought: so does the reply
             yield Chunk(text=OPEN)
             sequence.watch(OPEN)
@@ -146,7 +143,8 @@ class LocalModel:
     def _sequence(self, ids: Sequence[int], request: ChatRequest, *, thinking: bool) -> TokenSequence:
         constraint: Grammar | None = None
         if request.grammar:
-            constraint = Constraint(request.grammar, self.vocabulary)
+            grammar = after_thought(request.grammar, self.tokenizer, inside=thinking)
+            constraint = Constraint(grammar, self.vocabulary)
             constraint = thinking_first(constraint, self.tokenizer, inside=thinking)
         sampler = prepare_sampler(
             self.model, ids, request.options, eos=self.eos, constraint=constraint, top_logprobs=request.top_logprobs

@@ -14,6 +14,7 @@ from langchain_core.outputs import ChatGenerationChunk
 from agentkit.errors import ConfigurationError
 from agentkit.models.backend import Chunk, Message, TokenLogprob, Usage
 
+SAID_ELSEWHERE = ("tool_use", "tool_call", "thinking", "reasoning")  # calls stand beside; thoughts are not repeated
 ROLES = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool"}
 
 
@@ -46,8 +47,9 @@ def _content(content: str | list[str | dict[str, Any]]) -> Any:
     if isinstance(content, str):
         return content
     parts = [{"type": "text", "text": part} if isinstance(part, str) else part for part in content]
-    if all(part.get("type") in ("text", "tool_use", "tool_call", "thinking", "reasoning") for part in parts):
-        return "".join(part.get("text", "") for part in parts if part.get("type") == "text")
+    parts = [part for part in parts if part.get("type") not in SAID_ELSEWHERE]
+    if all(part.get("type") == "text" for part in parts):
+        return "".join(part.get("text", "") for part in parts)
     return parts
 
 
@@ -57,6 +59,8 @@ def to_generation_chunk(chunk: Chunk, *, usage: Usage | None = None, last: bool 
     metadata: dict[str, Any] = dict(chunk.metadata or {})
     if last:
         metadata["finish_reason"] = chunk.finish_reason
+        if usage is not None and usage.cost_usd is not None:
+            metadata["cost_usd"] = usage.cost_usd
     if chunk.logprobs:
         metadata["logprobs"] = {"content": [_logprob(each) for each in chunk.logprobs]}
     message = AIMessageChunk(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from difflib import get_close_matches
 from typing import Any, ClassVar
 
 from langchain_core.callbacks import CallbackManagerForLLMRun
@@ -14,13 +15,23 @@ from pydantic import ConfigDict, Field, PrivateAttr
 
 from agentkit.errors import ConfigurationError
 from agentkit.models.backend import ChatRequest, Chunk
+from agentkit.models.background import iterate_in_thread
 from agentkit.models.loading import load_model
 from agentkit.models.local_model import LocalModel
+from agentkit.models.memory import memory_errors
+from agentkit.models.quantization import KEYWORDS
 from agentkit.models.reply import ReplyReader
+
+SECRETS = ("token", "use_auth_token")  # neither shown nor saved: HF_TOKEN is read where the model is loaded again
 
 
 class HuggingFacePipeline(BaseLLM):
-    """A local model. `pipeline_kwargs` are generation parameters: whatever GenerationConfig has, and `seed`."""
+    """A local model: `model_id` names what to load, or `model` and `tokenizer`, or a `pipeline`, are ready.
+
+    `pipeline_kwargs` are generation parameters: whatever GenerationConfig has, and `seed`. Its `stop_strings`, the
+    model's own or given, end every chat reply. `return_full_text` puts the prompt before a completed text; a chat
+    model's answer never holds it. `batch_size` prompts are completed together.
+    """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", protected_namespaces=())
 
@@ -40,6 +51,7 @@ class HuggingFacePipeline(BaseLLM):
     tokenizer: Any = Field(default=None, exclude=True, repr=False)
 
     _local: LocalModel = PrivateAttr()
+    _stop_strings: tuple[str, ...] = PrivateAttr(default=())
     in_process: ClassVar[bool] = True  # a cassette records its turns, there being no HTTP to record
 
     @classmethod
@@ -68,12 +80,27 @@ class HuggingFacePipeline(BaseLLM):
         )
 
     def __init__(self, **fields: Any) -> None:
+        self._check(fields)
         super().__init__(**fields)
         self._load()  # not in a validator: pydantic would wrap our errors in its own
 
+    @classmethod
+    def _check(cls, fields: Mapping[str, Any]) -> None:
+        for name in fields:
+            if name.startswith(KEYWORDS):
+                raise ConfigurationError(f"expected quantization='nf4' or 'int8', saw {name}; write it so")
+            if name not in cls.model_fields:
+                near = get_close_matches(name, cls.model_fields, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else "generation parameters go into pipeline_kwargs"
+                raise ConfigurationError(f"expected an option of HuggingFacePipeline, saw {name!r}; {hint}")
+
     def _load(self) -> None:
         if self.pipeline is not None:
-            self.model, self.tokenizer = self.pipeline.model, self.pipeline.tokenizer
+            ready = self.pipeline
+            self.model, self.tokenizer = ready.model, getattr(ready, "processor", None) or ready.tokenizer
+            self.pipeline_kwargs = {**getattr(ready, "_generate_kwargs", {}), **self.pipeline_kwargs}
+        if self.model is not None and self.tokenizer is None:
+            raise ConfigurationError("expected a model and its tokenizer (or processor), saw no tokenizer; give both")
         if self.model is None:
             if not self.model_id:
                 raise ConfigurationError("expected a model_id, a pipeline, or a model and its tokenizer; saw none")
@@ -85,10 +112,21 @@ class HuggingFacePipeline(BaseLLM):
                 device_map=self.device_map,
                 quantization=self.quantization,
             )
+        self.model_kwargs = {name: _plain(value) for name, value in self.model_kwargs.items() if name not in SECRETS}
+        self.dtype = _plain(self.dtype)
         self.model_id = self.model_id or str(self.model.config.name_or_path) or "model"
         if "return_full_text" in self.pipeline_kwargs:
             self.return_full_text = self.pipeline_kwargs.pop("return_full_text")
+        self._stop_strings = self._taken_stop_strings()
         self._local = LocalModel(self.model, self.tokenizer)
+
+    def _taken_stop_strings(self) -> tuple[str, ...]:
+        """GenerationConfig's stop strings, away from `generate`: it would build its tables for them at every call."""
+        config = getattr(self.model, "generation_config", None)
+        found = self.pipeline_kwargs.pop("stop_strings", None) or getattr(config, "stop_strings", None) or ()
+        if config is not None:
+            config.stop_strings = None
+        return (found,) if isinstance(found, str) else tuple(found)
 
     def _loading_options(self) -> dict[str, Any]:
         named = {"dtype": self.dtype, "attn_implementation": self.attn_implementation}
@@ -101,14 +139,17 @@ class HuggingFacePipeline(BaseLLM):
 
     def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
         """The reply to a conversation."""
-        return self._local.generate_chat(self._with_defaults(request))
+        with memory_errors(self.model_id, "a reply of"):
+            chunks = self._local.generate_chat(self._with_defaults(request))
+            yield from _cut(chunks, self._stop_strings) if self._stop_strings else chunks
 
     def agenerate_chat(self, request: ChatRequest) -> AsyncIterator[Chunk]:
-        """The same, without blocking the event loop."""
-        return self._local.agenerate_chat(self._with_defaults(request))
+        """The same, computed in a thread."""
+        return iterate_in_thread(lambda: self.generate_chat(request))
 
     def _with_defaults(self, request: ChatRequest) -> ChatRequest:
-        return replace(request, options={**self.pipeline_kwargs, **request.options})
+        stop = (*request.stop, *self._stop_strings)
+        return replace(request, stop=stop, options={**self.pipeline_kwargs, **request.options})
 
     @classmethod
     def is_lc_serializable(cls) -> bool:
@@ -165,8 +206,26 @@ class HuggingFacePipeline(BaseLLM):
         bos = tokenizer.bos_token
         ids = tokenizer(prompt, add_special_tokens=not (bos and prompt.startswith(bos)))["input_ids"]
         reader = ReplyReader(request.stop)
-        for chunk in self._local.generate_text(prompt, ids, request):
-            if text := reader.read(chunk).text:
-                yield text
+        with memory_errors(self.model_id, "a text of"):
+            for chunk in self._local.generate_text(prompt, ids, request):
+                if text := reader.read(chunk).text:
+                    yield text
         if text := reader.rest().text:
             yield text
+
+
+def _plain(value: Any) -> Any:
+    """A loading option as `langchain_core.load` can write it: torch's types by name, configurations as mappings."""
+    if hasattr(value, "to_dict"):
+        return value.to_dict()
+    return str(value).removeprefix("torch.") if type(value).__module__ == "torch" else value
+
+
+def _cut(chunks: Iterator[Chunk], stop: tuple[str, ...]) -> Iterator[Chunk]:
+    """The reply up to the first of the stop strings."""
+    reader = ReplyReader(stop)
+    for chunk in chunks:
+        yield reader.read(chunk)
+        if reader.stopped:
+            break
+    yield reader.rest()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import reduce
+from typing import Any
 
 from agentkit.models.backend import Message
 
@@ -17,37 +19,50 @@ def refusals() -> tuple[type[Exception], ...]:
 
 def with_system(messages: Sequence[Message], text: str) -> list[Message]:
     """`text` added to the system message."""
-    if messages and messages[0]["role"] == "system" and isinstance(messages[0]["content"], str):
-        return [{**messages[0], "content": f"{messages[0]['content']}\n\n{text}"}, *messages[1:]]
+    if messages and messages[0]["role"] == "system":
+        return [{**messages[0], "content": _joined(messages[0]["content"], text)}, *messages[1:]]
     return [{"role": "system", "content": text}, *messages]
 
 
 def without_system(messages: Sequence[Message]) -> list[Message]:
     """The system message's text at the head of the first user message."""
-    system = "\n\n".join(str(m["content"]) for m in messages if m["role"] == "system")
+    system = [m["content"] for m in messages if m["role"] == "system"]
     rest = [m for m in messages if m["role"] != "system"]
     if not system:
         return rest
-    if rest and rest[0]["role"] == "user" and isinstance(rest[0]["content"], str):
-        return [{**rest[0], "content": f"{system}\n\n{rest[0]['content']}"}, *rest[1:]]
-    return [{"role": "user", "content": system}, *rest]
+    content = reduce(_joined, system)
+    if rest and rest[0]["role"] == "user":
+        return [{**rest[0], "content": _joined(content, rest[0]["content"])}, *rest[1:]]
+    return [{"role": "user", "content": content}, *rest]
 
 
 def alternating(messages: Sequence[Message]) -> list[Message]:
     """Calls as text, their results as the user's observations, and neighbours of one role joined."""
     joined: list[Message] = []
     for message in map(_in_words, messages):
-        last = joined[-1] if joined else None
-        if last and last["role"] == message["role"] and isinstance(last["content"], str):
-            joined[-1] = {**last, "content": f"{last['content']}\n\n{message['content']}"}
+        if joined and joined[-1]["role"] == message["role"]:
+            joined[-1] = {**joined[-1], "content": _joined(joined[-1]["content"], message["content"])}
         else:
             joined.append(message)
     return joined
 
 
+def _joined(first: Any, second: Any) -> Any:
+    """Two contents as one: texts with an empty line between, or the parts of both."""
+    if isinstance(first, str) and isinstance(second, str):
+        return f"{first}\n\n{second}"
+    return [*_parts(first), *_parts(second)]
+
+
+def _parts(content: Any) -> list[Any]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
+
+
 def _in_words(message: Message) -> Message:
+    content = message.get("content") or ""
     if message["role"] == "tool":
-        return {"role": "user", "content": f"Observation: {message['content']}"}
+        observed = f"Observation: {content}" if isinstance(content, str) else _joined("Observation:", content)
+        return {"role": "user", "content": observed}
     if not message.get("tool_calls"):
         return message
     calls = []
@@ -55,4 +70,7 @@ def _in_words(message: Message) -> Message:
         function = call["function"]
         body = {"name": function["name"], "arguments": json.loads(function["arguments"])}
         calls.append(f"<tool_call>\n{json.dumps(body, ensure_ascii=False)}\n</tool_call>")
-    return {"role": "assistant", "content": "\n".join(filter(None, [message.get("content"), *calls]))}
+    called = "\n".join(calls)
+    if not isinstance(content, str):
+        return {"role": "assistant", "content": _joined(content, called)}
+    return {"role": "assistant", "content": f"{content}\n{called}" if content else called}

@@ -7,23 +7,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from agentkit.models.batch_cache import fork
-
 Reuse = Literal["crop", "extend", "none"]
 """What a model's cache allows: cut back to any prefix; only be continued; nothing."""
 
-MAX_CONVERSATIONS = 8
+MAX_CONVERSATIONS = 16
 MAX_TOKENS = 65_536
 FORGIVEN = 64  # a conversation that goes on may lose this much of its last prompt (the generation prompt's own tokens)
 
 
 @dataclass(slots=True)
 class CachedPrefix:
-    """A cache and the tokens it holds; `prompt_tokens` of them came from the last prompt, the rest was generated."""
+    """A cache and the tokens it holds; `prompt_tokens` of them came from the last prompt, the rest was generated.
+
+    `media` is the key of the pixels and waves that stand among them, "" where there are none.
+    """
 
     ids: list[int]
     cache: Any
     prompt_tokens: int
+    media: str = ""
 
 
 class PrefixCache:
@@ -43,16 +45,28 @@ class PrefixCache:
         """How many tokens are held."""
         return sum(len(entry.ids) for entry in self._entries)
 
-    def take(self, ids: Sequence[int]) -> tuple[Any, int]:
+    def __len__(self) -> int:
+        """How many conversations are held."""
+        return len(self._entries)
+
+    @property
+    def entries(self) -> tuple[CachedPrefix, ...]:
+        """What is held, the oldest first."""
+        return tuple(self._entries)
+
+    def take(self, ids: Sequence[int], *, media: str = "", least: int = 0) -> tuple[Any, int]:
         """The cache of the longest known prefix of `ids`, and its length; (None, 0) where there is none.
 
-        At least one token is left to compute: a cache as long as the prompt gives silently wrong logits.
+        At least one token is left to compute: a cache as long as the prompt gives silently wrong logits. The prefix has
+        the same `media`, and a prompt with media shares them all (its first `least` tokens) or nothing.
         """
         with self._lock:
-            best, length = self._longest(ids)
-            if best is None:
+            best, length = self._longest(ids, media)
+            if best is None or length < least:
                 return None, 0
             if length < best.prompt_tokens - FORGIVEN:  # another conversation with the same beginning: leave it its own
+                from agentkit.models.attention_cache import fork
+
                 return fork(best.cache, length), length
             self._entries.remove(best)
             cache = best.cache
@@ -74,9 +88,11 @@ class PrefixCache:
         with self._lock:
             self._entries.clear()
 
-    def _longest(self, ids: Sequence[int]) -> tuple[CachedPrefix | None, int]:
+    def _longest(self, ids: Sequence[int], media: str) -> tuple[CachedPrefix | None, int]:
         best, longest = None, 0
         for entry in self._entries:
+            if entry.media != media:
+                continue
             length = min(common_prefix(entry.ids, ids), len(ids) - 1)
             if length > longest and (self.reuse == "crop" or length == len(entry.ids)):
                 best, longest = entry, length

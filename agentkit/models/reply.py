@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from agentkit.models.backend import Chunk
+from agentkit.models.call_syntax import CallSyntax
 from agentkit.models.stopping import StopText
 from agentkit.models.thinking import ThinkingText
 from agentkit.models.tool_calls import ToolCallText
@@ -15,10 +16,10 @@ from agentkit.models.tool_calls import ToolCallText
 class ReplyReader:
     """A state machine without I/O: feed it chunks until it says `stopped`, then take the `rest`."""
 
-    def __init__(self, stop: Sequence[str] = (), *, tools: bool = False) -> None:
+    def __init__(self, stop: Sequence[str] = (), *, calls: CallSyntax | None = None) -> None:
         self._thinking = ThinkingText()
         self._stop = StopText(stop)
-        self._calls = ToolCallText() if tools else None
+        self._calls = ToolCallText(calls) if calls else None
 
     @property
     def stopped(self) -> bool:
@@ -31,9 +32,11 @@ class ReplyReader:
         text = self._stop.feed(answer)
         if self.stopped:
             chunk = replace(chunk, finish_reason="stop", tool_calls=())
-        if self._calls is not None:
-            text = self._calls.feed(text)
-        return replace(chunk, thinking=chunk.thinking + thinking, text=text)
+        thinking = chunk.thinking + thinking
+        if self._calls is None:
+            return replace(chunk, thinking=thinking, text=text)
+        text, calls = self._calls.feed(text)
+        return replace(chunk, thinking=thinking, text=text, tool_calls=chunk.tool_calls + calls)
 
     def rest(self) -> Chunk:
         """What was held back, at the end."""
@@ -41,6 +44,6 @@ class ReplyReader:
         text = self._stop.feed(answer) + self._stop.flush()
         if self._calls is None:
             return Chunk(thinking=thinking, text=text)
-        released = self._calls.feed(text)
+        released, pieces = self._calls.feed(text)
         held, calls = self._calls.flush()
-        return Chunk(thinking=thinking, text=released + held, tool_calls=calls)
+        return Chunk(thinking=thinking, text=released + held, tool_calls=pieces + calls)

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 Grammar = Constraint | ThinkingFirst
 
-CLOSING_TOKENS = 64  # where a grammar holds, the last tokens of the limit (at most a third) are for ending well
+CLOSING_TOKENS = 64  # where a grammar holds, the last tokens of the limit (at most a third) are for ending well,
+# and as many before them for going on from free text to what must follow it
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,8 @@ class Sampler:
         """The next token from `logits` (1, vocabulary) after `ids`, when `room` tokens may still come."""
         import torch
 
-        if self.constraint is not None and room <= min(CLOSING_TOKENS, self.max_new_tokens // 3):
-            closer = self.constraint.closer()
+        if self.constraint is not None and room <= min(2 * CLOSING_TOKENS, self.max_new_tokens // 2):
+            closer = self.constraint.closer(text_only=room > min(CLOSING_TOKENS, self.max_new_tokens // 3))
             if closer is not None:
                 return self._with_logprob(closer, logits)
         scores = logits

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from agentkit.errors import ConfigurationError
+from agentkit.models.backend import ChatBackend
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -23,18 +25,25 @@ LOADING = (
     "model_kwargs",
     "pipeline_kwargs",
     "quantization",
+    "task",
 )
 
 
-def chat_model(spec: str = "builtin", **options: Any) -> BaseChatModel:
+def chat_model(spec: str = "builtin", *, fallbacks: Sequence[Any] = (), **options: Any) -> BaseChatModel:
     """The chat model behind a spec.
 
     `builtin` is the small model in the package; `local:` a folder or a repository run in process; `hf:` a repository
     through Inference Providers; an address a dedicated endpoint or any OpenAI-compatible server; anything else goes to
     `langchain.chat_models.init_chat_model`. `options` are generation parameters (`max_new_tokens`, `temperature`, …),
-    loading parameters, and `constrain` ("actions", "copy" or "off") for models in process.
+    loading parameters, and `constrain` ("actions", "copy" or "off") for models in process. `fallbacks` are specs or
+    models to ask when this one fails for good.
     Raises `ConfigurationError` for a spec or an option that cannot be meant.
     """
+    model = _model(spec, options)
+    return _with_fallbacks(model, fallbacks) if fallbacks else model
+
+
+def _model(spec: str, options: dict[str, Any]) -> BaseChatModel:
     scheme, _, rest = spec.partition(":")
     if spec == "builtin":
         from agentkit.models.builtin import builtin_folder
@@ -77,9 +86,7 @@ def _local(model_id: str, **options: Any) -> BaseChatModel:
     chat = {name: options.pop(name) for name in ("constrain",) if name in options}
     loading = {name: options.pop(name) for name in LOADING if name in options}
     generation = {**loading.pop("pipeline_kwargs", {}), **options}
-    llm = HuggingFacePipeline.from_model_id(
-        model_id=model_id, task="text-generation", pipeline_kwargs=generation, **loading
-    )
+    llm = HuggingFacePipeline.from_model_id(model_id=model_id, pipeline_kwargs=generation, **loading)
     return ChatHuggingFace(llm=llm, **chat)
 
 
@@ -87,14 +94,22 @@ def _hosted(**options: Any) -> BaseChatModel:
     from agentkit.models.chat_huggingface import ChatHuggingFace
     from agentkit.models.endpoint import HuggingFaceEndpoint
 
-    known = HuggingFaceEndpoint.model_fields
-    for name in options:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            raise ConfigurationError(
-                f"unknown option {name!r} for a hosted model" + (f"; did you mean {near[0]!r}?" if near else "")
-            )
     return ChatHuggingFace(llm=HuggingFaceEndpoint(**options))
+
+
+def _with_fallbacks(model: BaseChatModel, fallbacks: Sequence[Any]) -> BaseChatModel:
+    from agentkit.models.chat_huggingface import ChatHuggingFace
+    from agentkit.models.hosted.fallbacks import WithFallbacks
+
+    others = [chat_model(one) if isinstance(one, str) else one for one in fallbacks]
+    backends: list[Any] = [getattr(one, "llm", one) for one in (model, *others)]
+    for one in backends:
+        if not isinstance(one, ChatBackend):
+            raise ConfigurationError(
+                f"expected models of this package to fall back to and from, saw {type(one).__name__}; "
+                "for others, model.with_fallbacks([...]) of LangChain"
+            )
+    return ChatHuggingFace(llm=WithFallbacks(backends))
 
 
 def _langchain(spec: str, **options: Any) -> BaseChatModel:

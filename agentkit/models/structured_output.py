@@ -11,7 +11,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.utils.function_calling import convert_to_json_schema
 
 from agentkit.errors import ConfigurationError
-from agentkit.models.tool_calls import json_rule
+from agentkit.models.call_grammar import json_rule
 
 Schema = dict[str, Any] | type
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Literal
 
 from agentkit.models.constraint import Constraint
@@ -49,9 +50,9 @@ class ThinkingFirst:
         """No token is certain while the model may still think."""
         return []
 
-    def closer(self) -> int | None:
+    def closer(self, *, text_only: bool = False) -> int | None:
         """A token that brings the reply nearer to its end."""
-        return self._closing if self._state == "thinking" else self._constraint.closer()
+        return self._closing if self._state == "thinking" else self._constraint.closer(text_only=text_only)
 
     def accept(self, token: int) -> list[int]:
         """Take `token`; the tokens that must follow it, already taken."""
@@ -64,6 +65,15 @@ class ThinkingFirst:
             self._state = "held"
             return self._constraint.begin()
         return self._constraint.accept(token)
+
+
+def after_thought(grammar: str, tokenizer: Any, *, inside: bool) -> str:
+    """`grammar`, with the rest of a thought before it where one is open whose end is spelled, no token to wait for."""
+    if not inside or CLOSE in tokenizer.get_added_vocab():
+        return grammar
+    spelled = re.escape(CLOSE).replace("/", r"\/")
+    begun = f"start: thought answer\nthought[lazy]: /(.|\\n)*{spelled}/\nanswer:"
+    return re.sub(r"^start\s*:", lambda _: begun, grammar, count=1, flags=re.MULTILINE)
 
 
 def thinking_first(constraint: Constraint, tokenizer: Any, *, inside: bool) -> Constraint | ThinkingFirst:

@@ -1,77 +1,121 @@
-"""Eight questions together beside one by one, and memory over many runs, on a random Llama.
+"""Eight questions together beside one by one, through `AgentExecutor.batch` on a random Llama.
 
-    python tests/benchmarks/local_batch.py [--rows 8] [--tokens 60] [--threads 1] [--layers 12] [--runs 100]
+    python tests/benchmarks/local_batch.py [--rows 8] [--steps 3] [--tokens 60] [--threads 1] [--rounds 3] [--layers 12]
 
-Prints CPU seconds and tokens per second; then the peak memory of a 15-step run beside one step, and after many runs.
+Prints what a shared step costs by its number of rows (the most that decoding together can give), then CPU and wall
+seconds of the runs (medians of interleaved rounds), forwards of the model, and throughput as the ratio of seconds. Two
+kinds of turn: free text (which no parser takes, so the loop asks again, and each turn is as long as it may be), and
+actions held to the grammar.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
+import statistics
 import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from local_models import llama, text_of, tokenizer
 
+from agentkit import AgentExecutor
 from agentkit.models import ChatHuggingFace, HuggingFacePipeline
+from agentkit.models.batch_cache import BatchCache
+from agentkit.models.forward import Forward
+from agentkit.tool import Tool
 
 
-def measured(work: Callable[[], Any]) -> tuple[float, float, Any]:
-    cpu, wall = time.process_time(), time.perf_counter()
-    result = work()
-    return time.process_time() - cpu, time.perf_counter() - wall, result
+class Bench:
+    """One model and as many questions as rows."""
 
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.words = tokenizer(32_000)
+        self.model = llama(32_000, layers=options.layers)
+        self.options = options
+        self.questions = [{"input": text_of(self.words, 20 + 3 * n, n)} for n in range(options.rows)]
+        self.forwards = 0
+        self.model.register_forward_hook(self._count)
 
-def peak_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    def _count(self, *_: Any) -> None:
+        self.forwards += 1
 
+    def executor(self, *, constrain: str) -> AgentExecutor:
+        observation = text_of(self.words, 121, 99)
+        search = Tool(name="Search", description="Looks something up.", run=lambda query: f"{query[:8]} {observation}")
+        limits = {"max_new_tokens": self.options.tokens, "do_sample": False}
+        llm = HuggingFacePipeline(model=self.model, tokenizer=self.words, pipeline_kwargs=limits)
+        chat = ChatHuggingFace(llm=llm, constrain=constrain)
+        return AgentExecutor.from_model(
+            chat, [search], max_iterations=self.options.steps, max_repeats=None, return_run=True
+        )
 
-def batch(chat: ChatHuggingFace, words: Any, rows: int, tokens: int) -> None:
-    system = SystemMessage(text_of(words, 300, 7))
-    questions = [[system, HumanMessage(text_of(words, 20 + 3 * n, n))] for n in range(rows)]
-    options = {"max_new_tokens": tokens, "stop": ["\nObservation"]}
-    chat.llm.local.prefixes.clear()
-    alone = measured(lambda: [chat.invoke(q, **options).content for q in questions])
-    chat.llm.local.prefixes.clear()
-    together = measured(lambda: [m.content for m in chat.batch(questions, {"max_concurrency": rows}, **options)])
-    for name, (cpu, wall, _) in (("one by one", alone), ("together", together)):
-        print(f"{name:12} {cpu:7.2f} CPU s {wall:7.2f} s {rows * tokens / cpu:8.1f} tokens per CPU s")
-    same = sum(a == b for a, b in zip(alone[2], together[2], strict=True))
-    print(f"throughput x {alone[0] / together[0]:.2f}; {same} of {rows} answers the same")
+    def alone(self, constrain: str) -> list[Any]:
+        executor = self.executor(constrain=constrain)
+        return [executor.invoke(question) for question in self.questions]
 
+    def together(self, constrain: str) -> list[Any]:
+        executor = self.executor(constrain=constrain)
+        return executor.batch(self.questions, {"max_concurrency": len(self.questions)})
 
-def memory(chat: ChatHuggingFace, words: Any, runs: int) -> None:
-    def run(steps: int) -> None:
-        messages: list[Any] = [SystemMessage(text_of(words, 300, 7)), HumanMessage("What is it?")]
-        for n in range(steps):
-            reply = chat.invoke(messages, max_new_tokens=30)
-            messages += [AIMessage(str(reply.content)), HumanMessage(f"Observation: {text_of(words, 100, n)}")]
+    def runs(self, constrain: str) -> None:
+        rows: dict[str, Callable[[str], list[Any]]] = {"one by one": self.alone, "together": self.together}
+        spent: dict[str, list[tuple[float, float]]] = {name: [] for name in rows}
+        said: dict[str, list[Any]] = {}
+        forwards = {}
+        for _ in range(self.options.rounds):
+            for name, row in rows.items():
+                self.forwards, cpu, wall = 0, time.process_time(), time.perf_counter()
+                said[name] = row(constrain)
+                spent[name].append((time.process_time() - cpu, time.perf_counter() - wall))
+                forwards[name] = self.forwards
+        middle = {
+            name: [statistics.median(column) for column in zip(*values, strict=True)] for name, values in spent.items()
+        }
+        tokens = sum(run["run"]["usage"]["completion_tokens"] for run in said["together"])
+        cached = sum(run["run"]["usage"]["cached_tokens"] for run in said["together"])
+        prompts = sum(run["run"]["usage"]["prompt_tokens"] for run in said["together"])
+        for name, (cpu, wall) in middle.items():
+            print(f"{name:12} {cpu:7.2f} CPU s {wall:7.2f} s {forwards[name]:5} forwards {tokens / wall:7.1f} tokens/s")
+        same = sum(a["output"] == b["output"] for a, b in zip(*said.values(), strict=True))
+        ratios = [middle["one by one"][n] / middle["together"][n] for n in (0, 1)]
+        print(f"throughput x {ratios[0]:.2f} in CPU s, x {ratios[1]:.2f} in s; {same} answers the same", end="; ")
+        print(f"{tokens} tokens written, {cached} of {prompts} prompt tokens cached")
 
-    for name, steps, times in (("1 step", 1, 1), ("15 steps", 15, 1), (f"{runs} runs of 1 step", 1, runs)):
-        for _ in range(times):
-            run(steps)
-        held = chat.llm.local.prefixes.tokens
-        print(f"{name:22} peak {peak_mib():8.0f} MiB, {held} tokens held")
+    def shared_steps(self, tokens: int = 700, steps: int = 12) -> None:
+        """The cost of one step by its number of rows, with nothing around it."""
+        forward, ids = Forward(self.model), [5 + n % 1000 for n in range(tokens)]
+        _, cache = forward(ids, 0, None)
+        single = 0.0
+        for rows in (1, 2, 4, 8, 16):
+            batch = BatchCache()
+            batch.add([(row, cache, tokens) for row in range(rows)])
+            forward.batch([5] * rows, batch)
+            started = time.process_time()
+            for _ in range(steps):
+                forward.batch([5] * rows, batch)
+            step = (time.process_time() - started) / steps
+            single = single or step
+            print(f"step of {rows:2} rows of {tokens} tokens {1e3 * step:7.1f} ms, output x {rows * single / step:.2f}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=60)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--layers", type=int, default=12)
-    parser.add_argument("--runs", type=int, default=100)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    words = tokenizer(32_000)
-    chat = ChatHuggingFace(llm=HuggingFacePipeline(model=llama(32_000, layers=options.layers), tokenizer=words))
-    print(f"after loading: peak {peak_mib():.0f} MiB")
-    batch(chat, words, options.rows, options.tokens)
-    memory(chat, words, options.runs)
+    bench = Bench(options)
+    million = sum(p.numel() for p in bench.model.parameters()) / 1e6
+    print(f"{million:.0f}M parameters, {options.rows} questions of {options.steps} turns, {options.threads} threads")
+    bench.shared_steps()
+    for constrain in ("off", "actions"):
+        print(f"\ngrammar: {constrain}")
+        bench.runs(constrain)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ def tokenizer(vocabulary: int) -> Any:
 
     draw = random.Random(0)
     syllables = [a + b for a in "bcdfghjklmnprstvwz" for b in ("a", "e", "i", "o", "u", "an", "er", "is", "ol")]
-    words = {"".join(draw.choices(syllables, k=draw.randint(1, 4))) for _ in range(vocabulary)}
+    words = {"".join(draw.choices(syllables, k=draw.randint(1, 4))) for _ in range(2 * vocabulary)}
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
@@ -59,11 +59,11 @@ def llama(vocabulary: int, *, hidden: int = 768, layers: int = 12) -> Any:
     return LlamaForCausalLM(config).eval()
 
 
-def cpu_seconds(work: Callable[[], Any]) -> float:
-    """Processor time of `work`, which a busy machine distorts less than the clock."""
-    started = time.process_time()
+def seconds(work: Callable[[], Any]) -> tuple[float, float]:
+    """Processor time of `work`, which a busy machine distorts less, and time by the clock."""
+    cpu, wall = time.process_time(), time.perf_counter()
     work()
-    return time.process_time() - started
+    return time.process_time() - cpu, time.perf_counter() - wall
 
 
 def text_of(tokenizer: Any, tokens: int, seed: int) -> str:

@@ -2,9 +2,11 @@
 
     python tests/benchmarks/local_steps.py [--steps 5] [--threads 1] [--rounds 3] [--only agentkit,limit] [--layers 12]
 
-Prints the median CPU seconds of a run, all rows interleaved in one process. The limit is a raw loop over one cache, in
-which every token goes through the model exactly once. The row of langchain-huggingface is there when it can be imported
-(its stop does not stop: it runs to max_new_tokens); "whole prompt" is the same with an ideal stop.
+Prints the median CPU and wall seconds of a run, all rows interleaved in one process, and each row's CPU seconds as a
+multiple of the limit's. The limit is a raw loop over one of transformers' caches, in which every token goes through the
+model exactly once; the constrained run's turns are longer, so it has a limit of its own. The row of
+langchain-huggingface is there when it can be imported (its stop does not stop: it runs to max_new_tokens); "whole
+prompt" is the same with an ideal stop.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import Any
 
 import torch
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
-from local_models import cpu_seconds, llama, text_of, tokenizer
+from local_models import llama, seconds, text_of, tokenizer
 
 from agentkit.models import ChatHuggingFace, HuggingFacePipeline
 
@@ -124,18 +126,27 @@ def main() -> None:
         "langchain-huggingface": bench.langchain_huggingface,
     }
     chosen = {name: row for name, row in rows.items() if not options.only or name in options.only.split(",")}
-    seconds: dict[str, list[float]] = {name: [] for name in chosen}
+    spent: dict[str, list[tuple[float, float]]] = {name: [] for name in chosen}
     for _ in range(options.rounds):
         for name, row in chosen.items():
             try:
-                seconds[name].append(cpu_seconds(row))
+                spent[name].append(seconds(row))
             except ImportError:
-                seconds[name] = []
+                spent[name] = []
     million = sum(p.numel() for p in bench.model.parameters()) / 1e6
     print(f"{million:.0f}M parameters, {options.steps} steps, {options.threads} threads, turns of {turns[0]} tokens")
     print(f"constrained turns of {constrained} tokens")
-    for name, values in seconds.items():
-        print(f"{name:30} {statistics.median(values):8.2f} CPU s" if values else f"{name:30} not installed")
+    middle = {
+        name: tuple(map(statistics.median, zip(*values, strict=True))) for name, values in spent.items() if values
+    }
+    for name in chosen:
+        if name not in middle:
+            print(f"{name:30} not installed")
+            continue
+        cpu, wall = middle[name]
+        limit = middle.get("limit of the constrained run" if "grammar" in name else "limit", middle.get("limit"))
+        times = f"{cpu / limit[0]:6.2f} x its limit" if limit else ""
+        print(f"{name:30} {cpu:8.2f} CPU s {wall:8.2f} s {times}", flush=True)
 
 
 if __name__ == "__main__":

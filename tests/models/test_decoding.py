@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,13 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
+from agentkit import AgentExecutor
 from agentkit.models import ChatHuggingFace, HuggingFacePipeline
 from agentkit.models.messages import to_dicts
+from agentkit.models.prefix_cache import MAX_CONVERSATIONS
+from agentkit.tool import Tool
+
+from .conftest import build_llama, build_tokenizer
 
 QUESTION = [SystemMessage("You answer."), HumanMessage("What is 25 raised to the 0.43 power?")]
 
@@ -125,10 +131,47 @@ def test_closing_a_stream_ends_the_reply(llm: HuggingFacePipeline, chat: ChatHug
     assert chat.invoke(QUESTION).content
 
 
-def test_memory_is_bounded(llm: HuggingFacePipeline, chat: ChatHuggingFace) -> None:
-    for number in range(20):
-        chat.invoke([HumanMessage(f"{number} is another conversation")])
-    assert llm.local.prefixes.tokens < 8 * 120
+def caches_alive() -> int:
+    from agentkit.models.attention_cache import GrowingLayer
+    from agentkit.models.rows_layer import RowsLayer
+
+    gc.collect()
+    return sum(type(each) in (GrowingLayer, RowsLayer) for each in gc.get_objects())
+
+
+def test_no_run_leaves_a_cache_behind_but_the_few_that_are_kept() -> None:
+    tokenizer = build_tokenizer()
+    model = build_llama(tokenizer, num_hidden_layers=2)
+    chat = ChatHuggingFace(llm=HuggingFacePipeline(model=model, tokenizer=tokenizer))
+    before, kept = caches_alive(), chat.llm.local.prefixes
+    for number in range(3 * MAX_CONVERSATIONS):
+        chat.invoke([HumanMessage(f"{number} is another conversation")], max_new_tokens=3)
+    questions = [[HumanMessage(f"{number} is asked with others")] for number in range(2 * MAX_CONVERSATIONS)]
+    chat.batch(questions, {"max_concurrency": 8}, max_new_tokens=3)
+    chat.stream(questions[0]).close()  # type: ignore[attr-defined]
+    assert 2 < len(kept) <= MAX_CONVERSATIONS
+    assert kept.tokens < 80 * MAX_CONVERSATIONS
+    assert caches_alive() - before == 2 * len(kept)
+    kept.clear()
+    assert caches_alive() == before
+
+
+def test_a_conversation_takes_memory_in_proportion_to_its_tokens() -> None:
+    """Buffers have at most a quarter to spare (and a little); what an earlier step held is not held again."""
+    from agentkit.models.attention_cache import LEAST_ROOM
+
+    tokenizer = build_tokenizer()
+    chat = ChatHuggingFace(llm=HuggingFacePipeline(model=build_llama(tokenizer), tokenizer=tokenizer))
+    messages: list[Any] = [HumanMessage("How long does it get?")]
+    for step in range(15):
+        reply = chat.invoke(messages, max_new_tokens=10)
+        messages += [AIMessage(str(reply.content)), HumanMessage(f"Observation: {step}")]
+        kept = chat.llm.local.prefixes
+        assert len(kept) == 1
+        (entry,) = kept.entries
+        for layer in entry.cache.layers:
+            room = layer.keys.untyped_storage().nbytes() // (layer.keys[:, :, :1].numel() * layer.keys.element_size())
+            assert room <= kept.tokens * 5 // 4 + LEAST_ROOM + 10
 
 
 def test_logprobs_are_those_of_the_raw_logits(llm: HuggingFacePipeline, chat: ChatHuggingFace) -> None:
@@ -190,3 +233,40 @@ async def test_many_at_once_without_threads_of_ones_own(chat: ChatHuggingFace) -
     with pytest.raises(asyncio.CancelledError):
         await task
     assert (await chat.ainvoke(conversations[1])).content == alone[1]
+
+
+LENGTHS = (0, 3, 40, 9, 1, 25, 14, 60)
+
+
+def answers(runs: list[Any]) -> list[Any]:
+    return [(run["output"], [(a.tool, a.tool_input, seen) for a, seen in run["intermediate_steps"]]) for run in runs]
+
+
+@pytest.mark.parametrize("constrain", ["actions", "off"])
+async def test_questions_in_a_batch_are_decoded_together_and_answered_as_alone(
+    model_folder: Path, constrain: str
+) -> None:
+    """Runs of very different prompts, each with its grammar and stop, ending at different times."""
+    options = {"max_new_tokens": 60, "do_sample": False}
+    chat = ChatHuggingFace.from_model_id(str(model_folder), pipeline_kwargs=options, constrain=constrain)
+    search = Tool(name="Search", description="Looks up.", run=lambda query: f"{len(query)} found, {query[:5]!r} first")
+    executor = AgentExecutor.from_model(
+        chat, [search], max_iterations=3, return_intermediate_steps=True, return_run=True
+    )
+    questions = [{"input": f"{'very ' * length}long question?"} for length in LENGTHS]
+    forwards: list[int] = []
+    chat.llm.model.register_forward_hook(lambda *_: forwards.append(1))
+
+    alone = [executor.invoke(question) for question in questions]
+    one_by_one = len(forwards)
+    forwards.clear()
+    chat.llm.local.prefixes.clear()
+    together = executor.batch(questions)
+    assert answers(together) == answers(alone)
+    assert len(forwards) < one_by_one / 2
+    forwards.clear()
+    assert answers(await executor.abatch(questions)) == answers(alone)
+    assert len(forwards) < one_by_one / 2
+    wrote = [run["run"]["usage"]["completion_tokens"] for run in together]
+    assert wrote == [run["run"]["usage"]["completion_tokens"] for run in alone]
+    assert constrain == "off" or len(set(wrote)) > 1

@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agentkit.errors import ModelError
-from agentkit.models import ChatHuggingFace
-from agentkit.models.backend import ChatRequest, Chunk
-from agentkit.models.doctor import examine_installation, examine_model
+from agentkit.models import ChatHuggingFace, HuggingFacePipeline
+from agentkit.models.backend import ChatRequest, Chunk, Usage
+from agentkit.models.doctor import Finding, examine_installation, examine_model
+
+from .conftest import build_llama
+from .test_native_calls import tokenizer_of
 
 
 def test_the_installation_is_listed() -> None:
@@ -24,6 +27,40 @@ def test_a_healthy_local_model(model_folder: Path) -> None:
     assert findings["tool call"].seen == "echo, and back"
     assert findings["tool role"].status == "note"  # its template drops the call
     assert findings["context"].advice
+    assert findings["call syntax"].advice
+    assert findings["bos"].seen == "plain text gets one, the template writes none"
+    assert findings["inputs"].seen == "text"
+    assert findings["stop"].seen.startswith("stopped at")
+    assert "MiB of weights" in findings["memory"].seen
+
+
+def test_what_a_model_brings_is_named() -> None:
+    tokenizer = tokenizer_of("mistral")
+    model = ChatHuggingFace(llm=HuggingFacePipeline(model=build_llama(tokenizer), tokenizer=tokenizer))
+    findings = {finding.name: finding for finding in examine_model(model)}
+    assert findings["call syntax"].seen == """the model's own: '[TOOL_CALLS] [{"name": "'"""
+    assert findings["tool role"] == Finding("tool role", "ok", "taken")
+    assert findings["bos"] == Finding("bos", "ok", "1 in the prompt")
+    assert findings["system role"].advice == "instructions go into the first user message"
+    assert {f.status for f in findings.values()} == {"ok", "note"}
+
+
+def test_every_note_says_what_to_do(model_folder: Path) -> None:
+    model = ChatHuggingFace.from_model_id(str(model_folder))
+    findings = [*examine_installation(), *examine_model(model)]
+    assert [f for f in findings if f.status != "ok" and not f.advice] == []
+
+
+def test_a_server_that_writes_on_after_the_stop() -> None:
+    class Deaf:
+        model_id = "deaf"
+
+        def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
+            usage = Usage(prompt_tokens=9, completion_tokens=24)
+            yield Chunk(text="one two three four five six", usage=usage, finish_reason="length")
+
+    stop = next(f for f in examine_model(ChatHuggingFace(llm=Deaf())) if f.name == "stop")
+    assert (stop.status, stop.seen) == ("note", "'hre' cut off after 24 tokens")
 
 
 def test_a_failing_server_is_a_finding_for_every_probe() -> None:

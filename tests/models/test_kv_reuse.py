@@ -73,6 +73,11 @@ def llama() -> Any:
     return tiny("llama", {})
 
 
+@cache
+def named(model_type: str) -> Any:
+    return tiny(*next((name, changes) for name, changes, _ in ARCHITECTURES if name == model_type))
+
+
 def tiny(model_type: str, changes: dict[str, Any]) -> Any:
     import torch
     from transformers import CONFIG_MAPPING, AutoModelForCausalLM
@@ -134,16 +139,16 @@ def test_rows_of_a_batch_have_the_logits_they_have_alone(model_type: str, change
     if not forward.can_batch:
         pytest.skip("decodes one by one")
     rows = [[(3 * n + row) % VOCABULARY for n in range(length)] for row, length in enumerate((4, 11, 7))]
-    batch = BatchCache([forward(ids, 0, None)[1] for ids in rows], [len(ids) for ids in rows])
+    batch = BatchCache()
+    batch.add([(number, forward(ids, 0, None)[1], len(ids)) for number, ids in enumerate(rows)])
     for step in range(6):
         for ids in rows:
             ids.append((len(ids) * 5 + step) % VOCABULARY)
-        mask, positions = batch.grow(forward.device)
-        logits = forward.batch([ids[-1] for ids in rows], batch.cache, mask, positions)
+        logits = forward.batch([ids[-1] for ids in rows], batch)
         for number, ids in enumerate(rows):
             assert_same(logits[number : number + 1], expected(model, ids))
     for number, ids in enumerate(rows):
-        alone = forward([*ids, 3], len(ids), batch.row(number, own=True))[0]
+        alone = forward([*ids, 3], len(ids), batch.remove(number))[0]
         assert_same(alone, expected(model, [*ids, 3]))
         assert torch.isfinite(alone).all()
 
@@ -161,3 +166,24 @@ def test_any_sequence_of_prompts_is_exact(prompts: list[list[int]]) -> None:
         assert_same(logits, expected(model, ids))
         prefixes.put(CachedPrefix(ids, known, max(1, len(ids) - 3)))
         assert prefixes.tokens <= 40
+
+
+def test_rows_of_a_batch_come_and_go() -> None:
+    """Longer and shorter ones, so that buffers move and places are taken over."""
+    model = llama()
+    forward, batch = Forward(model), BatchCache()
+    rows: dict[int, list[int]] = {}
+    for step in range(40):
+        if step % 3 == 0:
+            ids = [(5 * step + n) % VOCABULARY for n in range(3 + (17 * step) % 60)]
+            batch.add([(step, forward(ids, 0, None)[1], len(ids))])
+            rows[step] = ids
+        if step % 5 == 4:
+            leaving = batch.owners[(7 * step) % len(batch.owners)]
+            ids = rows.pop(leaving)
+            assert_same(forward([*ids, 9], len(ids), batch.remove(leaving))[0], expected(model, [*ids, 9]))
+        for ids in rows.values():
+            ids.append((len(ids) * 5 + step) % VOCABULARY)
+        logits = forward.batch([rows[owner][-1] for owner in batch.owners], batch)
+        for number, owner in enumerate(batch.owners):
+            assert_same(logits[number : number + 1], expected(model, rows[owner]))

@@ -27,7 +27,7 @@ STRICT = (
 WITH_TOOLS = """
 {%- for t in tools or [] %}{{ '<tool>' + t.function.name }}{% endfor %}
 {%- for m in messages %}{{ '[' + m.role + ']' }}{{ m.content or '' }}
-{%- for c in m.tool_calls or [] %}{{ c.function.name + (c.function.arguments | tojson) }}{% endfor %}
+{%- for c in m.tool_calls or [] %}{{ '!' + c.function.name + ':' + (c.function.arguments | tojson) }}{% endfor %}
 {%- endfor %}"""
 CALLING = AIMessage("", tool_calls=[{"name": "add", "args": {"a": 1}, "id": "call00000"}])
 WITH_CALL = [HumanMessage("add 1"), CALLING, ToolMessage("2", tool_call_id="call00000")]
@@ -50,7 +50,7 @@ def chat_with(template: str | None, folder: Path) -> ChatHuggingFace:
             '<s>[user]add 1[assistant]<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>'
             "[user]Observation: 2",
         ),
-        (WITH_TOOLS, WITH_CALL, '[user]add 1[assistant]add{"a": 1}[tool]2'),
+        (WITH_TOOLS, WITH_CALL, '[user]add 1[assistant]!add:{"a": 1}[tool]2'),
         (CHATML, [HumanMessage("a")], "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n"),
         (None, [SystemMessage("S"), HumanMessage("Q")], "<s>System: S\n\nUser: Q\n\nAssistant: "),
     ],

@@ -8,6 +8,9 @@ import pytest
 from langchain_core.messages import HumanMessage
 
 from agentkit.models import ChatHuggingFace, HuggingFacePipeline
+from agentkit.models.backend import Chunk
+from agentkit.models.call_syntax import HERMES
+from agentkit.models.reply import ReplyReader
 
 from .conftest import build_llama, build_tokenizer
 
@@ -52,6 +55,28 @@ def test_grammar_and_stop_hold_the_answer_only(opens: bool) -> None:
     assert len(str(reply.content)) == 17
     assert "Observation" in reply.additional_kwargs["reasoning_content"]
     assert "<think>" not in str(reply.content)
+
+
+def test_a_thought_that_ends_in_ordinary_letters_comes_before_the_grammar() -> None:
+    tokenizer = build_tokenizer()
+    begins = "<|im_start|>assistant\n"
+    tokenizer.chat_template = tokenizer.chat_template.replace(begins, begins + "<think>\n")
+    chat = ChatHuggingFace(llm=HuggingFacePipeline(model=build_llama(tokenizer), tokenizer=tokenizer))
+    hook = steer(chat, tokenizer("Action: hm</think>", add_special_tokens=False)["input_ids"])
+    try:
+        reply = chat.invoke(QUESTION, grammar=GRAMMAR)
+    finally:
+        hook.remove()
+    assert str(reply.content).startswith("Final Answer: ")
+    assert str(reply.additional_kwargs["reasoning_content"]).strip() == "Action: hm"
+
+
+def test_calls_inside_a_thought_are_not_made() -> None:
+    reader = ReplyReader(calls=HERMES)
+    call = '<tool_call>\n{"name": "delete", "arguments": {}}\n</tool_call>'
+    chunks = [reader.read(Chunk(text=f"<think>I could {call}</think>No.")), reader.rest()]
+    assert [piece for chunk in chunks for piece in chunk.tool_calls] == []
+    assert "".join(chunk.text for chunk in chunks) == "No."
 
 
 def test_a_thought_without_end_leaves_room_for_the_answer() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from agentkit.errors import ConfigurationError
 from agentkit.models.backend import Chunk
+from agentkit.models.call_syntax import HERMES
 from agentkit.models.reply import ReplyReader
 from agentkit.models.stopping import StopText
 from agentkit.models.tool_calls import read_calls
@@ -27,7 +28,7 @@ def cut(text: str, lengths: list[int]) -> Iterator[str]:
 
 
 def read(text: str, lengths: list[int], *, stop: tuple[str, ...] = (), tools: bool = False) -> tuple[str, str, bool]:
-    reader = ReplyReader(stop, tools=tools)
+    reader = ReplyReader(stop, calls=HERMES if tools else None)
     chunks = []
     for piece in cut(text, lengths):
         chunks.append(reader.read(Chunk(text=piece)))
@@ -90,11 +91,12 @@ SYNTAXES = [
 @pytest.mark.parametrize("text", SYNTAXES)
 @given(lengths=PIECES)
 def test_tool_calls_are_read_in_every_syntax(text: str, lengths: list[int]) -> None:
-    reader = ReplyReader(tools=True)
-    said = "".join(reader.read(Chunk(text=piece)).text for piece in cut(text, lengths))
-    rest = reader.rest()
-    assert said + rest.text == ""
-    assert [(c.name, json.loads(c.arguments)) for c in rest.tool_calls] == [("add", CALL["arguments"])]
+    reader = ReplyReader(calls=HERMES)
+    chunks = [*(reader.read(Chunk(text=piece)) for piece in cut(text, lengths)), reader.rest()]
+    assert "".join(chunk.text for chunk in chunks) == ""
+    pieces = [piece for chunk in chunks for piece in chunk.tool_calls]
+    assert [piece.name for piece in pieces if piece.name] == ["add"]
+    assert json.loads("".join(piece.arguments for piece in pieces)) == CALL["arguments"]
 
 
 @pytest.mark.parametrize(

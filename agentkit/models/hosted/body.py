@@ -1,0 +1,121 @@
+"""A request's body: generation parameters by their names on the wire, and what a server refused left out."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from agentkit.errors import ConfigurationError
+from agentkit.models.backend import ChatRequest
+from agentkit.models.hosted.outgoing_messages import outgoing_messages
+
+GENERATION = (
+    *("max_new_tokens", "temperature", "top_k", "top_p", "typical_p", "min_p", "repetition_penalty", "do_sample"),
+    *("seed", "frequency_penalty", "presence_penalty"),
+)
+SYNONYMS = {"max_tokens": "max_new_tokens", "max_completion_tokens": "max_new_tokens"}
+_AS_ASKED = "Answer with {what} and nothing else: no words before or after it, no code fence."
+_LIKELY_MEANT = 0.85  # so alike that a name is a slip of the pen rather than a server's own parameter
+
+
+def generation_options(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The generation parameters among the given, and the rest, which goes into the body as it is."""
+    known: dict[str, Any] = {}
+    rest: dict[str, Any] = {}
+    for name, value in given.items():
+        name = SYNONYMS.get(name, name)
+        if name in GENERATION:
+            known[name] = value
+        elif near := difflib.get_close_matches(name, (*GENERATION, *SYNONYMS), n=1, cutoff=_LIKELY_MEANT):
+            raise ConfigurationError(f"unknown option {name!r} for a hosted model; did you mean {near[0]!r}?")
+        else:
+            rest[name] = value
+    return known, rest
+
+
+def request_body(
+    request: ChatRequest,
+    *,
+    defaults: Mapping[str, Any],
+    extra: Mapping[str, Any],
+    stop: Collection[str],
+    stream: bool,
+    refused: Collection[str] = (),
+) -> dict[str, Any]:
+    """The body, without `model`; `refused` are names the server does not take."""
+    options, more = generation_options(request.options)
+    body: dict[str, Any] = {
+        "messages": outgoing_messages(request.messages),
+        **_parameters({**defaults, **options}),
+        "stop": list(request.stop or stop) or None,
+        **_tools(request),
+        "response_format": request.response_format,
+        **_logprobs(request.top_logprobs),
+        "stream": stream,
+        "stream_options": {"include_usage": True} if stream else None,
+        **extra,
+        **more,
+    }
+    if "response_format" in refused and request.response_format:
+        body["messages"] = _told(body["messages"], request.response_format)
+    if "max_tokens" in refused:
+        body["max_completion_tokens"] = body.get("max_tokens")
+    return {name: value for name, value in body.items() if value is not None and name not in refused}
+
+
+def _parameters(chosen: dict[str, Any]) -> dict[str, Any]:
+    """GenerationConfig's names as the wire has them. What OpenAI lacks, TGI, vLLM and SGLang take by the same name."""
+    if chosen.pop("do_sample", None) is False:
+        chosen["temperature"] = 0.0
+    return {"max_tokens" if name == "max_new_tokens" else name: value for name, value in chosen.items()}
+
+
+def _tools(request: ChatRequest) -> dict[str, Any]:
+    if not request.tools:
+        return {}
+    choice = request.tool_choice
+    if choice in ("any", True):
+        choice = "required"
+    elif isinstance(choice, str) and choice not in ("auto", "none", "required"):
+        choice = {"type": "function", "function": {"name": choice}}
+    return {"tools": list(request.tools), "tool_choice": choice or None}
+
+
+def _logprobs(top: int | None) -> dict[str, Any]:
+    if top is None:
+        return {}
+    return {"logprobs": True, "top_logprobs": top or None}
+
+
+def _told(messages: list[dict[str, Any]], wanted: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The format asked for in words, of a server that has no field for it."""
+    schema = wanted.get("json_schema", {}).get("schema")
+    what = f"JSON that fits this schema: {json.dumps(schema, ensure_ascii=False)}" if schema else "one JSON object"
+    return (
+        [{"role": "system", "content": _AS_ASKED.format(what=what)}, *messages]
+        if not _system(messages)
+        else [
+            {**messages[0], "content": f"{messages[0]['content']}\n\n{_AS_ASKED.format(what=what)}"},
+            *messages[1:],
+        ]
+    )
+
+
+def _system(messages: list[dict[str, Any]]) -> bool:
+    return messages[0]["role"] == "system" and isinstance(messages[0]["content"], str)
+
+
+DROPPABLE = ("stream_options", "stop", "response_format", "max_tokens")
+"""Fields that we can do without: usage may be missing, stops are enforced here, formats are asked for in words."""
+
+
+def refused_field(body: Mapping[str, Any], said: str) -> str | None:
+    """The field of `body` that an error message names, if it names one."""
+    if "max_completion_tokens" in said and "max_tokens" in body:
+        return "max_tokens"
+    beyond = [name for name in body if name not in ("messages", "model", "stream", "max_tokens")]
+    named = [name for name in beyond if re.search(rf"(?<![\w.]){re.escape(name)}(?![\w])", said)]
+    return max(named, key=len, default=None)

@@ -1,0 +1,114 @@
+"""What goes wrong between us and a server, in one line each, and whether asking again may help."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+RETRIED = (408, 409, 429)  # and every 5xx, as openai-python does it
+_LOADING = re.compile(r"\bloading\b", re.IGNORECASE)
+_SECRET = re.compile(r"\b(?:hf_|sk-)[A-Za-z0-9_-]{8,}|(?<=[Bb]earer )[^\s'\",;]{8,}")
+_SAID_CHARS = 300
+_LOADING_S = 2.0  # a server that is loading without saying how long it takes
+
+
+class Failure(Exception):
+    """One attempt that failed.
+
+    `retry` says whether asking again may help. `doubtful` says that there may be no chat server at this address at all.
+    `loading_s` is set where the server is still loading the model: such an attempt does not count.
+    """
+
+    def __init__(
+        self,
+        said: str,
+        *,
+        status: int | None = None,
+        retry: bool = True,
+        doubtful: bool = False,
+        retry_after_s: float | None = None,
+        loading_s: float | None = None,
+    ) -> None:
+        super().__init__(said)
+        self.said = said
+        self.status = status
+        self.retry = retry
+        self.doubtful = doubtful
+        self.retry_after_s = retry_after_s
+        self.loading_s = loading_s
+
+
+def not_a_completion(seen: str) -> Failure:
+    """A reply with status 200 that is none."""
+    said = f"expected a chat completion, saw {seen}; is this an OpenAI-compatible server's address?"
+    return Failure(said, doubtful=True)
+
+
+def failed(status: int, headers: Mapping[str, str], body: bytes, *, now_s: float) -> Failure:
+    """The failure a response with an error status stands for; `now_s` is the time of day (seconds since 1970)."""
+    value = _json(body)
+    said = without_secrets(_said(value, body)) or "no details"
+    return Failure(
+        f"answered HTTP {status}: {said}",
+        status=status,
+        retry=status in RETRIED or status >= 500,
+        retry_after_s=_retry_after_s(headers, now_s),
+        loading_s=_loading_s(value, said) if status == 503 else None,
+    )
+
+
+def without_secrets(text: str, *secrets: str | None) -> str:
+    """The text in one line, without tokens: those named, and whatever looks like one."""
+    for secret in secrets:
+        if secret and len(secret) > 3:
+            text = text.replace(secret, "***")
+    return _SECRET.sub("***", " ".join(text.split()))[:_SAID_CHARS]
+
+
+def described(error: BaseException) -> str:
+    """An exception in one line."""
+    text = without_secrets(str(error))
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _said(value: Any, body: bytes) -> str:
+    """The message in an error's body, wherever the server put it."""
+    while isinstance(value, dict):
+        value = next((value[key] for key in ("error", "message", "detail", "error_message") if value.get(key)), "")
+    if value is not None:
+        return value if isinstance(value, str) else json.dumps(value)
+    text = body.decode("utf-8", "replace").strip()
+    return "an HTML page" if text[:1] == "<" else text
+
+
+def _retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
+    """Seconds that the server asks to wait: as a number, or as a date (RFC 9110, 10.2.3)."""
+    try:
+        if (milliseconds := headers.get("retry-after-ms")) is not None:
+            return max(0.0, float(milliseconds) / 1000)
+        if (given := headers.get("retry-after")) is None:
+            return None
+        return max(0.0, float(given))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(headers["retry-after"]).timestamp() - now_s)
+    except (KeyError, ValueError):
+        return None
+
+
+def _loading_s(value: Any, said: str) -> float | None:
+    estimated = value.get("estimated_time") if isinstance(value, dict) else None
+    if isinstance(estimated, int | float):
+        return max(1.0, float(estimated))
+    return _LOADING_S if _LOADING.search(said) else None

@@ -1,0 +1,116 @@
+"""The options of hosted models as people write them, and the model they make."""
+
+from __future__ import annotations
+
+import base64
+import difflib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from agentkit.errors import ConfigurationError
+from agentkit.models.hosted.body import GENERATION, generation_options
+from agentkit.models.hosted.model import HostedModel
+from agentkit.models.hosted.places import place
+from agentkit.models.hosted.prices import read_prices
+from agentkit.models.hosted.retries import Retries
+
+MAX_NEW_TOKENS = 512
+TASKS = ("text-generation", "conversational", "text2text-generation", "image-text-to-text", "any-to-any")
+
+
+def refuse_unknown(given: Collection[str], known: Collection[str], *, what: str = "a hosted model") -> None:
+    """Raise `ConfigurationError` for a name that is not known, with the nearest one that is."""
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise ConfigurationError(
+                f"unknown option {name!r} for {what}" + (f"; did you mean {near[0]!r}?" if near else "")
+            )
+
+
+def hosted_model(
+    *,
+    repo_id: str | None = None,
+    endpoint_url: str | None = None,
+    model: str | None = None,
+    provider: str = "auto",
+    task: str | None = None,
+    huggingfacehub_api_token: str | None = None,
+    server_kwargs: Mapping[str, Any] | None = None,
+    model_kwargs: Mapping[str, Any] | None = None,
+    stop_sequences: Sequence[str] = (),
+    streaming: bool = False,
+    timeout: float = 120.0,
+    connect_timeout: float = 10.0,
+    total_timeout: float | None = 600.0,
+    max_retries: int = 4,
+    prices: Mapping[str, Any] | str | Path | None = None,
+    notice: Callable[[str], None] | None = None,
+    **generation: Any,
+) -> HostedModel:
+    """A hosted model, by the options of `HuggingFaceEndpoint`. Timeouts are in seconds."""
+    if model is not None and endpoint_url is None and repo_id is None:
+        repo_id, endpoint_url = (None, model) if "://" in model else (model, None)
+        model = None
+    if (repo_id is None) == (endpoint_url is None):
+        raise ConfigurationError("expected either repo_id or endpoint_url; give one of them")
+    if task not in (None, *TASKS):
+        raise ConfigurationError(f"expected a task of {', '.join(TASKS)}, saw {task!r}")
+    refuse_unknown(generation, GENERATION)
+    headers = _headers(server_kwargs or {})
+    if endpoint_url is not None:
+        endpoint_url, user = _without_user(endpoint_url)
+        headers = {**user, **headers}
+    lifted, extra = generation_options(model_kwargs or {})
+    return HostedModel(
+        model_id=repo_id or model or _shown(endpoint_url or ""),
+        place=partial(
+            place,
+            repo_id=repo_id,
+            endpoint_url=endpoint_url,
+            model=model,
+            provider=provider,
+            token=huggingfacehub_api_token,
+            headers=headers,
+        ),
+        defaults=_given({"max_new_tokens": MAX_NEW_TOKENS, **lifted, **generation}),
+        extra=extra,
+        stop=tuple(stop_sequences),
+        streaming=streaming,
+        connect_s=connect_timeout,
+        read_s=timeout,
+        retries=Retries(max_retries=max_retries, total_s=total_timeout),
+        prices=read_prices(prices),
+        notice=notice,
+    )
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _headers(server_kwargs: Mapping[str, Any]) -> dict[str, str]:
+    refuse_unknown(server_kwargs, ("headers",), what="server_kwargs")
+    return {str(name).lower(): str(value) for name, value in (server_kwargs.get("headers") or {}).items()}
+
+
+def _without_user(url: str) -> tuple[str, dict[str, str]]:
+    """The address without what must not be shown, which becomes a header."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigurationError(
+            f"expected an address like http://HOST:PORT/v1, saw {parts._replace(netloc='').geturl()!r}"
+        )
+    user, at, host = parts.netloc.rpartition("@")
+    if not at:
+        return url, {}
+    basic = base64.b64encode(user.encode()).decode()
+    return parts._replace(netloc=host).geturl(), {"authorization": f"Basic {basic}"}
+
+
+def _shown(url: str) -> str:
+    """The address as it stands in messages and cassettes: its query may hold a key."""
+    return urlsplit(url)._replace(query="").geturl()

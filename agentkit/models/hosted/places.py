@@ -1,0 +1,195 @@
+"""Where a request goes: an address of one's own, or a provider behind the Hub's router."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+from urllib.parse import parse_qsl, urlsplit
+
+from agentkit.errors import ConfigurationError
+from agentkit.models.hosted.failures import Failure, described, without_secrets
+
+TOKEN_VARIABLES = ("HF_TOKEN", "HUGGINGFACEHUB_API_TOKEN")
+KEY_VARIABLE = "AGENTKIT_API_KEY"  # for servers that are not Hugging Face's
+ROUTER = "https://router.huggingface.co/v1"
+_HF_HOSTS = ("huggingface.co", "huggingface.cloud", "hf.co", "hf.space")
+_AGENT = "agentkit"
+_PUBLIC_HEADERS = ("accept", "content-type", "user-agent")
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A request as it is sent."""
+
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    content: bytes | None = field(default=None, repr=False)  # None: GET
+
+    @property
+    def secrets(self) -> set[str]:
+        """What must not be shown: the values of headers that may be keys, and of the address's query."""
+        values = [value for name, value in self.headers.items() if name not in _PUBLIC_HEADERS]
+        values += [value for _, value in parse_qsl(urlsplit(self.url).query)]
+        return {value.removeprefix("Bearer ").removeprefix("Basic ") for value in values}
+
+
+class Place(Protocol):
+    """Makes requests of bodies."""
+
+    @property
+    def looks_up(self) -> bool:
+        """Whether it may ask the Hub first, and block while it does."""
+        ...
+
+    def chat(self, body: Mapping[str, Any]) -> Outgoing:
+        """A chat completion."""
+        ...
+
+    def models(self) -> Outgoing | None:
+        """The question which models there are, where it can be asked."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """An OpenAI-compatible server; `url` is its address, its `/v1`, or its `/v1/chat/completions`."""
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    model: str | None = None
+    looks_up: bool = field(default=False, init=False)
+
+    def chat(self, body: Mapping[str, Any]) -> Outgoing:
+        named = {"model": self.model, **body} if self.model else dict(body)
+        return Outgoing(_endpoint(self.url, "/chat/completions"), _with_json(self.headers), encoded(named))
+
+    def models(self) -> Outgoing | None:
+        return Outgoing(_endpoint(self.url, "/models"), self.headers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provider:
+    """A provider that huggingface_hub knows: its helper writes address, headers and body."""
+
+    provider: str
+    repo_id: str
+    token: str = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    looks_up: bool = field(default=True, init=False)
+
+    def chat(self, body: Mapping[str, Any]) -> Outgoing:
+        from huggingface_hub.inference._providers import get_provider_helper
+
+        parameters = {name: value for name, value in body.items() if name != "messages"}
+        try:
+            helper = get_provider_helper(self.provider, task="conversational", model=self.repo_id)  # type: ignore[arg-type]
+            made = helper.prepare_request(
+                inputs=body["messages"],
+                parameters=parameters,
+                headers=dict(self.headers),
+                model=self.repo_id,
+                api_key=self.token,
+            )
+        except ValueError as error:
+            said = without_secrets(str(error), self.token)
+            raise ConfigurationError(f"{self.repo_id} through {self.provider}: {said}") from None
+        except Exception as error:
+            raise _not_looked_up(error, self.token) from error
+        return Outgoing(made.url, made.headers, encoded(made.json))  # type: ignore[arg-type]
+
+    def models(self) -> Outgoing | None:
+        return None
+
+
+def _not_looked_up(error: Exception, token: str) -> Failure:
+    """The Hub did not say where the provider has the model."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    retry = status is None or status >= 500 or status in (408, 409, 429)
+    said = without_secrets(described(error), token)
+    return Failure(f"could not be looked up on the Hub ({said})", status=status, retry=retry, doubtful=True)
+
+
+def place(
+    *,
+    repo_id: str | None,
+    endpoint_url: str | None,
+    model: str | None,
+    provider: str,
+    token: str | None,
+    headers: Mapping[str, str],
+) -> Place:
+    """Where the model is.
+
+    With "auto" the Hub's router chooses; a provider that the installed huggingface_hub does not know is named to the
+    router, as its documentation says, behind a colon: ORG/NAME:PROVIDER.
+    """
+    headers = {name.lower(): value for name, value in headers.items()}
+    if endpoint_url is not None:
+        address, _, named = endpoint_url.partition("#")
+        token = token or _token_for(address)
+        return Server(url=address, model=model or named or None, headers=_own_headers(headers, token))
+    assert repo_id is not None
+    token = token or hub_token()
+    if token is None and "authorization" not in headers:
+        raise ConfigurationError(
+            f"{repo_id} needs a Hugging Face token, none found; set HF_TOKEN (https://huggingface.co/settings/tokens)"
+        )
+    if provider == "auto" or token is None:
+        return Server(url=ROUTER, model=repo_id, headers=_own_headers(headers, token))
+    if provider not in _known_providers():
+        return Server(url=ROUTER, model=f"{repo_id}:{provider}", headers=_own_headers(headers, token))
+    return Provider(provider=provider, repo_id=repo_id, token=token, headers=headers)
+
+
+def hub_token() -> str | None:
+    """The user's token, from the environment or from `hf auth login`."""
+    for name in TOKEN_VARIABLES:
+        if token := os.environ.get(name):
+            return token
+    from huggingface_hub import get_token
+
+    return get_token()
+
+
+def _token_for(address: str) -> str | None:
+    """The token a server may see: a Hugging Face token goes to Hugging Face's hosts only."""
+    host = urlsplit(address).hostname or ""
+    if any(host == known or host.endswith(f".{known}") for known in _HF_HOSTS):
+        return hub_token()
+    return os.environ.get(KEY_VARIABLE)
+
+
+def _known_providers() -> set[str]:
+    from huggingface_hub.inference._providers import PROVIDERS
+
+    return set(PROVIDERS)
+
+
+def _own_headers(headers: Mapping[str, str], token: str | None) -> dict[str, str]:
+    authorization = {"authorization": f"Bearer {token}"} if token else {}
+    return {"user-agent": _AGENT, **authorization, **headers}
+
+
+def _with_json(headers: Mapping[str, str]) -> dict[str, str]:
+    return {"content-type": "application/json", **headers}
+
+
+def _endpoint(url: str, route: str) -> str:
+    """The address of `/chat/completions` or `/models`, wherever in the server's paths `url` points."""
+    parts = urlsplit(url)
+    path = parts.path.rstrip("/").removesuffix("/chat/completions")
+    if not path.endswith("/v1") and path == parts.path.rstrip("/"):
+        path += "/v1"
+    return parts._replace(path=path + route, fragment="").geturl()
+
+
+def encoded(body: Mapping[str, Any]) -> bytes:
+    """The body's bytes; half a surrogate pair, which no server takes, becomes a question mark."""
+    try:
+        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"a request that is no JSON: {error}; check the options") from error
+    return text.encode("utf-8", "replace")

@@ -1,0 +1,103 @@
+"""Structured replies from servers that may not enforce them: validated here, and asked for once more with the error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from langchain_core.exceptions import OutputParserException
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, convert_to_messages
+from langchain_core.messages.ai import add_usage
+from langchain_core.prompt_values import PromptValue
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.utils.function_calling import convert_to_json_schema
+
+from agentkit.models.structured_output import Schema, read_text
+
+Read = Callable[[AIMessage], Any]
+
+_AGAIN = "That was not what I need: {problem}\nAnswer again with {what} and nothing else."
+
+
+class Repaired(Runnable[Any, AIMessage]):
+    """`asked`, asked once more where `read` finds no value of `schema` in the reply; the last reply is what it gives.
+
+    Tokens of both replies are counted.
+    """
+
+    def __init__(self, asked: Runnable[Any, AIMessage], read: Read, schema: Schema | None) -> None:
+        self._asked = asked
+        self._read = read
+        self._schema = schema
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AIMessage:
+        """The reply, or the second one."""
+        reply = self._asked.invoke(input, config, **kwargs)
+        again = self._question(input, reply)
+        return reply if again is None else _both(reply, self._asked.invoke(again, config, **kwargs))
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AIMessage:
+        """The same, awaiting."""
+        reply = await self._asked.ainvoke(input, config, **kwargs)
+        again = self._question(input, reply)
+        return reply if again is None else _both(reply, await self._asked.ainvoke(again, config, **kwargs))
+
+    def _question(self, asked: Any, reply: AIMessage) -> list[BaseMessage] | None:
+        """What is asked the second time; `None` where the reply is good."""
+        try:
+            self._read(reply)
+        except OutputParserException as error:
+            problem = str(error)
+        else:
+            return None
+        what = "one JSON object"
+        if self._schema is not None:
+            what = f"JSON that fits this schema: {json.dumps(convert_to_json_schema(self._schema), ensure_ascii=False)}"
+        said = AIMessage(str(reply.text) or "(nothing)")
+        question = HumanMessage(_AGAIN.format(problem=problem, what=what))
+        return [*_messages(asked), said, question]
+
+
+def repaired(
+    asked: Runnable[Any, AIMessage], read: Read, schema: Schema | None
+) -> tuple[Runnable[Any, AIMessage], Read]:
+    """The question and its reader, with a second try."""
+    checked = _checked(read, schema)
+    return Repaired(asked, checked, schema), checked
+
+
+def _checked(read: Read, schema: Schema | None) -> Read:
+    """`read`, which raises `OutputParserException` for a value that does not fit `schema`, and for none at all."""
+
+    def checked(message: AIMessage) -> Any:
+        value = read(message)
+        if value is None and schema is not None:  # no tool was called
+            value = read_text(schema, message)
+        if schema is not None and not hasattr(schema, "model_validate") and not hasattr(schema, "parse_obj"):
+            _check(value, convert_to_json_schema(schema))
+        return value
+
+    return checked
+
+
+def _check(value: Any, schema: dict[str, Any]) -> None:
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
+
+    error = best_match(Draft202012Validator(schema).iter_errors(value))  # type: ignore[no-untyped-call]
+    if error is not None:
+        raise OutputParserException(f"expected JSON that fits the schema: {error.json_path} {error.message[:300]}")
+
+
+def _messages(asked: Any) -> list[BaseMessage]:
+    if isinstance(asked, PromptValue):
+        return asked.to_messages()
+    return [HumanMessage(asked)] if isinstance(asked, str) else convert_to_messages(asked)
+
+
+def _both(first: AIMessage, second: AIMessage) -> AIMessage:
+    """The second reply with the tokens of both."""
+    if first.usage_metadata is None:
+        return second
+    return second.model_copy(update={"usage_metadata": add_usage(first.usage_metadata, second.usage_metadata)})
