@@ -1,0 +1,219 @@
+"""Deadlines, cancelled calls, and connections: that no call outlives its time, and nothing is left open."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import threading
+from collections.abc import Callable
+from contextlib import aclosing, closing
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from agentkit.deadline import within
+from agentkit.errors import ModelError
+from agentkit.models.backend import ChatRequest
+from agentkit.models.hosted.failures import Failure
+from agentkit.models.hosted.model import HostedModel
+from agentkit.models.hosted.retries import Retries
+from tests.hosted.asking import WAYS, Ask
+from tests.hosted.conftest import Make
+from tests.hosted.server import ChatServer, Play, error, say, silent, stalls, trickle
+
+HI = ChatRequest(messages=[{"role": "user", "content": "hi"}])
+Backend = Callable[..., HostedModel]
+
+every_way = pytest.mark.parametrize("ask", WAYS.values(), ids=WAYS)
+
+
+@every_way
+@pytest.mark.parametrize("play", [trickle, silent], ids=["trickle", "silent"])
+def test_the_total_deadline_holds(server: ChatServer, chat: Make, ask: Ask, play: Play) -> None:
+    server.plays = [play]
+    with pytest.raises(ModelError, match=r"gave no whole reply within 0\.2 s"):
+        ask(chat(total_timeout=0.2))
+    assert len(server.asked) == 1
+    assert server.hung_up.wait(10)
+
+
+@every_way
+def test_the_deadline_of_the_run_holds(server: ChatServer, chat: Make, ask: Ask) -> None:
+    server.plays = [trickle]
+    with within(0.2), pytest.raises(ModelError, match="gave no whole reply within"):
+        ask(chat())
+
+
+@pytest.mark.parametrize("way", ["stream", "astream"])
+def test_a_stream_that_falls_silent_is_hung_up_on_at_the_deadline(
+    server: ChatServer, chat: Make, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setattr("agentkit.models.hosted.wire.ALARM_S", -600.0)
+    server.plays = [stalls("hello")]
+    with pytest.raises(ModelError, match="gave no whole reply within"):
+        WAYS[way](chat(total_timeout=0.3, timeout=100))
+
+
+class Clock:
+    """Moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_patience_is_bounded_by_retries_and_by_the_deadline() -> None:
+    clock = Clock()
+    patience = Retries(max_retries=6, total_s=100, clock=clock, jitter=lambda: 1.0).begin()
+    waits = []
+    for _ in range(6):
+        waits.append(patience.wait_s(Failure("broke", status=500)))
+        clock.now_s += waits[-1]
+    assert waits == [0.375, 0.75, 1.5, 3.0, 6.0, 6.0]
+    with pytest.raises(Failure, match=r"^broke$"):
+        patience.wait_s(Failure("broke", status=500))
+
+
+def test_a_loading_model_is_waited_for_until_the_deadline() -> None:
+    clock = Clock()
+    patience = Retries(max_retries=0, total_s=100, clock=clock).begin()
+    for _ in range(3):
+        wait_s = patience.wait_s(Failure("loads", status=503, loading_s=500.0))
+        assert wait_s == 30.0
+        clock.now_s += wait_s
+    with pytest.raises(Failure, match=r"loads; the next try would be in 30 s, after the deadline"):
+        patience.wait_s(Failure("loads", status=503, loading_s=500.0))
+
+
+@pytest.mark.parametrize("retry_after_s", [0.0, 3.0, 60.0])
+def test_the_server_says_when_to_come_again(retry_after_s: float) -> None:
+    patience = Retries(total_s=100, clock=Clock()).begin()
+    assert patience.wait_s(Failure("busy", status=429, retry_after_s=retry_after_s)) == retry_after_s
+
+
+def test_the_nearer_deadline_holds() -> None:
+    clock = Clock()
+    with within(5, clock=clock):
+        assert Retries(total_s=100, clock=clock).begin().left_s() == 5
+        assert Retries(total_s=2, clock=clock).begin().left_s() == 2
+        assert Retries(total_s=None, clock=clock).begin().left_s() == 5
+    assert Retries(total_s=None, clock=clock).begin().left_s() is None
+
+
+def test_a_closed_stream_closes_its_connection(server: ChatServer, backend: Backend) -> None:
+    server.plays = [trickle]
+    with closing(backend().generate_chat(HI)) as chunks:  # type: ignore[type-var]
+        assert next(chunks).text == "x"
+    assert server.hung_up.wait(10)
+
+
+async def test_a_closed_stream_closes_its_connection_when_awaited(server: ChatServer, backend: Backend) -> None:
+    server.plays = [trickle]
+    async with aclosing(backend().agenerate_chat(HI)) as chunks:  # type: ignore[type-var]
+        assert (await anext(chunks)).text == "x"
+    assert await asyncio.to_thread(server.hung_up.wait, 10)
+
+
+@pytest.mark.parametrize("play", [trickle, silent], ids=["trickle", "silent"])
+async def test_a_cancelled_call_closes_its_connection(server: ChatServer, chat: Make, play: Play) -> None:
+    server.plays = [play]
+    call = asyncio.create_task(chat().ainvoke("hi"))
+    while not server.asked:
+        await asyncio.sleep(0)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert await asyncio.to_thread(server.hung_up.wait, 10)
+
+
+def test_an_interrupt_ends_the_call_and_its_connection(server: ChatServer, backend: Backend) -> None:
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    server.plays = [error(500)]
+    with pytest.raises(KeyboardInterrupt):
+        list(replace(backend(), sleep=interrupt).generate_chat(HI))
+    assert len(server.asked) == 1
+
+
+def test_a_stop_that_the_server_ignores_ends_its_stream(server: ChatServer, chat: Make) -> None:
+    server.plays = [trickle]
+    assert "".join(str(piece.content) for piece in chat().stream("hi", stop=["xxxx"])) == ""
+    assert server.hung_up.wait(10)
+
+
+@pytest.mark.parametrize("way", ["invoke", "stream"])
+def test_calls_in_a_row_share_a_connection(server: ChatServer, chat: Make, way: str) -> None:
+    model = chat()
+    server.plays = [say("a"), error(500), say("b"), say("c")]
+    assert [WAYS[way](model).content for _ in range(3)] == ["a", "b", "c"]
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("way", ["ainvoke", "astream"])
+async def test_awaited_calls_in_a_row_share_a_connection(server: ChatServer, chat: Make, way: str) -> None:
+    model = chat()
+    for _ in range(3):
+        if way == "ainvoke":
+            await model.ainvoke("hi")
+        else:
+            assert [chunk async for chunk in model.astream("hi")]
+    assert server.connections == 1
+
+
+def test_each_event_loop_has_connections_of_its_own_and_leaves_none(server: ChatServer, chat: Make) -> None:
+    model = chat()
+
+    async def twice() -> list[Any]:
+        return await asyncio.gather(model.ainvoke("hi"), model.ainvoke("ho"))
+
+    for _ in range(3):
+        assert [reply.content for reply in asyncio.run(twice())] == ["hello", "hello"]
+    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    asyncio.run(twice())
+    gc.collect()
+    after = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    assert after <= before
+
+
+def test_threads_share_a_model(server: ChatServer, chat: Make) -> None:
+    replies = chat().batch([str(number) for number in range(16)], {"max_concurrency": 8})
+    assert [reply.content for reply in replies] == ["hello"] * 16
+    assert server.connections <= 8
+
+
+async def test_a_batch_may_be_awaited(server: ChatServer, chat: Make) -> None:
+    replies = await chat().abatch([str(number) for number in range(16)])
+    assert [reply.content for reply in replies] == ["hello"] * 16
+
+
+def test_closing_leaves_no_connection_and_the_model_usable(server: ChatServer, backend: Backend) -> None:
+    model = backend()
+    for _ in range(2):
+        assert "".join(chunk.text for chunk in model.generate_chat(HI)) == "hello"
+        model.close()
+        model.close()
+    assert server.connections == 2
+
+
+def test_a_model_that_goes_takes_its_connections_along(server: ChatServer, backend: Backend) -> None:
+    model = backend()
+    list(model.generate_chat(HI))
+    server.hung_up.clear()
+    del model
+    gc.collect()
+    assert server.hung_up.wait(10)
+
+
+def test_no_thread_is_left(server: ChatServer, chat: Make) -> None:
+    model = chat()
+    list(model.stream("hi"))
+    names = {thread.name for thread in threading.enumerate() if isinstance(thread, threading.Timer)}
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.join(10)
+            assert thread.finished.is_set(), names

@@ -1,0 +1,252 @@
+"""What comes back, in the dialects of OpenAI's format that servers speak: text, thoughts, calls, logprobs, usage."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentkit.events import Usage
+from agentkit.models.backend import ChatRequest
+from agentkit.models.hosted.model import HostedModel
+from agentkit.models.hosted.server_sent import ServerSent
+from tests.hosted.asking import WAYS, Ask
+from tests.hosted.conftest import Make
+from tests.hosted.server import ChatServer, Line, Play, body, events, pieces_of, say
+
+every_way = pytest.mark.parametrize("ask", WAYS.values(), ids=WAYS)
+streaming = pytest.mark.parametrize("way", ["stream", "astream"])
+HI = ChatRequest(messages=[{"role": "user", "content": "hi"}])
+TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}
+
+
+def deltas(*values: dict[str, Any], finish: str = "stop") -> Play:
+    return events(
+        *({"choices": [{"index": 0, "delta": value}]} for value in values),
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]},
+    )
+
+
+def call(arguments: Any = "", **values: Any) -> dict[str, Any]:
+    """A piece of a tool call on the wire; without `index` or `id` where they are not given."""
+    name = values.pop("name", None)
+    function = {"arguments": arguments} | ({"name": name} if name else {})
+    return {"type": "function", "function": function, **values}
+
+
+@every_way
+def test_a_reply_has_text_usage_reason_and_model(server: ChatServer, chat: Make, ask: Ask) -> None:
+    server.plays = [say("hello", usage={"prompt_tokens": 7, "completion_tokens": 3, "prompt_tokens_details": None})]
+    reply = ask(chat())
+    assert reply.content == "hello"
+    assert reply.usage_metadata is not None
+    assert (reply.usage_metadata["input_tokens"], reply.usage_metadata["output_tokens"]) == (7, 3)
+    metadata = {key: reply.response_metadata[key] for key in ("model_name", "finish_reason")}
+    assert metadata == {"model_name": "served", "finish_reason": "stop"}
+
+
+@every_way
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
+def test_reasoning_is_thinking(server: ChatServer, chat: Make, ask: Ask, field: str) -> None:
+    server.plays = [say("", **{field: "Let me see.", "content": "four"})]
+    reply = ask(chat())
+    assert (reply.content, reply.additional_kwargs) == ("four", {"reasoning_content": "Let me see."})
+
+
+@every_way
+def test_a_thought_in_the_text_is_thinking(server: ChatServer, chat: Make, ask: Ask) -> None:
+    server.plays = [say("<think>\nObservation: hm</think>\nfour")]
+    reply = ask(chat(), stop=["\nObservation"])
+    assert (reply.content, reply.additional_kwargs) == ("four", {"reasoning_content": "\nObservation: hm"})
+
+
+@every_way
+def test_parts_of_a_content_are_sorted(server: ChatServer, chat: Make, ask: Ask) -> None:
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+    server.plays = [say("", content=[thought, {"type": "text", "text": "four"}])]
+    reply = ask(chat())
+    assert (reply.content, reply.additional_kwargs) == ("four", {"reasoning_content": "hm"})
+
+
+CALLS: list[Any] = [
+    ("as OpenAI", [[call(index=0, id="a", name="add")], [call('{"x"', index=0)], [call(": 1}", index=0)]]),
+    ("whole", [[call('{"x": 1}', index=0, id="a", name="add")]]),
+    ("without an index", [[call('{"x"', id="a", name="add")], [call(": 1}")]]),
+    ("whole without an index", [[call('{"x": 1}', id="a", name="add")]]),
+    ("the id again and again", [[call('{"x"', index=0, id="a", name="add")], [call(": 1}", index=0, id="a")]]),
+    ("the name again and again", [[call('{"x"', index=0, id="a", name="add")], [call(": 1}", index=0, name="add")]]),
+    ("as an object", [[call({"x": 1}, index=0, id="a", name="add")]]),
+    ("nulls", [[call(None, index=0, id="a", name="add")], [call('{"x": 1}', index=0, id=None)]]),
+]
+
+
+@streaming
+@pytest.mark.parametrize("pieces", [case[1] for case in CALLS], ids=[case[0] for case in CALLS])
+def test_pieces_of_a_call_are_put_together(server: ChatServer, chat: Make, way: str, pieces: list[Any]) -> None:
+    server.plays = [deltas(*({"tool_calls": piece} for piece in pieces), finish="tool_calls")]
+    reply = WAYS[way](chat().bind_tools([TOOL]))
+    assert reply.tool_calls == [{"name": "add", "args": {"x": 1}, "id": "a", "type": "tool_call"}]
+    assert reply.response_metadata["finish_reason"] == "tool_calls"
+
+
+TWO_CALLS: list[Any] = [
+    [call("{}", index=0, id="a", name="add"), call('{"x": 2}', index=1, id="b", name="add")],
+    [call("{}", index=0, id="a", name="add"), call('{"x": 2}', index=0, id="b", name="add")],
+    [call("{}", id="a", name="add"), call('{"x": 2}', id="b", name="add")],
+    [call("{}", name="add"), call('{"x": 2}', name="add")],
+]
+
+
+@every_way
+@pytest.mark.parametrize("calls", TWO_CALLS, ids=["as OpenAI", "one index", "no index", "no id either"])
+def test_calls_are_kept_apart(server: ChatServer, chat: Make, ask: Ask, calls: list[Any]) -> None:
+    server.plays = [say("", finish="tool_calls", tool_calls=calls)]
+    reply = ask(chat().bind_tools([TOOL]))
+    assert [made["args"] for made in reply.tool_calls] == [{}, {"x": 2}]
+    assert len({made["id"] for made in reply.tool_calls}) == 2
+    assert all(made["id"] for made in reply.tool_calls)
+
+
+def test_an_id_that_is_missing_is_made_the_same_way_again(server: ChatServer, chat: Make) -> None:
+    server.plays = [say("", finish="tool_calls", tool_calls=[call("{}", name="add")])]
+    first, second = (chat().bind_tools([TOOL]).invoke("hi").tool_calls for _ in range(2))
+    assert first == second
+
+
+@every_way
+def test_a_call_that_was_cut_off_is_none(server: ChatServer, chat: Make, ask: Ask) -> None:
+    calls = [call('{"x": 1}', index=0, id="a", name="add"), call('{"path": "/tmp/a", "mo', index=1, id="b", name="add")]
+    server.plays = [say("", finish="length", tool_calls=calls)]
+    reply = ask(chat().bind_tools([TOOL]))
+    assert [made["id"] for made in reply.tool_calls] == ["a"]
+    assert reply.response_metadata["finish_reason"] == "length"
+
+
+@every_way
+def test_logprobs_come_with_the_likeliest(server: ChatServer, chat: Make, ask: Ask) -> None:
+    content = [{"token": "he", "logprob": -0.1, "top_logprobs": [{"token": "he", "logprob": -0.1}]}]
+    choice = {"index": 0, "message": {"content": "he"}, "logprobs": {"content": content}, "finish_reason": "stop"}
+    whole = body(json.dumps({"choices": [choice]}).encode())
+    streamed = events({"choices": [{**choice, "delta": choice["message"]}]})
+    server.choose = lambda asked: streamed if asked.body["stream"] else whole
+    assert ask(chat(), logprobs=True, top_logprobs=1).response_metadata["logprobs"] == {"content": content}
+
+
+REASONS = {"eos_token": "stop", "stop_sequence": "stop", "max_tokens": "length", "content_filter": "content_filter"}
+
+
+@every_way
+@pytest.mark.parametrize(("said", "meant"), REASONS.items())
+def test_reasons_have_one_name(server: ChatServer, chat: Make, ask: Ask, said: str, meant: str) -> None:
+    server.plays = [say("hello", finish=said)]
+    assert ask(chat()).response_metadata["finish_reason"] == meant
+
+
+@streaming
+def test_a_server_without_done_or_usage_will_do(server: ChatServer, chat: Make, way: str) -> None:
+    server.plays = [say("hello", usage=None, done=False)]
+    reply = WAYS[way](chat())
+    assert (reply.content, reply.usage_metadata) == ("hello", None)
+
+
+@streaming
+def test_done_without_a_reason_is_an_end(server: ChatServer, chat: Make, way: str) -> None:
+    server.plays = [events({"choices": [{"index": 0, "delta": {"content": "hello"}}]})]
+    reply = WAYS[way](chat())
+    assert (reply.content, reply.response_metadata["finish_reason"]) == ("hello", "stop")
+
+
+@streaming
+def test_a_server_that_knows_no_streams_will_do(server: ChatServer, chat: Make, way: str) -> None:
+    choice = {"index": 0, "message": {"content": "hello"}, "finish_reason": "stop"}
+    server.plays = [body(json.dumps({"choices": [choice]}).encode())]
+    assert WAYS[way](chat()).content == "hello"
+
+
+@streaming
+def test_comments_and_other_lines_of_a_stream_are_passed_over(server: ChatServer, chat: Make, way: str) -> None:
+    def play(line: Line) -> None:
+        line.begin_stream()
+        line.chunk(b": ping\r\n\r\nevent: message\r\nid: 7\r\ndata:")
+        choice = {"index": 0, "delta": {"content": "hello"}, "finish_reason": "stop"}
+        line.chunk(json.dumps({"choices": [choice]}).encode() + b"\r\n\r\n: bye")
+        line.end_stream()
+
+    server.plays = [play]
+    assert WAYS[way](chat()).content == "hello"
+
+
+lines = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), min_size=1)
+
+
+@given(st.lists(lines, min_size=1), st.integers(1, 9))
+def test_events_do_not_depend_on_how_the_bytes_are_cut(datas: list[str], size: int) -> None:
+    wire = "".join(f"data: {data}\n\n" for data in datas).encode()
+    parser = ServerSent()
+    read = [event for start in range(0, len(wire), size) for event in parser.feed(wire[start : start + size])]
+    assert read + parser.rest() == datas
+
+
+def test_pieces_are_shown_as_they_come(server: ChatServer, chat: Make) -> None:
+    text = "a reply in pieces"
+    server.plays = [say(text)]
+    assert [chunk.content for chunk in chat().stream("hi") if chunk.content] == pieces_of(text)
+
+
+# -- cost --------------------------------------------------------------------------------------------------------------
+
+TOKENS = {"prompt_tokens": 1_000_000, "completion_tokens": 100_000}
+
+
+def usage_of(model: HostedModel) -> Usage | None:
+    return [chunk.usage for chunk in model.generate_chat(HI)][-1]
+
+
+@pytest.mark.parametrize(
+    ("said", "headers", "prices", "cost_usd"),
+    [
+        ({"cost": 0.25}, {}, {"served": [9, 9]}, 0.25),
+        ({"estimated_cost": "0.5"}, {}, None, 0.5),
+        ({"cost": {"total_cost": 0.75}}, {}, None, 0.75),
+        ({}, {"x-litellm-response-cost": "0.125"}, None, 0.125),
+        ({"cost": 0}, {}, None, 0.0),
+        ({}, {}, {"served": [2, 10]}, 3.0),
+        ({}, {}, {"named": (2, 10)}, 3.0),
+        ({"cost": "much"}, {}, {"named": (2, 10), "served": (0, 0)}, 3.0),
+        ({}, {}, {"other": [2, 10]}, None),
+        ({}, {}, None, None),
+    ],
+)
+def test_cost_is_what_the_server_says_or_the_table(
+    server: ChatServer, backend: Callable[..., HostedModel], said: Any, headers: Any, prices: Any, cost_usd: float
+) -> None:
+    server.plays = [say("hello", usage={**TOKENS, **said}, headers=headers)]
+    request = backend(model="named", prices=prices)
+    usage = [chunk.usage for chunk in request.generate_chat(ChatRequest(messages=HI.messages, stream=False))][-1]
+    assert usage == Usage(1_000_000, 100_000, 0, cost_usd)
+
+
+def test_prices_may_stand_in_a_file(server: ChatServer, backend: Callable[..., HostedModel], tmp_path: Path) -> None:
+    (tmp_path / "prices.toml").write_text('"served" = [2, 10.0]\n')
+    server.plays = [say("hello", usage=TOKENS)]
+    usage = usage_of(backend(prices=str(tmp_path / "prices.toml")))
+    assert usage is not None
+    assert usage.cost_usd == 3.0
+
+
+def test_cost_stands_in_the_metadata(server: ChatServer, chat: Make) -> None:
+    server.plays = [say("hello", usage={**TOKENS, "cost": 0.25})]
+    assert chat().invoke("hi").response_metadata["cost_usd"] == 0.25
+
+
+@every_way
+def test_cached_tokens_are_counted(server: ChatServer, chat: Make, ask: Ask) -> None:
+    server.plays = [say("hello", usage={**TOKENS, "prompt_tokens_details": {"cached_tokens": 5}})]
+    usage = ask(chat()).usage_metadata
+    assert usage is not None
+    assert usage["input_token_details"]["cache_read"] == 5
