@@ -19,6 +19,9 @@ StopReason = Literal[
     "not_grounded",  # the answer holds a number or a name that no observation gave
 ]
 
+Mode = Literal["react-json", "tools"]
+"""How a model names its tools: in the text of its turns, or by calls in its own syntax."""
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -66,6 +69,13 @@ class RunStarted:
     """A run begins."""
 
     inputs: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ModeFound:
+    """The model was asked, for the first time, whether it calls tools in its own syntax."""
+
+    mode: Mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,4 +155,4 @@ class Finished:
     return_values: dict[str, Any] | None = None
 
 
-Event = RunStarted | Token | Thought | ActionChosen | Observed | ParseError | LimitReached | Finished
+Event = RunStarted | ModeFound | Token | Thought | ActionChosen | Observed | ParseError | LimitReached | Finished

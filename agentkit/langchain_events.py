@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+from contextlib import aclosing, closing
+from typing import Any, Protocol
 
 from langchain_core.agents import AgentAction, AgentFinish, AgentStep
-from langchain_core.callbacks import CallbackManager
-from langchain_core.messages import AIMessage, HumanMessage
-from langchain_core.runnables import RunnableConfig
+from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler, CallbackManager
+from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableConfig, ensure_config
 from langchain_core.runnables.utils import AddableDict
 
 from agentkit.events import ActionChosen, Event, Finished, Observed, ParseError
-from agentkit.langchain_model import as_agent_action
+from agentkit.langchain_steps import as_agent_action, as_langchain_error, observation_message
 from agentkit.loop import MALFORMED, Observation
 from agentkit.react_json.turn import Action
 
@@ -30,6 +31,79 @@ def _callbacks_of(event: Event) -> Iterator[tuple[str, Any]]:
             yield "on_agent_action", AgentAction(MALFORMED, observation, text)
         case Finished(output=output, log=log):
             yield "on_agent_finish", AgentFinish({"output": output}, log or str(output))
+
+
+class Watched(Protocol):
+    """An executor, and what it was given for those who watch it."""
+
+    callbacks: list[BaseCallbackHandler] | None
+    verbose: bool
+    tags: list[str] | None
+    metadata: dict[str, Any] | None
+
+    def get_name(self) -> str: ...
+
+
+def watched(
+    run: Callable[[RunnableConfig | None], Generator[Event]],
+    own: Watched,
+    inputs: dict[str, Any],
+    config: RunnableConfig | None,
+    outputs: Outputs,
+) -> Iterator[Event]:
+    """The events of `run`, which is given its children's config, as a chain run in the run tree."""
+    config = ensure_config(config)
+    manager = CallbackManager.configure(*_callbacks_for(config, own))
+    started = manager.on_chain_start(None, inputs, **_named(config, own)) if manager.handlers else None
+    chain = ChainRun(started, config, outputs)
+    try:
+        with closing(run(chain.child_config)) as events:
+            for event in events:
+                for callback, value, keywords in chain.calls(event):
+                    callback(value, **keywords)
+                yield event
+    except BaseException as error:
+        for callback, value, _ in chain.end(error):
+            callback(value)
+        raise as_langchain_error(error) from error.__cause__
+    for callback, value, _ in chain.end():
+        callback(value)
+
+
+async def awatched(
+    run: Callable[[RunnableConfig | None], AsyncGenerator[Event]],
+    own: Watched,
+    inputs: dict[str, Any],
+    config: RunnableConfig | None,
+    outputs: Outputs,
+) -> AsyncIterator[Event]:
+    """`watched`, awaiting."""
+    config = ensure_config(config)
+    manager = AsyncCallbackManager.configure(*_callbacks_for(config, own))
+    started = await manager.on_chain_start(None, inputs, **_named(config, own)) if manager.handlers else None
+    chain = ChainRun(started, config, outputs)
+    try:
+        async with aclosing(run(chain.child_config)) as events:
+            async for event in events:
+                for callback, value, keywords in chain.calls(event):
+                    await callback(value, **keywords)
+                yield event
+    except BaseException as error:
+        for callback, value, _ in chain.end(error):
+            await callback(value)
+        raise as_langchain_error(error) from error.__cause__
+    for callback, value, _ in chain.end():
+        await callback(value)
+
+
+def _callbacks_for(config: RunnableConfig, own: Watched) -> tuple[Any, ...]:
+    """All callbacks, those of the call and the executor's own, in the order that managers take."""
+    given = (config.get("tags"), own.tags, config.get("metadata"), own.metadata)
+    return (config.get("callbacks"), own.callbacks, own.verbose, *given)
+
+
+def _named(config: RunnableConfig, own: Watched) -> dict[str, Any]:
+    return {"name": config.get("run_name") or own.get_name(), "run_id": config.get("run_id")}
 
 
 class ChainRun:
@@ -87,7 +161,7 @@ def chunks_of(event: Event, outputs: Outputs) -> Iterator[dict[str, Any]]:
 
 def _step_chunk(action: AgentAction, observation: Any) -> dict[str, Any]:
     step = AgentStep(action=action, observation=observation)
-    return AddableDict(steps=[step], messages=[HumanMessage(content=str(observation))])
+    return AddableDict(steps=[step], messages=[observation_message(action, observation)])
 
 
 def announcer(config: RunnableConfig | None, verbose: bool) -> Callable[[Action, Observation], None] | None:

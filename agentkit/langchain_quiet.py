@@ -131,7 +131,7 @@ def _model(model: BaseChatModel, options: Mapping[str, Any]) -> Call | None:
     quiet = quiet_model(model)
     if quiet is None:
         return None
-    return lambda value: quiet(value.to_messages() if hasattr(value, "to_messages") else value, **options)
+    return lambda value: quiet(model._convert_input(value).to_messages(), **options)
 
 
 def _parser(parser: BaseOutputParser[Any]) -> Call:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from agentkit.errors import MalformedTurn
+from agentkit.errors import ConfigurationError, MalformedTurn
 from agentkit.events import (
     ActionChosen,
     Event,
@@ -36,10 +36,11 @@ FORCED_OUTPUT: dict[StopReason, str] = {
     "max_iterations": "Agent stopped due to iteration limit or time limit.",  # LangChain's words
     "max_execution_time": "Agent stopped due to iteration limit or time limit.",
     "max_tokens": "Agent stopped due to its token budget.",
+    "max_cost": "Agent stopped due to its cost budget.",
     "stuck": "Agent stopped because it repeated an action without getting further.",
 }
 NOT_GROUNDED_OUTPUT = "I could not find an answer that my tools confirm."
-CLOSING_NOTE = "\n\nNo more actions are possible. Give your best final answer now, as `Final Answer: ...`."
+CLOSING_NOTE = "\n\nNo more actions are possible. Give your best final answer now, in the form that was asked for."
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class ModelCall:
     inputs: dict[str, Any]
     steps: Sequence[Step]
     first_step: int = 0  # index in the run of steps[0], when older steps are trimmed
+    max_new_tokens: int | None = None  # what a budget leaves for this turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +91,13 @@ class Limits:
     max_iterations: int | None = 15
     max_execution_time_s: float | None = None
     max_tokens: int | None = None
+    max_cost_usd: float | None = None
     max_repeats: int | None = 3
     early_stopping_method: Literal["force", "generate"] = "force"
 
 
 class ReActLoop:
-    """One run. Not to be used again."""
+    """One run, from its beginning or after `steps` that were taken before. Not to be used again."""
 
     def __init__(
         self,
@@ -105,6 +108,7 @@ class ReActLoop:
         trim: Callable[[Sequence[Step]], Sequence[Step]] | None = None,
         must_be_grounded: bool = False,
         started_s: float = 0.0,
+        steps: Sequence[Step] = (),
     ) -> None:
         self.inputs = inputs
         self.steps: list[Step] = []
@@ -114,6 +118,7 @@ class ReActLoop:
         self._must_be_grounded = must_be_grounded
         self._started_s = started_s
         self._usage = Usage()
+        self._cost_unknown = False
         self._iterations = self._tools_executed = self._invented = self._parse_errors = 0
         self._sources: dict[Source, None] = {}
         self._readings: dict[str, None] = {}
@@ -121,8 +126,11 @@ class ReActLoop:
         self._most_repeats = 0
         self._pending: tuple[Action, ...] = ()
         self._stopped: StopReason | None = None
+        self._ended_by: StopReason | None = None
         self._closing = False
         self._end: tuple[Any, bool, FinalAnswer | None, dict[str, Any] | None] | None = None
+        for step in steps:
+            self._record(*step)
 
     # -- what to do next -------------------------------------------------------------------------------------------
 
@@ -141,6 +149,8 @@ class ReActLoop:
 
     def _limit_reached(self, now_s: float) -> StopReason | None:
         limits = self._limits
+        if self._ended_by is not None:
+            return self._ended_by
         if limits.max_repeats is not None and self._most_repeats >= limits.max_repeats:
             return "stuck"
         if limits.max_iterations is not None and self._iterations >= limits.max_iterations:
@@ -149,11 +159,15 @@ class ReActLoop:
             return "max_execution_time"
         if limits.max_tokens is not None and self._usage.total_tokens >= limits.max_tokens:
             return "max_tokens"
+        cost_usd = self._usage.cost_usd or 0.0
+        if limits.max_cost_usd is not None and (self._cost_unknown or cost_usd >= limits.max_cost_usd):
+            return "max_cost"
         return None
 
     def _stop(self, reason: StopReason) -> LimitReached:
         self._stopped = reason
-        asked = reason == "stuck" or (self._limits.early_stopping_method == "generate" and reason != "max_tokens")
+        # A closing turn is paid for in tokens, money and time, so only what limits none of them has one.
+        asked = reason == "stuck" or (self._limits.early_stopping_method == "generate" and reason == "max_iterations")
         self._closing = asked and bool(self.steps)
         return LimitReached(reason, self._closing)
 
@@ -164,14 +178,17 @@ class ReActLoop:
         if self._closing:
             *earlier, last = steps
             steps = [*earlier, last._replace(observation=f"{last.observation}{CLOSING_NOTE}")]
-        return ModelCall(self.inputs, steps, first_step=len(self.steps) - len(steps))
+        budget = self._limits.max_tokens
+        left = None if budget is None else max(1, budget - self._usage.total_tokens)
+        return ModelCall(self.inputs, steps, first_step=len(self.steps) - len(steps), max_new_tokens=left)
 
     # -- results ---------------------------------------------------------------------------------------------------
 
     def replied(self, reply: Reply) -> Iterator[Event]:
-        """The model's turn."""
+        """The model's turn; raises `ConfigurationError` where `max_cost_usd` cannot be held."""
         self._iterations += 1
         self._usage += reply.usage
+        self._check_cost(reply.usage)
         self._invented += reply.invented
         if reply.thought or reply.thinking:
             yield Thought(reply.thought, reply.thinking)
@@ -185,6 +202,16 @@ class ReActLoop:
             self._pending = reply.decision
             for action in reply.decision:
                 yield ActionChosen(action)
+
+    def _check_cost(self, usage: Usage) -> None:
+        if self._limits.max_cost_usd is None or usage.cost_usd is not None:
+            return
+        if self._usage.cost_usd is None:
+            raise ConfigurationError(
+                "max_cost cannot be held: neither the server nor a price table says what this model costs; "
+                "give max_tokens instead"
+            )
+        self._cost_unknown = True  # money was spent already: end the run, keep its steps
 
     def _malformed(self, error: MalformedTurn, text: str) -> ParseError:
         self._parse_errors += 1
@@ -210,7 +237,7 @@ class ReActLoop:
 
     def stop(self, reason: StopReason) -> None:
         """End the run from outside, by a deadline that struck within a call."""
-        self._pending, self._closing, self._stopped = (), False, reason
+        self._pending, self._closing, self._stopped, self._ended_by = (), False, None, reason
 
     def _record(self, action: Action, observation: Any) -> None:
         self.steps.append(Step(action, observation))

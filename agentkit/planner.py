@@ -11,7 +11,7 @@ from agentkit.events import Step, Usage
 from agentkit.loop import ModelCall, Reply
 from agentkit.react_json.parser import parse_turn
 from agentkit.react_json.prompt import SCRATCHPAD, Message, Prompt
-from agentkit.react_json.scratchpad import format_log_to_str
+from agentkit.react_json.scratchpad import format_log_to_str, shown
 from agentkit.react_json.turn import FinalAnswer
 
 STOP = ("\nObservation",)
@@ -24,13 +24,15 @@ Grammar = Callable[[str, Sequence[str]], str]
 class TurnRequest:
     """What the model is asked: `messages` are in the model's own type (see `TurnModel.message`).
 
-    `tools` are OpenAI function schemas, for a model that calls tools in its own syntax.
+    `tools` are OpenAI function schemas, for a model that calls tools in its own syntax. `max_new_tokens` is what a
+    budget leaves: it may shorten the reply, never lengthen it.
     """
 
     messages: Sequence[Any]
     stop: tuple[str, ...] = STOP
     grammar: str | None = None
     tools: tuple[Mapping[str, Any], ...] = ()
+    max_new_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +56,15 @@ class Completion:
 
 
 class TurnModel(Protocol):
-    """A chat model as the planner sees it: pieces of text as they arrive (or none), then the `Completion`."""
+    """A chat model as the planner sees it: pieces of text as they arrive (or none), then the `Completion`.
 
-    def message(self, role: str, content: Any) -> Any: ...
+    `message` makes a message of the model's own type: of role "assistant" with the tools it called, if any, and of
+    role "tool" with the id and name of the call whose result it is.
+    """
+
+    def message(
+        self, role: str, content: Any, *, calls: Sequence[NativeCall] = (), result_of: NativeCall | None = None
+    ) -> Any: ...
 
     def complete(self, request: TurnRequest) -> Iterator[str | Completion]: ...
 
@@ -70,8 +78,7 @@ class ReactJsonPlanner:
         self._model = model
         self._prompt = prompt
         self._grammar = grammar
-        self._head: list[Any] | None = None
-        self._tail: list[Any] = []
+        self._frame: tuple[list[Any], list[Any]] | None = None
         self._seen: Sequence[Step] | None = None
         self._log: list[Any] = []
 
@@ -86,25 +93,17 @@ class ReactJsonPlanner:
     def _request(self, call: ModelCall) -> TurnRequest:
         grammar = None
         if self._grammar is not None:
-            grammar = self._grammar(str(call.inputs.get("input", "")), [str(step.observation) for step in call.steps])
-        return TurnRequest(self._messages(call), grammar=grammar)
+            grammar = self._grammar(str(call.inputs.get("input", "")), [shown(*step) for step in call.steps])
+        return TurnRequest(self._messages(call), grammar=grammar, max_new_tokens=call.max_new_tokens)
 
     def _messages(self, call: ModelCall) -> list[Any]:
         if not self._prompt.keeps_messages:
             values = {**call.inputs, SCRATCHPAD: format_log_to_str(call.steps)}
-            return [self._own(message) for message in self._prompt.render(values)]
-        if self._head is None:
-            self._render_frame(call.inputs)
-        assert self._head is not None
-        return [*self._head, *self._step_messages(call.steps), *self._tail]
-
-    def _render_frame(self, inputs: dict[str, Any]) -> None:
-        """The messages before and after the steps, which are the same at every turn."""
-        marker = Message(role=SCRATCHPAD, content="")
-        frame = list(self._prompt.render({**inputs, SCRATCHPAD: [marker]}))
-        place = frame.index(marker)
-        self._head = [self._own(message) for message in frame[:place]]
-        self._tail = [self._own(message) for message in frame[place + 1 :]]
+            return [self._model.message(**message) for message in self._prompt.render(values)]
+        if self._frame is None:
+            self._frame = frame(self._prompt, call.inputs, self._model)
+        head, tail = self._frame
+        return [*head, *self._step_messages(call.steps), *tail]
 
     def _step_messages(self, steps: Sequence[Step]) -> list[Any]:
         """Two messages a step; the loop's own list only grows, so what was made for it is kept."""
@@ -112,11 +111,17 @@ class ReactJsonPlanner:
             self._seen, self._log = steps, []
         for action, observation in steps[len(self._log) // 2 :]:
             self._log.append(self._model.message("assistant", action.log))
-            self._log.append(self._model.message("user", f"Observation: {observation}"))
+            self._log.append(self._model.message("user", f"Observation: {shown(action, observation)}"))
         return self._log
 
-    def _own(self, message: Message) -> Any:
-        return self._model.message(message["role"], message["content"])
+
+def frame(prompt: Prompt, inputs: Mapping[str, Any], model: TurnModel) -> tuple[list[Any], list[Any]]:
+    """The messages before and after the steps, which are the same at every turn."""
+    marker = Message(role=SCRATCHPAD, content="")
+    messages = list(prompt.render({**inputs, SCRATCHPAD: [marker]}))
+    place = messages.index(marker)
+    head, tail = messages[:place], messages[place + 1 :]
+    return [model.message(**message) for message in head], [model.message(**message) for message in tail]
 
 
 def read_completion(completion: Completion) -> Reply:

@@ -2,66 +2,117 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, get_args
 
 from langchain_core.agents import AgentAction, AgentFinish
 from langchain_core.language_models import BaseChatModel
 from langchain_core.prompts import BasePromptTemplate
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda, RunnablePassthrough, RunnableSequence
 
+from agentkit.auto_planner import AutoPlanner, Planner
 from agentkit.cassette import active
-from agentkit.errors import MalformedTurn
-from agentkit.events import Step
-from agentkit.langchain_model import LangChainModel, as_agent_action, as_output_parser_exception
+from agentkit.errors import ConfigurationError, MalformedTurn
+from agentkit.events import Mode
+from agentkit.langchain_mode import asked_first, may_call_tools, mode_finder
+from agentkit.langchain_model import LangChainModel
 from agentkit.langchain_prompt import DEFAULT_PROMPT, from_template
+from agentkit.langchain_steps import as_agent_action, as_output_parser_exception, as_steps
 from agentkit.langchain_tools import as_langchain, schema_of
 from agentkit.loop import ModelCall, Reply
+from agentkit.native_functions import Function, functions_of
+from agentkit.native_planner import PROMPT as NATIVE_PROMPT
+from agentkit.native_planner import NativePlanner
 from agentkit.planner import STOP, Grammar, ReactJsonPlanner, TurnModel
 from agentkit.react_json.output_parser import ReActJsonSingleInputOutputParser
 from agentkit.react_json.prompt import SCRATCHPAD, Prompt, read_prompt, render_text_description
 from agentkit.react_json.scratchpad import format_log_to_str
-from agentkit.react_json.turn import Action, FinalAnswer
+from agentkit.react_json.turn import FinalAnswer
 
 
 def create_react_json_agent(
-    model: BaseChatModel, tools: Sequence[Any], prompt: Prompt | BasePromptTemplate[Any] | str | None = None
+    model: BaseChatModel,
+    tools: Sequence[Any],
+    prompt: Prompt | BasePromptTemplate[Any] | str | None = None,
+    *,
+    mode: Literal["auto", "react-json", "tools"] = "auto",
 ) -> Runnable[dict[str, Any], Any]:
-    """An agent in the ReAct-JSON dialect; `prompt` is a name, a file, `hub:OWNER/NAME` or a LangChain template."""
+    """An agent in the ReAct-JSON dialect; `prompt` is a name, a file, `hub:OWNER/NAME` or a LangChain template.
+
+    `mode` is how the model names a tool: "react-json", in the text of its turns; "tools", by calls in its own syntax;
+    "auto", whichever works. A model in this process keeps to the dialect, to which a grammar can hold it, and so does
+    a prompt of your own; any other model that takes tools is asked one small question, and what came of it is
+    remembered for 30 days.
+    """
+    if mode not in ("auto", *get_args(Mode)):
+        raise ConfigurationError(f'expected the mode "auto", "react-json" or "tools", saw {mode!r}')
     known = [as_langchain(tool) for tool in tools]
     if prompt is None or isinstance(prompt, str):
         prompt = read_prompt(prompt or DEFAULT_PROMPT)
     filling = {"tools": render_text_description(known), "tool_names": ", ".join(tool.name for tool in known)}
     if isinstance(prompt, BasePromptTemplate):
         ours = from_template(prompt)
+        if ours is None and mode == "tools":
+            raise ConfigurationError('expected a prompt of plain messages for mode="tools", saw a richer template')
         if ours is None:
             return _chain(model, prompt.partial(**filling))
         prompt = ours
-    return ReactJsonAgent(model, known, prompt.filled(**filling))
+    is_default = prompt == read_prompt(DEFAULT_PROMPT)
+    if mode == "tools" and not is_default and not prompt.keeps_messages:
+        raise ConfigurationError(
+            f'prompt {prompt.name}: expected a line [messages agent_scratchpad] for mode="tools"; add it'
+        )
+    if mode == "auto" and not (is_default and may_call_tools(model)):
+        mode = "react-json"
+    filled = prompt.filled(**filling)
+    return ReactJsonAgent(model, known, filled, mode=mode, native=NATIVE_PROMPT if is_default else filled)
 
 
 class ReactJsonAgent(Runnable[dict[str, Any], AgentAction | AgentFinish]):
-    """Plans the next step of `{"input", "intermediate_steps"}`. `AgentExecutor` asks it for a planner per run."""
+    """Plans the next step of `{"input", "intermediate_steps"}`. `AgentExecutor` asks it for a planner per run.
 
-    def __init__(self, model: BaseChatModel, tools: Sequence[Any], prompt: Prompt) -> None:
+    `native` is the prompt for a model that calls tools in its own syntax.
+    """
+
+    def __init__(
+        self,
+        model: BaseChatModel,
+        tools: Sequence[Any],
+        prompt: Prompt,
+        *,
+        mode: Literal["auto", "react-json", "tools"] = "react-json",
+        native: Prompt = NATIVE_PROMPT,
+    ) -> None:
         self.model = model
         self.tools = tools
         self.prompt = prompt
+        self.mode = mode
+        self._native = native
+        self._finder = mode_finder(model)
 
-    def planner(self, *, config: RunnableConfig | None = None, stream: bool = False) -> ReactJsonPlanner:
+    def planner(self, *, config: RunnableConfig | None = None, stream: bool = False) -> Planner:
         """What plans one run."""
         model: TurnModel = LangChainModel(self.model, config=config, stream=stream)
         if (cassette := active()) is not None and not hasattr(self.model, "llm"):  # else its backend is recorded
             model = cassette.turn_model(model, model_id=getattr(self.model, "model_id", self.model._llm_type))
-        return ReactJsonPlanner(model, self.prompt, grammar=self._grammar())
+        planners: dict[Mode, Callable[[], Planner]] = {
+            "react-json": lambda: ReactJsonPlanner(model, self.prompt, grammar=self._grammar()),
+            "tools": lambda: NativePlanner(model, self._functions(), self._native),
+        }
+        if self.mode == "auto":
+            return AutoPlanner(self._finder, LangChainModel(asked_first(self.model)), planners)
+        return planners[self.mode]()
 
-    def invoke(self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
+    def _functions(self) -> tuple[Function, ...]:
+        return functions_of((tool.name, tool.description, schema_of(tool)) for tool in self.tools)
+
+    def invoke(self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         for piece in self.planner(config=config).plan(_as_call(input)):
             if isinstance(piece, Reply):
                 return _as_langchain(piece)
         raise AssertionError("a plan ends with a reply")
 
-    async def ainvoke(self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
+    async def ainvoke(self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         async for piece in self.planner(config=config).aplan(_as_call(input)):
             if isinstance(piece, Reply):
                 return _as_langchain(piece)
@@ -85,17 +136,18 @@ class ReactJsonAgent(Runnable[dict[str, Any], AgentAction | AgentFinish]):
 
 
 def _as_call(inputs: dict[str, Any]) -> ModelCall:
-    steps = [Step(Action(a.tool, a.tool_input, a.log), obs) for a, obs in inputs.get("intermediate_steps", ())]
+    steps = as_steps(inputs.get("intermediate_steps", ()))
     return ModelCall({key: value for key, value in inputs.items() if key != "intermediate_steps"}, steps)
 
 
-def _as_langchain(reply: Reply) -> AgentAction | AgentFinish:
+def _as_langchain(reply: Reply) -> AgentAction | list[AgentAction] | AgentFinish:
     if isinstance(reply.decision, MalformedTurn):
         reply.decision.text = reply.text
         raise as_output_parser_exception(reply.decision)
     if isinstance(reply.decision, FinalAnswer):
         return AgentFinish({"output": reply.decision.output}, reply.decision.log)
-    return as_agent_action(reply.decision[0])
+    actions = [as_agent_action(action) for action in reply.decision]
+    return actions[0] if len(actions) == 1 else actions
 
 
 def _chain(model: BaseChatModel, prompt: BasePromptTemplate[Any]) -> Runnable[dict[str, Any], Any]:

@@ -170,7 +170,7 @@ def test_a_tool_of_several_arguments_gets_them() -> None:
 def test_arguments_that_do_not_fit_go_back_with_the_schema() -> None:
     (observation,) = observations([action("power", {"base": "three"}), final("?")])
     assert observation.startswith("Error: action_input does not fit power (base: ")
-    assert "'exponent'" in observation
+    assert '"exponent": {"default": 2, "type": "integer"}' in observation
 
 
 def test_a_tools_own_error_goes_to_the_model() -> None:

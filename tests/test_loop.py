@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agentkit.errors import MalformedTurn
+from agentkit.errors import ConfigurationError, MalformedTurn
 from agentkit.events import (
     ActionChosen,
     Finished,
@@ -77,6 +77,36 @@ def test_a_limit_ends_the_run_without_an_answer(limits: Limits, reason: StopReas
     end = loop.next(105)
     assert isinstance(end, Finished)
     assert (end.output, end.answered, end.summary.stop_reason) == (FORCED_OUTPUT[reason], False, reason)
+
+
+def test_a_cost_limit_ends_the_run_and_wants_to_know_the_cost() -> None:
+    loop = ReActLoop({"input": "?"}, limits=Limits(max_cost_usd=0.5))
+    for cost_usd in (0.3, 0.2):
+        loop.next(0)
+        list(loop.replied(Reply((ADD,), usage=Usage(1, 1, cost_usd=cost_usd))))
+        list(loop.observed([Observation(str(cost_usd))]))
+    assert loop.next(0) == LimitReached("max_cost", closing_turn=False)
+    assert finish(loop).output == FORCED_OUTPUT["max_cost"]
+    with pytest.raises(ConfigurationError, match="max_cost cannot be held"):
+        list(ReActLoop({"input": "?"}, limits=Limits(max_cost_usd=0.5)).replied(Reply((ADD,))))
+
+
+def test_a_token_budget_tells_what_is_left_for_a_turn() -> None:
+    loop = ReActLoop({"input": "?"}, limits=Limits(max_tokens=100))
+    assert loop.next(0) == ModelCall({"input": "?"}, [], max_new_tokens=100)
+    list(loop.replied(Reply((ADD,), usage=Usage(60, 30))))
+    list(loop.observed([Observation("4")]))
+    assert loop.next(0) == ModelCall({"input": "?"}, [Step(ADD, "4")], max_new_tokens=10)
+
+
+def test_a_run_that_is_stopped_from_outside_says_so_and_ends() -> None:
+    loop = ReActLoop({"input": "?"}, limits=Limits(early_stopping_method="generate"))
+    act(loop)
+    loop.next(0)
+    loop.stop("max_execution_time")
+    assert loop.next(0) == LimitReached("max_execution_time", closing_turn=False)
+    end = finish(loop)
+    assert (end.answered, end.summary.stop_reason, end.steps) == (False, "max_execution_time", (Step(ADD, "4"),))
 
 
 def test_generate_asks_once_more_and_takes_the_answer() -> None:

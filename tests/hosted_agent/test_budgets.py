@@ -1,0 +1,112 @@
+"""Budgets of tokens and money end a run cleanly, and bound the single call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from langchain_core.messages import AIMessage
+
+from agentkit import AgentExecutor, chat_model
+from agentkit.errors import ConfigurationError
+from agentkit.events import Finished, LimitReached, Usage
+from agentkit.langchain_model import usage_of
+from agentkit.loop import FORCED_OUTPUT
+from tests.conftest import Scripted, action
+from tests.hosted_agent.caller import TOOLS, Caller
+from tests.hosted_agent.server import Server, Turn
+
+QUESTION = {"input": "?"}
+MODES: list[Any] = ["react-json", "tools"]
+
+
+def priced(*costs: float | None) -> dict[str, list[Turn]]:
+    """Turns that add and add, at these costs."""
+    native = [Turn(calls=[("calculator", f'{{"expression": "1+{n}"}}')], cost=cost) for n, cost in enumerate(costs)]
+    dialect = [Turn(action("calculator", f"1+{n}"), cost=cost) for n, cost in enumerate(costs)]
+    return {"native": native, "dialect": dialect}
+
+
+def script(server: Server, *costs: float | None) -> Server:
+    server.native, server.dialect = priced(*costs).values()
+    return server
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_cost_budget_ends_a_run(server: Server, mode: Any) -> None:
+    script(server, 0.25, 0.25, 0.25, 0.25)
+    executor = AgentExecutor.from_model(server.url, TOOLS, mode=mode, max_cost=0.6, early_stopping_method="generate")
+    *_, limit, last = executor.events(QUESTION)
+    assert limit == LimitReached("max_cost", closing_turn=False)
+    assert isinstance(last, Finished)
+    assert (last.output, last.answered, len(last.steps)) == (FORCED_OUTPUT["max_cost"], False, 3)
+    assert (last.summary.stop_reason, last.summary.usage) == ("max_cost", Usage(60, 30, 0, 0.75))
+
+
+async def test_a_price_table_counts_as_a_server_that_says(server: Server) -> None:
+    script(server, None, None, None)
+    model = chat_model(server.url, prices={"scripted": (0, 50_000)})  # half a dollar for the 10 tokens of a reply
+    result = await AgentExecutor.from_model(model, TOOLS, mode="tools", max_cost=0.9, return_run=True).ainvoke(QUESTION)
+    assert (result["run"]["stop_reason"], result["run"]["usage"]["cost_usd"]) == ("max_cost", 1.0)
+
+
+def test_a_cost_budget_that_cannot_be_held_is_an_error_at_the_first_reply(server: Server) -> None:
+    script(server, None, None)
+    with pytest.raises(ConfigurationError, match="max_cost cannot be held: neither the server nor a price table"):
+        AgentExecutor.from_model(server.url, TOOLS, mode="tools", max_cost=1).invoke(QUESTION)
+    assert len(server.requests) == 1
+
+
+def test_a_cost_that_becomes_unknown_ends_the_run(server: Server) -> None:
+    script(server, 0.1, None, 0.1)
+    executor = AgentExecutor.from_model(server.url, TOOLS, mode="tools", max_cost=1, return_run=True)
+    result = executor.invoke(QUESTION)
+    assert (result["run"]["stop_reason"], result["run"]["model_calls"]) == ("max_cost", 2)
+
+
+def test_without_a_cost_budget_costs_are_only_counted(server: Server) -> None:
+    script(server, 0.1, None, 0.2)
+    executor = AgentExecutor.from_model(server.url, TOOLS, mode="tools", max_iterations=3, return_run=True)
+    assert executor.invoke(QUESTION)["run"]["usage"]["cost_usd"] == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "cost"),
+    [({"cost_usd": 0.5}, 0.5), ({"token_usage": {"cost": 0.25}}, 0.25), ({"token_usage": None}, None), ({}, None)],
+)
+def test_a_cost_is_read_where_clients_put_it(metadata: dict[str, Any], cost: float | None) -> None:
+    assert usage_of(AIMessage("", response_metadata=metadata)).cost_usd == cost
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_token_budget_bounds_the_single_call(server: Server, mode: Any) -> None:
+    script(server, *[None] * 9)
+    model = chat_model(server.url, max_new_tokens=64)
+    result = AgentExecutor.from_model(model, TOOLS, mode=mode, max_tokens=110, return_run=True).invoke(QUESTION)
+    assert [request["max_tokens"] for request in server.requests] == [64, 64, 50, 20]
+    assert (result["run"]["stop_reason"], result["run"]["model_calls"]) == ("max_tokens", 4)
+
+
+def test_an_answer_that_the_budget_cut_off_is_none(server: Server) -> None:
+    server.native = [Turn("The answer is", finish_reason="length")]
+    result = AgentExecutor.from_model(server.url, TOOLS, mode="tools", max_tokens=25, return_run=True).invoke(QUESTION)
+    assert (result["run"]["stop_reason"], result["output"]) == ("max_tokens", FORCED_OUTPUT["max_tokens"])
+
+
+class Bounded(Caller):
+    """A model of LangChain's that takes `max_tokens`, as most do."""
+
+    max_tokens: int | None = None
+
+
+@pytest.mark.parametrize(("own", "expected"), [(None, [70, 40, 10]), (30, [None, None, 10])])
+def test_a_model_of_langchains_is_bounded_where_it_takes_a_bound(own: int | None, expected: list[int | None]) -> None:
+    model = Bounded(script=Server(**priced(None, None, None)), max_tokens=own)  # type: ignore[arg-type]
+    AgentExecutor.from_model(model, TOOLS, mode="tools", max_tokens=70).invoke(QUESTION)
+    assert [asked.get("max_tokens") for asked in model.asked] == expected
+
+
+def test_a_model_that_takes_no_bound_is_given_none() -> None:
+    model = Scripted(turns=[action("calculator", "1+1"), action("calculator", "1+2")])
+    result = AgentExecutor.from_model(model, TOOLS, max_tokens=50, return_run=True).invoke(QUESTION)
+    assert result["run"]["stop_reason"] == "max_tokens"

@@ -1,0 +1,62 @@
+"""`agentkit run` with a hosted model: what is shown of the mode, the budgets and the fallbacks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.hosted_agent.server import Server, Turn, serving
+from tests.test_cli import agentkit
+
+QUESTION = "What is 2 + 2?"
+
+
+@pytest.fixture
+def adds(server: Server) -> Server:
+    """A server that adds, and then knows."""
+    server.native = [Turn("Adding.", [("Calculator", '{"input": "2+2"}')], cost=0.25), Turn("4", cost=0.25)]
+    return server
+
+
+def run(server: Server, tmp_path: Path, *words: str) -> Any:
+    given = ("--model", server.url, "--tools", "calculator", *words)
+    return agentkit("run", QUESTION, *given, cwd=tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache"))
+
+
+def test_the_mode_is_told_where_it_was_found_out(adds: Server, tmp_path: Path) -> None:
+    first, second = run(adds, tmp_path), run(adds, tmp_path)
+    assert (first.returncode, first.stdout, second.stdout) == (0, "4\n", "4\n")
+    told = "this model calls tools in its own syntax"
+    assert (told in first.stderr, told in second.stderr, adds.probes) == (True, False, 1)
+    assert "Action: Calculator(2+2)" in first.stderr
+
+
+def test_json_is_the_same_in_either_mode(adds: Server, tmp_path: Path) -> None:
+    result = json.loads(run(adds, tmp_path, "--mode", "tools", "--json").stdout)
+    assert result["steps"] == [
+        {"thought": "Adding.", "tool": "Calculator", "tool_input": "2+2", "observation": "Answer: 4"}
+    ]
+    assert (result["output"], result["usage"]["cost_usd"], result["stop_reason"]) == ("4", 0.5, "answer")
+
+
+def test_a_spent_budget_is_no_answer(adds: Server, tmp_path: Path) -> None:
+    done = run(adds, tmp_path, "--max-cost", "0.2")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no answer: Agent stopped due to its cost budget." in done.stderr
+
+
+def test_another_model_is_asked_when_the_first_fails(adds: Server, tmp_path: Path) -> None:
+    with serving(Server(native=[400], dialect=[400])) as broken:
+        done = run(broken, tmp_path, "--fallback", adds.url, "--mode", "tools")
+    assert (done.returncode, done.stdout) == (0, "4\n")
+    assert f"asking {adds.url}" in done.stderr
+
+
+def test_a_recorded_run_of_native_calls_replays(adds: Server, tmp_path: Path) -> None:
+    assert run(adds, tmp_path, "--record", "run.yaml").returncode == 0
+    asked = len(adds.requests)
+    assert agentkit("replay", "run.yaml", cwd=tmp_path).stdout == "4\n"
+    assert len(adds.requests) == asked

@@ -1,0 +1,261 @@
+"""`mode="auto"`: asked once, remembered, and taken back where the server cannot keep it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentkit import AgentExecutor, chat_model
+from agentkit.auto_planner import ModeFinder
+from agentkit.cassette import Cassette
+from agentkit.errors import CassetteError, ModelError
+from agentkit.events import Finished, ModeFound
+from agentkit.known_modes import FORGET_AFTER_S, KnownModes
+from tests.cassette.runs import ScriptedBackend
+from tests.conftest import Scripted, action, final
+from tests.hosted_agent.caller import TOOLS, Caller
+from tests.hosted_agent.server import DIALECT, NATIVE, Server, serving
+
+QUESTION = {"input": "What is 2 + 2, squared?"}
+
+
+def answer(model: Any, **options: Any) -> Any:
+    return AgentExecutor.from_model(model, TOOLS, **options).invoke(QUESTION)["output"]
+
+
+def calls_natively(server: Server) -> bool:
+    """Whether the last run did."""
+    return "tools" in server.requests[-1]
+
+
+# -- asking ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("tools", "native"), [("called", True), ("ignored", False), ("refused", False)])
+def test_the_mode_that_works_is_found_out(server: Server, tools: str, native: bool) -> None:
+    server.tools = tools
+    assert answer(server.url) == "16"
+    assert (server.probes, calls_natively(server)) == (1, native)
+
+
+@pytest.mark.parametrize(("tools", "native"), [("called", True), ("ignored", False), ("refused", False)])
+def test_any_chat_model_of_langchain_is_asked_too(tools: str, native: bool) -> None:
+    server = Server(tools=tools)
+    assert answer(Caller(script=server)) == "16"
+    assert (server.probes, calls_natively(server)) == (1, native)
+
+
+def test_nothing_is_asked_before_the_first_turn(server: Server) -> None:
+    executor = AgentExecutor.from_model(server.url, TOOLS)
+    events = executor.events(QUESTION)
+    next(events)
+    assert server.probes == 0
+    assert next(events) == ModeFound("tools")
+
+
+def test_what_was_found_is_told_once(server: Server) -> None:
+    executor = AgentExecutor.from_model(server.url, TOOLS)
+    found = [[event for event in executor.events(QUESTION) if isinstance(event, ModeFound)] for _ in range(2)]
+    assert found == [[ModeFound("tools")], []]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [Scripted(turns=[action("calculator", "2+2"), final("4")])],
+    ids=["takes no tools"],
+)
+def test_a_model_that_cannot_be_bound_to_tools_is_not_asked(model: Any, cache: Path) -> None:
+    assert answer(model) == "4"
+    assert len(model.asked) == 2
+    assert not cache.exists()
+
+
+def test_a_model_in_this_process_is_not_asked(cache: Path) -> None:
+    backend = ScriptedBackend([action("calculator", "2+2"), final("4")])
+    from agentkit.models import ChatHuggingFace
+
+    assert answer(ChatHuggingFace(llm=backend, constrain="off")) == "4"
+    assert [len(request.tools) for request in backend.asked] == [0, 0]
+
+
+def test_a_prompt_of_ones_own_is_not_asked_about(server: Server) -> None:
+    server.by_request = True
+    assert answer(server.url, prompt="react-json-text") == "16"
+    assert (server.probes, calls_natively(server)) == (0, False)
+
+
+@pytest.mark.parametrize("mode", ["react-json", "tools"])
+def test_a_mode_that_was_chosen_is_not_asked_about(server: Server, mode: Any) -> None:
+    assert answer(server.url, mode=mode) == "16"
+    assert (server.probes, calls_natively(server)) == (0, mode == "tools")
+
+
+# -- remembering -------------------------------------------------------------------------------------------------------
+
+
+def test_it_is_remembered_in_the_process_and_in_a_file(server: Server, cache: Path) -> None:
+    executor = AgentExecutor.from_model(server.url, TOOLS)
+    for _ in range(2):
+        executor.invoke(QUESTION)
+    (cache / "agentkit" / "modes.json").write_text("no JSON")
+    executor.invoke(QUESTION)
+    assert server.probes == 1
+    assert answer(server.url) == "16"
+    assert server.probes == 2  # another executor, which found no file
+    assert answer(server.url) == "16"
+    assert server.probes == 2
+
+
+def test_runs_at_the_same_time_wait_for_one_probe(server: Server) -> None:
+    executor = AgentExecutor.from_model(server.url, TOOLS)
+    assert [result["output"] for result in executor.batch([QUESTION] * 6)] == ["16"] * 6
+    assert server.probes == 1
+
+
+async def test_awaited_runs_wait_for_one_probe(server: Server) -> None:
+    executor = AgentExecutor.from_model(server.url, TOOLS)
+    results = await asyncio.gather(*[executor.ainvoke(QUESTION) for _ in range(6)])
+    assert [result["output"] for result in results] == ["16"] * 6
+    assert server.probes == 1
+
+
+def test_another_server_is_asked_anew(server: Server, cache: Path) -> None:
+    answer(server.url)
+    with serving(Server(tools="ignored")) as other:
+        answer(other.url.replace("://", "://ada:secret@"))
+        assert (other.probes, calls_natively(other)) == (1, False)
+    entries = json.loads((cache / "agentkit" / "modes.json").read_text())
+    assert sorted(entry["mode"] for entry in entries.values()) == ["react-json", "tools"]
+    assert "secret" not in str(entries)
+
+
+def test_the_file_forgets(tmp_path: Path) -> None:
+    now = [1_000_000.0]
+    known = KnownModes(environment={"HOME": str(tmp_path)}, clock=lambda: now[0])
+    known.put("model", "tools")
+    assert known.path == tmp_path / ".cache" / "agentkit" / "modes.json"
+    now[0] += FORGET_AFTER_S - 1
+    assert known.get("model") == "tools"
+    known.put("other", "react-json")
+    now[0] += 1
+    assert (known.get("model"), known.get("other")) == (None, "react-json")
+    known.put("third", "tools")
+    assert set(json.loads(known.path.read_text())) == {"other", "third"}
+    assert [path.name for path in known.path.parent.iterdir()] == ["modes.json"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"model": {"mode": "magic", "found": 1}}', '{"model": 3}', "{" * 100_000])
+def test_a_file_that_cannot_be_read_is_none(tmp_path: Path, text: str) -> None:
+    known = KnownModes(environment={"XDG_CACHE_HOME": str(tmp_path)}, clock=lambda: 2.0)
+    known.path.parent.mkdir()
+    known.path.write_text(text)
+    assert known.get("model") is None
+
+
+def test_a_file_that_cannot_be_written_is_no_error(server: Server, cache: Path) -> None:
+    cache.write_text("a file where the folder should be")
+    assert answer(server.url) == "16"
+    assert server.probes == 1
+
+
+# -- when it goes wrong ------------------------------------------------------------------------------------------------
+
+
+def test_a_server_that_refuses_a_tools_result_is_asked_in_the_dialect_from_there_on(server: Server) -> None:
+    server.native = [NATIVE[0], 400]
+    executor = AgentExecutor.from_model(server.url, TOOLS, return_intermediate_steps=True)
+    for _ in range(2):
+        result = executor.invoke(QUESTION)
+        assert (result["output"], len(result["intermediate_steps"])) == ("16", 2)
+        assert not calls_natively(server)
+    assert server.probes == 1
+    roles = [message["role"] for message in server.requests[2]["messages"]]
+    assert roles == ["system", "user", "assistant", "user"]
+    assert server.requests[2]["messages"][2]["content"] == DIALECT[0].text  # type: ignore[union-attr]
+
+
+def test_a_mode_that_was_chosen_is_kept_and_its_refusal_raised(server: Server) -> None:
+    server.native = [NATIVE[0], 400]
+    with pytest.raises(ModelError, match="HTTP 400"):
+        answer(server.url, mode="tools")
+
+
+def test_a_server_that_is_down_is_an_error_and_nothing_is_remembered(cache: Path) -> None:
+    model = chat_model("http://127.0.0.1:9", max_retries=0)
+    with pytest.raises(ModelError):
+        answer(model)
+    assert not cache.exists()
+
+
+def test_where_the_first_of_several_models_is_down_all_are_asked_in_the_dialect(server: Server, cache: Path) -> None:
+    down = chat_model("http://127.0.0.1:9", max_retries=0, fallbacks=[server.url])
+    assert answer(down) == "16"
+    assert (server.probes, calls_natively(server)) == (0, False)
+    assert not cache.exists()
+
+
+def test_a_fallback_is_not_asked_in_place_of_a_model_that_refuses_tools(server: Server) -> None:
+    with serving(Server(tools="refused")) as first:
+        assert answer(chat_model(first.url, fallbacks=[server.url])) == "16"
+        assert (first.probes, server.probes, server.requests) == (1, 0, [])
+
+
+# -- in a cassette -----------------------------------------------------------------------------------------------------
+
+
+def test_a_replay_needs_neither_probe_nor_file(server: Server, tmp_path: Path, cache: Path) -> None:
+    file = tmp_path / "run.yaml"
+    with Cassette(file, "record", environment={}):
+        assert answer(server.url) == "16"
+    assert server.probes == 1
+    os.remove(cache / "agentkit" / "modes.json")
+    for _ in range(2):
+        with Cassette(file, "replay", environment={}):
+            assert answer(server.url) == "16"
+    assert (server.probes, len(server.requests)) == (1, 3)
+
+
+def test_a_recording_from_before_replays_in_the_dialect(server: Server, tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    with Cassette(file, "record", environment={}):
+        answer(server.url, mode="react-json")
+    with Cassette(file, "replay", environment={}):
+        assert answer(server.url) == "16"
+    assert server.probes == 0
+
+
+def test_a_refusal_within_a_recorded_run_replays(server: Server, tmp_path: Path) -> None:
+    server.native = [NATIVE[0], 400]
+    file = tmp_path / "run.yaml"
+    with Cassette(file, "record", environment={}):
+        assert answer(server.url) == "16"
+    asked = len(server.requests)
+    with Cassette(file, "replay", environment={}):
+        assert answer(server.url) == "16"
+    assert len(server.requests) == asked
+
+
+def test_a_mode_that_was_written_into_a_cassette_by_hand_is_checked(server: Server, tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    with Cassette(file, "record", environment={}):
+        answer(server.url)
+    file.write_text(file.read_text().replace("mode: tools", "mode: magic"))
+    with pytest.raises(CassetteError, match="expected the mode react-json or tools"), Cassette(file, environment={}):
+        answer(server.url)
+
+
+def test_a_finder_learns() -> None:
+    server = Server()
+    known = KnownModes()
+    finder = ModeFinder("model", known)
+    finder.learn("tools", lasting=False)
+    assert known.get("model") is None
+    finder.learn("react-json")
+    assert known.get("model") == "react-json"
+    events = AgentExecutor.from_model(Caller(script=server), TOOLS).events(QUESTION)
+    assert [type(event) for event in events][-1] is Finished

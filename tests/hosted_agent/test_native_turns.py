@@ -1,0 +1,249 @@
+"""Turns of native calls: several at once, written badly, cut off; and what goes back to the model."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from langchain_core.tools import tool
+
+from agentkit import AgentExecutor, create_react_json_agent
+from agentkit.errors import MalformedTurn, ToolError
+from agentkit.loop import CLOSING_NOTE
+from agentkit.native_functions import functions_of, read_arguments
+from agentkit.planner import NativeCall
+from agentkit.tool import Tool
+from tests.hosted_agent.caller import TOOLS, Caller
+from tests.hosted_agent.server import Server, Turn
+
+QUESTION = {"input": "?"}
+ADDS, SQUARES = ("calculator", '{"expression": "2+2"}'), ("power", '{"base": 3}')
+
+
+def run(turns: list[Turn], tools: list[Any] | None = None, **options: Any) -> tuple[dict[str, Any], Caller]:
+    model = Caller(script=Server(native=turns, by_request=True))
+    executor = AgentExecutor.from_model(
+        model, tools or TOOLS, mode="tools", return_intermediate_steps=True, return_run=True, **options
+    )
+    return executor.invoke(QUESTION), model
+
+
+def observations(result: dict[str, Any]) -> list[Any]:
+    return [seen for _, seen in result["intermediate_steps"]]
+
+
+def history(model: Caller, request: int = -1) -> list[tuple[str, str, list[str]]]:
+    """Role, text and ids of what the model was asked after the question."""
+    found = []
+    for message in model.asked[request]["messages"][2:]:
+        ids = [call["id"] for call in getattr(message, "tool_calls", ())]
+        found.append((message.type, message.content, ids or [getattr(message, "tool_call_id", None)]))
+    return found
+
+
+# -- several at once ---------------------------------------------------------------------------------------------------
+
+
+def test_several_calls_are_one_message_with_a_result_each() -> None:
+    result, model = run([Turn("Both.", [ADDS, SQUARES]), Turn("4 and 9")])
+    assert (result["output"], observations(result)) == ("4 and 9", ["4", 9])
+    assert history(model) == [
+        ("ai", "Both.", ["call_calculator_0", "call_power_1"]),
+        ("tool", "4", ["call_calculator_0"]),
+        ("tool", "9", ["call_power_1"]),
+    ]
+    assert (result["run"]["model_calls"], result["run"]["tools_executed"]) == (2, 2)
+
+
+def test_two_turns_without_text_stay_two_messages() -> None:
+    _, model = run([Turn(calls=[ADDS]), Turn(calls=[SQUARES]), Turn("9")])
+    assert [kind for kind, _, _ in history(model)] == ["ai", "tool", "ai", "tool"]
+
+
+async def test_calls_of_one_turn_run_at_the_same_time() -> None:
+    both = asyncio.Barrier(2)
+
+    @tool
+    async def meet(name: str) -> str:
+        """Waits for the other."""
+        await both.wait()
+        return name
+
+    turns = [Turn(calls=[("meet", '{"name": "a"}'), ("meet", '{"name": "b"}')]), Turn("met")]
+    executor = AgentExecutor.from_model(
+        Caller(script=Server(native=turns)), [meet], mode="tools", return_intermediate_steps=True
+    )
+    assert observations(await executor.ainvoke(QUESTION)) == ["a", "b"]
+
+
+def test_ids_given_twice_are_made_anew() -> None:
+    turns = [Turn(calls=[ADDS, ADDS]), Turn("4")]
+    server = Server(native=turns)
+    model = Caller(script=server)
+    object.__setattr__(turns[0], "message", lambda: _same_id(turns[0]))
+    AgentExecutor.from_model(model, TOOLS, mode="tools").invoke(QUESTION)
+    assert history(model)[0][2] == ["c00000000", "c00000001"]
+
+
+def _same_id(turn: Turn) -> dict[str, Any]:
+    calls = [{"id": "0", "function": {"name": name, "arguments": arguments}} for name, arguments in turn.calls]
+    return {"tool_calls": calls}
+
+
+# -- arguments ---------------------------------------------------------------------------------------------------------
+
+FUNCTIONS = functions_of(
+    [("Search", "Finds.", {"type": "string"}), ("power", "Raises.", {"type": "object", "properties": {}})]
+)
+
+
+@pytest.mark.parametrize(
+    ("tool_name", "arguments", "expected"),
+    [
+        ("Search", '{"input": "a b"}', "a b"),
+        ("Search", '{"query": "a b"}', "a b"),
+        ("Search", '"a b"', "a b"),
+        ("Search", '{"a": 1, "b": 2}', {"a": 1, "b": 2}),
+        ("Search", '{"input": 7}', "7"),
+        ("power", '{"base": 3}', {"base": 3}),
+        ("power", "{'base': 3,}", {"base": 3}),
+        ("power", '"{\\"base\\": 3}"', {"base": 3}),
+        ("power", "", {}),
+        ("power", "null", {}),
+    ],
+)
+def test_arguments_with_one_reading_are_read(tool_name: str, arguments: str, expected: Any) -> None:
+    function = next(function for function in FUNCTIONS if function.tool == tool_name)
+    assert function.input_of(read_arguments(NativeCall("1", tool_name, arguments), function)) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ('{"base": 3', "its arguments' JSON is cut off"),
+        ("three", "its arguments' JSON has 'three' where a value should be"),
+        ("[3]", "its arguments' JSON is no object"),
+        ('{"base": 3} {"base": 4}', "its arguments' JSON goes on behind its end"),
+    ],
+)
+def test_arguments_with_none_go_back_with_the_schema(arguments: str, reason: str) -> None:
+    result, model = run([Turn("Hm.", [ADDS, ("power", arguments)]), Turn(calls=[SQUARES]), Turn("9")])
+    malformed, squared = observations(result)
+    assert malformed.startswith(f"Invalid call of power: {reason}. Nothing was called. Call again")
+    assert '"base": {"title": "Base", "type": "integer"}' in malformed
+    assert (squared, result["run"]["tools_executed"], result["run"]["parse_errors"]) == (9, 1, 1)
+    said = f'Hm.\ncalculator({{"expression": "2+2"}})\npower({arguments})'
+    assert history(model, 1) == [("ai", said, [None]), ("human", malformed, [None])]
+
+
+def test_a_key_given_twice_has_no_single_reading() -> None:
+    with pytest.raises(MalformedTurn, match="gives the key 'base' twice with different values"):
+        read_arguments(NativeCall("1", "power", '{"base": 3, "base": 4}'), None)
+
+
+def test_arguments_that_do_not_fit_are_an_observation_with_the_schema() -> None:
+    result, _ = run([Turn(calls=[("power", '{"base": "three"}')]), Turn("?")])
+    assert observations(result)[0].startswith("Error: action_input does not fit power (base: ")
+
+
+def test_an_unknown_name_is_an_observation() -> None:
+    result, model = run([Turn(calls=[("fly", '{"to": "the moon"}')]), Turn("no")])
+    assert observations(result) == ["fly is not a valid tool, try one of [calculator, power]."]
+    assert history(model)[1][:2] == ("tool", observations(result)[0])
+
+
+def test_names_that_servers_refuse_are_sent_otherwise() -> None:
+    tools = [Tool(name=name, description="Looks.", run=str.upper) for name in ("look up", "look/up")]
+    result, model = run(
+        [Turn(calls=[("look_up", '{"input": "a"}'), ("look_up_1", '{"input": "b"}')]), Turn("!")], tools
+    )
+    assert [(action.tool, seen) for action, seen in result["intermediate_steps"]] == [
+        ("look up", "A"),
+        ("look/up", "B"),
+    ]
+    assert [tool["function"]["name"] for tool in model.asked[0]["tools"]] == ["look_up", "look_up_1"]
+    assert [call["name"] for call in model.asked[1]["messages"][2].tool_calls] == ["look_up", "look_up_1"]
+
+
+def test_a_tool_of_one_string_is_called_as_in_the_dialect() -> None:
+    search = Tool(name="Search", description="Finds.", run=lambda text: f"found {text}")
+    result, model = run([Turn(calls=[("Search", '{"input": "x"}')]), Turn("x")], [search])
+    ((action, seen),) = result["intermediate_steps"]
+    assert (action.tool_input, seen) == ("x", "found x")
+    assert model.asked[1]["messages"][2].tool_calls[0]["args"] == {"input": "x"}
+
+
+# -- turns that are no turns -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("turn", "told"),
+    [
+        (Turn(), "You said nothing. Call a tool, or write the answer."),
+        (Turn("The answer", finish_reason="length"), "Your turn was cut off at the token limit;"),
+    ],
+)
+def test_a_turn_without_call_or_answer_goes_back(turn: Turn, told: str) -> None:
+    result, _ = run([turn, Turn("4")])
+    assert result["output"] == "4"
+    assert observations(result)[0].startswith(told)
+
+
+@pytest.mark.parametrize("arguments", ['{"path": "/home/ada/old"', '{"path": "/home/ada"}'])
+@pytest.mark.parametrize("stream", [True, False])
+def test_what_is_cut_off_never_runs(stream: bool, arguments: str) -> None:
+    executed: list[Any] = []
+
+    def delete(arguments: Any) -> str:
+        executed.append(arguments)
+        return "deleted"
+
+    schema = {"type": "object", "properties": {"path": {"type": "string"}}}
+    tools = [Tool(name="delete", description="Deletes.", run=delete, schema=schema)]
+    turns = [Turn(calls=[("delete", arguments)], finish_reason="length"), Turn("no")]
+    executor = AgentExecutor.from_model(Caller(script=Server(native=turns)), tools, mode="tools")
+    *_, last = executor.events(QUESTION, stream=stream)
+    assert (last.output, executed) == ("no", [])  # type: ignore[union-attr]
+
+
+def test_the_stuck_guard_asks_for_the_best_answer() -> None:
+    result, model = run([*[Turn(calls=[ADDS])] * 3, Turn("Final Answer: 4, I think")])
+    assert (result["output"], result["run"]["stop_reason"]) == ("4, I think", "stuck")
+    assert history(model)[-1][1] == f"4{CLOSING_NOTE}"
+
+
+def test_a_tools_own_error_goes_to_the_model() -> None:
+    def fail(text: str) -> str:
+        raise ToolError("no luck")
+
+    fails = Tool(name="t", description="Fails.", run=fail)
+    assert observations(run([Turn(calls=[("t", '{"input": "x"}')]), Turn("?")], [fails])[0]) == ["no luck"]
+
+
+def test_trimmed_steps_keep_their_calls_together() -> None:
+    turns = [Turn("One.", [ADDS]), Turn("Two.", [ADDS, SQUARES]), Turn("9")]
+    _, model = run(turns, trim_intermediate_steps=lambda steps: steps[-2:])
+    assert history(model) == [
+        ("ai", "Two.", ["call_calculator_0", "call_power_1"]),
+        ("tool", "4", ["call_calculator_0"]),
+        ("tool", "9", ["call_power_1"]),
+    ]
+
+
+def test_steps_from_elsewhere_become_calls() -> None:
+    """Steps of a run in the dialect, which has no ids."""
+    model = Caller(script=Server(native=[Turn("?"), Turn("?"), Turn("done")]))
+    taken = AgentExecutor.from_model(
+        Caller(script=Server()), TOOLS, mode="react-json", return_intermediate_steps=True
+    ).invoke(QUESTION)["intermediate_steps"]
+    agent = create_react_json_agent(model, TOOLS, mode="tools")
+    agent.invoke({**QUESTION, "intermediate_steps": taken})
+    assert history(model) == [
+        ("ai", "", ["c00000000"]),
+        ("tool", "4", ["c00000000"]),
+        ("ai", "", ["c00001000"]),
+        ("tool", "16", ["c00001000"]),
+    ]
+    assert json.dumps([call["args"] for call in model.asked[0]["messages"][2].tool_calls]) == '[{"expression": "2+2"}]'
