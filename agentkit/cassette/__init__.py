@@ -3,18 +3,30 @@
 In a script:
 
     with Cassette("cassettes/age.yaml", mode="record"):    # later: mode="replay"
-        executor.invoke({"input": "..."})
+        executor.invoke({"input": "..."})                  # or executor.batch([...]): several runs in one file
 
-- `Cassette(path, mode, run=RunSpec | None)` records into, or replays from, one YAML file while its block lasts.
+- `Cassette(path, mode, run=RunSpec | None)` records into, replays from, or resumes one YAML file while its block lasts.
+  Recording writes `NAME.partial.yaml` as the run goes on and renames it at the end; `mode="resume"` plays what is there
+  and goes on live. A tool with side effects that was under way when a recording ended runs again only when
+  `run_again(tool, tool_input)` says so.
 - `RunSpec.of(inputs, **settings)` describes a run so that `agentkit replay` and `record` can start it again.
 - `Replay(path)` is a described run: `.title`, `.inputs`, `.model`, and `.events()`, which raises `CassetteDrift`.
   `replay_run(path)` is its events; `read_run_spec(path)` its description.
+- `resume(path, build=…, run_again=None, **settings)` and `fork(path, into, step=N, build=…, **settings)` are described
+  runs that go on live: `.title`, `.inputs`, `.model`, `.path` (the file that is written), `.run` and `.events()`.
+  `build(settings: Settings)` makes the executor (`agentkit.cli.live.build_executor` does); `settings` replace those of
+  the recording (`max_iterations=30`, `model="hf:ORG/NAME"`). `fork` keeps the first N turns and their observations as
+  they are, whatever the new model or prompt would have said; its RunSpec has `forked_from`.
 
 For who builds runs:
 
 - `active()` is the cassette of this context, or `None`; it costs nothing to ask.
 - `cassette.backend(llm)`, `cassette.turn_model(model, model_id=…)` and `cassette.toolbox(toolbox, deterministic=…)`
-  wrap what a run is made of. Wrapping both a chat model and its backend records each turn once. HTTP needs none.
+  wrap what a run is made of; `toolbox` begins a run. Wrapping both a chat model and its backend records each turn once.
+  HTTP needs none.
+- `cassette.ended(finished)` tells how a run ended; a replay that ends otherwise has drifted.
+- `cassette.remembered(name, compute)` is a value found out once per run and kept in the file's head.
+- `cassette.sleep(seconds)`, `cassette.asleep(seconds)` wait, but not for what is replayed: `cassette.plays` says so.
 
 A `CassetteDrift` raised from here has `details`, the whole difference line by line.
 """
@@ -28,17 +40,31 @@ from agentkit.cassette.current import active
 
 if TYPE_CHECKING:
     from agentkit.cassette.cassette import Cassette
+    from agentkit.cassette.continuation import Continuation, fork, resume
     from agentkit.cassette.replay import Replay, read_run_spec, replay_run
     from agentkit.cassette.run_spec import RunSpec
 
-__all__ = ["Cassette", "Replay", "RunSpec", "active", "read_run_spec", "replay_run"]
+__all__ = [
+    "Cassette",
+    "Continuation",
+    "Replay",
+    "RunSpec",
+    "active",
+    "fork",
+    "read_run_spec",
+    "replay_run",
+    "resume",
+]
 
 _HOME = {
     "Cassette": "cassette",
+    "Continuation": "continuation",
     "Replay": "replay",
     "RunSpec": "run_spec",
+    "fork": "continuation",
     "read_run_spec": "replay",
     "replay_run": "replay",
+    "resume": "continuation",
 }
 
 

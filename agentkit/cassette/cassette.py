@@ -1,103 +1,148 @@
-"""`Cassette`: a run recorded into one file, or replayed from it, while its `with` block lasts."""
+"""`Cassette`: runs recorded into one file, replayed from it, or resumed, while its `with` block lasts."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, MutableMapping
+from collections.abc import Callable, Collection, MutableMapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from agentkit.cassette.current import current
-from agentkit.cassette.file import load
-from agentkit.cassette.model_seam import PlayedBackend, PlayedModel, RecordedBackend, RecordedModel
+from agentkit.cassette.file import Document, load, partial_of
+from agentkit.cassette.lanes import Lanes
+from agentkit.cassette.model_seam import TapedBackend, TapedModel
 from agentkit.cassette.recording import Recording
 from agentkit.cassette.replaying import Replaying
 from agentkit.cassette.run_spec import RunSpec
 from agentkit.cassette.secrets import REDACTED
-from agentkit.cassette.tool_seam import Played, PlayedToolbox, RecordedToolbox, Toolbox
+from agentkit.cassette.tape import RunAgain, Tape
+from agentkit.cassette.tool_seam import Played, TapedToolbox, Toolbox
+from agentkit.cassette.unfinished import without_loose_ends
 from agentkit.errors import CassetteDrift, CassetteError, ConfigurationError
+from agentkit.events import Finished, Step
 from agentkit.planner import TurnModel
 
 if TYPE_CHECKING:
     from agentkit.models.backend import ChatBackend
 
+Mode = Literal["record", "replay", "resume"]
+
 
 class Cassette:
     """One file of recorded interactions. It can be entered again, one block after the other.
 
-    Recording writes the file when the block ends. When the block ends by an exception, what there is is written with
-    `complete: false`, and never over a file that exists. Replaying blocks the network for the whole process; a run that
-    asks for anything else than the recording holds raises `CassetteDrift`, at the latest when the block ends.
-    `environment` is where keys are looked up.
+    Recording writes `NAME.partial.yaml` as the run goes on and renames it when the block ends; when the block ends by
+    an exception, or the process dies, the partial file stays, and what `NAME.yaml` held is untouched. Replaying blocks
+    the network for the whole process; a run that asks for anything else than the recording holds raises
+    `CassetteDrift`, at the latest when the block ends. Resuming plays a partial file if there is
+    one, else a complete one that ended at a limit, and goes on live; a call with side effects that was under way when
+    the recording ended runs again only if `run_again(tool, tool_input)` is true. `environment` is where keys are looked
+    up.
     """
 
     def __init__(
         self,
         path: str | os.PathLike[str],
-        mode: Literal["record", "replay"] = "replay",
+        mode: Mode = "replay",
         *,
         run: RunSpec | None = None,
+        run_again: RunAgain | None = None,
         environment: MutableMapping[str, str] = os.environ,
     ) -> None:
-        if mode not in ("record", "replay"):
-            raise ConfigurationError(f'expected the mode "record" or "replay" of a cassette, saw {mode!r}')
+        if mode not in get_args(Mode):
+            raise ConfigurationError(f'expected the mode "record", "replay" or "resume" of a cassette, saw {mode!r}')
         self.path = Path(path)
-        self.mode = mode
+        self.mode: Mode = mode
         self.run = run
         self.saved_to: Path | None = None
+        self._run_again = run_again
         self._environment = environment
-        self._recording: Recording | None = None
-        self._replaying: Replaying | None = None
+        self._tape: Tape | None = None
         self._undo = ExitStack()
 
     def __enter__(self) -> Self:
-        if self._recording is not None or self._replaying is not None:
+        if self._tape is not None:
             raise CassetteError(f"{self.path}: this cassette is in use; give each run its own Cassette")
         with ExitStack() as undo:
-            self._start_recording(undo) if self.mode == "record" else self._start_replaying(undo)
+            self._tape = self._start(undo)
+            undo.callback(setattr, self, "_tape", None)
             before = current.get()
             current.set(self)
             undo.callback(current.set, before)  # not reset: a generator may be closed in another context
             self._undo = undo.pop_all()
         return self
 
-    def _start_recording(self, undo: ExitStack) -> None:
-        from agentkit.cassette import http  # before the recording's clock starts: vcrpy imports every HTTP library
+    # -- beginning -------------------------------------------------------------------------------------------------
 
-        self._recording = Recording(self.path, self.run, self._environment)
-        undo.callback(self._forget)
-        undo.enter_context(http.recorded(self._recording))
+    def _start(self, undo: ExitStack) -> Tape:
+        if self.mode == "record":
+            from agentkit.cassette import http  # before the recording's clock starts: vcrpy imports every HTTP library
 
-    def _start_replaying(self, undo: ExitStack) -> None:
+            lanes = Lanes()
+            recording = Recording(self.path, self.run, self._environment, lanes=lanes)
+            tape = Tape(self.path, lanes, recording)
+            undo.enter_context(http.recorded(recording))
+            return tape
+        return self._start_replaying(undo) if self.mode == "replay" else self._start_resuming(undo)
+
+    def _start_replaying(self, undo: ExitStack) -> Tape:
         from agentkit.cassette import sockets
 
         document = load(self.path)
         self.run = document.run
-        self._replaying = Replaying(self.path, document, dict(self._environment))
-        undo.callback(self._forget)
+        lanes = Lanes()
+        replaying = Replaying(self.path, document, dict(self._environment), lanes=lanes)
         keys = document.head.get("keys", ())
         for name in (key for key in keys if isinstance(key, str) and not self._environment.get(key)):
             self._environment[name] = REDACTED  # a tool that wants a key before it asks
             undo.callback(self._environment.pop, name, None)
-        undo.enter_context(sockets.blocked(self._replaying.network))
-        if self._replaying.has("http"):
+        undo.enter_context(sockets.blocked(replaying.network))
+        if replaying.has("http"):
             from agentkit.cassette import http
 
-            undo.enter_context(http.replayed(self._replaying))
+            undo.enter_context(http.replayed(replaying))
+        return Tape(self.path, lanes, replaying=replaying)
 
-    def _forget(self) -> None:
-        self._recording = self._replaying = None
+    def _start_resuming(self, undo: ExitStack) -> Tape:
+        from agentkit.cassette import http
+
+        document = self._unfinished()
+        self.run = self.run or document.run
+        lanes = Lanes(taken=max((entry.run for entry in document.entries), default=0))
+        recording = Recording(self.path, self.run, self._environment, lanes=lanes, before=document)
+        replaying = Replaying(self.path, document, dict(self._environment), lanes=lanes, goes_on=True)
+        undo.enter_context(http.resumed(replaying, recording))
+        return Tape(self.path, lanes, recording, replaying, run_again=self._run_again)
+
+    def _unfinished(self) -> Document:
+        partial = partial_of(self.path)
+        return without_loose_ends(load(partial if partial.exists() else self.path))
+
+    # -- ending ----------------------------------------------------------------------------------------------------
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         with self._undo:
-            if self._recording is not None:
-                self._end_recording(self._recording, error)
-            elif self._replaying is not None:
-                self._end_replaying(self._replaying, error)
+            assert self._tape is not None
+            recording, replaying = self._tape.recording, self._tape.replaying
+            if replaying is not None:
+                self._check_replayed(replaying, recording, error)
+            if recording is not None:
+                self._end_recording(recording, error)
+
+    def _check_replayed(self, replaying: Replaying, recording: Recording | None, error: BaseException | None) -> None:
+        try:
+            if error is None:
+                replaying.finish()
+        except CassetteDrift as drift:
+            if recording is not None:
+                self._end_recording(recording, drift)
+            raise
+        if replaying.drift is not None and isinstance(error, Exception) and not isinstance(error, CassetteDrift):
+            raise replaying.drift from error  # what came of the drift: the drift says more
 
     def _end_recording(self, recording: Recording, error: BaseException | None) -> None:
         try:
@@ -106,46 +151,81 @@ class Cassette:
             if error is None:
                 raise
 
-    def _end_replaying(self, replaying: Replaying, error: BaseException | None) -> None:
-        if error is None:
-            replaying.finish()
-        elif replaying.drift is not None and isinstance(error, Exception) and not isinstance(error, CassetteDrift):
-            raise replaying.drift from error  # what came of the drift: the drift says more
-
     # -- what a run hands through it -------------------------------------------------------------------------------
 
     def backend(self, llm: ChatBackend) -> ChatBackend:
         """A chat model's backend. One in this process is recorded; one over HTTP is left to the recorded HTTP."""
-        in_process = bool(getattr(llm, "in_process", False))
-        if self._recording is not None and in_process:
-            return RecordedBackend(llm, self._recording)
-        if self._replaying is not None and (in_process or self._replaying.has("turn")):
-            return PlayedBackend(llm, self._replaying)
-        return llm
+        return TapedBackend(llm, self.tape, over_http=not getattr(llm, "in_process", False))
 
     def turn_model(self, model: TurnModel, *, model_id: str) -> TurnModel:
         """A planner's model: recorded where neither its backend nor its HTTP was."""
-        if self._recording is not None:
-            return RecordedModel(model, self._recording, model_id=model_id)
-        if self._replaying is not None and self._replaying.has("turn"):
-            return PlayedModel(model, self._replaying, model_id=model_id)
-        return model
+        return TapedModel(model, self.tape, model_id=model_id)
 
     def toolbox(
         self, toolbox: Toolbox, deterministic: Collection[str] = (), *, played: Played | None = None
     ) -> Toolbox:
-        """A run's tools. Those named in `deterministic` are executed again in a replay, and compared.
+        """A run's tools; here the run begins. Those named in `deterministic` are executed again, and compared.
 
-        `played` is told of each call that a replay answers without the tool.
+        `played` is told of each call that is answered without the tool.
         """
-        if self._recording is not None:
-            return RecordedToolbox(toolbox, self._recording)
-        if self._replaying is not None:
-            return PlayedToolbox(toolbox, self._replaying, deterministic=deterministic, played=played)
-        return toolbox
+        self.tape.lanes.begin()
+        return TapedToolbox(toolbox, self.tape, deterministic=deterministic, played=played)
+
+    @property
+    def given_steps(self) -> tuple[Step, ...]:
+        """Steps that the run takes as taken: those that a fork kept."""
+        return self.run.given_steps if self.run is not None else ()
+
+    def ended(self, finished: Finished) -> None:
+        """How the run of this context ended: kept in the file, and compared in a replay."""
+        self.tape.ended(finished)
+
+    def remembered(self, name: str, compute: Callable[[], Any]) -> Any:
+        """What a run finds out once, as plain values: `compute()` while recording, what it gave then in a replay.
+
+        What `compute` does is no part of the recording.
+        """
+        return self.tape.remembered(name, compute)
+
+    # -- time ------------------------------------------------------------------------------------------------------
+
+    @property
+    def plays(self) -> bool:
+        """Whether what happens now was recorded: nothing needs to be waited for."""
+        return self.tape.plays
+
+    def clock(self) -> float:
+        """Seconds that have passed, as a limit of time counts them: in a replay, those of the recording."""
+        import time
+
+        tape = self.tape
+        is_replay = tape.replaying is not None and tape.recording is None
+        return tape.replaying.clock_s() if tape.replaying is not None and is_replay else time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, unless what is waited for was recorded."""
+        import time
+
+        if not self.plays:
+            time.sleep(seconds)
+
+    async def asleep(self, seconds: float) -> None:
+        """`sleep`, awaiting."""
+        import asyncio
+
+        await asyncio.sleep(0 if self.plays else seconds)
+
+    # -- inside its block ------------------------------------------------------------------------------------------
+
+    @property
+    def tape(self) -> Tape:
+        """What the seams talk to."""
+        if self._tape is None:
+            raise CassetteError(f"{self.path}: this cassette is not in use; enter it with a with block first")
+        return self._tape
 
     @property
     def replaying(self) -> Replaying:
-        """What answers a replay; only within its block."""
-        assert self._replaying is not None
-        return self._replaying
+        """What answers a replay."""
+        assert self.tape.replaying is not None
+        return self.tape.replaying

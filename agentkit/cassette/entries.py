@@ -24,7 +24,11 @@ Kind = Literal["turn", "tool", "http"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A request and its response. `ms` is how long it took, `at_ms` when it ended, from the start of the recording."""
+    """A request and its response, of the cassette's first, second … `run`.
+
+    `ms` is how long it took, `at_ms` when it ended, from the start of the recording. `response` holds `string` or
+    `json`, `pieces` (the lengths it came in) and `error`, an exception that ended it or stood in its place.
+    """
 
     uri: str
     body: Any
@@ -33,13 +37,25 @@ class Entry:
     headers: Mapping[str, Any] = field(default_factory=dict)
     status: Mapping[str, Any] = field(default_factory=lambda: {"code": 200, "message": "OK"})
     response_headers: Mapping[str, Any] = field(default_factory=dict)
+    run: int = 1
     ms: int = 0
     at_ms: int = 0
 
     @property
     def kind(self) -> Kind:
         """What answered."""
-        return {"model": "turn", "tool": "tool"}.get(self.uri.partition("://")[0], "http")  # type: ignore[return-value]
+        scheme = self.uri.partition("://")[0]
+        return "turn" if scheme == "model" else "tool" if scheme == "tool" else "http"
+
+    @property
+    def asks_a_model(self) -> bool:
+        """Whether the request is one for a model's turn, in this process or over HTTP."""
+        return self.kind == "turn" or (self.kind == "http" and is_chat(self.body))
+
+    @property
+    def begun(self) -> bool:
+        """Whether this only marks that a tool with side effects was about to start."""
+        return self.kind == "tool" and self.response.get("begun") is True
 
     @property
     def name(self) -> str:
@@ -49,7 +65,7 @@ class Entry:
         return unquote(self.uri.partition("://")[2].removesuffix("/turn"))
 
     def to_interaction(self) -> dict[str, Any]:
-        """As vcrpy lays it out."""
+        """As vcrpy lays it out; `at_ms` comes last, and says that the entry is whole."""
         return {
             "request": {"method": self.method, "uri": self.uri, "headers": dict(self.headers), "body": self.body},
             "response": {
@@ -57,6 +73,7 @@ class Entry:
                 "headers": dict(self.response_headers),
                 "body": dict(self.response),
             },
+            **({"run": self.run} if self.run != 1 else {}),
             "ms": self.ms,
             "at_ms": self.at_ms,
         }
@@ -77,8 +94,9 @@ def from_interaction(value: Any, number: int) -> Entry:
         status=_optional_mapping(response, "status", number),
         response_headers=_optional_mapping(response, "headers", number),
         response=body,
-        ms=_milliseconds(value, "ms", number),
-        at_ms=_milliseconds(value, "at_ms", number),
+        run=_number(value, "run", number, default=1),
+        ms=_number(value, "ms", number),
+        at_ms=_number(value, "at_ms", number),
     )
     if entry.kind != "http":
         _check_pseudo_request(entry, number)
@@ -93,7 +111,7 @@ def _check_pseudo_request(entry: Entry, number: int) -> None:
         if not isinstance(found, str):
             saw = f"saw {_seen(found)}; quote it"
             raise CassetteError(f"interaction {number}: expected response.body.{name} to be text, {saw}")
-    if entry.kind == "tool" and not {"string", "json"} & entry.response.keys():
+    if entry.kind == "tool" and not entry.begun and not {"string", "json"} & entry.response.keys():
         raise CassetteError(f"interaction {number}: expected response.body to hold string or json, saw neither")
 
 
@@ -108,8 +126,8 @@ def _optional_mapping(value: Mapping[str, Any], key: str, number: int) -> Mappin
     return _mapping(value, key, number) if value.get(key) is not None else {}
 
 
-def _milliseconds(value: Mapping[str, Any], key: str, number: int) -> int:
-    found = value.get(key, 0)
+def _number(value: Mapping[str, Any], key: str, number: int, *, default: int = 0) -> int:
+    found = value.get(key, default)
     if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
         raise CassetteError(f"interaction {number}: expected {key} to be a number, saw {_seen(found)}")
     return int(found)
@@ -117,6 +135,11 @@ def _milliseconds(value: Mapping[str, Any], key: str, number: int) -> int:
 
 def _seen(value: Any) -> str:
     return "nothing" if value is None else type(value).__name__
+
+
+def is_chat(body: Any) -> bool:
+    """Whether a request's body is one for a chat completion."""
+    return isinstance(body, Mapping) and isinstance(body.get("messages"), list)
 
 
 def tool_uri(name: str) -> str:

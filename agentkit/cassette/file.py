@@ -1,41 +1,52 @@
-"""A cassette as a file: one YAML document that vcrpy can load too.
+"""Reads a cassette's file: one YAML document that vcrpy can load too.
 
     version: 1                    # vcrpy's
-    agentkit: {format: 1, …}      # the head: which run this is
-    interactions: […]             # see `entries`
-    end: {complete: true, …}      # missing when the recording was cut off
+    agentkit: {format: 2, …}      # the head: which run this is
+    interactions: […]             # see `entries` and `deltas`
+    end: {…, complete: true}      # how the runs ended; missing when the recording was cut off
 
-A file is data from strangers: its size, nesting and aliases are checked before anything is built from it.
+A file is data from strangers: its size, nesting and aliases are checked before anything is built from it. Format 1 had
+no deltas of texts, no hashes and no outcomes; it is read as well.
 """
 
 from __future__ import annotations
 
-import json
-import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agentkit.cassette.deltas import is_changed, lengthen
 from agentkit.cassette.entries import Entry, from_interaction
+from agentkit.cassette.outcome import Outcome, read_outcomes
 from agentkit.cassette.run_spec import RunSpec
-from agentkit.cassette.yaml_text import Alias, Anchored, to_yaml
 from agentkit.errors import CassetteError
 
 VCR_VERSION = 1
-FORMAT = 1
+FORMAT = 2
 LARGEST_BYTES = 50_000_000
 DEEPEST = 100
 MOST_NODES = 2_000_000
+_APPENDED = re.compile(r"^agentkit:\n  format: [2-9]", re.MULTILINE)  # format 1 was written whole
+_WHOLE_ENTRY = re.compile(r"^  at_ms: \d+\n", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """What a cassette file holds. `head` is all of `agentkit:` but the run and the versions."""
+    """What a cassette file holds.
+
+    `head` is all of `agentkit:` but the run and the versions. `begun` are calls of tools with side effects that were
+    under way when the recording ended; `outcomes` how the runs ended, by their number. `changed` are the numbers of
+    interactions whose prompt was changed in the file.
+    """
 
     entries: Sequence[Entry]
     run: RunSpec | None = None
     head: Mapping[str, Any] = field(default_factory=dict)
+    begun: Sequence[Entry] = ()
+    outcomes: Mapping[int, Outcome] = field(default_factory=dict)
+    changed: Sequence[int] = ()
     complete: bool = False
     seconds: float = 0.0
 
@@ -52,13 +63,51 @@ def _text(path: Path) -> str:
     try:
         if path.stat().st_size > LARGEST_BYTES:
             raise CassetteError(f"expected a cassette of at most {LARGEST_BYTES // 1_000_000} MB, saw a larger file")
-        return path.read_bytes().decode("utf-8")
+        return _until_torn(path.read_bytes())
     except FileNotFoundError:
-        raise CassetteError("no such cassette; agentkit run --record FILE writes one") from None
+        raise CassetteError(_missing(path)) from None
     except UnicodeDecodeError as error:
         raise CassetteError(f"expected UTF-8 text, saw other bytes at {error.start}; is this a cassette?") from None
     except OSError as error:
         raise CassetteError(f"cannot be read ({error.strerror})") from error
+
+
+def _missing(path: Path) -> str:
+    partial = partial_of(path)
+    if partial != path and partial.exists():
+        return f"no such cassette, but {partial.name} is there; agentkit resume {path} goes on with it"
+    return "no such cassette; agentkit run --record FILE writes one"
+
+
+def partial_of(path: Path) -> Path:
+    """Where a recording is written until it is complete."""
+    return path if _is_partial(path) else path.with_name(f"{path.stem}.partial{path.suffix}")
+
+
+def finished_of(path: Path) -> Path:
+    """Where a recording is, once it is complete."""
+    return path.with_name(path.stem.removesuffix(".partial") + path.suffix) if _is_partial(path) else path
+
+
+def _is_partial(path: Path) -> bool:
+    return path.stem.endswith(".partial")
+
+
+def _until_torn(content: bytes) -> str:
+    """The text; of a recording that was cut off, what it holds up to its last whole entry."""
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.start < len(content) - 3:
+            raise
+        text = content[: error.start].decode("utf-8")
+    if not _APPENDED.search(text) or (text.endswith("\n") and re.search(r"^end:", text, re.MULTILINE)):
+        return text
+    head, found, entries = text.partition("\ninteractions:\n")
+    ends = [match.end() for match in _WHOLE_ENTRY.finditer(entries)]
+    if not found or not ends:
+        return f"{head}\ninteractions: []\n" if found else text
+    return head + found + entries[: ends[-1]]
 
 
 def _parse(text: str) -> Any:
@@ -120,77 +169,40 @@ def _document(value: Any) -> Document:
         raise CassetteError("expected a mapping with interactions; is this a cassette?")
     if value.get("version") != VCR_VERSION:
         raise CassetteError(f"expected version: {VCR_VERSION}, saw {value.get('version')!r}")
-    head, end = value.get("agentkit", {}), value.get("end", {})
+    head, end = value.get("agentkit", {}), value.get("end") or {}
     if not isinstance(head, Mapping) or not isinstance(end, Mapping):
         raise CassetteError("expected agentkit and end to be mappings")
     if head and head.get("format") not in range(1, FORMAT + 1):
         raise CassetteError(f"written in format {head.get('format')!r}, this version reads {FORMAT}; update agentkit")
     run = head.get("run")
+    items = [lengthen(item, number) for number, item in enumerate(value["interactions"], 1)]
+    entries = [from_interaction(item, number) for number, item in enumerate(items, 1)]
     return Document(
-        entries=[from_interaction(item, number) for number, item in enumerate(value["interactions"], 1)],
+        entries=[entry for entry in entries if not entry.begun],
+        begun=_without_result(entries),
         run=RunSpec.from_mapping(run, version=str(head.get("version", ""))) if run is not None else None,
         head={key: item for key, item in head.items() if key not in ("format", "version", "run")},
+        outcomes=read_outcomes(end.get("runs", [])),
+        changed=[number for number, item in enumerate(items, 1) if is_changed(item)],
         complete=end.get("complete") is True or not head,
         seconds=_seconds(end.get("seconds", 0.0)),
     )
+
+
+def _without_result(entries: Sequence[Entry]) -> list[Entry]:
+    """Calls that began and did not end."""
+    left: list[Entry] = []
+    for entry in entries:
+        if entry.begun:
+            left.append(entry)
+        elif entry.kind == "tool":
+            same = [one for one in left if (one.run, one.uri, one.body) == (entry.run, entry.uri, entry.body)]
+            if same:
+                left.remove(same[0])
+    return left
 
 
 def _seconds(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise CassetteError(f"expected end.seconds to be a number, saw {type(value).__name__}")
     return float(value)
-
-
-def render(document: Document) -> str:
-    """The file's text."""
-    from agentkit import __version__
-
-    head: dict[str, Any] = {"format": FORMAT, "version": __version__, **document.head}
-    if document.run is not None:
-        head["run"] = document.run.to_mapping()
-    end = {"complete": document.complete, "seconds": round(document.seconds, 3)}
-    return to_yaml(
-        {"version": VCR_VERSION, "agentkit": head, "interactions": _interactions(document.entries), "end": end}
-    )
-
-
-def _interactions(entries: Sequence[Entry]) -> list[dict[str, Any]]:
-    """Chat messages that come again at the next turn stand in the file once, aliases after that."""
-    names: dict[str, str] = {}
-    interactions = []
-    for entry in entries:
-        interaction = entry.to_interaction()
-        if entry.kind == "turn" and isinstance(messages := entry.body.get("messages"), list):
-            shared = [_shared(message, names) for message in messages]
-            interaction["request"]["body"] = {**entry.body, "messages": shared}
-        interactions.append(interaction)
-    return interactions
-
-
-def _shared(message: Any, names: dict[str, str]) -> Any:
-    key = json.dumps(message, sort_keys=True, default=str)
-    if key in names:
-        return Alias(names[key])
-    names[key] = f"m{len(names) + 1}"
-    return Anchored(names[key], message)
-
-
-def save(path: Path, text: str) -> None:
-    """Write all of it or nothing: what was there stays until the new file is complete."""
-    import tempfile
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise CassetteError(f"{path}: cannot be written ({error.strerror}); choose another place") from error

@@ -1,65 +1,134 @@
 """HTTP in a cassette: recorded and replayed by vcrpy, in our file and by our rules.
 
 vcrpy patches the HTTP libraries (requests, httpx, aiohttp …) and asks a `vcr.cassette.Cassette` what to do; ours keeps
-no tape of its own. Requests are matched on method, address and body, secrets aside.
+no tape of its own. Requests are matched on method, address and body, secrets aside. What vcrpy leaves out is added:
+errors of the connection, and replies in the pieces they came in.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextvars import ContextVar
 from typing import Any
 from unittest import mock
 
 import vcr.patch
 from vcr.cassette import Cassette
-from vcr.filters import decode_response
 from vcr.record_mode import RecordMode
 from vcr.request import Request
 
-from agentkit.cassette.entries import Entry, on_the_wire, readable
+from agentkit.cassette import aiohttp_seam, httpx_seam, urllib_seam
+from agentkit.cassette.entries import Entry, is_chat, on_the_wire, readable
+from agentkit.cassette.exchange import Reply, body_of, entry_of, failure_of, reply_of
 from agentkit.cassette.recording import Recording
 from agentkit.cassette.replaying import Replaying
 from agentkit.cassette.secrets import Secrets
+from agentkit.errors import AgentkitError
 
-KEPT_REQUEST_HEADERS = ("content-type",)
-KEPT_RESPONSE_HEADERS = ("content-type", "location", "retry-after")
 _TELEMETRY = ("api.smith.langchain.com",)
+_started_s: ContextVar[float | None] = ContextVar("agentkit_exchange_started", default=None)
+_asked: ContextVar[Request | None] = ContextVar("agentkit_exchange_asked", default=None)
 
 
 def recorded(recording: Recording) -> AbstractContextManager[Any]:
     """In this block, HTTP goes into the recording."""
-
-    class RecordingTape(Cassette):
-        def append(self, request: Request, response: Mapping[str, Any]) -> None:
-            if not _is_ignored(request):
-                recording.secrets.scrub([request.uri, dict(request.headers)])  # notes which keys the run needs
-                recording.add_http(_entry(request, response))
-
-    return _patched(RecordingTape, RecordMode.ALL)
+    return _patched(RecordMode.ALL, recording=recording)
 
 
 def replayed(replaying: Replaying) -> AbstractContextManager[Any]:
     """In this block, HTTP comes from the recording; a request that was not recorded is drift."""
+    return _patched(RecordMode.NONE, replaying=replaying)
 
-    class ReplayingTape(Cassette):
-        def can_play_response_for(self, request: Request) -> bool:
-            if _is_ignored(request):
-                return False
-            matches, (method, uri, body) = _matcher(request, replaying.secrets)
-            if not replaying.expects_http(matches):
-                raise replaying.unexpected_http(method, uri, body)
+
+def resumed(replaying: Replaying, recording: Recording) -> AbstractContextManager[Any]:
+    """In this block, HTTP comes from the recording as far as that goes, and goes into it after that."""
+    return _patched(RecordMode.NEW_EPISODES, replaying=replaying, recording=recording)
+
+
+class Tape(Cassette):
+    """What vcrpy's stubs ask."""
+
+    replaying: Replaying | None
+    recording: Recording | None
+    asked = _asked
+
+    def can_play_response_for(self, request: Request) -> bool:
+        if self.recording is not None:
+            _started_s.set(self.recording.now_s())
+            _asked.set(request)
+        if self.replaying is None or _is_ignored(request):
+            return False
+        if self.recording is not None and self.recording.is_silent:
+            return False
+        matches, (method, uri, body) = _matcher(request, self.replaying.secrets)
+        if self.replaying.expects_http(matches, chat=is_chat(body)):
             return True
+        if self.recording is not None and self.replaying.goes_on_with_http():
+            return False
+        raise self.replaying.unexpected_http(method, uri, body)
 
-        def play_response(self, request: Request) -> dict[str, Any]:
-            matches, (method, uri, body) = _matcher(request, replaying.secrets)
-            entry = replaying.http(matches)
-            if entry is None:  # another thread took it
-                raise replaying.unexpected_http(method, uri, body)
-            return _response(entry)
+    def play(self, request: Request) -> Reply:
+        """The recorded reply; one without a status is only an error."""
+        assert self.replaying is not None
+        matches, (method, uri, body) = _matcher(request, self.replaying.secrets)
+        entry = self.replaying.http(matches, chat=is_chat(body))
+        if entry is None:  # another thread took it
+            raise self.replaying.unexpected_http(method, uri, body)
+        if self.recording is not None:
+            self.recording.mark_http()
+        return reply_of(entry)
 
-    return _patched(ReplayingTape, RecordMode.NONE)
+    def play_response(self, request: Request) -> dict[str, Any]:
+        reply = self.play(request)
+        if reply.status is None:
+            raise reply.error()
+        return {
+            "status": reply.status,
+            "headers": reply.headers,
+            "body": {"string": b"".join(reply.pieces)},
+            "reply": reply,
+        }
+
+    def append(self, request: Request, response: Any) -> None:
+        if self.recording is not None and not _is_ignored(request):
+            self.recording.secrets.scrub([request.uri, dict(request.headers)])  # notes which keys the run needs
+            self._add(entry_of(request, response))
+
+    def failed(self, request: Request, error: BaseException) -> None:
+        """The request had no response but this error."""
+        if self.recording is None or _is_ignored(request) or isinstance(error, AgentkitError):
+            return
+        if (entry := failure_of(request, error)) is not None:
+            self._add(entry)
+
+    def _add(self, entry: Entry) -> None:
+        assert self.recording is not None
+        started_s = _started_s.get()
+        self.recording.add_http(entry, started_s=self.recording.now_s() if started_s is None else started_s)
+
+
+@contextmanager
+def _patched(
+    mode: RecordMode, *, recording: Recording | None = None, replaying: Replaying | None = None
+) -> Iterator[None]:
+    class BoundTape(Tape):
+        pass
+
+    BoundTape.recording, BoundTape.replaying = recording, replaying
+    with ExitStack() as stack:
+        reset = _keep_connection_classes(vcr.patch.reset_patchers)
+        stack.enter_context(mock.patch.object(vcr.patch, "reset_patchers", reset))
+        for target, name, replacement in (*httpx_seam.patches(), *urllib_seam.patches(), *aiohttp_seam.patches()):
+            stack.enter_context(mock.patch.object(target, name, replacement))
+        if replaying is not None and recording is None:
+            stack.enter_context(urllib_seam.without_waiting())
+        options = {"path": "", "persister": _Nothing, "record_mode": mode, "before_record_request": _unless_ignored}
+        stack.enter_context(BoundTape.use(**options))  # type: ignore[no-untyped-call]
+        _forget_lookups()
+        stack.callback(_forget_lookups)
+        yield
 
 
 def _forget_lookups() -> None:
@@ -69,21 +138,6 @@ def _forget_lookups() -> None:
         for function in vars(module).values() if module is not None else ():
             if callable(clear := getattr(function, "cache_clear", None)):
                 clear()
-
-
-@contextmanager
-def _patched(tape: type[Cassette], mode: RecordMode) -> Iterator[None]:
-    with (
-        mock.patch.object(vcr.patch, "reset_patchers", _keep_connection_classes(vcr.patch.reset_patchers)),
-        tape.use(  # type: ignore[no-untyped-call]
-            path="", persister=_Nothing, record_mode=mode, before_record_request=_unless_ignored
-        ),
-    ):
-        _forget_lookups()
-        try:
-            yield
-        finally:
-            _forget_lookups()
 
 
 class _Nothing:
@@ -119,54 +173,12 @@ def _unless_ignored(request: Request) -> Request | None:
     return None if _is_ignored(request) else request
 
 
-def _body_of(request: Request) -> Any:
-    body = request.body_bytes
-    return readable(b"".join(body) if isinstance(body, list) else body) or None
-
-
-def _entry(request: Request, response: Mapping[str, Any]) -> Entry:
-    response = decode_response(response)  # type: ignore[no-untyped-call]
-    body = readable(response["body"]["string"])
-    return Entry(
-        method=request.method,
-        uri=request.uri,
-        headers=_kept(request.headers, KEPT_REQUEST_HEADERS),
-        body=_body_of(request),
-        status=dict(response["status"]),
-        response_headers=_kept(response["headers"], KEPT_RESPONSE_HEADERS),
-        response={"string": body} if isinstance(body, str | bytes) else {"json": body},
-    )
-
-
-def _kept(headers: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, list[str]]:
-    kept = {name.lower(): value for name, value in headers.items() if name.lower() in names}
-    return {
-        name: [_text(one) for one in (value if isinstance(value, list) else [value])] for name, value in kept.items()
-    }
-
-
-def _text(value: Any) -> str:
-    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
-
-
 def _matcher(request: Request, secrets: Secrets) -> tuple[Callable[[Entry], bool], tuple[str, str, Any]]:
-    asked = request.method, secrets.scrub_text(request.uri), secrets.scrub(_body_of(request))
+    asked = request.method, secrets.scrub_text(request.uri), secrets.scrub(body_of(request))
 
     def matches(entry: Entry) -> bool:
-        recorded_body = secrets.scrub(readable(on_the_wire(entry.body)) or None)
-        return (entry.method, secrets.scrub_text(entry.uri), recorded_body) == asked
+        if (entry.method, secrets.scrub_text(entry.uri)) != asked[:2]:
+            return False
+        return bool(secrets.scrub(readable(on_the_wire(entry.body)) or None) == asked[2])
 
     return matches, asked
-
-
-def _response(entry: Entry) -> dict[str, Any]:
-    """As vcrpy's stubs want it. A recorded `Retry-After` is not waited for again."""
-    headers = {name: value if isinstance(value, list) else [value] for name, value in entry.response_headers.items()}
-    if "retry-after" in headers:
-        headers["retry-after"] = ["0"]
-    body = entry.response["json"] if "json" in entry.response else entry.response.get("string")
-    return {
-        "status": {"code": entry.status.get("code", 200), "message": entry.status.get("message", "")},
-        "headers": headers,
-        "body": {"string": on_the_wire(body)},
-    }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+import json
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from agentkit.cassette.recording import Recording
-from agentkit.cassette.replaying import Replaying, read_as
+from agentkit.cassette.replaying import read_as
+from agentkit.cassette.tape import LiveCall, Tape
 from agentkit.cassette.turns import (
     from_chunks,
     from_completion,
@@ -17,189 +19,194 @@ from agentkit.cassette.turns import (
     to_completion,
     turn_entry,
 )
-from agentkit.planner import Completion, TurnModel, TurnRequest
+from agentkit.planner import Completion, NativeCall, TurnModel, TurnRequest
 from agentkit.react_json.prompt import as_messages
 
 if TYPE_CHECKING:
     from agentkit.models.backend import ChatBackend, ChatRequest, Chunk
 
 
-def _asked_of_backend(backend: ChatBackend, request: ChatRequest) -> dict[str, Any]:
-    return request_body(model_name(backend.model_id), request.messages, request.stop)
+class TapedBackend:
+    """A backend whose replies are played, or recorded as far as they were read.
 
+    One over HTTP is not recorded here, and asked where its HTTP was recorded.
+    """
 
-def _asked_of_model(model: str, request: TurnRequest) -> dict[str, Any]:
-    return request_body(model, as_messages(request.messages), request.stop)
-
-
-class RecordedBackend:
-    """A backend in this process whose replies are recorded, as far as they were read."""
-
-    in_process = True
-
-    def __init__(self, backend: ChatBackend, recording: Recording) -> None:
+    def __init__(self, backend: ChatBackend, tape: Tape, *, over_http: bool) -> None:
         self._backend = backend
-        self._recording = recording
+        self._tape = tape
+        self._over_http = over_http
+        self.in_process = not over_http
         self.model_id = backend.model_id
 
     def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
-        started_s, chunks = self._recording.now_s(), []
-        inner = self._backend.generate_chat(request)
-        try:
-            for chunk in inner:
-                chunks.append(chunk)
-                yield chunk
-        except GeneratorExit:
-            _close(inner)
-            self._record_stopped(request, chunks, started_s)
-            raise
-        self._record(request, chunks, started_s)
+        turn = _BackendTurn(self._backend, request)
+        if (played := turn.played(self._tape, self._over_http)) is not None:
+            yield from played
+            return
+        with self._tape.call() as call, _closing(self._backend.generate_chat(request)) as chunks:
+            try:
+                for chunk in chunks:
+                    turn.chunks.append(chunk)
+                    yield chunk
+            except GeneratorExit:
+                self._record(turn, call, closed=True)
+                raise
+            self._record(turn, call)
 
     async def agenerate_chat(self, request: ChatRequest) -> AsyncIterator[Chunk]:
-        started_s, chunks = self._recording.now_s(), []
-        inner = self._backend.agenerate_chat(request)
-        try:
-            async for chunk in inner:
-                chunks.append(chunk)
+        turn = _BackendTurn(self._backend, request)
+        if (played := turn.played(self._tape, self._over_http)) is not None:
+            for chunk in played:
                 yield chunk
-        except GeneratorExit:
-            await _aclose(inner)
-            self._record_stopped(request, chunks, started_s)
-            raise
-        self._record(request, chunks, started_s)
+            return
+        with self._tape.call() as call:
+            async with _aclosing(self._backend.agenerate_chat(request)) as chunks:
+                try:
+                    async for chunk in chunks:
+                        turn.chunks.append(chunk)
+                        yield chunk
+                except GeneratorExit:
+                    self._record(turn, call, closed=True)
+                    raise
+                self._record(turn, call)
 
-    def _record_stopped(self, request: ChatRequest, chunks: list[Chunk], started_s: float) -> None:
-        """A reply that its reader closed: at a stop string it is whole, else the run was interrupted."""
-        if reaches_stop(chunks, request.stop):
-            self._record(request, chunks, started_s)
-
-    def _record(self, request: ChatRequest, chunks: list[Chunk], started_s: float) -> None:
-        body = _asked_of_backend(self._backend, request)
-        self._recording.add(turn_entry(body, from_chunks(chunks)), started_s=started_s)
-
-
-class PlayedBackend:
-    """A backend whose replies are the recorded ones."""
-
-    in_process = True
-
-    def __init__(self, backend: ChatBackend, replaying: Replaying) -> None:
-        self._backend = backend
-        self._replaying = replaying
-        self.model_id = backend.model_id
-
-    def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
-        entry = self._replaying.turn(_asked_of_backend(self._backend, request))
-        yield from read_as(self._replaying.path, entry, to_chunks)
-
-    async def agenerate_chat(self, request: ChatRequest) -> AsyncIterator[Chunk]:
-        for chunk in self.generate_chat(request):
-            yield chunk
+    def _record(self, turn: _BackendTurn, call: LiveCall, *, closed: bool = False) -> None:
+        """A reply that its reader closed is whole at a stop string; else the run was interrupted."""
+        if not self._over_http and (not closed or reaches_stop(turn.chunks, turn.stop)):
+            call.add(lambda: turn_entry(turn.body, from_chunks(turn.chunks)))
 
 
-class RecordedModel:
-    """A planner's model whose turns are recorded, unless something within it recorded them already."""
+class _BackendTurn:
+    """One request to a backend, and what came of it."""
 
-    def __init__(self, model: TurnModel, recording: Recording, *, model_id: str) -> None:
+    def __init__(self, backend: ChatBackend, request: ChatRequest) -> None:
+        self.body = request_body(model_name(backend.model_id), request.messages, request.stop, request.tools)
+        self.stop = request.stop
+        self.chunks: list[Chunk] = []
+
+    def played(self, tape: Tape, over_http: bool) -> list[Chunk] | None:
+        entry = tape.turn(self.body, over_http=over_http)
+        return None if entry is None else read_as(tape.path, entry, to_chunks)
+
+
+class TapedModel:
+    """A planner's model whose turns are played, or recorded unless something within it recorded them already."""
+
+    def __init__(self, model: TurnModel, tape: Tape, *, model_id: str) -> None:
         self._model = model
-        self._recording = recording
+        self._tape = tape
         self._name = model_name(model_id)
 
-    def message(self, role: str, content: Any) -> Any:
-        return self._model.message(role, content)
+    def message(self, role: str, content: Any, **calls: Any) -> Any:
+        return self._model.message(role, content, **calls)
 
     def complete(self, request: TurnRequest) -> Iterator[str | Completion]:
-        turn = _Turn(self._name, request, self._recording)
-        inner = iter(self._model.complete(request))
-        try:
+        turn = _ModelTurn(self._name, request)
+        if (played := turn.played(self._tape)) is not None:
+            yield from played
+            return
+        with self._tape.call() as call, _closing(iter(self._model.complete(request))) as pieces:
             while True:
-                with self._recording.within(turn.call):
-                    piece = next(inner, None)
+                with call.within():
+                    piece = next(pieces, None)
                 if piece is None:
                     return
-                turn.read(piece)
+                turn.read(piece, call)
                 yield piece
-        finally:
-            self._recording.end(turn.call)
-            _close(inner)
 
     async def acomplete(self, request: TurnRequest) -> AsyncIterator[str | Completion]:
-        turn = _Turn(self._name, request, self._recording)
-        inner = aiter(self._model.acomplete(request))
-        try:
-            while True:
-                with self._recording.within(turn.call):
-                    piece = await anext(inner, None)
-                if piece is None:
-                    return
-                turn.read(piece)
+        turn = _ModelTurn(self._name, request)
+        if (played := turn.played(self._tape)) is not None:
+            for piece in played:
                 yield piece
-        finally:
-            self._recording.end(turn.call)
-            await _aclose(inner)
+            return
+        with self._tape.call() as call:
+            async with _aclosing(aiter(self._model.acomplete(request))) as pieces:
+                while True:
+                    with call.within():
+                        apiece = await anext(pieces, None)
+                    if apiece is None:
+                        return
+                    turn.read(apiece, call)
+                    yield apiece
 
 
-class _Turn:
+class _ModelTurn:
     """One turn on its way to the planner."""
 
-    def __init__(self, name: str, request: TurnRequest, recording: Recording) -> None:
-        self.call = recording.begin()
-        self._body = _asked_of_model(name, request)
-        self._recording = recording
+    def __init__(self, name: str, request: TurnRequest) -> None:
+        self._body = request_body(name, map(_told, request.messages), request.stop, request.tools)
         self._pieces: list[str] = []
 
-    def read(self, piece: str | Completion) -> None:
+    def played(self, tape: Tape) -> list[str | Completion] | None:
+        entry = tape.turn(self._body, over_http=True)
+        return None if entry is None else read_as(tape.path, entry, to_completion)
+
+    def read(self, piece: str | Completion, call: LiveCall) -> None:
         if isinstance(piece, str):
             self._pieces.append(piece)
-        elif not self.call.recorded:
-            entry = turn_entry(self._body, from_completion(self._pieces, piece))
-            self._recording.add(entry, started_s=self.call.started_s)
+        else:
+            call.add(lambda: turn_entry(self._body, from_completion(self._pieces, piece)))
 
 
-class PlayedModel:
-    """A planner's model whose turns are the recorded ones."""
+def _told(message: Any) -> dict[str, Any]:
+    """A planner's message as a chat dict, as a backend is given it."""
+    (plain,) = as_messages([message])
+    told: dict[str, Any] = dict(plain)
+    if calls := getattr(message, "tool_calls", None):
+        told["tool_calls"] = [_told_call(call["id"], call["name"], call["args"]) for call in calls]
+    if (number := getattr(message, "tool_call_id", None)) is not None:
+        told |= {"tool_call_id": number, "name": message.name}
+    return told
 
-    def __init__(self, model: TurnModel, replaying: Replaying, *, model_id: str) -> None:
-        self._model = model
-        self._replaying = replaying
-        self._name = model_name(model_id)
 
-    def message(self, role: str, content: Any) -> Any:
-        return self._model.message(role, content)
-
-    def complete(self, request: TurnRequest) -> Iterator[str | Completion]:
-        entry = self._replaying.turn(_asked_of_model(self._name, request))
-        yield from read_as(self._replaying.path, entry, to_completion)
-
-    async def acomplete(self, request: TurnRequest) -> AsyncIterator[str | Completion]:
-        for piece in self.complete(request):
-            yield piece
+def _told_call(number: str, name: str, arguments: Any) -> dict[str, Any]:
+    """A call in a message's `tool_calls`."""
+    return {"id": number, "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
 
 
 class ReplayModel:
     """The model of a replay that has none: any name answers, messages are plain chat dicts."""
 
-    def __init__(self, replaying: Replaying) -> None:
-        self._replaying = replaying
+    def __init__(self, tape: Tape) -> None:
+        self._tape = tape
 
-    def message(self, role: str, content: Any) -> dict[str, Any]:
-        return {"role": role, "content": content}
+    def message(
+        self, role: str, content: Any, *, calls: Sequence[NativeCall] = (), result_of: NativeCall | None = None
+    ) -> dict[str, Any]:
+        message = {"role": role, "content": content}
+        if calls:
+            message["tool_calls"] = [_told_call(call.id, call.name, json.loads(call.arguments)) for call in calls]
+        if result_of is not None:
+            message |= {"tool_call_id": result_of.id, "name": result_of.name}
+        return message
 
     def complete(self, request: TurnRequest) -> Iterator[str | Completion]:
-        body = request_body("", request.messages, request.stop)
-        entry = self._replaying.turn(body, any_model=True)
-        yield from read_as(self._replaying.path, entry, to_completion)
+        body = request_body("", request.messages, request.stop, request.tools)
+        entry = self._tape.turn(body, any_model=True)
+        assert entry is not None  # a strict replay has a turn or has drifted
+        yield from read_as(self._tape.path, entry, to_completion)
 
     async def acomplete(self, request: TurnRequest) -> AsyncIterator[str | Completion]:
         for piece in self.complete(request):
             yield piece
 
 
-def _close(pieces: Iterable[Any]) -> None:
-    if hasattr(pieces, "close"):
-        pieces.close()
+@contextmanager
+def _closing(pieces: Any) -> Iterator[Any]:
+    """`contextlib.closing`, for iterators of which not all can be closed."""
+    try:
+        yield pieces
+    finally:
+        if hasattr(pieces, "close"):
+            pieces.close()
 
 
-async def _aclose(pieces: Any) -> None:
-    if hasattr(pieces, "aclose"):
-        await pieces.aclose()
+@asynccontextmanager
+async def _aclosing(pieces: Any) -> AsyncIterator[Any]:
+    try:
+        yield pieces
+    finally:
+        if hasattr(pieces, "aclose"):
+            await pieces.aclose()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Generator, Iterator, MutableMapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from agentkit import runner
 from agentkit.cassette.cassette import Cassette
@@ -13,12 +13,14 @@ from agentkit.cassette.file import load
 from agentkit.cassette.model_seam import ReplayModel
 from agentkit.cassette.run_spec import RunSpec
 from agentkit.errors import CassetteError
-from agentkit.events import Event
+from agentkit.events import Event, Finished
 from agentkit.loop import Limits, ReActLoop
 from agentkit.planner import ReactJsonPlanner
-from agentkit.react_json.prompt import Prompt, render_text_description
+from agentkit.react_json.prompt import Prompt, read_prompt, render_text_description
 from agentkit.tool import Tool
 from agentkit.toolbox import Toolbox
+
+DEFAULT = "react-json"  # the prompt that native calls replace by their own
 
 
 class Replay:
@@ -28,7 +30,7 @@ class Replay:
         self.path = Path(path)
         self._environment = environment
         self._document = load(self.path)
-        self.run = _described(self.path, self._document.run)
+        self.run = described(self.path, self._document.run)
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -41,6 +43,11 @@ class Replay:
         return self.run.model
 
     @property
+    def is_complete(self) -> bool:
+        """Whether the recording came to its end."""
+        return self._document.complete
+
+    @property
     def title(self) -> str:
         """The recording in one line."""
         head = self._document.head
@@ -48,25 +55,49 @@ class Replay:
         cut = "" if self._document.complete else ", interrupted"
         return f"replay of {self.path}: {self.model}, {how}{cut}"
 
-    def events(self) -> Iterator[Event]:
+    def events(self) -> Generator[Event, None, None]:
         """The run as it happened, at once; raises `CassetteDrift`."""
         with Cassette(self.path, mode="replay", environment=self._environment) as cassette:
-            over_http = cassette.replaying.has("http") and not cassette.replaying.has("turn")
+            over_http = any(entry.kind == "http" and entry.asks_a_model for entry in self._document.entries)
             hosted = over_http and self.model.partition(":")[0] not in ("builtin", "local")
-            yield from self._with_executor() if hosted else self._light(cassette)
+            if hosted:
+                yield from self._with_executor()
+                return
+            for event in self._light(cassette):
+                if isinstance(event, Finished):
+                    cassette.ended(event)
+                yield event
 
     def _light(self, cassette: Cassette) -> Iterator[Event]:
-        tools = _light_tools(self.run.tools)
+        tools = _light_tools(self.run)
         toolbox = cassette.toolbox(Toolbox(tools), [tool.name for tool in tools if tool.deterministic])
-        planner = ReactJsonPlanner(ReplayModel(cassette.replaying), _filled(self.run.read_prompt(), tools))
         limits = Limits(
             max_iterations=self.run.max_iterations,
             max_execution_time_s=self.run.timeout,
             max_tokens=self.run.max_tokens,
+            max_cost_usd=self.run.max_cost,
         )
         copies = self.run.model == "builtin" and self.run.options.get("constrain", "copy") == "copy"
-        loop = ReActLoop(self.inputs, limits=limits, must_be_grounded=copies)  # as AgentExecutor.from_model has it
-        return runner.run(loop, planner, toolbox, clock=cassette.replaying.clock_s)
+        loop = ReActLoop(
+            self.inputs,
+            limits=limits,
+            must_be_grounded=copies,  # as AgentExecutor.from_model has it
+            steps=self.run.given_steps,
+        )
+        return runner.run(loop, self._planner(cassette, tools), toolbox, clock=cassette.clock)
+
+    def _planner(self, cassette: Cassette, tools: list[Tool]) -> runner.Agent:
+        model, prompt = ReplayModel(cassette.tape), self.run.read_prompt()
+        mode = self.run.mode
+        if mode == "auto":
+            mode = cassette.remembered("mode", lambda: "react-json")
+        if mode != "tools":
+            return ReactJsonPlanner(model, _filled(prompt, tools))
+        from agentkit.native_functions import functions_of
+        from agentkit.native_planner import PROMPT, NativePlanner
+
+        functions = functions_of((tool.name, tool.description, tool.schema) for tool in tools)
+        return NativePlanner(model, functions, PROMPT if prompt == read_prompt(DEFAULT) else _filled(prompt, tools))
 
     def _with_executor(self) -> Iterator[Event]:
         """A hosted model: its client asks, the recorded HTTP answers."""
@@ -75,11 +106,13 @@ class Replay:
 
         executor = AgentExecutor.from_model(
             chat_model(self.run.model, **self.run.options),
-            list(self.run.tools),
+            _tools(self.run),
             self.run.read_prompt(),
+            mode=cast(Any, self.run.mode),
             max_iterations=self.run.max_iterations,
             max_execution_time=self.run.timeout,
             max_tokens=self.run.max_tokens,
+            max_cost=self.run.max_cost,
         )
         return executor.events(self.inputs)
 
@@ -91,10 +124,10 @@ def replay_run(path: str | os.PathLike[str]) -> Iterator[Event]:
 
 def read_run_spec(path: str | os.PathLike[str]) -> RunSpec:
     """What the run in a cassette was started with."""
-    return _described(Path(path), load(Path(path)).run)
+    return described(Path(path), load(Path(path)).run)
 
 
-def _described(path: Path, run: RunSpec | None) -> RunSpec:
+def described(path: Path, run: RunSpec | None) -> RunSpec:
     if run is None:
         raise CassetteError(
             f"{path}: expected agentkit.run, which says what to run; this was recorded by a script: "
@@ -103,10 +136,24 @@ def _described(path: Path, run: RunSpec | None) -> RunSpec:
     return run
 
 
-def _light_tools(names: tuple[str, ...]) -> list[Tool]:
-    from agentkit.tool_registry import find_tool
+def _light_tools(run: RunSpec) -> list[Tool]:
+    return [tool if isinstance(tool, Tool) else _from_langchain(tool) for tool in _tools(run)]
 
-    return [tool if isinstance(tool, Tool) else _from_langchain(tool) for tool in map(find_tool, names)]
+
+def _tools(run: RunSpec) -> list[Any]:
+    """The run's tools. The folder of `docs` need not be there: what was found in it is in the cassette."""
+    from agentkit.tool_registry import find_tool, is_named, name_of
+
+    tools: list[Any] = [find_tool(name) for name in run.tools]
+    if run.docs is not None:
+        from agentkit.tools.documents import with_documents
+
+        tools = with_documents(tools, run.docs)
+    if run.mcp:
+        from agentkit.mcp import mcp_tools
+
+        tools += mcp_tools(*run.mcp, taken=run.tools)  # what the servers offered is in the cassette
+    return [tool for tool in tools if not run.allow or is_named(name_of(tool), run.allow)]
 
 
 def _from_langchain(tool: Any) -> Tool:

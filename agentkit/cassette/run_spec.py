@@ -10,6 +10,8 @@ from typing import Any
 
 from agentkit import __version__
 from agentkit.errors import CassetteError
+from agentkit.events import Step
+from agentkit.react_json.turn import Action
 
 SETTINGS = (
     *("model", "tools", "prompt", "max_iterations", "timeout", "max_tokens"),
@@ -32,6 +34,8 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "docs": (str, type(None)),
     "mcp": (list, tuple),
     "allow": (list, tuple),
+    "forked_from": (str, type(None)),
+    "steps": (list, tuple),
     "version": (str,),
 }
 
@@ -40,7 +44,8 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
 class RunSpec:
     """One run: `inputs` of the executor, a model's spec and options, names of tools and of a prompt, limits.
 
-    `prompt_text` holds the prompt where it is no bundled one; `timeout` is in seconds.
+    `prompt_text` holds the prompt where it is no bundled one; `timeout` is in seconds. `steps` are those that the run
+    begins with, kept from the cassette it was `forked_from`: mappings of tool, tool_input, log and observation.
     """
 
     inputs: Mapping[str, Any]
@@ -58,6 +63,8 @@ class RunSpec:
     docs: str | None = None
     mcp: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
+    forked_from: str | None = None
+    steps: tuple[Mapping[str, Any], ...] = ()
     version: str = __version__
 
     @classmethod
@@ -75,7 +82,7 @@ class RunSpec:
         """For the file; what says nothing is left out."""
         values = {name: getattr(self, name) for name in _TYPES if name != "version"}
         values |= {"inputs": dict(self.inputs), "options": dict(self.options)}
-        values |= {name: list(values[name]) for name in _LISTS}
+        values |= {name: list(values[name]) for name in (*_LISTS, "steps")}
         if self.mode == "auto":
             del values["mode"]
         always = ("max_iterations", "tools")
@@ -94,7 +101,21 @@ class RunSpec:
             known[name] = tuple(known.get(name, ()))
             if not all(isinstance(item, str) for item in known[name]):
                 raise CassetteError(f"expected agentkit.run.{name} to be names")
+        known["steps"] = tuple(known.get("steps", ()))
+        if not all(isinstance(step, Mapping) and isinstance(step.get("tool"), str) for step in known["steps"]):
+            raise CassetteError("expected agentkit.run.steps to hold mappings with a tool")
         return cls(**{**known, "version": version})
+
+    @property
+    def given_steps(self) -> tuple[Step, ...]:
+        """The steps as the loop has them."""
+        return tuple(
+            Step(
+                Action(step["tool"], step.get("tool_input", ""), str(step.get("log", ""))),
+                step.get("observation", ""),
+            )
+            for step in self.steps
+        )
 
     def read_prompt(self) -> Any:
         """The prompt: the bundled one, the file if it is still there, else the text that was kept."""

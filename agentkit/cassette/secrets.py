@@ -44,12 +44,21 @@ class Secrets:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.used: set[str] = set()
+        self._environment = environment
+        self._values = self._read()
         self._variable: dict[str, str] = {}
-        for name, value in environment.items():
-            if _VARIABLE.search(name) and len(value.strip()) >= SHORTEST and value != REDACTED:
-                self._variable |= dict.fromkeys(_forms(value.strip()), name)
+        for name, value in self._values.items():
+            self._variable |= dict.fromkeys(_forms(value), name)
         longest_first = sorted(self._variable, key=len, reverse=True)
         self._known = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+
+    def _read(self) -> dict[str, str]:
+        found = {name: value.strip() for name, value in self._environment.items() if _VARIABLE.search(name)}
+        return {name: value for name, value in found.items() if len(value) >= SHORTEST and value != REDACTED}
+
+    def environment_changed(self) -> bool:
+        """Whether the environment holds other keys than when this was made."""
+        return self._read() != self._values
 
     def scrub(self, value: Any) -> Any:
         """`value` (text, bytes, numbers, lists, mappings) without secrets."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentkit.cassette.entries import Entry, plain, turn_uri
 from agentkit.events import Usage
-from agentkit.planner import Completion
+from agentkit.planner import Completion, NativeCall
 
 if TYPE_CHECKING:
     from agentkit.models.backend import Chunk
@@ -28,9 +30,19 @@ def model_name(model_id: str) -> str:
     return path.name if path.is_absolute() or model_id.startswith((".", "~")) else model_id
 
 
-def request_body(model: str, messages: Iterable[Any], stop: Sequence[str]) -> dict[str, Any]:
-    """What a turn is matched on: no more than every way to ask for it can give."""
-    return {"model": model, "stop": list(stop), "messages": list(messages)}
+def request_body(
+    model: str, messages: Iterable[Any], stop: Sequence[str], tools: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    """What a turn is matched on: no more than every way to ask for it can give.
+
+    Function schemas stand for themselves by their names and one hash.
+    """
+    body: dict[str, Any] = {"model": model, "stop": list(stop), "messages": list(messages)}
+    if tools:
+        schemas = json.dumps(list(tools), sort_keys=True, ensure_ascii=False, default=str)
+        names = [str(tool.get("function", tool).get("name")) for tool in tools]
+        body["tools"] = {"names": names, "sha256": sha256(schemas.encode("utf-8", "replace")).hexdigest()[:16]}
+    return body
 
 
 def turn_entry(body: Mapping[str, Any], response: Mapping[str, Any]) -> Entry:
@@ -129,6 +141,8 @@ def from_completion(pieces: Sequence[str], completion: Completion) -> dict[str, 
     response = _response(completion.text, lengths or [len(completion.text)], completion.finish_reason, usage)
     if completion.thinking:
         response["thinking"] = completion.thinking
+    if completion.tool_calls:
+        response["tool_calls"] = [asdict(call) for call in completion.tool_calls]
     return {**response, "seam": PLANNER}
 
 
@@ -152,4 +166,16 @@ def to_completion(entry: Entry) -> Iterator[str | Completion]:
         _usage(entry) or Usage(),
         next((chunk.finish_reason for chunk in reversed(whole) if chunk.finish_reason), "stop"),
         "".join(chunk.thinking for chunk in whole),
+        tuple(NativeCall(**call) for call in entry.response.get("tool_calls", ())) or _native_calls(whole),
     )
+
+
+def _native_calls(chunks: Iterable[Chunk]) -> tuple[NativeCall, ...]:
+    """The calls a backend's chunks spelt in pieces."""
+    calls: dict[int, NativeCall] = {}
+    for piece in (piece for chunk in chunks for piece in chunk.tool_calls):
+        before = calls.get(piece.index, NativeCall("", "", ""))
+        calls[piece.index] = NativeCall(
+            piece.id or before.id, piece.name or before.name, before.arguments + piece.arguments
+        )
+    return tuple(calls.values())

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from agentkit.cli import asking, cassettes
+from agentkit.cli import asking, cassettes, toolshed
 from agentkit.cli.options import app
 
-__all__ = ["app", "asking", "cassettes"]
+__all__ = ["app", "asking", "cassettes", "toolshed"]
 
 
 def _version(wanted: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from agentkit.cli.options import SPEC, Json, Quiet, Verbose, app, names
+from agentkit.cli.options import SPEC, Json, Quiet, Verbose, Yes, app, names
 
 Question = Annotated[str, typer.Argument(help="What to ask; - reads it from standard input.")]
 
@@ -28,6 +28,7 @@ def run(
     max_tokens: Annotated[int | None, typer.Option(help="Tokens of the whole run at most.")] = None,
     max_cost: Annotated[float | None, typer.Option(help="US dollars of the whole run at most.")] = None,
     record: Annotated[Path | None, typer.Option(help="Write the run to this cassette.")] = None,
+    yes: Yes = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -51,7 +52,7 @@ def run(
         "max_cost": max_cost,
     }
     view = live.view(as_json=as_json, quiet=quiet, verbose=verbose)
-    return live.run(live.read_question(question), read_settings(given), view, record=record)
+    return live.run(live.read_question(question), read_settings(given), view, record=record, yes=yes)
 
 
 @app.command()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from agentkit.cli.approval import approver
 from agentkit.cli.view import View
 from agentkit.errors import ConfigurationError
 from agentkit.settings import Settings
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
     from agentkit.executor import AgentExecutor
+    from agentkit.mcp import McpTools
+    from agentkit.toolbox import Approve
 
 BIGGER = "bigger: --model local:ORG/NAME or hf:ORG/NAME"
 
@@ -33,23 +38,54 @@ def read_question(given: str) -> str:
     return question
 
 
-def run(question: str, settings: Settings, shown: View, *, record: Path | None) -> int:
+def run(question: str, settings: Settings, shown: View, *, record: Path | None, yes: bool = False) -> int:
     """Ask live."""
     if record is not None and not record.absolute().parent.is_dir():
         raise ConfigurationError(f"no folder {record.absolute().parent} to record into; make it first")
     shown.note(_model_line(settings.model))
+    if settings.docs is not None:
+        from agentkit.tools.documents import read_folder
+
+        shown.wait(f"reading {settings.docs} …")
+        for note in read_folder(settings.docs):
+            shown.note(note)
     shown.wait("loading the model …")
-    executor = build_executor(settings)
+    mcp = connect(settings)
+    executor = build_executor(settings, mcp=mcp, approve=approver(yes=yes, before=shown.settle))
     shown.settle()
+    _show_log(shown)
     inputs = {"input": question}
     if record is None:
         return shown.show(executor.events(inputs), inputs=inputs, model=settings.model)
     from agentkit.cassette import Cassette, RunSpec
 
-    with Cassette(record, mode="record", run=RunSpec.of(inputs, **asdict(settings))):
+    with what_is_left(record, shown), Cassette(record, mode="record", run=RunSpec.of(inputs, **asdict(settings))):
+        if mcp is not None:
+            mcp.remember()
         code = shown.show(executor.events(inputs), inputs=inputs, model=settings.model)
-    shown.note(f"recorded in {record}; agentkit replay {record} shows it again")
+    shown.note(f"recorded in {record}; {next_command(record, code)}")
     return code
+
+
+@contextmanager
+def what_is_left(file: Path, shown: View) -> Iterator[None]:
+    """Where this block is broken off, say what the cassette has of the run."""
+    from agentkit.cassette.file import partial_of
+
+    try:
+        yield
+    except BaseException:
+        if (partial := partial_of(file)).exists():
+            shown.settle()
+            shown.note(f"what there was is in {partial}; agentkit resume {file} goes on with it")
+        raise
+
+
+def next_command(file: Path, code: int) -> str:
+    """What to do with a recording of a run that ended with this exit code."""
+    if code == 0:
+        return f"agentkit replay {file} shows it again"
+    return f"agentkit resume {file} goes on with it, given more --max-iterations, --timeout or --max-tokens"
 
 
 def replay(file: Path, shown: View) -> int:
@@ -69,37 +105,74 @@ def record(file: Path, shown: View) -> int:
     return run(spec.inputs["input"], Settings(**spec.settings), shown, record=file)
 
 
-def build_executor(settings: Settings) -> AgentExecutor:
-    """The executor that settings describe. What is cheap to check is checked before the model loads."""
-    from agentkit.react_json.prompt import read_prompt
+def connect(settings: Settings) -> McpTools | None:
+    """The tools of the MCP servers that settings name; the servers end when nobody holds their tools any more."""
+    if not settings.mcp:
+        return None
+    from agentkit.mcp import mcp_tools
+
+    return mcp_tools(*settings.mcp, taken=settings.tools)
+
+
+def build_tools(settings: Settings) -> list[Any]:
+    """The tools that settings name, but for those of MCP servers."""
     from agentkit.tool_registry import find_tool
 
     tools: list[Any] = [find_tool(name) for name in settings.tools]
+    if settings.docs is not None:
+        from agentkit.tools.documents import with_documents
+
+        tools = with_documents(tools, settings.docs, brief=settings.model == "builtin")
+    return tools
+
+
+def build_executor(settings: Settings, *, mcp: McpTools | None = None, approve: Approve | None = None) -> AgentExecutor:
+    """The executor that settings describe. What is cheap to check is checked before the model loads."""
+    from agentkit.react_json.prompt import read_prompt
+
+    tools = [*build_tools(settings), *(mcp or connect(settings) or ())]
     prompt = read_prompt(settings.prompt)
     from agentkit.executor import AgentExecutor
 
     return AgentExecutor.from_model(
-        load_model(settings.model),
+        load_model(settings.model, settings.fallbacks),
         tools,
         prompt,
+        mode=cast("Any", settings.mode),
         max_iterations=settings.max_iterations,
         max_execution_time=settings.timeout,
         max_tokens=settings.max_tokens,
+        max_cost=settings.max_cost,
+        allow=settings.allow or None,
+        approve=approve or approver(yes=False),
     )
 
 
-def load_model(spec: str) -> BaseChatModel:
+def load_model(spec: str, fallbacks: Sequence[str] = ()) -> BaseChatModel:
     """The model, with the loaders' progress bars where there is somebody to watch, and something to wait for."""
     if spec == "builtin" or not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")
     from agentkit.models import chat_model
 
-    model = chat_model(spec)
+    model = chat_model(spec, fallbacks=fallbacks)
     if spec == "builtin":
         import torch
 
         torch.set_num_threads(1)  # so small that a second thread costs more than it computes
     return model
+
+
+def _show_log(shown: View) -> None:
+    """Show what models log: that they wait for a server, or ask another one."""
+    import logging
+
+    class Notes(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            shown.note(record.getMessage())
+
+    logger = logging.getLogger("agentkit")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(Notes())
 
 
 def _model_line(spec: str) -> str:

@@ -20,6 +20,7 @@ SPEC = "builtin, local:FOLDER, local:ORG/NAME, hf:ORG/NAME, http(s)://ADDRESS, P
 File = Annotated[Path, typer.Argument(help="A cassette.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show the answer only.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Run tools with side effects without asking.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the model's whole text, and tracebacks.")]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from agentkit.events import ActionChosen, Event, Finished, LimitReached, Observed, ParseError, Thought, Token
+from agentkit.events import ActionChosen, Event, Finished, LimitReached, ModeFound, Observed, ParseError, Thought, Token
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,7 +19,12 @@ _LIMIT = {
     "max_iterations": "the iteration limit is reached (--max-iterations)",
     "max_execution_time": "the time limit is reached (--timeout)",
     "max_tokens": "the token budget is spent (--max-tokens)",
+    "max_cost": "the cost budget is spent (--max-cost)",
     "stuck": "the same action gave the same observation again and again",
+}
+_MODE = {
+    "tools": "this model calls tools in its own syntax, as a small question showed (--mode react-json asks for text)",
+    "react-json": "this model names tools in its text (ReAct-JSON): calls in its own syntax did not work",
 }
 
 
@@ -98,29 +103,35 @@ class View:
                 if self.verbose:
                     self.settle()
                     self.console.print(text, end="", style="dim")
+            case ModeFound(mode):
+                self.note(_MODE[mode])
             case Thought(text, thinking):
                 if thinking:
-                    self._show(f"Thinking: {_shortened(thinking)}", style="dim")
+                    self._show(f"Thinking: {shortened(thinking)}", style="dim")
                 if self.verbose:
                     self.console.print()  # the text stands there, token by token
                 elif text:
-                    self._show(f"Thought: {_shortened(text)}", style="italic")
+                    self._show(f"Thought: {shortened(text)}", style="italic")
             case ActionChosen(action):
                 shown = action.tool_input if isinstance(action.tool_input, str) else json.dumps(action.tool_input)
-                self._show(f"Action: {action.tool}({_shortened(shown)})", style="cyan")
+                self._show(f"Action: {action.tool}({shortened(shown)})", style="cyan")
                 self.wait(f"{action.tool} …")
-            case Observed(_, observation):
-                self._show(f"Observation: {_shortened(str(observation))}", style="green")
+            case Observed(_, observation, _, sources, readings):
+                for reading in readings:
+                    self._show(f"Read as: {shortened(reading)}", style="dim")
+                self._show(f"Observation: {shortened(str(observation))}", style="green")
+                for source in sources:
+                    self._show(f"Source: {source.title}, {source.link}", style="dim")
                 self.wait("thinking …")
             case ParseError(_, observation):
-                self._show(f"Not understood: {_shortened(observation)}", style="yellow")
+                self._show(f"Not understood: {shortened(observation)}", style="yellow")
                 self.wait("thinking …")
             case LimitReached(reason, closing_turn):
                 self._show(_LIMIT[reason] + ("; asking for a last answer" if closing_turn else ""), style="yellow")
 
     def _show(self, text: str, *, style: str) -> None:
         self.settle()
-        self.console.print(_printable(text), style=style)
+        self.console.print(printable(text), style=style)
 
     def _end(self, finished: Finished, inputs: dict[str, Any], model: str) -> int:
         summary = finished.summary
@@ -134,6 +145,8 @@ class View:
                 "stop_reason": summary.stop_reason,
                 "seconds": round(summary.seconds, 3),
             }
+            if summary.sources:
+                result["sources"] = [asdict(source) for source in summary.sources]
             print(json.dumps(result, ensure_ascii=False, default=str), flush=True)
         elif finished.answered:
             print(finished.output, flush=True)
@@ -144,10 +157,11 @@ class View:
         return 0 if finished.answered else 1
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
+    """The first part of a long text."""
     return text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]} … ({len(text):,} characters)"
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Without control characters: what a model or a page wrote must not drive the terminal."""
     return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)

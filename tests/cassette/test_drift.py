@@ -149,4 +149,4 @@ def test_an_interrupted_recording_says_so(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(path, "record", ScriptedBackend((*TURNS[:2], KeyboardInterrupt())), Tools())
     with pytest.raises(CassetteDrift, match=r"the recording ends after 2 \(it was interrupted\)"):
-        run(path, "replay", ScriptedBackend(()), Tools())
+        run(path.with_name("run.partial.yaml"), "replay", ScriptedBackend(()), Tools())

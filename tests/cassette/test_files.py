@@ -42,7 +42,7 @@ HOSTILE = {
     "other version": ("version: 7\ninteractions: []", "expected version: 1, saw 7"),
     "newer format": (
         "version: 1\nagentkit: {format: 9}\ninteractions: []",
-        "written in format 9, this version reads 1",
+        "written in format 9, this version reads 2",
     ),
     "no request": (HEAD + "interactions: [{response: {}}]", "interaction 1: expected request to be a mapping"),
     "no uri": (HEAD + "interactions: [{request: {uri: 5}, response: {}}]", "request.uri to be an address, saw int"),
@@ -133,10 +133,13 @@ def test_an_interrupted_run_is_saved_as_incomplete(tmp_path: Path, error: BaseEx
     path = tmp_path / "new folder" / "run.yaml"
     with pytest.raises(type(error)):
         run(path, "record", ScriptedBackend((*TURNS[:1], error)), Tools())
-    document = load(path)
+    partial = path.with_name("run.partial.yaml")
+    document = load(partial)
     assert not document.complete
     assert [entry.kind for entry in document.entries] == ["turn", "tool"]
-    assert list(path.parent.iterdir()) == [path]
+    assert list(path.parent.iterdir()) == [partial]
+    with pytest.raises(CassetteError, match=r"no such cassette, but run.partial.yaml is there; agentkit resume"):
+        load(path)
 
 
 def test_an_interrupted_run_never_replaces_a_recording(tmp_path: Path) -> None:

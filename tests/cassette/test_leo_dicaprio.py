@@ -37,6 +37,27 @@ def test_it_replays_by_itself() -> None:
     assert replay.title.endswith(f"hf:{MODEL}, transcribed")
 
 
+def test_a_file_of_format_1_replays_as_well() -> None:
+    *_, last = Replay(Path(__file__).with_name("format-1.yaml"), environment={}).events()
+    assert isinstance(last, Finished)
+    assert last.output == ANSWER
+
+
+def test_an_answer_that_differs_drifts(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    before, end, after = FILE.read_text(encoding="utf-8").rpartition("\nend:")
+    for old, new, said in (
+        ("25 years old", "26 years old", "output changed: recorded '…Her current age is 26 years old.', this run"),
+        ("reason: answer", "reason: stuck", "stop_reason changed: recorded 'stuck', this run 'answer'"),
+    ):
+        path.write_text(before + end + after.replace(old, new, 1), encoding="utf-8")
+        with pytest.raises(CassetteDrift, match=f"step 4: the run's {said}"):
+            list(Replay(path, environment={}).events())
+    path.write_text(before.replace("is approximately 4.0", "is exactly 4.0") + end + after, encoding="utf-8")
+    with pytest.raises(CassetteDrift, match="step 4: the run's output changed: recorded '…"):
+        list(Replay(path, environment={}).events())
+
+
 def test_the_calculator_is_executed_again(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     text = FILE.read_text(encoding="utf-8")
@@ -72,6 +93,7 @@ def test_the_command_shows_it() -> None:
     assert [step["observation"] for step in shown["steps"]] == list(OBSERVATIONS)
 
 
+@pytest.mark.filterwarnings("ignore:HuggingFaceHub.* is an old name:FutureWarning")
 def test_the_printed_program_replays_with_only_its_imports_changed(capsys: pytest.CaptureFixture[str]) -> None:
     with Cassette(FILE, mode="replay"):
         answer = _printed_program()

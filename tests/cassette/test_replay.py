@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,22 +14,25 @@ from typing import Any
 import pytest
 
 from agentkit import AgentExecutor, chat_model
-from agentkit.cassette import Cassette, Replay, RunSpec
+from agentkit.cassette import Cassette, Replay, RunSpec, resume
 from agentkit.cassette.file import load
 from agentkit.errors import CassetteDrift
 from agentkit.events import Event, Finished, Observed, Token
 from agentkit.models import ChatHuggingFace
+from agentkit.settings import Settings
 from tests.cassette.runs import ScriptedBackend, answer, observations, without_times
 from tests.conftest import Scripted, action, final
 
 QUESTION = {"input": "What is 25 * 5?"}
 TURNS = (action("Calculator", "25*5"), final("125"))
-SETTINGS: dict[str, Any] = {"tools": ("calculator",), "prompt": "react-json", "max_iterations": 5}
+SETTINGS: dict[str, Any] = {"tools": ("calculator",), "prompt": "react-json", "max_iterations": 5, "mode": "react-json"}
 
 
 def record(path: Path, model: Any, spec: str, **settings: Any) -> list[Event]:
     chosen = {**SETTINGS, **settings}
-    executor = AgentExecutor.from_model(model, list(chosen["tools"]), chosen["prompt"], max_iterations=5)
+    executor = AgentExecutor.from_model(
+        model, list(chosen["tools"]), chosen["prompt"], max_iterations=5, mode=chosen["mode"]
+    )
     with Cassette(path, "record", run=RunSpec.of(QUESTION, model=spec, **chosen), environment={}):
         return list(executor.events(QUESTION))
 
@@ -77,6 +81,47 @@ def test_a_hosted_model_that_is_asked_something_else_drifts(path: Path) -> None:
     path.write_text(path.read_text().replace("What is 25 * 5?", "What is 25 * 6?", 1), encoding="utf-8")
     with pytest.raises(CassetteDrift, match=r"HTTP: body.messages\[1\].content changed: recorded 'What is 25 \* 5\?'"):
         list(Replay(path, environment={}).events())
+
+
+@pytest.mark.parametrize("kept", [1, 2])
+def test_a_hosted_run_that_was_cut_off_goes_on(path: Path, kept: int) -> None:
+    with chat_server((*TURNS, *TURNS[1:])) as (url, asked):
+        recorded = record(path, chat_model(url), url)
+        text = path.read_text(encoding="utf-8")
+        place = [match.end() for match in re.finditer(r"\n  at_ms: \d+\n", text)][kept - 1]
+        path.with_name("run.partial.yaml").write_text(text[:place], encoding="utf-8")
+        path.unlink()
+
+        def build(settings: Settings) -> AgentExecutor:
+            return AgentExecutor.from_model(chat_model(settings.model), list(settings.tools), mode="react-json")
+
+        resumed = list(resume(path, build=build, environment={}).events())
+        assert len(asked) == 3
+    assert without_times(resumed) == without_times(recorded)
+    assert [entry.kind for entry in load(path).entries] == ["http", "tool", "http"]
+    assert without_times(list(Replay(path, environment={}).events())) == without_times(recorded)
+
+
+def test_a_time_limit_strikes_by_the_recordings_time(path: Path) -> None:
+    with chat_server(TURNS) as (url, _):
+        record(path, chat_model(url), url)
+    text = path.read_text(encoding="utf-8")
+    ends_ms = iter((6_000, 12_000, 18_000))
+    slow = re.sub(r"at_ms: \d+", lambda _: f"at_ms: {next(ends_ms)}", text[: text.rindex("\nend:") + 1])
+    path.write_text(slow[: slow.index("at_ms: 12000\n") + len("at_ms: 12000\n")], encoding="utf-8")
+    executor = AgentExecutor.from_model(
+        chat_model(url), ["calculator"], SETTINGS["prompt"], mode="react-json", max_execution_time=10
+    )
+    with Cassette(path, "replay", environment={}):
+        *_, last = executor.events(QUESTION)
+    assert isinstance(last, Finished)
+    assert (last.summary.stop_reason, last.summary.seconds) == ("max_execution_time", 12)
+
+
+def test_a_streamed_reply_stands_in_the_file_as_what_it_adds(path: Path) -> None:
+    with chat_server(TURNS) as (url, _):
+        record(path, chat_model(url), url)
+    assert "\n      - event:\n" in path.read_text()
 
 
 def test_an_executor_records_a_new_file_and_replays_it(path: Path) -> None:

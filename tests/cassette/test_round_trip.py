@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -14,9 +15,12 @@ import yaml
 
 from agentkit import runner
 from agentkit.cassette import Cassette, active
-from agentkit.errors import CassetteError, ConfigurationError
-from agentkit.events import Finished, Thought, Token
+from agentkit.cassette.file import load
+from agentkit.errors import CassetteDrift, CassetteError, ConfigurationError
+from agentkit.events import Finished, Source, Thought, Token, Usage
 from agentkit.loop import Limits, Observation, ReActLoop
+from agentkit.models.backend import ChatRequest
+from agentkit.planner import Completion, NativeCall, TurnRequest
 from agentkit.react_json.turn import Action
 from agentkit.tool import Tool
 from agentkit.toolbox import Toolbox
@@ -102,6 +106,7 @@ def test_a_message_stands_in_the_file_once(path: Path) -> None:
         Observation({"a": [1, None, 2.5]}),
         Observation("direct", return_direct=True),
         Observation("refused", executed=False),
+        Observation("found", sources=(Source("A page", "https://example.com"),), readings=("^ is power",)),
     ],
     ids=str,
 )
@@ -121,6 +126,49 @@ def test_observations_come_back_as_they_were(path: Path, observation: Observatio
     value = observation.value
     expected = replace(observation, value=value.replace("\ud800", "\ufffd") if isinstance(value, str) else value)
     assert replayed == [expected]
+
+
+def test_calls_in_the_models_own_syntax_tools_and_cost_come_back(path: Path) -> None:
+    completion = Completion(
+        "", Usage(7, 3, cost_usd=0.25), "tool_calls", tool_calls=(NativeCall("c1", "search", '{"query": "Ada"}'),)
+    )
+
+    class Native(ScriptedModel):
+        def complete(self, request: TurnRequest) -> Iterator[str | Completion]:
+            yield completion
+
+    def ask(mode: Any, *tools: str) -> list[Any]:
+        request = TurnRequest([("user", "Who?")], tools=tuple({"function": {"name": name}} for name in tools))
+        with Cassette(path, mode, environment={}) as cassette:
+            return list(cassette.turn_model(Native(), model_id="m").complete(request))
+
+    assert ask("record", "search") == [completion]
+    assert ask("replay", "search") == [completion]
+    with pytest.raises(CassetteDrift, match=r"tools.names\[0\] changed: recorded 'search', this run 'find'"):
+        ask("replay", "find")
+
+
+def test_what_is_found_out_once_is_remembered(path: Path) -> None:
+    computed: list[str] = []
+
+    def ask(mode: Any, name: str) -> Any:
+        with Cassette(path, mode, environment={}) as cassette:
+            probe = cassette.backend(ScriptedBackend())
+
+            def compute() -> str:
+                computed.append(name)
+                list(probe.generate_chat(ChatRequest(messages=[])))
+                return "react-json"
+
+            return [cassette.remembered(name, compute) for _ in range(2)]
+
+    assert ask("record", "mode") == ["react-json"] * 2
+    assert computed == ["mode"]
+    assert [entry.kind for entry in load(path).entries] == []
+    assert ask("replay", "mode") == ["react-json"] * 2
+    assert ask("resume", "mode") == ["react-json"] * 2
+    assert computed == ["mode"]
+    assert "remembered: {mode: react-json}" in path.read_text()
 
 
 def test_a_tools_own_error_and_an_unknown_tool_replay(path: Path) -> None:
@@ -205,5 +253,5 @@ def test_a_cassette_can_be_entered_again_but_not_twice_at_once(path: Path) -> No
 
 
 def test_the_mode_is_checked() -> None:
-    with pytest.raises(ConfigurationError, match='"record" or "replay"'):
+    with pytest.raises(ConfigurationError, match='"record", "replay" or "resume"'):
         Cassette("x.yaml", "once")  # type: ignore[arg-type]

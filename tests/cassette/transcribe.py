@@ -14,7 +14,9 @@ from typing import Any
 
 from agentkit import runner
 from agentkit.cassette import Cassette, RunSpec
-from agentkit.cassette.file import load, render, save
+from agentkit.cassette.file import load
+from agentkit.cassette.render import render, save
+from agentkit.events import Finished
 from agentkit.loop import Observation, ReActLoop
 from agentkit.planner import Completion, ReactJsonPlanner, TurnRequest
 from agentkit.react_json.prompt import render_text_description
@@ -105,8 +107,9 @@ def transcript() -> str:
         with Cassette(path, "record", run=run, environment={}) as cassette:
             printed = _Printed()
             planner = ReactJsonPlanner(cassette.turn_model(printed, model_id=MODEL), prompt)
-            for _ in runner.run(ReActLoop(dict(run.inputs)), planner, cassette.toolbox(printed)):
-                pass
+            *_, finished = runner.run(ReActLoop(dict(run.inputs)), planner, cassette.toolbox(printed))
+            assert isinstance(finished, Finished)
+            cassette.ended(finished)
         document = load(path)
     entries = [
         replace(entry, response={"string": entry.response["string"]}, ms=0, at_ms=0) for entry in document.entries

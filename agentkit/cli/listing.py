@@ -1,0 +1,99 @@
+"""`agentkit tools`: every tool that can be named, as a table or as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from agentkit.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One tool; `needs` says what it takes to run, "" where nothing is missing that can be told."""
+
+    name: str
+    description: str | None
+    origin: str
+    needs: str = ""
+    schema: dict[str, Any] | None = None
+    side_effects: bool | None = None
+
+
+def show(servers: Sequence[str], *, as_json: bool) -> int:
+    """List the tools; the names of langchain-community's are one line, for none of them is made."""
+    from agentkit.community_tools import INSTALL, community_names
+
+    listed = [*_installed(), *_offered(servers)]
+    theirs = community_names()
+    if as_json:
+        more = [Listed(name, None, "langchain-community") for name in theirs]
+        print(json.dumps([asdict(tool) for tool in [*listed, *more]], ensure_ascii=False))
+        return 0
+    _print_table(listed)
+    print(f"\nlangchain-community: {', '.join(theirs) if theirs else f'not installed; {INSTALL}'}")
+    return 0
+
+
+def _installed() -> Iterator[Listed]:
+    from agentkit.tool_registry import GROUP, load
+
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        try:
+            yield _listed(entry.name, load(entry), _origin(entry))
+        except ConfigurationError as error:
+            yield Listed(entry.name, None, _origin(entry), needs=str(error))
+
+
+def _origin(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist is not None else entry.value
+
+
+def _offered(servers: Sequence[str]) -> Iterator[Listed]:
+    if not servers:
+        return
+    from agentkit.mcp import mcp_tools
+
+    with mcp_tools(*servers) as tools:
+        for tool in tools:
+            yield _listed(tool.name, tool, "MCP")
+
+
+def _listed(name: str, tool: Any, origin: str) -> Listed:
+    from agentkit.langchain_tools import as_langchain, from_langchain
+    from agentkit.tool import Tool
+
+    known = tool if isinstance(tool, Tool) else from_langchain(as_langchain(tool))
+    keys = [f"{variable} {'is set' if os.environ.get(variable) else 'is not set'}" for variable in known.reads]
+    return Listed(
+        name,
+        " ".join(known.description.split()),
+        origin,
+        needs=", ".join(keys),
+        schema=dict(known.schema),
+        side_effects=known.side_effects,
+    )
+
+
+def _print_table(listed: Sequence[Listed]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("name", "what it does", "from", "needs"):
+        table.add_column(title, overflow="fold")
+    for tool in listed:
+        asks = " Asks before it runs." if tool.side_effects else ""
+        described = f"{tool.description or ''}{_arguments(tool.schema)}{asks}"
+        table.add_row(tool.name, Text(described), tool.origin, Text(tool.needs))
+    Console(highlight=False).print(table)
+
+
+def _arguments(schema: dict[str, Any] | None) -> str:
+    names = list((schema or {}).get("properties", ()))
+    return f" ({', '.join(names)})" if names else ""

@@ -1,0 +1,267 @@
+"""A run that was cut off goes on where it was: what it did is played, not done again."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentkit import runner
+from agentkit.cassette import Cassette, Replay, RunSpec, fork, resume
+from agentkit.cassette.file import load
+from agentkit.errors import CassetteDrift, CassetteError, ConfigurationError
+from agentkit.events import ActionChosen, Event, Finished, LimitReached, Observed, ParseError
+from agentkit.executor import AgentExecutor
+from agentkit.loop import Limits, ReActLoop
+from agentkit.models import ChatHuggingFace
+from agentkit.settings import Settings
+from agentkit.tool import Tool
+from tests.cassette.runs import TURNS, ScriptedBackend, ScriptedModel, Tools, answer, observations, parts, run
+from tests.conftest import action, final
+
+ENTRIES = ["turn", "tool", "turn", "tool", "turn"]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run.yaml"
+
+
+def cut(path: Path, length: int) -> None:
+    """As a process leaves it that dies at this place of the file."""
+    partial = path.with_name("run.partial.yaml")
+    partial.write_bytes(path.read_bytes()[:length])
+    path.unlink()
+
+
+def entry_ends(path: Path) -> list[int]:
+    text = path.read_bytes()
+    ends = [text.index(b"interactions:\n") + len(b"interactions:\n")]
+    while (place := text.find(b"\n  at_ms: ", ends[-1])) >= 0:
+        ends.append(text.index(b"\n", place + 1) + 1)
+    return ends
+
+
+@pytest.mark.parametrize(
+    ("done", "torn"), [(done, torn) for done in range(6) for torn in (0, 7, -3) if done or torn >= 0]
+)
+def test_a_run_cut_off_anywhere_goes_on_there(path: Path, done: int, torn: int) -> None:
+    recorded = run(path, "record", ScriptedBackend(), Tools())
+    whole = load(path)
+    length = entry_ends(path)[done] + torn
+    cut(path, length)
+    kept = max(0, done - (torn < 0))
+    asked = ENTRIES[:kept].count("turn")
+    tools = Tools()
+    model = ScriptedBackend(TURNS[asked:])
+    resumed = run(path, "resume", model, tools)
+    assert answer(resumed) == answer(recorded)
+    assert observations(resumed) == observations(recorded)
+    assert len(model.asked) == 3 - asked
+    assert tools.executed.count("Search who is 25") == (kept < 2)
+    assert [entry.kind for entry in load(path).entries] == ENTRIES
+    assert [entry.body for entry in load(path).entries] == [entry.body for entry in whole.entries]
+    assert load(path).complete
+    assert list(path.parent.iterdir()) == [path]
+    assert answer(run(path, "replay", ScriptedBackend(()), Tools())) == "125"
+
+
+@pytest.mark.parametrize("kind", [ScriptedBackend, ScriptedModel])
+def test_each_entry_is_on_the_disk_before_the_run_goes_on(path: Path, kind: Any) -> None:
+    seen: list[list[str]] = []
+    partial = path.with_name("run.partial.yaml")
+
+    def look(query: str) -> str:
+        seen.append([entry.kind for entry in load(partial).entries])
+        return "Ada is 25."
+
+    tools = [Tool(name="Search", description="Finds.", run=look), Tool(name="Calculator", description="", run=look)]
+    run(path, "record", kind(), tools)
+    assert seen == [["turn"], ["turn", "tool", "turn"]]
+
+
+def test_a_run_that_drifts_while_it_is_resumed_keeps_what_there_was(path: Path) -> None:
+    run(path, "record", ScriptedBackend(), Tools())
+    cut(path, entry_ends(path)[3])
+    before = load(path.with_name("run.partial.yaml")).entries
+    with pytest.raises(CassetteDrift, match="step 1: messages"):
+        run(path, "resume", ScriptedBackend(), Tools(), question="Another question?")
+    assert load(path.with_name("run.partial.yaml")).entries == before
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("method", ["force", "generate"])
+def test_a_run_that_ended_at_a_limit_goes_on_with_another(path: Path, method: Any) -> None:
+    def limited(mode: Any, model: Any, iterations: int) -> list[Event]:
+        with Cassette(path, mode, environment={}) as cassette:
+            loop, planner, toolbox = parts(cassette, model, Tools())
+            limits = Limits(max_iterations=iterations, early_stopping_method=method)
+            events = list(runner.run(ReActLoop(loop.inputs, limits=limits), planner, toolbox))
+            cassette.ended(events[-1])  # type: ignore[arg-type]
+            return events
+
+    closing = (final("about 125"),) if method == "generate" else ()
+    first = limited("record", ScriptedBackend((*TURNS[:2], *closing)), 2)
+    assert any(isinstance(event, LimitReached) for event in first)
+    model = ScriptedBackend(TURNS[2:])
+    assert answer(limited("resume", model, 8)) == "125"
+    assert len(model.asked) == 1
+    assert answer(limited("replay", ScriptedBackend(()), 8)) == "125"
+
+
+# -- tools that must not run twice -------------------------------------------------------------------------------------
+
+
+def mail(sent: list[str], **options: Any) -> list[Tool]:
+    def send(text: str) -> str:
+        sent.append(text)
+        if text == "die" and len(sent) == 1:
+            raise KeyboardInterrupt
+        return "sent"
+
+    return [Tool(name="Mail", description="Sends.", run=send, side_effects=True, **options)]
+
+
+def died_in_the_mail(path: Path, **options: Any) -> list[str]:
+    sent: list[str] = []
+    turns = (action("Mail", "hello"), action("Mail", "die"))
+    with pytest.raises(KeyboardInterrupt):
+        run(path, "record", ScriptedBackend((turns[1],)), mail(sent, **options))
+    return sent
+
+
+def resumed(path: Path, sent: list[str], again: Any, **options: Any) -> list[Event]:
+    model = ScriptedBackend((final("done"),))
+    with Cassette(path, "resume", environment={}, run_again=again) as cassette:
+        return list(runner.run(*parts(cassette, model, mail(sent, **options))))
+
+
+def test_a_side_effect_that_was_under_way_is_named(path: Path) -> None:
+    sent = died_in_the_mail(path)
+    with pytest.raises(CassetteError, match=r"Mail\('die'\) was under way when the recording ended and may have run"):
+        resumed(path, sent, None)
+    assert sent == ["die"]
+
+
+@pytest.mark.parametrize(
+    ("again", "observed", "times"),
+    [
+        (True, "sent", 2),
+        (False, "Mail was interrupted, and whether it took effect is not known. Do without it.", 1),
+    ],
+)
+def test_whether_it_runs_again_is_asked(path: Path, again: bool, observed: str, times: int) -> None:
+    sent = died_in_the_mail(path)
+    asked: list[Any] = []
+    events = resumed(path, sent, lambda *call: asked.append(call) or again)
+    assert asked == [("Mail", "die")]
+    assert observations(events) == [observed]
+    assert sent == ["die"] * times
+    assert observations(run(path, "replay", ScriptedBackend(()), mail(sent))) == [observed]
+    assert len(sent) == times
+
+
+@pytest.mark.parametrize("options", [{"idempotent": True}, {"deterministic": True}])
+def test_one_that_may_run_twice_does(path: Path, options: dict[str, Any]) -> None:
+    sent = died_in_the_mail(path, **options)
+    assert observations(resumed(path, sent, None, **options)) == ["sent"]
+    assert sent == ["die", "die"]
+
+
+# -- described runs ----------------------------------------------------------------------------------------------------
+
+QUESTION = {"input": "What is 25 * 5, less 5?"}
+STEPS = (action("Calculator", "25*5"), "What was that?", action("Calculator", "125-5"), final("120"))
+
+
+def described(path: Path, turns: tuple[str, ...], **settings: Any) -> list[Event]:
+    model = ChatHuggingFace(llm=ScriptedBackend(turns))
+    spec = RunSpec.of(QUESTION, model="local:ORG/NAME", tools=("calculator",), **settings)
+    with Cassette(path, "record", run=spec, environment={}):
+        return list(executor(model, spec.settings).events(QUESTION))
+
+
+def executor(model: Any, settings: dict[str, Any]) -> AgentExecutor:
+    prompt, iterations = settings["prompt"], settings["max_iterations"]
+    return AgentExecutor.from_model(model, list(settings["tools"]), prompt, max_iterations=iterations)
+
+
+def live(turns: tuple[str, ...], asked: list[Settings]) -> Any:
+    def build(settings: Settings) -> AgentExecutor:
+        asked.append(settings)
+        values = {name: getattr(settings, name) for name in ("tools", "prompt", "max_iterations")}
+        return executor(ChatHuggingFace(llm=ScriptedBackend(turns)), values)
+
+    return build
+
+
+def told(events: Iterator[Event] | list[Event]) -> list[Any]:
+    """What a run does, less how it says it."""
+    kept = (ActionChosen, Observed, ParseError)
+    return [event for event in events if isinstance(event, kept)]
+
+
+def test_a_described_run_is_resumed_with_another_limit(path: Path) -> None:
+    first = described(path, STEPS[:2], max_iterations=2)
+    assert isinstance(first[-1], Finished)
+    assert not first[-1].answered
+    asked: list[Settings] = []
+    run = resume(path, build=live(STEPS[2:], asked), environment={}, max_iterations=9)
+    assert run.title == f"resuming {path}: local:ORG/NAME, after 2 steps"
+    assert (run.inputs, run.model, run.path) == (QUESTION, "local:ORG/NAME", path)
+    events = list(run.events())
+    assert answer(events) == "120"
+    assert asked == [Settings(model="local:ORG/NAME", tools=("calculator",), max_iterations=9)]
+    replay = Replay(path, environment={})
+    assert told(replay.events()) == told(events)
+    assert replay.run.max_iterations == 9
+
+
+@pytest.mark.parametrize("step", [0, 1, 2, 3])
+@pytest.mark.parametrize("prompt", ["react-json", "react-json-text"])
+def test_a_fork_keeps_the_first_steps_and_goes_on_otherwise(path: Path, step: int, prompt: str) -> None:
+    recorded = described(path, STEPS)
+    into = path.with_name("other.yaml")
+    asked: list[Settings] = []
+    turns = (action("Calculator", "1+1"), final("two"))
+    forked = fork(path, into, step=step, build=live(turns, asked), environment={}, model="hf:ORG/OTHER", prompt=prompt)
+    assert forked.title == f"fork of {path}: hf:ORG/OTHER, after {step} step{'' if step == 1 else 's'}"
+    events = list(forked.events())
+    kept = [one for one in told(recorded) if not isinstance(one, ActionChosen)][:step]
+    news = [one for one in told(events) if not isinstance(one, ActionChosen)]
+    assert news[:step] == kept
+    assert observations(events)[-1] == "Answer: 2"
+    assert answer(events) == "two"
+    last = events[-1]
+    assert isinstance(last, Finished)
+    assert len(last.steps) == step + 1
+    replay = Replay(into, environment={})
+    assert replay.run.forked_from == f"run.yaml, step {step}"
+    assert replay.run.prompt == prompt
+    assert answer(list(replay.events())) == "two"
+    assert answer(list(Replay(path, environment={}).events())) == "120"
+
+
+def test_a_fork_of_a_step_that_is_not_there_says_how_many_there_are(path: Path) -> None:
+    described(path, STEPS)
+    with pytest.raises(ConfigurationError, match="expected a step from 0 to 3 to keep, saw 4"):
+        fork(path, path.with_name("other.yaml"), step=4, build=live((), []), environment={})
+    with pytest.raises(ConfigurationError, match="expected another file than"):
+        fork(path, path, step=1, build=live((), []), environment={})
+    with pytest.raises(ConfigurationError, match=r"expected settings of a run .*, saw temperature"):
+        resume(path, build=live((), []), environment={}, temperature=1)
+
+
+def test_there_must_be_something_to_resume(path: Path) -> None:
+    with pytest.raises(CassetteError, match="no such cassette"), Cassette(path, "resume"):
+        raise AssertionError
+
+
+def test_runs_that_are_killed_at_any_moment_go_on() -> None:
+    script = Path(__file__).parents[1] / "benchmarks" / "cassette_kills.py"
+    done = subprocess.run([sys.executable, str(script), "6"], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "6 of 6: the same answer, no finished step repeated"

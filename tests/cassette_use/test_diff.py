@@ -1,0 +1,99 @@
+"""`agentkit diff`: two runs side by side, and the words that changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agentkit.cassette.compare import Row, changed_words, compare
+from agentkit.cassette.story import read_story
+from tests.cassette_use.recordings import TURNS, record
+from tests.conftest import action, final
+from tests.test_cli import agentkit
+
+PROMPT = "[system]\nTools: {tools}, one of {tool_names}. Be brief.\n[human]\n{input}\n[messages agent_scratchpad]"
+
+
+def rows(found: tuple[Row, ...]) -> list[tuple[str, str, str]]:
+    """Each row's label, and what changed in it."""
+    return [
+        (row.label, *("".join(text for changed, text in words if changed) for words in (row.first, row.second)))
+        for row in found
+    ]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return record(tmp_path / "a.yaml")
+
+
+def test_a_run_is_the_same_as_itself_made_again(path: Path, tmp_path: Path) -> None:
+    again = record(tmp_path / "b.yaml")
+    assert compare(read_story(path), read_story(again)).same
+    done = agentkit("diff", str(path), str(again))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "the same questions, steps and answers\n")
+
+
+def test_runs_part_at_a_step(path: Path, tmp_path: Path) -> None:
+    turns = (*TURNS[:2], action("Calculator", "25+5", "Five more."), final("Ada, and 30"))
+    found = compare(read_story(path), read_story(record(tmp_path / "b.yaml", turns)))
+    assert not found.same
+    assert (found.parted, rows(found.settings)) == (3, [])
+    assert rows(found.steps) == [
+        ("step 3: thought", "times", "more"),
+        ("step 3: action", "*", "+"),
+    ]
+    assert rows(found.endings) == [("answer", "125", "30")]
+
+
+def test_settings_and_prompts_that_differ_are_told(path: Path, tmp_path: Path) -> None:
+    prompt = tmp_path / "mine.txt"
+    prompt.write_text(PROMPT.replace("Be brief", "Be short"), encoding="utf-8")
+    other = tmp_path / "other.txt"
+    other.write_text(PROMPT, encoding="utf-8")
+    one, two = (
+        read_story(record(tmp_path / f"{place.stem}.yaml", prompt=str(place), model=f"local:ORG/{place.stem}"))
+        for place in (prompt, other)
+    )
+    found = compare(one, two)
+    assert [label for label, _, _ in rows(found.settings)] == ["model", "prompt", "prompt_text"]
+    assert rows(found.steps) == [("step 1: prompt (system)", "short", "brief")]
+    assert found.parted == 1
+
+
+def test_a_longer_run_has_steps_that_the_other_lacks(path: Path, tmp_path: Path) -> None:
+    found = compare(read_story(path), read_story(record(tmp_path / "b.yaml", (TURNS[0], final("Ada, and 125")))))
+    assert found.parted == 2
+    assert ("step 3: action", "Calculator(25*5)", "") in rows(found.steps)
+    assert rows(found.endings) == []
+
+
+def test_the_command_puts_them_side_by_side(path: Path, tmp_path: Path) -> None:
+    turns = (*TURNS[:3], final("Ada, and 126"))
+    done = agentkit("diff", str(path), str(record(tmp_path / "b.yaml", turns)))
+    assert done.returncode == 1
+    assert "Ada, and [-125-]" in done.stdout
+    assert "Ada, and {+126+}" in done.stdout
+    assert done.stderr == "the steps are the same\n"
+
+
+TEXT = st.text(alphabet="ab \n.", max_size=60)
+
+
+@settings(deadline=None)
+@given(first=TEXT, second=TEXT)
+def test_short_texts_are_whole_and_changed_where_they_differ(first: str, second: str) -> None:
+    words = changed_words(first, second)
+    assert tuple("".join(text for _, text in side) for side in words) == (first, second)
+    if first == second:
+        assert not any(changed for side in words for changed, _ in side)
+
+
+def test_words_far_from_a_change_are_left_out() -> None:
+    before, after = "so " * 100, " and" * 100
+    first, second = changed_words(f"{before}one{after}", f"{before}two{after}")
+    assert first == ((False, "… " + "so " * 12), (True, "one"), (False, " and" * 12 + " …"))
+    assert second == ((False, "… " + "so " * 12), (True, "two"), (False, " and" * 12 + " …"))

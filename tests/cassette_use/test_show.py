@@ -1,0 +1,187 @@
+"""`agentkit show`: a recorded run as text, as JSON and as a page."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from agentkit.cassette import Cassette
+from agentkit.cassette.file import load
+from agentkit.events import Usage
+from agentkit.models import ChatHuggingFace
+from tests.cassette_use.recordings import QUESTION, TURNS, Speaker, record
+from tests.conftest import final
+from tests.test_cli import SEEDS_RUN, agentkit
+
+SHOWN = """\
+Who is 25, and what is 5 times that?
+local:ORG/SPEAKER · search, calculator · prompt react-json · at most 15 turns
+{path}, recorded {day}
+
+Step 1{times}100 (40 cached) + 118 tokens
+Thinking: whom to ask
+Thought: I look it up.
+Action: Search(who is 25)
+Observation: Ada is 25. See https://example.org/ada.
+
+Step 2{times}100 (40 cached) + 16 tokens
+Wrote: I would say 125.
+Not understood: Invalid format: there is neither an action nor a final answer. \
+Write Action: and then {{"action": "TOOL NAME", "action_input": "INPUT"}} in a ```json block, \
+or Final Answer: and the answer.
+
+Step 3{times}100 (40 cached) + 89 tokens
+Thought: Five times.
+Action: Calculator(25*5)
+Read as: 25 × 5
+Observation: Answer: 125
+
+Step 4{times}100 (40 cached) + 63 tokens
+Thought: I now know the final answer
+
+Answer: Ada, and 125
+Source: Ada's page, https://example.org/ada
+Source: notes, javascript:alert(1)
+4 turns · 2 tool calls · 400 (160 cached) + 286 tokens
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return record(tmp_path / "run.yaml")
+
+
+def without_times(text: str) -> str:
+    """How long it took differs from run to run."""
+    text = re.sub(r"  \(\d+ ms\)", "", text)
+    return re.sub(r" · (?:model|tools) [\d.]+ m?s", "", text)
+
+
+def test_a_run_reads_from_top_to_bottom(path: Path) -> None:
+    done = agentkit("show", str(path))
+    shown = SHOWN.format(path=path, day=load(path).head["recorded"], times=" · ")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert without_times(done.stdout).strip() == shown.strip()
+
+
+def test_a_run_as_json(path: Path) -> None:
+    shown = json.loads(agentkit("show", str(path), "--json").stdout)
+    (run,) = shown.pop("runs")
+    assert (shown["model"], shown["complete"], shown["settings"]["max_iterations"]) == ("local:ORG/SPEAKER", True, 15)
+    assert {name: run[name] for name in ("input", "output", "stop_reason")} == {
+        "input": QUESTION,
+        "output": "Ada, and 125",
+        "stop_reason": "answer",
+    }
+    assert Usage(**run["usage"]) == Usage(400, 286, 160)
+    assert [step["thought"] for step in run["steps"]] == [
+        "I look it up.",
+        "",
+        "Five times.",
+        "I now know the final answer",
+    ]
+    assert [call["observation"] for step in run["steps"] for call in step["calls"]] == [
+        "Ada is 25. See https://example.org/ada.",
+        "Answer: 125",
+    ]
+
+
+def test_the_seeds_run_shows() -> None:
+    shown = agentkit("show", str(SEEDS_RUN)).stdout
+    assert "Action: Search(vittoria ceretti age)\nObservation: 25 years\n" in shown
+    assert "transcribed" in shown
+    assert "https://python.langchain.com" in shown
+
+
+@pytest.mark.parametrize(
+    ("turns", "settings", "said"),
+    [
+        ((*TURNS[:1], TURNS[0], TURNS[0], final("Ada")), {}, "Ended: the same action gave the same observation again"),
+        ((TURNS[0], TURNS[2]), {"max_iterations": 1}, "Ended: the iteration limit is reached"),
+        ((TURNS[0], TURNS[2]), {"max_tokens": 10}, "Ended: the token budget is spent"),
+    ],
+)
+def test_a_limit_is_told(tmp_path: Path, turns: tuple[str, ...], settings: dict[str, int], said: str) -> None:
+    path = record(tmp_path / "run.yaml", turns, **settings)
+    assert said in agentkit("show", str(path)).stdout
+
+
+def test_an_interrupted_run_shows_what_there_is(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        record(tmp_path / "run.yaml", (*TURNS[:1], KeyboardInterrupt()))
+    (partial,) = tmp_path.iterdir()
+    shown = agentkit("show", str(partial)).stdout
+    assert "cut off" in shown
+    assert "Observation: Ada is 25." in shown
+    assert "Ended: the recording does not hold the run's end" in shown
+
+
+def test_a_scripts_recording_shows_each_of_its_runs(tmp_path: Path) -> None:
+    path = record(tmp_path / "run.yaml", described=False)
+    assert "speaker\n" in (shown := agentkit("show", str(path)).stdout)
+    assert "recorded" in shown
+    assert "by a script" in shown
+    assert "Answer: Ada, and 125" in shown
+
+
+def test_a_model_that_was_asked_for_plain_text_shows(tmp_path: Path) -> None:
+    with Cassette(tmp_path / "run.yaml", "record", environment={}):
+        ChatHuggingFace(llm=Speaker(["Hello yourself."]), constrain="off").invoke("Hello")
+    shown = agentkit("show", str(tmp_path / "run.yaml")).stdout
+    assert shown.startswith("Hello\n")
+    assert "Answer: Hello yourself." in shown
+
+
+def test_a_text_scratchpad_gives_no_observation_twice(tmp_path: Path) -> None:
+    path = record(tmp_path / "run.yaml", prompt="react-json-text")
+    shown = json.loads(agentkit("show", str(path), "--json").stdout)
+    told = shown["runs"][0]["steps"][1]["told"]
+    assert told.startswith("Invalid format: there is neither")
+    assert "Observation:" not in told
+
+
+def test_a_file_that_is_no_cassette_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("hello")
+    for command in (["show"], ["diff", str(SEEDS_RUN)]):
+        done = agentkit(*command, str(tmp_path / "x.yaml"))
+        assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (4, "", 1)
+
+
+def test_control_characters_of_a_stranger_do_not_reach_the_terminal(tmp_path: Path) -> None:
+    path = record(tmp_path / "run.yaml", found="\x1b[2Jgone\x07")
+    assert "\ufffd[2Jgone\ufffd" in agentkit("show", str(path)).stdout
+
+
+def test_a_page_is_written_beside_the_cassette_or_where_it_is_wanted(path: Path, tmp_path: Path) -> None:
+    assert agentkit("show", str(path), "--html").stderr == f"written: {tmp_path / 'run.html'}\n"
+    agentkit("show", str(path), "--html", str(tmp_path / "other.html"))
+    assert (tmp_path / "run.html").read_bytes() == (tmp_path / "other.html").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--html", "run.yaml"], "expected a page named *.html, saw run.yaml"),
+        (["page.html"], "a page is written with --html"),
+    ],
+)
+def test_a_page_never_replaces_a_cassette(path: Path, words: list[str], said: str) -> None:
+    before = path.read_bytes()
+    done = agentkit("show", "run.yaml", *words, cwd=path.parent)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert path.read_bytes() == before
+
+
+def test_tools_over_http_show_what_the_model_was_told_of_them(tmp_path: Path) -> None:
+    """Their results are not in the file, but in the prompt that follows."""
+    path = tmp_path / "run.yaml"
+    with Cassette(path, "record", environment={}) as cassette:
+        model = ChatHuggingFace(llm=Speaker([TURNS[0], final("x")]), constrain="off")
+        said = model.invoke("q").text
+        model.invoke([("human", "q"), ("ai", said), ("human", "Observation: over HTTP")])
+    assert cassette.saved_to == path
+    assert "Action: Search(who is 25)\nObservation: over HTTP\n" in agentkit("show", str(path)).stdout
