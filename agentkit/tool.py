@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from agentkit.arguments import as_arguments
 from agentkit.errors import ToolError
 from agentkit.events import Source
 from agentkit.react_json.turn import ToolInput
@@ -32,7 +33,8 @@ class Tool:
     `schema` is the JSON schema of `action_input`: `{"type": "string"}` for a tool of one string, else an object schema.
     `run` takes the action's input, a string or a dict, and returns the observation, bare or as a `Result`; it raises
     `ToolError` for what the model can mend. `deterministic` tools are executed again when a cassette is replayed,
-    `idempotent` ones after a failure; `side_effects` are asked for with `approve`.
+    `idempotent` ones after a failure; `side_effects` are asked for with `approve`. `timeout_s` is the
+    tool's own limit, `reads` names the environment variables of its keys.
     """
 
     name: str
@@ -44,6 +46,8 @@ class Tool:
     deterministic: bool = False
     side_effects: bool = False
     idempotent: bool = False
+    timeout_s: float | None = None
+    reads: tuple[str, ...] = ()
 
     @property
     def takes_one_string(self) -> bool:
@@ -52,18 +56,20 @@ class Tool:
 
     def call(self, tool_input: ToolInput) -> Any:
         """The observation."""
-        return self.run(self._unwrapped(tool_input))
+        return self.run(self.fitted(tool_input))
 
     async def acall(self, tool_input: ToolInput) -> Any:
         """The observation; only for a tool that has `arun`."""
         assert self.arun is not None
-        return await self.arun(self._unwrapped(tool_input))
+        return await self.arun(self.fitted(tool_input))
 
-    def _unwrapped(self, tool_input: ToolInput) -> ToolInput:
-        """A tool of one string is often given `{"query": "…"}`: the one value is meant."""
+    def fitted(self, tool_input: ToolInput) -> ToolInput:
+        """A tool of one string is often given `{"query": "…"}`, one of an object the text of it, or its one value."""
         if self.takes_one_string and isinstance(tool_input, dict):
             values = list(tool_input.values())
             if len(values) != 1 or not isinstance(values[0], str | int | float):
                 raise ToolError(f"{self.name} takes one string as action_input, got an object; give a string.")
             return str(values[0])
+        if not self.takes_one_string and isinstance(tool_input, str):
+            return as_arguments(tool_input, self.schema)
         return tool_input

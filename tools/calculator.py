@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import Any
 
 from agentkit.errors import ToolError
+from agentkit.tool import Result as Told
 from agentkit.tool import Tool
 from agentkit.tools.arithmetic.equation import Claim, without_claim
 from agentkit.tools.arithmetic.evaluate import Evaluation, is_rounded_to_zero, text_of, units_of
@@ -113,13 +114,12 @@ def _public(value: Real) -> Fraction | float:
     return value if isinstance(value, Fraction) else approximate(value).value
 
 
-def run(tool_input: Any) -> str:
+def run(tool_input: Any) -> Told:
     """The observation for an action's input."""
-    if isinstance(tool_input, dict):
-        return str(calculator.call(tool_input))
     if not isinstance(tool_input, str | int | float) or isinstance(tool_input, bool):
         raise refusal(f"expected one expression as a string, got {type(tool_input).__name__}; write it as text.")
-    return calculate(str(tool_input)).observation
+    result = calculate(str(tool_input))
+    return Told(result.observation, readings=result.readings)
 
 
 calculator = Tool(

@@ -1,166 +1,52 @@
-"""The Search tool: Google through SerpAPI, as one text with its sources.
-
-google-search-results builds the request and names the host. Its own errors are not used: it waits 60,000 s, never looks
-at the HTTP status, and an exception's text holds the URL with the key.
-"""
+"""The Search tool: Google through SerpAPI where a key is set, else a web search that needs none."""
 
 from __future__ import annotations
 
-import asyncio
-import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
-from agentkit.errors import ConfigurationError, ToolError
-from agentkit.tool import Tool
-from agentkit.tools.search_text import MOST_CHARACTERS, MOST_RESULTS, NOTHING_FOUND, search_text
-
-if TYPE_CHECKING:
-    from requests import Response
-
-KEY_VARIABLE = "SERPAPI_API_KEY"
-KEY_PAGE = "https://serpapi.com/manage-api-key"
-BASE_URL = "https://serpapi.com"
-TIMEOUT_S = 10.0
-LONGEST_QUERY = 2000
-PARAMETERS: Mapping[str, str] = {"engine": "google", "google_domain": "google.com", "gl": "us", "hl": "en"}
-_NO_RESULTS = "hasn't returned any results"
-_ADVICE = {
-    401: f"the key was refused; check {KEY_VARIABLE} against {KEY_PAGE}",
-    403: f"the account may not do this; check it at {KEY_PAGE}",
-    429: "the searches of this plan are used up, or too many came at once; wait, or see https://serpapi.com/plan",
-}
+from agentkit.errors import ToolError
+from agentkit.run_scope import once
+from agentkit.tool import Result, Tool
+from agentkit.tools.search_text import NAME, NOTHING_FOUND, checked_query
+from agentkit.tools.serpapi import KEY_PAGE, KEY_VARIABLE, SerpAPIWrapper
+from agentkit.tools.web_search import INSTALL, WebSearch
 
 
-@dataclass(frozen=True, slots=True)
-class SerpAPIWrapper:
-    """Searches through SerpAPI; the key is read from `SERPAPI_API_KEY` at each call where none is given.
+@dataclass(frozen=True, slots=True, eq=False)
+class Search:
+    """Chooses at each call: SerpAPI with a key, else ddgs where it is installed. A run asks each query once."""
 
-    `params` replaces the default ones (engine, google_domain, gl, hl). Failures are `ToolError`s without the key.
-    """
+    serpapi: SerpAPIWrapper = field(default_factory=SerpAPIWrapper)
+    web: WebSearch = field(default_factory=WebSearch)
 
-    serpapi_api_key: str | None = field(default=None, repr=False)
-    params: Mapping[str, Any] = field(default_factory=lambda: PARAMETERS)
-    timeout_s: float = field(default=TIMEOUT_S, kw_only=True)
-    base_url: str = field(default=BASE_URL, kw_only=True)
-    most_results: int = field(default=MOST_RESULTS, kw_only=True)
-    most_characters: int = field(default=MOST_CHARACTERS, kw_only=True)
-
-    def run(self, query: str) -> str:
-        """The answer line and the results, as text."""
-        found = self.results(query)
-        return search_text(found, most_results=self.most_results, most_characters=self.most_characters)
-
-    async def arun(self, query: str) -> str:
-        """`run` in a thread."""
-        return await asyncio.to_thread(self.run, query)
-
-    def results(self, query: str) -> dict[str, Any]:
-        """SerpAPI's whole answer; empty where nothing was found."""
-        key = self.serpapi_api_key or os.environ.get(KEY_VARIABLE, "")
-        if not key.strip():
-            raise _error(f"Search needs a SerpAPI key, and {KEY_VARIABLE} is not set; get one at {KEY_PAGE} and set it")
-        query = _checked(query)
-        response = self._response(query, key.strip())
-        return _answer(response, key.strip())
-
-    async def aresults(self, query: str) -> dict[str, Any]:
-        """`results` in a thread."""
-        return await asyncio.to_thread(self.results, query)
-
-    def _response(self, query: str, key: str) -> Response:
-        import requests
-
-        client = _client_class()({**self.params, "q": query, "api_key": key, "output": "json"}, timeout=self.timeout_s)
-        client.BACKEND = self.base_url
-        try:
-            response: Response = client.get_response()
-        except requests.Timeout:
-            failure = f"SerpAPI gave no answer within {self.timeout_s:g} s; try again"
-        except requests.exceptions.ProxyError:
-            failure = "the proxy between here and SerpAPI failed; check HTTPS_PROXY"
-        except requests.exceptions.SSLError:
-            failure = "the connection to SerpAPI could not be secured; check the machine's certificates and clock"
-        except requests.RequestException as error:
-            failure = f"SerpAPI could not be reached ({type(error).__name__}); check the network connection"
+    def run(self, query: str) -> Result:
+        """The observation for one query."""
+        query = checked_query(query)
+        if self.serpapi.has_key:
+            chosen = self.serpapi.search
+        elif self.web.is_installed:
+            chosen = self.web.search
         else:
-            return response
-        raise _error(failure)  # out of the `except`: the library's exception holds the URL with the key
+            raise ToolError(
+                f"Error: Search has nothing to search: set {KEY_VARIABLE} (a key is at {KEY_PAGE}), or {INSTALL}, or "
+                "give a folder with --docs."
+            )
+        return once((self, query.casefold()), lambda: chosen(query))
 
-
-def _client_class() -> Any:
-    import serpapi
-
-    if not hasattr(serpapi, "SerpApiClient"):
-        raise ConfigurationError(
-            "the installed module serpapi is not google-search-results; pip uninstall serpapi, then "
-            "pip install --force-reinstall google-search-results"
+    def as_tool(self) -> Tool:
+        """The tool that models know as Search."""
+        return Tool(
+            name=NAME,
+            description=(
+                "Useful for when you need to answer questions about current events, people and facts. "
+                "Input is a search query."
+            ),
+            run=self.run,
+            idempotent=True,
+            reads=("SERPAPI_API_KEY",),
         )
-    return serpapi.SerpApiClient
 
 
-def _checked(query: str) -> str:
-    if not isinstance(query, str) or not query.strip():
-        raise _error("expected a search query, got nothing; write what to look for")
-    if len(query) > LONGEST_QUERY:
-        raise _error(f"expected a query of at most {LONGEST_QUERY} characters, got {len(query)}; shorten it")
-    return " ".join(query.encode("utf-8", "ignore").decode().split())
+search = Search().as_tool()
 
-
-def _answer(response: Response, key: str) -> dict[str, Any]:
-    status = response.status_code
-    try:
-        answer = response.json()
-    except (ValueError, RecursionError):
-        answer = None
-    told = answer.get("error") if isinstance(answer, dict) else None
-    if status == 200 and isinstance(answer, dict):
-        if told is None:
-            return answer
-        if _NO_RESULTS in str(told):
-            return {}
-    raise _error(_failure(status, "" if told is None else _without_key(str(told), key)))
-
-
-def _failure(status: int, told: str) -> str:
-    said = f", which said: {told}" if told else ""
-    if status in _ADVICE:
-        return f"SerpAPI answered {status}: {_ADVICE[status]}"
-    if status >= 500:
-        return f"SerpAPI is failing ({status}); try again in a moment"
-    if status == 200:
-        return f"SerpAPI gave no usable answer{said}; try another query"
-    return f"SerpAPI refused the request ({status}){said}; change the query or the parameters"
-
-
-def _without_key(text: str, key: str) -> str:
-    from urllib.parse import quote
-
-    return " ".join(text.replace(key, "***").replace(quote(key, safe=""), "***").split())[:200]
-
-
-def _error(message: str) -> ToolError:
-    return ToolError(f"Error: {message}.")
-
-
-def run(query: str) -> str:
-    """The observation for one query."""
-    return SerpAPIWrapper().run(query)
-
-
-async def arun(query: str) -> str:
-    """`run` in a thread."""
-    return await SerpAPIWrapper().arun(query)
-
-
-search = Tool(
-    name="Search",
-    description=(
-        "Useful for when you need to answer questions about current events, people and facts. Input is a search query."
-    ),
-    run=run,
-    arun=arun,
-)
-
-__all__ = ["NOTHING_FOUND", "SerpAPIWrapper", "search"]
+__all__ = ["NOTHING_FOUND", "Search", "SerpAPIWrapper", "search"]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentkit.react_json.lenient_json import BrokenJson, read_json
-from agentkit.react_json.turn import Action, FinalAnswer, ToolInput
+from agentkit.react_json.turn import BREAK, Action, FinalAnswer, ToolInput
 
 __all__ = ["NotADecision", "decisions_in", "is_no_tool", "named_action"]
 
@@ -73,7 +73,7 @@ def _normal(value: Mapping[str, Any]) -> dict[str, Any]:
     """The known keys without case, blanks and underscores, `Action Input` as `actioninput`."""
     keys: dict[str, Any] = {}
     for key, item in value.items():
-        normal = re.sub(r"[\W_]", "", key).lower()
+        normal = key if BREAK in key else re.sub(r"[\W_]", "", key).lower()
         if normal in keys and normal in _NAMES + _INPUTS + _ANSWERS and keys[normal] != item:
             raise NotADecision(f"gives {normal} twice with different values", meant=True)
         keys.setdefault(normal, item)

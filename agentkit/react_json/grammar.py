@@ -23,6 +23,8 @@ LOOK_UP, CALCULATE = "I need to look up ", "I need to calculate "
 KNOW, CANNOT, NOTHING = "I now know the final answer", "I cannot do that with my tools", "The search gave no answer"
 FENCE, CLOSED = "\nAction:\n```json\n", "\n```"
 FINAL = "\nFinal Answer: "
+LARGEST = 1e15  # of the numbers that a schema does not limit
+PRINTED = r"[^\s\x00-\x1f]"
 CALCULATOR = "Calculator"
 NO_RESULT, MOST_FAILED = "No good search result", 3
 NO_ANSWERS = re.compile(r"(Error:|Invalid format:|No good search result|\S+ is not a valid tool)")
@@ -55,19 +57,19 @@ def react_json_grammar(
     `tools` are (name, JSON schema of `action_input`) pairs.  `sources`, the question and then the observations so far,
     asks for the copying form.  `thought_open` says that "Thought: " already stands in the prompt.  `longest` bounds a
     string input (characters); a thought has at most 8 lines of a quarter of that, a final answer 20 of half of it, so
-    that no repetition can go on for ever.
+    that no repetition can go on for ever. A thought is prose: braces and fences in it could be taken for an action.
     """
     if sources is not None:
         return _copying(tools, sources, thought_open)
     start = '" "?' if thought_open else '"Thought:"'
-    thought, answer = _lines(longest // 4, 8), _lines(longest // 2, 20)
+    thought, answer = _lines(longest // 4, 8, without="{`"), _lines(longest // 2, 20)
     calls = [f"%json {json.dumps(_one_line(_action_schema(name, schema, longest)))}" for name, schema in tools]
     return "\n".join(
         (
             f"start: {start} (to_action action {_quoted(CLOSED)} | to_final ANSWER)",
             f"to_action[lazy]: /{thought}\\nAction:/",
             f"to_final[lazy]: /{thought}\\nFinal Answer:/",
-            f"ANSWER: /{answer}/",
+            f"ANSWER: / ?{PRINTED}{answer}/",
             f"action: {_quoted(FENCE.removeprefix(chr(10) + 'Action:'))} call",
             f"call: {' | '.join(f'call{number}' for number in range(len(calls)))}",
             *(f"call{number}: {call}" for number, call in enumerate(calls)),
@@ -76,25 +78,40 @@ def react_json_grammar(
     )
 
 
-def _lines(width: int, count: int) -> str:
+def _lines(width: int, count: int, *, without: str = "") -> str:
     """Free text of bounded lines, none of which (but the first) begins with "Observation".
 
     Spelled out as prefixes: the complement of a regular expression with bounded counts exhausts llguidance's budget.
     """
-    word = "Observation"
-    others = "|".join(f"{word[:i]}[^{letter}\\n][^\\n]{{0,{width}}}" for i, letter in enumerate(word))
+    word, rest = "Observation", f"[^\\n{without}]{{0,{width}}}"
+    others = "|".join(f"{word[:i]}[^{letter}\\n{without}]{rest}" for i, letter in enumerate(word))
     prefixes = "|".join(word[:i] for i in range(len(word)))
-    return f"[^\\n]{{0,{width}}}(\\n({others}|{prefixes})){{0,{count}}}"
+    return f"{rest}(\\n({others}|{prefixes})){{0,{count}}}"
 
 
 def _action_schema(name: str, schema: Mapping[str, Any], longest: int) -> dict[str, Any]:
     """The schema of one tool's call; what the input's schema defines moves to the top, where its references point."""
+    schema = _finite(schema)
     taken = {key: value for key, value in schema.items() if key != "$defs"}
     if taken.get("type") == "string":
         taken = {"maxLength": longest, **taken}
     properties = {"action": {"const": name}, "action_input": taken}
     call = {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
     return {**call, "$defs": schema["$defs"]} if "$defs" in schema else call
+
+
+def _finite(schema: Any) -> Any:
+    """The schema with a limit to its numbers: without one, digits and exponents reach what JSON readers refuse."""
+    if isinstance(schema, list):
+        return [_finite(each) for each in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    limited = {key: value if key in ("enum", "const", "default") else _finite(value) for key, value in schema.items()}
+    if limited.get("type") == "number":
+        lowest = {} if "exclusiveMinimum" in limited else {"minimum": -LARGEST}
+        highest = {} if "exclusiveMaximum" in limited else {"maximum": LARGEST}
+        return {**lowest, **highest, **limited}
+    return limited
 
 
 def _one_line(schema: dict[str, Any]) -> dict[str, Any]:

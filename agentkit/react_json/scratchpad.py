@@ -5,8 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from agentkit.react_json.hostile import defused
+
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
+
+OWN_WORDS = "_Exception"  # the tool of a turn that could not be parsed: its observation is the loop's own
+
+
+def shown(action: Any, observation: Any) -> str:
+    """A step's observation as the model sees it: what a tool gave cannot speak for the loop or for the model."""
+    text = str(observation)
+    return text if action.tool == OWN_WORDS else defused(text)
 
 
 def format_log_to_str(
@@ -16,7 +26,8 @@ def format_log_to_str(
 ) -> str:
     """Steps as one text that ends where the model goes on: `…\\nObservation: 4\\nThought: `."""
     return "".join(
-        f"{action.log}\n{observation_prefix}{observation}\n{llm_prefix}" for action, observation in intermediate_steps
+        f"{action.log}\n{observation_prefix}{shown(action, observation)}\n{llm_prefix}"
+        for action, observation in intermediate_steps
     )
 
 
@@ -29,5 +40,5 @@ def format_log_to_messages(
     messages: list[BaseMessage] = []
     for action, observation in intermediate_steps:
         messages.append(AIMessage(content=action.log))
-        messages.append(HumanMessage(content=template_tool_response.format(observation=observation)))
+        messages.append(HumanMessage(content=template_tool_response.format(observation=shown(action, observation))))
     return messages

@@ -10,12 +10,12 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from agentkit.errors import ToolError
-from agentkit.tools.search import SerpAPIWrapper, search
-from agentkit.tools.search_text import NOTHING_FOUND, search_text
+from agentkit.events import Source
+from agentkit.tool import Result
+from agentkit.tools import SerpAPIWrapper
+from agentkit.tools.search_text import NOTHING_FOUND
 
 KEY = "0123456789abcdef-secret"
 ORGANIC = {"title": "Vittoria Ceretti - Wikipedia", "link": "https://en.wikipedia.org/wiki/Vittoria_Ceretti",
@@ -73,7 +73,7 @@ def serpapi() -> Iterator[SerpAPI]:
 def refused(wrapper: SerpAPIWrapper, query: str = "vittoria ceretti age") -> str:
     """The error's text; neither it nor what hangs on it may hold the key."""
     with pytest.raises(ToolError) as caught:
-        wrapper.run(query)
+        wrapper.search(query)
     error: BaseException | None = caught.value
     while error is not None:
         assert KEY not in f"{error}{error!r}{error.args}"
@@ -115,11 +115,15 @@ def test_the_key_is_read_when_it_is_needed(serpapi: SerpAPI, monkeypatch: pytest
     assert serpapi.asked[0][1]["api_key"] == KEY
 
 
-def test_the_tool_without_a_key_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SERPAPI_API_KEY", raising=False)
-    assert (search.name, search.takes_one_string, search.deterministic) == ("Search", True, False)
-    with pytest.raises(ToolError, match="SERPAPI_API_KEY is not set"):
-        search.call({"query": "age"})
+def test_sources_come_with_the_text(serpapi: SerpAPI) -> None:
+    serpapi.answers(
+        {"answer_box": {"answer": "25 years", "title": "Age", "link": "https://age"}, "organic_results": [ORGANIC]}
+    )
+    assert SerpAPIWrapper(KEY, base_url=serpapi.url).search("age") == Result(
+        "25 years\n1. Vittoria Ceretti - Wikipedia\n   https://en.wikipedia.org/wiki/Vittoria_Ceretti\n"
+        "   Italian model, born 7 June 1998.",
+        (Source("Age", "https://age"), Source("Vittoria Ceretti - Wikipedia", ORGANIC["link"])),
+    )
 
 
 @pytest.mark.parametrize(
@@ -147,6 +151,14 @@ def test_failures_are_one_line_with_what_to_do(serpapi: SerpAPI, status: int, bo
     assert said in refused(SerpAPIWrapper(KEY, base_url=serpapi.url))
 
 
+@pytest.mark.parametrize(("status", "again"), [(503, True), (429, False), (401, False), (400, False)])
+def test_only_what_may_pass_is_worth_another_try(serpapi: SerpAPI, status: int, again: bool) -> None:
+    serpapi.answers({"error": "x"}, status)
+    with pytest.raises(ToolError) as caught:
+        SerpAPIWrapper(KEY, base_url=serpapi.url).run("age")
+    assert isinstance(caught.value.__cause__, ConnectionError) is again
+
+
 def test_a_server_that_says_nothing_is_given_up(serpapi: SerpAPI) -> None:
     serpapi.status = 0
     assert "no answer within 0.05 s" in refused(SerpAPIWrapper(KEY, base_url=serpapi.url, timeout_s=0.05))
@@ -167,151 +179,3 @@ def test_queries_that_cannot_be_sent(serpapi: SerpAPI, query: str) -> None:
 def test_nothing_found_is_no_error(serpapi: SerpAPI) -> None:
     serpapi.answers({"error": "Google hasn't returned any results for this query."})
     assert SerpAPIWrapper(KEY, base_url=serpapi.url).run("xqzw") == NOTHING_FOUND == "No good search result found"
-
-
-@pytest.mark.parametrize(
-    ("results", "text"),
-    [
-        ({}, NOTHING_FOUND),
-        ({"answer_box": []}, NOTHING_FOUND),
-        ({"answer_box": None, "shopping_results": [], "images_results": []}, NOTHING_FOUND),
-        (
-            {"answer_box": {"type": "organic_result", "title": "A page", "link": "https://a", "answer": "25 years"}},
-            "25 years",
-        ),
-        ({"answer_box": [{"answer": 25}, {"answer": "second"}]}, "25\nsecond"),
-        ({"answer_box": {"type": "calculator_result", "result": "4"}}, "4"),
-        ({"answer_box": {"title": "Population of Oslo", "result": "709,037"}}, "Population of Oslo: 709,037"),
-        (
-            {"answer_box": {"snippet": "Oslo is the\ncapital.", "link": "https://o", "title": "Oslo"}},
-            "Oslo is the capital.",
-        ),
-        ({"answer_box": {"title": "Steps", "list": ["Mix", "Bake"]}}, "Steps: Mix, Bake"),
-        (
-            {"answer_box": {"contents": {"table": [["City", "People"], ["Oslo", "709,037"]]}}},
-            "City, People; Oslo, 709,037",
-        ),
-        ({"answer_box": {"snippet_highlighted_words": ["25 years"]}}, "25 years"),
-        (
-            {
-                "answer_box": {
-                    "type": "weather_result",
-                    "temperature": "7",
-                    "unit": "Celsius",
-                    "location": "Oslo",
-                    "weather": "Rain",
-                    "date": "Friday",
-                }
-            },
-            "Oslo, Rain, 7 Celsius, Friday",
-        ),
-        (
-            {"answer_box": {"type": "finance_results", "stock": "AAPL", "price": 227.5, "currency": "USD"}},
-            "AAPL 227.5 USD",
-        ),
-        ({"answer_box": {"type": "dictionary_results", "definitions": ["a fruit", "a tree"]}}, "a fruit, a tree"),
-        (
-            {
-                "knowledge_graph": {
-                    "title": "Oslo",
-                    "type": "Capital of Norway",
-                    "description": "A city.",
-                    "president": "Jo",
-                    "population": 709037,
-                    "kgmid": "/m/1",
-                    "header_images": [{}],
-                    "people_also_search_for": [{"name": "Bergen"}],
-                    "image": "x.png",
-                }
-            },
-            "Oslo (Capital of Norway): A city.\nPresident: Jo; Population: 709037",
-        ),
-        (
-            {
-                "sports_results": {
-                    "title": "Lakers",
-                    "rankings": "3rd",
-                    "games": [
-                        {
-                            "date": "Feb 1",
-                            "status": "Final",
-                            "teams": [{"name": "Lakers", "score": "101"}, {"name": "Suns", "score": "99"}],
-                        }
-                    ],
-                }
-            },
-            "Lakers 101 - Suns 99 (Final, Feb 1)\nLakers: 3rd",
-        ),
-        ({"ai_overview": {"text_blocks": [{"type": "paragraph", "snippet": "Oslo is cold."}]}}, "Oslo is cold."),
-        (
-            {
-                "organic_results": [ORGANIC, ORGANIC, {"title": "No link"}, {}, None],
-                "top_stories": [{"title": "News", "link": "https://n", "date": "today"}],
-            },
-            "1. Vittoria Ceretti - Wikipedia\n   https://en.wikipedia.org/wiki/Vittoria_Ceretti\n"
-            "   Italian model, born 7 June 1998.\n2. No link\n3. News\n   https://n\n   today",
-        ),
-        (
-            {"local_results": {"places": [{"title": "Café", "address": "Main St 1"}], "more_locations_link": "x"}},
-            "1. Café\n   Main St 1",
-        ),
-        (
-            {"shopping_results": [{"title": "Pen", "product_link": "https://p", "price": "$2"}]},
-            "1. Pen\n   https://p\n   $2",
-        ),
-        (
-            {"related_questions": [{"question": "Who?", "snippet": "Her.", "link": "https://q"}]},
-            "1. Who?\n   https://q\n   Her.",
-        ),
-        ({"answer_box": {"answer": "\ud800Oslo"}}, "?Oslo"),
-        ({"images_results": [{"title": "A cat", "original": "https://c.jpg"}]}, "1. A cat\n   https://c.jpg"),
-        (
-            {
-                "answer_box": {"answer": "25 years"},
-                "organic_results": [{"title": "T", "link": "https://t", "snippet": "S"}],
-            },
-            "25 years\n1. T\n   https://t\n   S",
-        ),
-    ],
-)
-def test_every_shape_becomes_text(results: dict[str, Any], text: str) -> None:
-    assert search_text(results) == text
-
-
-def test_the_text_is_capped_at_whole_results() -> None:
-    results = [{"title": f"T{n}", "link": f"https://{n}", "snippet": "word " * 200} for n in range(30)]
-    text = search_text({"organic_results": results}, most_characters=1000)
-    assert len(text) <= 1000
-    assert text.startswith("1. T0\n   https://0\n   word")
-    assert text.endswith("word...")
-    assert len(search_text({"answer_box": {"answer": "long " * 1000}}, most_characters=300)) <= 300
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=20),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["title", "link", "snippet", "answer", "places", "list", "teams", "games"]), inner
-        )
-    ),
-    max_leaves=12,
-)
-KEYS = [
-    "answer_box",
-    "knowledge_graph",
-    "sports_results",
-    "organic_results",
-    "local_results",
-    "ai_overview",
-    "top_stories",
-]
-
-
-@settings(deadline=None)
-@given(st.dictionaries(st.sampled_from(KEYS), json_values))
-def test_no_shape_crashes_or_prints_python(results: dict[str, Any]) -> None:
-    text = search_text(results)
-    assert text
-    assert len(text) <= 2400
-    assert "None" not in text or "None" in json.dumps(results)

@@ -5,29 +5,30 @@ from __future__ import annotations
 from decimal import Context, Decimal
 from fractions import Fraction
 
-MOST_EXACT_DIGITS = 15
+MOST_EXACT_DIGITS = 17
+MOST_DIGITS = 15
 LONGEST_ZEROS = 40
 PLAIN_FROM, PLAIN_BELOW = Fraction(1, 10**7), 10**16
 FLOAT_FROM, FLOAT_BELOW = Fraction(1, 10**300), 10**300
 
 
 def exact_text(value: Fraction) -> str:
-    """Integers with all their digits; a decimal of up to 15 digits exactly; else as the nearest float prints.
+    """Integers with all their digits; a decimal of up to 17 digits exactly; else as the nearest float prints.
 
     Floats cannot hold what lies beyond 1e±300: 15 digits are given there.
     """
     if value.denominator == 1:
         return _whole_text(value.numerator)
     if FLOAT_FROM <= abs(value) < FLOAT_BELOW:
-        return plain(repr(float(_shortened(value) or value)))
-    quotient = Context(prec=MOST_EXACT_DIGITS).divide(Decimal(value.numerator), Decimal(value.denominator))
+        return plain(_shortened(value) or repr(float(value)))
+    quotient = Context(prec=MOST_DIGITS).divide(Decimal(value.numerator), Decimal(value.denominator))
     return plain(str(quotient.normalize()))
 
 
 def _whole_text(value: int) -> str:
     """All digits, unless they are nearly all zeros."""
     text = str(value)
-    if len(text) <= LONGEST_ZEROS or len(text.rstrip("0")) > MOST_EXACT_DIGITS:
+    if len(text) <= LONGEST_ZEROS or len(text.rstrip("0")) > MOST_DIGITS:
         return text
     return plain(text)
 
@@ -57,7 +58,7 @@ def plain(text: str) -> str:
     return f"{mantissa}e{exponent}"
 
 
-def _shortened(value: Fraction) -> Fraction | None:
-    """`value` rounded to 15 digits, where that loses nothing."""
-    rounded = Fraction(f"{Decimal(value.numerator) / Decimal(value.denominator):.{MOST_EXACT_DIGITS - 1}e}")
-    return rounded if rounded == value else None
+def _shortened(value: Fraction) -> str | None:
+    """`value` in few digits, where that loses nothing."""
+    rounded = Decimal(f"{Decimal(value.numerator) / Decimal(value.denominator):.{MOST_EXACT_DIGITS - 1}e}")
+    return str(rounded) if Fraction(rounded) == value else None

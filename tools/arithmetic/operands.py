@@ -159,7 +159,10 @@ class Operands:
         if not self._next.is_sign("("):
             self.surprising = True
             _check_count(name, 1)
-            return Call(name, (self._factor(),))
+            argument = self._factor()
+            if known_unit(self._next.text) == "degree":
+                raise refusal(f"how far {quoted(name)} reaches is not clear; write the angle in brackets.")
+            return Call(name, (argument,))
         if self._next.written == "[":
             raise refusal(f"{quoted(name + '[')} is not understood; use round brackets after a function.")
         self._take()

@@ -59,7 +59,8 @@ def _unit_words(tokens: Sequence[Token], place: int) -> tuple[list[str], int]:
         word = tokens[place].text
         if word.casefold() == "and":
             break
-        if word.casefold() == "in" and not words and tokens[place + 1].kind != "word":
+        after = tokens[place + 1]
+        if word.casefold() == "in" and not words and after.kind != "word" and not after.is_sign("%"):
             word = "inch"
         else:
             check_ignorable(tokens[place])

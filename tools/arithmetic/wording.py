@@ -47,7 +47,8 @@ nan null true false decimal fraction fractions percentage percentages percents j
 april june july august september october november december jan feb apr jun jul aug sep sept oct nov dec
 am pm bc ad bce ce lambda import eval exec frac print def return while else st nd rd th subtract
 subtracted add added multiply divide raised squared cubed times minus plus equals equal what when where
-who how which why convert converted"""
+who how which why convert converted bps basis ppm ppb permille mil mils mio mrd mln bln trn thou grand lac lacs doz
+dz tens myriad mega giga tera milli micro nano halved doubled tripled quadrupled inverse reciprocal opposite absolute"""
 MEANINGFUL = WORDS | frozenset(_MEANINGFUL.split())
 """Words that would change the result: where they are not understood the input is refused, they are never ignored."""
 

@@ -1,0 +1,46 @@
+"""The tools of langchain-community by the names its `load_tools` knows, where that package is installed."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from agentkit.errors import ConfigurationError
+
+INSTALL = "pip install 'agentkit-react[community]'"
+ACTING = frozenset({"twilio", "awslambda", "graphql"})  # these change something out there
+
+
+def community_names() -> list[str]:
+    """Names of the tools, [] where the package is not installed. None that runs any command or request."""
+    try:
+        with _quiet():
+            from langchain_community.agent_toolkits import load_tools as home
+    except ImportError:
+        return []
+    return sorted({*home.get_all_tool_names()} - {*home.DANGEROUS_TOOLS, "requests", "llm-math", "serpapi"})
+
+
+def community_tool(name: str, llm: Any = None) -> Any:
+    """One of them; raises `ConfigurationError` with what it needs."""
+    try:
+        with _quiet():
+            from langchain_community.agent_toolkits.load_tools import load_tools
+
+            (tool,) = load_tools([name], llm=llm)
+    except Exception as error:  # each tool fails in its own way: a missing package, key or model
+        reason = " ".join(str(error).replace("`", "").split())[:300]
+        raise ConfigurationError(f"tool {name!r} of langchain-community could not be made: {reason}") from error
+    if name in ACTING:
+        tool.tags = [*(tool.tags or ()), "side_effects"]
+    return tool
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the notice that the package is being sunset: who names one of its tools has chosen it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield

@@ -1,0 +1,149 @@
+"""MCP servers' tools as agentkit's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import weakref
+from collections import Counter
+from collections.abc import Collection, Iterable
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Any, Self
+
+from agentkit.cassette import active
+from agentkit.mcp.event_loop import EventLoopThread
+from agentkit.mcp.server import McpServer, Spec
+from agentkit.tool import Result, Tool
+
+
+class McpTools(list[Tool]):
+    """Tools of running servers, which end with the block, with `close`, with the last of the tools or the process."""
+
+    def __init__(self, tools: Iterable[Tool], connected: _Connected) -> None:
+        super().__init__(tools)
+        self._connected = connected
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the servers."""
+        self._connected.end()
+
+    def remember(self) -> None:
+        """Keep what the servers offer in the cassette that is being recorded, for a replay that starts none."""
+        for server in self._connected.servers:
+            _described(server, anew=server.is_remote)
+
+
+def mcp_tools(
+    *specs: Spec, taken: Collection[str] = (), call_timeout_s: float = 60.0, start_timeout_s: float = 30.0
+) -> McpTools:
+    """The tools of MCP servers, each given by its command, its address, or a connection of langchain-mcp-adapters.
+
+    The servers start here, once. A tool without the hint that it only reads counts as one with side effects. Names that
+    two tools share, or that are `taken`, get their server's name in front. In a replay no server starts.
+    Raises `ConfigurationError`.
+    """
+    connected = _Connected(specs, start_timeout_s)
+    try:
+        if active() is None:
+            for server in connected.servers:
+                server.begin()  # all at once
+        offered = [(server, tool) for server in connected.servers for tool in _described(server)]
+    except BaseException:
+        connected.end()
+        raise
+    names = _names([(server.label, str(tool["name"])) for server, tool in offered], taken)
+    tools = [
+        _tool(connected, server, tool, name, call_timeout_s)
+        for (server, tool), name in zip(offered, names, strict=True)
+    ]
+    return McpTools(tools, connected)
+
+
+class _Connected:
+    """Servers, ended when nobody holds this any more."""
+
+    def __init__(self, specs: Iterable[Spec], start_s: float) -> None:
+        loop = EventLoopThread()
+        self.servers = [McpServer(spec, loop, start_s=start_s) for spec in specs]
+        self.end = weakref.finalize(self, _end, self.servers, loop)
+
+
+def _end(servers: list[McpServer], loop: EventLoopThread) -> None:
+    for server in servers:
+        server.stop()
+    loop.close()
+
+
+def _described(server: McpServer, *, anew: bool = False) -> list[dict[str, Any]]:
+    """What a server offers. While recording it is kept, and what is said to a remote server is not recorded."""
+    cassette = active()
+    if cassette is None:
+        return server.described()
+
+    def ask() -> list[dict[str, Any]]:
+        if anew:
+            server.stop()
+        return server.described()
+
+    remembered: list[dict[str, Any]] = cassette.remembered(f"mcp:{server.name}", ask)
+    return remembered
+
+
+def _names(named: list[tuple[str, str]], taken: Collection[str]) -> list[str]:
+    count = Counter(name.casefold() for _, name in named) + Counter(name.casefold() for name in taken)
+    used = {name.casefold() for name in taken}
+    names = []
+    for label, name in named:
+        whole = plain = f"{label}_{name}" if count[name.casefold()] > 1 else name
+        number = 1
+        while whole.casefold() in used:
+            number += 1
+            whole = f"{plain}_{number}"
+        used.add(whole.casefold())
+        names.append(whole)
+    return names
+
+
+def _tool(connected: _Connected, server: McpServer, described: dict[str, Any], name: str, timeout_s: float) -> Tool:
+    theirs = str(described["name"])
+
+    def call(arguments: Any) -> Future[tuple[Any, Any]]:
+        assert server in connected.servers  # and so the tool keeps its server alive
+        return server.submit_call(theirs, arguments)
+
+    def run(arguments: Any) -> Result:
+        return _result(*call(arguments).result())
+
+    async def arun(arguments: Any) -> Result:
+        return _result(*await asyncio.wrap_future(call(arguments)))
+
+    return Tool(
+        name=name,
+        description=str(described["description"]),
+        run=run,
+        arun=arun,
+        schema=described["schema"],
+        side_effects=not described["read_only"],
+        idempotent=bool(described["idempotent"]),
+        timeout_s=timeout_s,
+    )
+
+
+def _result(content: Any, artifact: Any) -> Result:
+    """Text as it is, what is no text by its name, and structured content where there is nothing else."""
+    from agentkit.langchain_results import sources_in, text_of
+
+    text = text_of(content)
+    if not text and isinstance(artifact, dict):
+        text = json.dumps(artifact.get("structured_content"), ensure_ascii=False)
+    links = [block for block in content if isinstance(block, dict) and "url" in block]
+    return Result(text, tuple(sources_in(links)))

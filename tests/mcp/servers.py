@@ -1,0 +1,81 @@
+"""Small MCP servers for tests, each run as `python -m tests.mcp.servers NAME`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+
+from mcp.server.fastmcp import FastMCP, Image
+from mcp.types import ToolAnnotations
+
+
+def weather() -> FastMCP:
+    server = FastMCP("weather")
+
+    @server.tool(annotations=ToolAnnotations(readOnlyHint=True))
+    def forecast(city: str, days: int = 1) -> str:
+        """Tells the weather."""
+        return f"{city}: sunny for {days} days"
+
+    @server.tool()
+    def order(umbrella: str) -> str:
+        """Orders an umbrella."""
+        if umbrella == "none":
+            raise ValueError("nothing to order")
+        return f"ordered {umbrella}"
+
+    @server.tool(annotations=ToolAnnotations(readOnlyHint=True))
+    def picture() -> Image:
+        """A picture of the sky."""
+        return Image(data=b"png", format="png")
+
+    @server.tool(annotations=ToolAnnotations(readOnlyHint=True))
+    def measured() -> dict[str, int]:
+        """Numbers."""
+        return {"degrees": 21}
+
+    @server.tool(annotations=ToolAnnotations(readOnlyHint=True))
+    def pid() -> str:
+        """The process."""
+        return str(os.getpid())
+
+    @server.tool(annotations=ToolAnnotations(readOnlyHint=True))
+    def crash() -> str:
+        """Ends the process."""
+        os._exit(1)
+
+    @server.tool(annotations=ToolAnnotations(readOnlyHint=True))
+    def hang() -> str:
+        """Never answers."""
+        threading.Event().wait()
+        return ""
+
+    return server
+
+
+def other() -> FastMCP:
+    server = FastMCP("other")
+
+    @server.tool(annotations=ToolAnnotations(readOnlyHint=True))
+    def forecast(city: str) -> str:
+        """Tells other weather."""
+        return f"{city}: rain"
+
+    return server
+
+
+if __name__ == "__main__":
+    match sys.argv[1]:
+        case "junk":
+            sys.stdout.write("Welcome!\n")
+            sys.stdout.flush()
+            threading.Event().wait(60)
+        case "dead":
+            sys.exit(3)
+        case "noisy":
+            sys.stdout.write("Welcome!\n")
+            sys.stdout.flush()
+            weather().run()
+        case name:
+            {"weather": weather, "other": other}[name]().run()

@@ -1,0 +1,177 @@
+"""Other programs' tools for our agents: servers of the official package, as processes and over HTTP."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentkit import AgentExecutor, Cassette
+from agentkit.errors import ConfigurationError
+from agentkit.mcp import McpTools, mcp_tools
+from agentkit.tool import Result, Tool
+from tests.conftest import Scripted, action, final
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def command(name: str) -> str:
+    return f"{sys.executable} -m tests.mcp.servers {name}"
+
+
+@pytest.fixture(scope="module")
+def weather() -> Iterator[McpTools]:
+    with mcp_tools(command("weather")) as tools:
+        yield tools
+
+
+def named(tools: list[Tool], name: str) -> Tool:
+    return next(tool for tool in tools if tool.name == name)
+
+
+def run_of(tools: list[Any], *turns: str, **options: Any) -> AgentExecutor:
+    model = Scripted(turns=[*turns, final("done")])
+    return AgentExecutor.from_model(model, tools, return_intermediate_steps=True, **options)
+
+
+def observations(result: dict[str, Any]) -> list[Any]:
+    return [observation for _, observation in result["intermediate_steps"]]
+
+
+def test_a_server_offers_its_tools(weather: McpTools) -> None:
+    forecast, order = named(weather, "forecast"), named(weather, "order")
+    assert (forecast.description, forecast.side_effects, forecast.idempotent) == ("Tells the weather.", False, True)
+    assert forecast.schema["required"] == ["city"]
+    assert (order.side_effects, order.idempotent, order.timeout_s) == (True, False, 60.0)
+
+
+CALLS = [
+    (action("forecast", {"city": "Oslo", "days": 3}), "Oslo: sunny for 3 days"),
+    (action("forecast", "Oslo"), "Oslo: sunny for 1 days"),
+    (action("picture", {}), "[image/png, not shown]"),
+    (action("measured", {}), '{\n  "degrees": 21\n}'),
+    (action("order", {"umbrella": "none"}), "Error: Error executing tool order: nothing to order"),
+]
+
+
+@pytest.mark.parametrize(("turn", "observation"), CALLS)
+def test_a_run_calls_them(weather: McpTools, turn: str, observation: str) -> None:
+    assert observations(run_of(weather, turn).invoke("?")) == [observation]
+
+
+async def test_a_run_that_is_awaited_calls_them(weather: McpTools) -> None:
+    runs = run_of(weather, *[turn for turn, _ in CALLS])
+    assert observations(await runs.ainvoke("?")) == [observation for _, observation in CALLS]
+
+
+def test_arguments_are_checked_before_the_server_is_asked(weather: McpTools) -> None:
+    (observation,) = observations(run_of(weather, action("forecast", {"days": "many"})).invoke("?"))
+    assert observation.startswith(
+        "Error: action_input does not fit forecast (city: missing; days: expected integer). Its JSON schema: "
+    )
+
+
+def test_a_tool_that_does_not_say_it_only_reads_is_asked_for(weather: McpTools) -> None:
+    runs = run_of(weather, action("order", "red"), action("forecast", "Oslo"), approve=lambda action: False)
+    assert observations(runs.invoke("?")) == ["order was not approved. Do without it.", "Oslo: sunny for 1 days"]
+
+
+def test_one_process_serves_a_whole_run_and_ends_with_the_block() -> None:
+    with mcp_tools(command("weather")) as tools:
+        first, second = (int(named(tools, "pid").call({}).text) for _ in range(2))
+        assert first == second
+        os.kill(first, 0)
+    assert not _lives(first)
+
+
+def test_servers_end_with_the_last_of_their_tools() -> None:
+    tools = [*mcp_tools(command("weather"))]
+    pid = int(named(tools, "pid").call({}).text)
+    assert _lives(pid)
+    tools.clear()
+    gc.collect()
+    assert not _lives(pid)
+
+
+def test_servers_end_with_a_process_that_fails() -> None:
+    code = """
+import sys
+from agentkit.mcp import mcp_tools
+tools = [*mcp_tools(sys.argv[1])]
+print(next(tool for tool in tools if tool.name == "pid").call({}).text, flush=True)
+raise KeyboardInterrupt
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, command("weather")], capture_output=True, text=True, cwd=ROOT, timeout=100
+    )
+    assert done.returncode == -2
+    assert not _lives(int(done.stdout))
+
+
+def test_two_servers_may_use_one_name() -> None:
+    with mcp_tools(command("weather"), command("other"), taken=["Order"]) as tools:
+        assert [tool.name for tool in tools] == [
+            *("weather_forecast", "weather_order", "picture", "measured", "pid", "crash", "hang", "other_forecast")
+        ]
+        assert named(tools, "other_forecast").call({"city": "Oslo"}) == Result("Oslo: rain")
+
+
+def test_a_server_that_crashes_is_told_to_the_model() -> None:
+    with mcp_tools(command("weather")) as tools:
+        found = observations(run_of(tools, action("crash", {}), action("forecast", "Oslo")).invoke("?"))
+    assert found == [f"Error: the MCP server of {name} has ended; do without it." for name in ("crash", "forecast")]
+
+
+def test_a_server_that_hangs_is_given_up() -> None:
+    with mcp_tools(command("weather"), call_timeout_s=0.05) as tools:
+        assert observations(run_of(tools, action("hang", {})).invoke("?")) == [
+            "Error: hang gave no result within 0.05 s."
+        ]
+
+
+def test_what_a_server_prints_before_it_speaks_the_protocol_does_no_harm() -> None:
+    with mcp_tools(command("noisy")) as tools:
+        assert named(tools, "forecast").call({"city": "Oslo"}).text == "Oslo: sunny for 1 days"
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        (command("dead"), "Connection closed"),
+        (command("junk"), "no answer in the protocol within 2 s"),
+        ("no-such-command --at all", "no command 'no-such-command'"),
+        ("http://127.0.0.1:9/mcp", "All connection attempts failed"),
+    ],
+)
+def test_a_server_that_does_not_serve_is_one_error(spec: str, reason: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        mcp_tools(spec, start_timeout_s=2 if "junk" in spec else 30)
+    assert str(raised.value) == (
+        f"MCP server {spec!r}: expected an MCP server, saw: {reason}; run the command by hand, or mend it"
+    )
+
+
+def test_a_replay_starts_no_server(tmp_path: Path) -> None:
+    def run(mode: Any, spec: str) -> dict[str, Any]:
+        with Cassette(tmp_path / "run.yaml", mode=mode):
+            tools = mcp_tools(spec)
+            return run_of(list(tools), action("forecast", "Oslo"), action("measured", {})).invoke("?")
+
+    recorded = run("record", command("weather"))
+    text = (tmp_path / "run.yaml").read_text(encoding="utf-8")
+    (tmp_path / "run.yaml").write_text(text.replace(command("weather"), "no-such-command"), encoding="utf-8")
+    assert run("replay", "no-such-command") == recorded
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -1,0 +1,466 @@
+"""What a run holds its tools to: time, approval, an allowlist, retries, length, secrets; and arguments by schema."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, Literal
+
+import pytest
+from langchain_core.documents import Document
+from langchain_core.tools import StructuredTool, tool
+from pydantic import BaseModel
+
+from agentkit import AgentExecutor
+from agentkit.calling import Retries
+from agentkit.deadline import within
+from agentkit.errors import ConfigurationError, ToolError
+from agentkit.events import Source
+from agentkit.langchain_tools import as_langchain, from_langchain, schema_of
+from agentkit.loop import Observation
+from agentkit.react_json.grammar import react_json_grammar
+from agentkit.react_json.turn import Action
+from agentkit.tool import Result, Tool
+from agentkit.toolbox import Toolbox
+from tests.conftest import Scripted, action, final
+
+
+def ours(name: str, run: Callable[[Any], Any], **options: Any) -> Tool:
+    return Tool(name=name, description="d", run=run, **options)
+
+
+def observe(box: Toolbox, *actions: Action) -> list[Any]:
+    return [observation.value for observation in box.run(actions)]
+
+
+async def aobserve(box: Toolbox, *actions: Action) -> list[Any]:
+    return [observation.value for observation in await box.arun(actions)]
+
+
+def result_of(tools: list[Any], *turns: str, **options: Any) -> dict[str, Any]:
+    model = Scripted(turns=[*turns, final("done")])
+    options = {"return_run": True, "return_intermediate_steps": True, **options}
+    return AgentExecutor.from_model(model, tools, **options).invoke("?")
+
+
+def observations(tools: list[Any], *turns: str, **options: Any) -> list[Any]:
+    return [observation for _, observation in result_of(tools, *turns, **options)["intermediate_steps"]]
+
+
+# -- results that carry more than a text ---------------------------------------------------------------------------
+
+PAGE = Source("A page", "https://example.org/a")
+
+
+def test_sources_and_readings_reach_the_run_and_the_model_sees_text() -> None:
+    told = ours("told", lambda text: Result(f"found {text}", (PAGE,), ("read as x",)))
+    result = result_of([told], action("told", "it"))
+    assert [observation for _, observation in result["intermediate_steps"]] == ["found it"]
+    assert result["run"]["sources"] == ({"title": "A page", "link": "https://example.org/a"},)
+    assert result["run"]["readings"] == ("read as x",)
+
+
+def test_a_langchain_user_of_our_tool_sees_its_text() -> None:
+    told = as_langchain(ours("told", lambda text: Result(text, (PAGE,))))
+    assert told.invoke("plain") == "plain"
+
+
+def test_an_artifact_with_documents_names_the_sources() -> None:
+    @tool(response_format="content_and_artifact")
+    def retrieve(query: str) -> tuple[str, Any]:
+        """Retrieves."""
+        return "two notes", [Document("x", metadata={"source": "a.txt"}), {"title": "B", "url": "https://b.org"}]
+
+    box = Toolbox([from_langchain(retrieve)])
+    assert box.run([Action("retrieve", "q")]) == [
+        Observation("two notes", sources=(Source("a.txt", "a.txt"), Source("B", "https://b.org")))
+    ]
+
+
+# -- time ----------------------------------------------------------------------------------------------------------
+
+
+def hung(name: str = "hung", **options: Any) -> Tool:
+    return ours(name, lambda text: threading.Event().wait(3600), **options)
+
+
+def test_a_tools_own_time_limit_goes_before_the_runs() -> None:
+    box = Toolbox([hung(timeout_s=0.02), hung("other")], timeout_s=0.01)
+    assert observe(box, Action("hung", "x"), Action("other", "x")) == [
+        "Error: hung gave no result within 0.02 s.",
+        "Error: other gave no result within 0.01 s.",
+    ]
+
+
+async def test_time_limits_hold_when_awaited() -> None:
+    assert await aobserve(Toolbox([hung(timeout_s=0.02)]), Action("hung", "x")) == [
+        "Error: hung gave no result within 0.02 s."
+    ]
+
+
+def test_no_tool_outlasts_the_runs_deadline() -> None:
+    with within(0.02):
+        assert observe(Toolbox([hung(timeout_s=3600)]), Action("hung", "x")) == [
+            "Error: hung gave no result within the time the run had left."
+        ]
+
+
+def test_a_process_ends_though_a_tool_hangs() -> None:
+    code = """
+import threading
+from agentkit.react_json.grammar import react_json_grammar
+from agentkit.react_json.turn import Action
+from agentkit.tool import Tool
+from agentkit.toolbox import Toolbox
+hung = Tool(name="hung", description="d", run=lambda text: threading.Event().wait())
+box = Toolbox([hung], timeout_s=0.01)
+print(box.run([Action("hung", "x"), Action("hung", "y")])[1].value)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "Error: hung gave no result within 0.01 s.\n")
+
+
+# -- several at once -----------------------------------------------------------------------------------------------
+
+
+def test_tools_of_one_turn_run_at_once_and_results_keep_their_order() -> None:
+    both = threading.Barrier(2, timeout=30)
+    first_done = threading.Event()
+
+    def meet(text: str) -> str:
+        both.wait()
+        if text == "a":
+            first_done.wait(30)
+        else:
+            first_done.set()
+        return text
+
+    assert observe(Toolbox([ours("meet", meet)]), Action("meet", "a"), Action("meet", "b")) == ["a", "b"]
+
+
+def test_every_approval_is_asked_for_before_a_tool_starts() -> None:
+    log: list[str] = []
+    both = threading.Barrier(2, timeout=30)
+
+    def send(text: str) -> str:
+        both.wait()
+        log.append("ran")
+        return text
+
+    def approve(chosen: Action) -> bool:
+        log.append(f"asked {chosen.tool_input}")
+        return chosen.tool_input != "b"
+
+    box = Toolbox([ours("send", send, side_effects=True)], approve=approve)
+    actions = [Action("send", text) for text in "abc"]
+    assert observe(box, *actions) == ["a", "send was not approved. Do without it.", "c"]
+    assert log == ["asked a", "asked b", "asked c", "ran", "ran"]
+
+
+async def test_approval_does_not_block_the_event_loop() -> None:
+    main = threading.get_ident()
+    asked_in: list[int] = []
+    box = Toolbox(
+        [ours("send", str, side_effects=True)], approve=lambda _: bool(asked_in.append(threading.get_ident())) or True
+    )
+    assert await aobserve(box, Action("send", "x")) == ["x"]
+    assert asked_in != [main]
+
+
+# -- what may run --------------------------------------------------------------------------------------------------
+
+
+def test_a_tool_that_is_not_allowed_is_neither_offered_nor_run() -> None:
+    ran: list[str] = []
+    model = Scripted(turns=[action("Mail", "x"), action("look", "y"), final("done")])
+    tools = [ours("mail", ran.append), ours("look", str)]
+    run = AgentExecutor.from_model(model, tools, allow=["LOOK"], return_intermediate_steps=True).invoke("?")
+    assert [observation for _, observation in run["intermediate_steps"]] == [
+        "mail is not allowed in this run, try one of [look].",
+        "y",
+    ]
+    assert ran == []
+    assert "mail" not in str(model.asked[0])
+
+
+def test_langchains_name_for_our_tool_may_be_allowed() -> None:
+    assert observations(["calculator"], action("Calculator", "1+1"), allow=["llm-math"]) == ["Answer: 2"]
+
+
+def test_an_allowed_name_that_is_no_tool_is_wrong_use() -> None:
+    with pytest.raises(ConfigurationError, match="saw calcualtor"):
+        AgentExecutor.from_model(Scripted(turns=[]), ["calculator"], allow=["calcualtor"])
+
+
+# -- trying again --------------------------------------------------------------------------------------------------
+
+
+class Flaky:
+    """Fails as often as it was told, then works."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.calls = 0
+
+    def __call__(self, text: str) -> str:
+        self.calls += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return text
+
+
+AT_ONCE = Retries(tries=3, first_wait_s=0, jitter=lambda: 0.0)
+
+
+def by_hand(cause: Exception) -> ToolError:
+    error = ToolError("Error: the server is away")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("errors", "value", "calls"),
+    [
+        ([ConnectionResetError("reset")], "x", 2),
+        ([TimeoutError(), by_hand(ConnectionError())], "x", 3),
+        ([ConnectionError("down")] * 3, "Error: flaky failed 3 times, last with ConnectionError: down", 3),
+        ([by_hand(TimeoutError())] * 3, "Error: the server is away", 3),
+        ([ToolError("Error: no such page")], "Error: no such page", 1),
+    ],
+)
+def test_an_idempotent_tool_is_tried_again_when_a_connection_failed(
+    errors: list[Exception], value: str, calls: int
+) -> None:
+    flaky = Flaky(*errors)
+    box = Toolbox([ours("flaky", flaky, idempotent=True)], retries=AT_ONCE)
+    assert observe(box, Action("flaky", "x")) == [value]
+    assert flaky.calls == calls
+
+
+async def test_the_same_when_awaited() -> None:
+    flaky = Flaky(ConnectionResetError("reset"))
+
+    async def run(text: str) -> str:
+        return flaky(text)
+
+    tools = [ours("one", flaky, idempotent=True), ours("two", flaky, arun=run, idempotent=True)]
+    box = Toolbox(tools, retries=AT_ONCE)
+    assert await aobserve(box, Action("one", "x")) == ["x"]
+    flaky.errors = [ConnectionError("down")] * 2
+    assert await aobserve(box, Action("two", "y")) == ["y"]
+    assert flaky.calls == 5
+
+
+def test_any_other_tool_is_not_tried_again() -> None:
+    flaky = Flaky(ConnectionError("down"))
+    with pytest.raises(ConnectionError, match="down"):
+        Toolbox([ours("flaky", flaky)], retries=AT_ONCE).run([Action("flaky", "x")])
+    assert flaky.calls == 1
+
+
+def test_a_langchain_tool_is_marked_in_its_metadata() -> None:
+    flaky = Flaky(ConnectionError("down"))
+    marked = StructuredTool.from_function(
+        lambda text: flaky(text), name="flaky", description="d", metadata={"idempotent": True, "timeout_s": 5.0}
+    )
+    found = from_langchain(marked)
+    assert (found.idempotent, found.timeout_s) == (True, 5.0)
+    assert observe(Toolbox([found], retries=AT_ONCE), Action("flaky", {"text": "x"})) == ["x"]
+
+
+def test_waits_double_and_are_jittered() -> None:
+    retries = Retries(tries=9, first_wait_s=1, longest_wait_s=3, jitter=lambda: 0.5)
+    waits = [retries.wait_s(ours("t", str, idempotent=True), ConnectionError(), attempt) for attempt in (1, 2, 3)]
+    assert waits == [0.75, 1.5, 2.25]
+
+
+# -- what the model sees of a result -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [("a" * 51, "a" * 35), ("я" * 51, "я" * 35), ("one two three " * 5, "one two three one two three")],
+)
+def test_a_long_observation_is_cut_and_says_so(text: str, kept: str) -> None:
+    (value,) = observe(Toolbox([ours("long", lambda _: text)], max_observation_tokens=10), Action("long", "x"))
+    note = f"[{len(text) - len(kept)} of {len(text)} characters were cut here; ask for less, or for one part]"
+    assert value == f"{kept}...\n{note}"
+
+
+def test_what_fits_is_left_as_it_is() -> None:
+    value = {"rows": [1, 2]}
+    assert observe(Toolbox([ours("rows", lambda _: value)], max_observation_tokens=20), Action("rows", "x")) == [value]
+
+
+def test_what_goes_to_the_caller_is_not_cut() -> None:
+    direct = ours("direct", lambda text: text * 100, return_direct=True)
+    assert result_of([direct], action("direct", "x"), max_observation_tokens=10)["output"] == "x" * 100
+
+
+def test_secrets_that_a_page_echoes_do_not_reach_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEATHER_API_KEY", "b7f3-winter-sun")
+    echo = ours("echo", lambda text: Result(text, (Source("t", "https://a.org/?q=1&key=b7f3-winter-sun"),)))
+    said = "your key b7f3-winter-sun, and hf_abcdefghijklmnopqrst"
+    assert Toolbox([echo]).run([Action("echo", said)]) == [
+        Observation("your key <REDACTED>, and <REDACTED>", sources=(Source("t", "https://a.org/?q=1&key=<REDACTED>"),))
+    ]
+
+
+def test_an_error_is_redacted_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEATHER_API_KEY", "b7f3-winter-sun")
+
+    def fail(text: str) -> str:
+        raise ToolError("Error: 403 for key b7f3-winter-sun")
+
+    assert observe(Toolbox([ours("t", fail)]), Action("t", "x")) == ["Error: 403 for key <REDACTED>"]
+
+
+# -- anyone's functions, and their arguments -----------------------------------------------------------------------
+
+
+class Place(BaseModel):
+    city: str
+    country: str = "PL"
+
+
+def weather(place: Place, unit: Literal["C", "F"] = "C", days: int | None = None) -> str:
+    """Tells the weather.
+
+    Args:
+        place: where
+        unit: of the temperature
+    """
+    return f"{place.city} {place.country} {unit} {days}"
+
+
+async def double(number: int) -> int:
+    """Doubles a number."""
+    return 2 * number
+
+
+def half(number: int) -> float:
+    """Halves a number."""
+    return number / 2
+
+
+def now() -> str:
+    """Tells the time."""
+    return "noon"
+
+
+def undescribed(text: str) -> str:
+    return text
+
+
+ANYONES = [weather, double, half, now, undescribed]
+
+
+@pytest.mark.parametrize(
+    ("called", "tool_input", "value"),
+    [
+        ("weather", {"place": {"city": "Oslo", "country": "NO"}, "unit": "F", "days": 3}, "Oslo NO F 3"),
+        ("weather", {"place": {"city": "Lublin"}}, "Lublin PL C None"),
+        ("weather", '{"place": {"city": "Lublin"}}', "Lublin PL C None"),
+        ("double", {"number": 21}, 42),
+        ("double", "21", 42),
+        ("half", "21", 10.5),
+        ("now", {}, "noon"),
+        ("now", "", "noon"),
+        ("undescribed", "x", "x"),
+    ],
+)
+async def test_typed_functions_are_tools(called: str, tool_input: Any, value: Any) -> None:
+    assert observations(ANYONES, action(called, tool_input)) == [value]
+    model = Scripted(turns=[action(called, tool_input), final("done")])
+    runs = AgentExecutor.from_model(model, ANYONES, return_intermediate_steps=True)
+    assert [value for _, value in (await runs.ainvoke("?"))["intermediate_steps"]] == [value]
+
+
+def test_a_function_that_takes_its_argument_by_name_only_gets_it_so() -> None:
+    class Query(BaseModel):
+        query: str
+
+    def by_name(**arguments: Any) -> str:
+        return str(arguments)
+
+    named = StructuredTool.from_function(by_name, name="named", description="d", args_schema=Query)
+    assert observations([named], action("named", "x"), action("named", {"query": "y"})) == [
+        "{'query': 'x'}",
+        "{'query': 'y'}",
+    ]
+
+
+def test_a_docstring_describes_the_arguments() -> None:
+    found = from_langchain(as_langchain(weather))
+    assert found.description == "Tells the weather."
+    assert found.schema["properties"]["unit"] == {
+        "default": "C", "description": "of the temperature", "enum": ["C", "F"], "title": "Unit", "type": "string",
+    }  # fmt: skip
+    assert as_langchain(undescribed).description == "undescribed(text: 'str') -> 'str'"
+
+
+@pytest.mark.parametrize("strange", [42, lambda text: text, StructuredTool])
+def test_what_is_no_tool_is_wrong_use(strange: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"as a tool|a typed function"):
+        as_langchain(strange)
+
+
+SEND = Tool(
+    name="send",
+    description="Sends.",
+    run=lambda mail: f"to {mail['to']}",
+    schema={
+        "type": "object",
+        "properties": {"to": {"type": "string"}, "copies": {"type": "integer"}, "via": {"enum": ["air", "sea"]}},
+        "required": ["to"],
+        "additionalProperties": False,
+    },
+)
+SCHEMA = (
+    'Its JSON schema: {"properties": {"to": {"type": "string"}, "copies": {"type": "integer"}, '
+    '"via": {"enum": ["air", "sea"]}}, "required": ["to"]}'
+)
+ONE_OF = 'expected one of ["air", "sea"]'
+
+
+@pytest.mark.parametrize(
+    ("tool_input", "value"),
+    [
+        ({"to": "Ada", "copies": 2}, "to Ada"),
+        ("Ada", "to Ada"),
+        ({"copies": 2}, f"Error: action_input does not fit send (to: missing). {SCHEMA}"),
+        ({"to": "Ada", "copies": True}, f"Error: action_input does not fit send (copies: expected integer). {SCHEMA}"),
+        ({"to": "A", "via": "x"}, f"Error: action_input does not fit send (via: {ONE_OF}). {SCHEMA}"),
+        ({"to": "Ada", "from": "x"}, f"Error: action_input does not fit send (from: unknown). {SCHEMA}"),
+    ],
+)  # fmt: skip
+def test_a_tool_of_several_arguments_is_held_to_its_schema(tool_input: Any, value: str) -> None:
+    assert observations([SEND], action("send", tool_input)) == [value]
+
+
+def test_a_langchain_tools_arguments_go_back_with_the_schema() -> None:
+    (value,) = observations([weather], action("weather", {"place": {}, "unit": "K"}))
+    assert value.startswith("Error: action_input does not fit weather (place.city: Field required; unit: Input should")
+    assert '"unit": {"default": "C", "description": "of the temperature", "enum": ["C", "F"]' in value
+
+
+def test_the_grammar_lets_a_model_write_just_the_arguments_that_fit() -> None:
+    llguidance = pytest.importorskip("llguidance")
+    tools = [as_langchain(one) for one in (weather, double, now, SEND)]
+    lark = react_json_grammar([(one.name, schema_of(one)) for one in tools])
+    grammar, tokenizer = llguidance.LLMatcher.grammar_from_lark(lark), llguidance.LLTokenizer("byte")
+
+    def fits(name: str, tool_input: Any) -> bool:
+        tokens = tokenizer.tokenize_str(action(name, tool_input))
+        matcher = llguidance.LLMatcher(tokenizer, grammar)
+        return matcher.try_consume_tokens(tokens) == len(tokens) and bool(matcher.is_accepting())
+
+    right = [("weather", {"place": {"city": "Oslo"}, "unit": "F"}), ("double", {"number": 4}), ("send", {"to": "Ada"})]
+    wrong = [
+        ("weather", {"place": {"city": "Oslo"}, "unit": "K"}),
+        ("double", {"number": "x"}),
+        ("send", {"copies": 1}),
+    ]
+    assert [fits(*call) for call in [*right, ("now", {}), *wrong]] == [True] * 4 + [False] * 3

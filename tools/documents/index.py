@@ -1,0 +1,186 @@
+"""The index of a folder: one SQLite file, brought up to date file by file.
+
+Several processes may do that at once: each takes the write lock for a few files at a time and passes over what another
+has done meanwhile. What was committed survives a crash; the rest is done the next time.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from hashlib import blake2b, sha256
+from itertools import islice
+from pathlib import Path
+from urllib.parse import quote
+
+from agentkit.tools.documents.folder import File, files_in
+from agentkit.tools.documents.passages import Passage
+from agentkit.tools.documents.query import TOKENIZER, indexed_form
+from agentkit.tools.documents.reading import Unread, read_file
+
+VERSION = 1  # of the schema and of what the files are read into: another one is another file
+LARGEST_BYTES = 200_000_000
+FILES_A_COMMIT = 200
+WAIT_S = 120.0
+SETTLED_NS = 2_000_000_000  # a file this young may change again within one tick of its clock
+UNSETTLED = -1  # a modification time that no file has: look again
+
+_SCHEMA = f"""
+CREATE TABLE files (id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, size INTEGER NOT NULL,
+                    mtime_ns INTEGER NOT NULL, digest BLOB NOT NULL, unread TEXT NOT NULL);
+CREATE TABLE passages (id INTEGER PRIMARY KEY, file INTEGER NOT NULL, line INTEGER NOT NULL, page INTEGER NOT NULL,
+                       heading TEXT NOT NULL, body TEXT NOT NULL);
+CREATE INDEX passages_of_file ON passages (file);
+CREATE VIRTUAL TABLE words USING fts5(heading, body, content='', tokenize='{TOKENIZER}');
+PRAGMA user_version = {VERSION};
+"""
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """The index in a file, made anew where there is none or a damaged one."""
+    try:
+        return _opened(path)
+    except sqlite3.OperationalError:  # locked, no space, no permission: anew would not help
+        raise
+    except sqlite3.DatabaseError:
+        remove(path)
+        return _opened(path)
+
+
+def remove(path: Path) -> None:
+    """Take an index away, for example a damaged one."""
+    for ending in ("", "-wal", "-shm"):
+        Path(f"{path}{ending}").unlink(missing_ok=True)
+
+
+def default_file(folder: Path, environment: Mapping[str, str] = os.environ) -> Path:
+    """Where the index of a folder lies: in the user's cache folder, under the folder's name and address."""
+    home = environment.get("XDG_CACHE_HOME") or environment.get("LOCALAPPDATA") or Path.home() / ".cache"
+    absolute = folder.resolve()
+    key = sha256(os.fsencode(absolute)).hexdigest()[:16]
+    name = quote(absolute.name, safe="")[:40]
+    return Path(home) / "agentkit" / "documents" / f"{name}-{key}-v{VERSION}.sqlite"
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=WAIT_S, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")  # who searches does not wait for who writes
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA cache_size = -65536")
+        connection.execute("PRAGMA mmap_size = 1073741824")
+        with writing(connection):
+            if connection.execute("PRAGMA user_version").fetchone()[0] != VERSION:
+                for statement in _SCHEMA.split(";"):
+                    connection.execute(statement)
+        return connection
+    except BaseException:
+        connection.close()
+        raise
+
+
+@contextmanager
+def writing(connection: sqlite3.Connection) -> Iterator[None]:
+    """A transaction that waits for its turn."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def bring_up_to_date(connection: sqlite3.Connection, folder: Path) -> int:
+    """Put into the index what was added to the folder or changed, take out what is gone; how many files that was."""
+    found = {file.path: file for file in files_in(folder)}
+    known = _known(connection)
+    gone = [path for path in known if path not in found]
+    changed = [file for file in found.values() if known.get(file.path) != (file.size, file.mtime_ns)]
+    waiting = iter(changed)
+    while batch := list(islice(waiting, FILES_A_COMMIT)):
+        with writing(connection):
+            for file in batch:
+                _put(connection, folder, file)
+    if gone:
+        with writing(connection):
+            for path in gone:
+                if not (folder / path).is_file():
+                    _remove(connection, path)
+    if len(changed) + len(gone) > 1000 and len(changed) + len(gone) > len(found) // 5:
+        with writing(connection):
+            connection.execute("INSERT INTO words (words) VALUES ('optimize')")
+    return len(changed) + len(gone)
+
+
+def unread(connection: sqlite3.Connection) -> list[tuple[str, int, str]]:
+    """(reason, how many files, one of them) for what could not be read."""
+    query = "SELECT unread, count(*), min(path) FROM files WHERE unread != '' GROUP BY unread ORDER BY 2 DESC"
+    return connection.execute(query).fetchall()
+
+
+def _known(connection: sqlite3.Connection) -> dict[str, tuple[int, int]]:
+    rows = connection.execute("SELECT path, size, mtime_ns FROM files")
+    return {path: (size, mtime_ns) for path, size, mtime_ns in rows}
+
+
+def _put(connection: sqlite3.Connection, folder: Path, file: File) -> None:
+    row = connection.execute("SELECT size, mtime_ns, digest FROM files WHERE path = ?", (file.path,)).fetchone()
+    if row is not None and row[:2] == (file.size, file.mtime_ns):
+        return  # another process was faster
+    mtime_ns = file.mtime_ns if file.mtime_ns < time.time_ns() - SETTLED_NS else UNSETTLED
+    digest, reason = b"", ""
+    passages: Sequence[Passage] = ()
+    try:
+        if file.size > LARGEST_BYTES:
+            raise Unread(f"larger than {LARGEST_BYTES:,} bytes")
+        content = (folder / file.path).read_bytes()
+        digest = blake2b(content, digest_size=16).digest()
+        if row is not None and row[2] == digest:
+            statement = "UPDATE files SET size = ?, mtime_ns = ? WHERE path = ?"
+            connection.execute(statement, (len(content), mtime_ns, file.path))
+            return
+        passages = read_file(file.path, content)
+    except OSError as error:
+        mtime_ns, reason = UNSETTLED, f"it cannot be opened ({type(error).__name__})"
+    except Unread as error:
+        mtime_ns, reason = (UNSETTLED, f"{error}") if error.may_change else (mtime_ns, f"{error}")
+        digest = b"" if error.may_change else digest
+    _remove(connection, file.path)
+    _insert(connection, (file.path, file.size, mtime_ns, digest, reason), passages)
+
+
+def _insert(connection: sqlite3.Connection, row: tuple[object, ...], passages: Sequence[Passage]) -> None:
+    statement = "INSERT INTO files (path, size, mtime_ns, digest, unread) VALUES (?, ?, ?, ?, ?)"
+    file = connection.execute(statement, row).lastrowid
+    first = connection.execute("SELECT coalesce(max(id), 0) + 1 FROM passages").fetchone()[0]
+    connection.executemany(
+        "INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?)",
+        [(first + n, file, p.line, p.page, p.heading, p.body) for n, p in enumerate(passages)],
+    )
+    path = str(row[0])
+    connection.executemany(
+        "INSERT INTO words (rowid, heading, body) VALUES (?, ?, ?)",
+        [(first + n, *_words(path, p.heading, p.body)) for n, p in enumerate(passages)],
+    )
+
+
+def _remove(connection: sqlite3.Connection, path: str) -> None:
+    row = connection.execute("SELECT id FROM files WHERE path = ?", (path,)).fetchone()
+    if row is None:
+        return
+    old = connection.execute("SELECT id, heading, body FROM passages WHERE file = ?", row).fetchall()
+    connection.executemany(  # FTS5 forgets a text only when it is told that text
+        "INSERT INTO words (words, rowid, heading, body) VALUES ('delete', ?, ?, ?)",
+        [(number, *_words(path, heading, body)) for number, heading, body in old],
+    )
+    connection.execute("DELETE FROM passages WHERE file = ?", row)
+    connection.execute("DELETE FROM files WHERE id = ?", row)
+
+
+def _words(path: str, heading: str, body: str) -> tuple[str, str]:
+    """What is found by: the file's name is a heading too."""
+    return indexed_form(f"{path} {heading}"), indexed_form(body)
