@@ -3,6 +3,7 @@
 AgentkitError               base; `exit_code` is what the command line ends with
 ├── ConfigurationError      2  wrong use: unknown model, tool, prompt, option, missing key or package
 ├── ModelError              3  the model or its server failed
+│   └── ReplyChanged        3  a stream broke after part of it was shown, and the repeated reply differs
 ├── CassetteError           4  a cassette cannot be read or written
 │   └── CassetteDrift       4  the run asked for something else than the cassette holds
 ├── MalformedTurn           1  the model's text is no valid turn; the message goes back to the model
@@ -21,6 +22,7 @@ __all__ = [
     "ConfigurationError",
     "MalformedTurn",
     "ModelError",
+    "ReplyChanged",
     "ToolError",
 ]
 
@@ -41,6 +43,10 @@ class ModelError(AgentkitError):
     """The model or its server failed."""
 
     exit_code = 3
+
+
+class ReplyChanged(ModelError):
+    """A stream broke after part of it was shown, and the reply to the repeated request is another one."""
 
 
 class CassetteError(AgentkitError):

@@ -13,6 +13,8 @@ from typing import Any, get_args, get_type_hints
 
 from agentkit.errors import ConfigurationError
 
+MODES = ("auto", "react-json", "tools")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -48,6 +50,8 @@ def read_settings(
     chosen |= {name: value for name, value in given.items() if value is not None}
     if chosen.get("max_iterations", 1) < 1:
         raise ConfigurationError(f"expected max_iterations of at least 1, saw {chosen['max_iterations']}")
+    if chosen.get("mode", "auto") not in MODES:
+        raise ConfigurationError(f"expected the mode {', '.join(MODES[:-1])} or {MODES[-1]}, saw {chosen['mode']!r}")
     return Settings(**chosen)
 
 

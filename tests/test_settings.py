@@ -41,6 +41,14 @@ def test_tools_are_names_with_commas(tmp_path: Path) -> None:
     assert read(tmp_path, AGENTKIT_TOOLS="search, calculator,").tools == ("search", "calculator")
 
 
+def test_budgets_modes_and_fallbacks_come_from_anywhere(tmp_path: Path) -> None:
+    (tmp_path / "agentkit.toml").write_text('mode = "tools"\nmax_cost = 2\nfallbacks = ["builtin"]')
+    assert read(tmp_path) == Settings(mode="tools", max_cost=2.0, fallbacks=("builtin",))
+    given = {"mode": "react-json", "fallbacks": ("hf:A/B",)}
+    settings = read(tmp_path, given, AGENTKIT_MAX_COST="0.5", AGENTKIT_FALLBACKS="hf:C/D, builtin")
+    assert settings == Settings(mode="react-json", max_cost=0.5, fallbacks=("hf:A/B",))
+
+
 @pytest.mark.parametrize(
     ("toml", "message"),
     [
@@ -48,6 +56,8 @@ def test_tools_are_names_with_commas(tmp_path: Path) -> None:
         ("modell = 'x'", "unknown setting 'modell'; did you mean model"),
         ("max_iterations = 'many'", "expected int, saw 'many'"),
         ("max_iterations = 0", "at least 1"),
+        ("mode = 'native'", "expected the mode auto, react-json or tools, saw 'native'"),
+        ("max_cost = 'much'", "expected float, saw 'much'"),
     ],
 )
 def test_a_file_that_cannot_be_meant_is_refused(tmp_path: Path, toml: str, message: str) -> None:
