@@ -14,6 +14,7 @@ from agentkit.loop import Observation
 if TYPE_CHECKING:
     from agentkit.cassette.secrets import Secrets
 
+
 def admitted(observation: Observation, secrets: Secrets, *, max_tokens: int | None = None) -> Observation:
     """The observation with its secrets redacted and its text cut; what is returned to the caller is not cut."""
     value = _redacted(observation.value, secrets)

@@ -63,7 +63,7 @@ MAY_IMPORT = {
     "cassette": {
         "models",
         *("errors", "events", "cassette", "tool_registry", "loop", "planner", "react_json", "react_json.turn"),
-        *("runner", "tool", "toolbox"),
+        *("calling", "runner", "tool", "toolbox"),
     },
     "__main__": {"cli"},
     "pytest_plugin": set(),

@@ -14,9 +14,9 @@ In a script:
   `replay_run(path)` is its events; `read_run_spec(path)` its description.
 - `resume(path, build=…, run_again=None, **settings)` and `fork(path, into, step=N, build=…, **settings)` are described
   runs that go on live: `.title`, `.inputs`, `.model`, `.path` (the file that is written), `.run` and `.events()`.
-  `build(settings: Settings)` makes the executor (`agentkit.cli.live.build_executor` does); `settings` replace those of
-  the recording (`max_iterations=30`, `model="hf:ORG/NAME"`). `fork` keeps the first N turns and their observations as
-  they are, whatever the new model or prompt would have said; its RunSpec has `forked_from`.
+  `build(settings: Settings, prompt: Prompt)` makes the executor (`agentkit.cli.live.build_executor` does); `settings`
+  replace those of the recording (`max_iterations=30`, `model="hf:ORG/NAME"`). `fork` keeps the first N turns and their
+  observations as they are, whatever the new model or prompt would have said; its RunSpec has `forked_from`.
 
 For who builds runs:
 

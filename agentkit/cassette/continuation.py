@@ -31,6 +31,7 @@ from agentkit.loop import MALFORMED
 from agentkit.react_json.turn import Action
 
 if TYPE_CHECKING:
+    from agentkit.react_json.prompt import Prompt
     from agentkit.settings import Settings
 
 
@@ -40,7 +41,7 @@ class Executor(Protocol):
     def events(self, input: Any) -> Iterator[Event]: ...
 
 
-Build = Callable[["Settings"], Executor]
+Build = Callable[["Settings", "Prompt"], Executor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +71,7 @@ class Continuation:
         """The run, what it takes over first; raises what live runs raise, and `CassetteDrift`."""
         from agentkit.settings import Settings
 
-        executor = self.build(Settings(**self.run.settings))
+        executor = self.build(Settings(**self.run.settings), self.run.read_prompt())
         with Cassette(self.path, self.mode, run=self.run, run_again=self.run_again, environment=self.environment):
             for event in executor.events(self.inputs):
                 yield event

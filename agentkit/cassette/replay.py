@@ -105,7 +105,7 @@ class Replay:
         from agentkit.models import chat_model
 
         executor = AgentExecutor.from_model(
-            chat_model(self.run.model, **self.run.options),
+            chat_model(self.run.model, fallbacks=self.run.fallbacks, **self.run.options),
             _tools(self.run),
             self.run.read_prompt(),
             mode=cast(Any, self.run.mode),

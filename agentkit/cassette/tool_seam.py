@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol
 
+from agentkit.calling import in_daemon_thread
 from agentkit.cassette.entries import Entry, plain, tool_uri
 from agentkit.cassette.replaying import read_as, result_of
 from agentkit.cassette.tape import LiveCall, Tape
@@ -44,7 +45,10 @@ class TapedToolbox:
         self._not_twice = frozenset(name.casefold() for name in getattr(toolbox, "not_twice", ()))
 
     def run(self, actions: Sequence[Action]) -> list[Observation]:
-        return [self._run_one(action) for action in actions]
+        if len(actions) == 1 or self._tape.plays:
+            return [self._run_one(action) for action in actions]
+        under_way = [in_daemon_thread(self._run_one, action) for action in actions]
+        return [call.result() for call in under_way]
 
     async def arun(self, actions: Sequence[Action]) -> list[Observation]:
         return list(await asyncio.gather(*map(self._arun_one, actions)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,17 @@ if TYPE_CHECKING:
     from agentkit.react_json.turn import Action
 
 
+_ASKING = threading.Lock()  # tools that run at once ask one after another
+
+
 def approver(*, yes: bool, before: Callable[[], None] = lambda: None) -> Callable[[Action], bool]:
     """What the run asks; `yes` answers for the user, `before` clears the line."""
-    return (lambda action: True) if yes else lambda action: _asked(action, before)
+
+    def ask(action: Action) -> bool:
+        with _ASKING:
+            return _asked(action, before)
+
+    return (lambda action: True) if yes else ask
 
 
 def _asked(action: Action, before: Callable[[], None]) -> bool:

@@ -30,11 +30,11 @@ def replay(file: FileOrFolder = None, as_json: Json = False, quiet: Quiet = Fals
 
 
 @app.command()
-def record(file: File, as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> int:
+def record(file: File, yes: Yes = False, as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> int:
     """Record a cassette's question again, live. The old recording is kept if that fails."""
     from agentkit.cli import live
 
-    return live.record(file, live.view(as_json=as_json, quiet=quiet, verbose=verbose))
+    return live.record(file, live.view(as_json=as_json, quiet=quiet, verbose=verbose), yes=yes)
 
 
 @app.command()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from agentkit.cassette.continuation import Continuation
     from agentkit.executor import AgentExecutor
     from agentkit.mcp import McpTools
+    from agentkit.react_json.prompt import Prompt
 
 
 def resume(file: Path, given: Mapping[str, Any], shown: View, *, yes: bool) -> int:
@@ -77,10 +78,11 @@ class _Live:
     shown: View
     yes: bool
 
-    def build(self, settings: Settings) -> Any:
+    def build(self, settings: Settings, prompt: Prompt) -> Any:
         """The executor; one with MCP servers keeps what they offer in the cassette."""
         mcp = connect(settings)
-        executor = build_executor(settings, mcp=mcp, approve=approver(yes=self.yes, before=self.shown.settle))
+        approve = approver(yes=self.yes, before=self.shown.settle)
+        executor = build_executor(settings, prompt=prompt, mcp=mcp, approve=approve)
         return executor if mcp is None else _Remembering(executor, mcp)
 
     def run_again(self, tool: str, tool_input: Any) -> bool:

@@ -18,8 +18,10 @@ from agentkit.settings import Settings
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
+    from agentkit.cassette import RunSpec
     from agentkit.executor import AgentExecutor
     from agentkit.mcp import McpTools
+    from agentkit.react_json.prompt import Prompt
     from agentkit.toolbox import Approve
 
 BIGGER = "bigger: --model local:ORG/NAME or hf:ORG/NAME"
@@ -38,8 +40,16 @@ def read_question(given: str) -> str:
     return question
 
 
-def run(question: str, settings: Settings, shown: View, *, record: Path | None, yes: bool = False) -> int:
-    """Ask live."""
+def run(
+    question: str,
+    settings: Settings,
+    shown: View,
+    *,
+    record: Path | None,
+    yes: bool = False,
+    described: RunSpec | None = None,
+) -> int:
+    """Ask live. `described` is the recording of the same run that this one replaces."""
     if record is not None and not record.absolute().parent.is_dir():
         raise ConfigurationError(f"no folder {record.absolute().parent} to record into; make it first")
     shown.note(_model_line(settings.model))
@@ -51,7 +61,8 @@ def run(question: str, settings: Settings, shown: View, *, record: Path | None, 
             shown.note(note)
     shown.wait("loading the model …")
     mcp = connect(settings)
-    executor = build_executor(settings, mcp=mcp, approve=approver(yes=yes, before=shown.settle))
+    approve = approver(yes=yes, before=shown.settle)
+    executor = build_executor(settings, prompt=described.read_prompt() if described else None, mcp=mcp, approve=approve)
     shown.settle()
     _show_log(shown)
     inputs = {"input": question}
@@ -59,7 +70,8 @@ def run(question: str, settings: Settings, shown: View, *, record: Path | None, 
         return shown.show(executor.events(inputs), inputs=inputs, model=settings.model)
     from agentkit.cassette import Cassette, RunSpec
 
-    with what_is_left(record, shown), Cassette(record, mode="record", run=RunSpec.of(inputs, **asdict(settings))):
+    spec = described or RunSpec.of(inputs, **asdict(settings))
+    with what_is_left(record, shown), Cassette(record, mode="record", run=spec):
         if mcp is not None:
             mcp.remember()
         code = shown.show(executor.events(inputs), inputs=inputs, model=settings.model)
@@ -97,12 +109,12 @@ def replay(file: Path, shown: View) -> int:
     return shown.show(recorded.events(), inputs=recorded.inputs, model=recorded.model)
 
 
-def record(file: Path, shown: View) -> int:
+def record(file: Path, shown: View, *, yes: bool) -> int:
     """Ask again what a cassette asked."""
     from agentkit.cassette import read_run_spec
 
     spec = read_run_spec(file)
-    return run(spec.inputs["input"], Settings(**spec.settings), shown, record=file)
+    return run(spec.inputs["input"], Settings(**spec.settings), shown, record=file, yes=yes, described=spec)
 
 
 def connect(settings: Settings) -> McpTools | None:
@@ -126,12 +138,18 @@ def build_tools(settings: Settings) -> list[Any]:
     return tools
 
 
-def build_executor(settings: Settings, *, mcp: McpTools | None = None, approve: Approve | None = None) -> AgentExecutor:
+def build_executor(
+    settings: Settings,
+    *,
+    prompt: Prompt | None = None,
+    mcp: McpTools | None = None,
+    approve: Approve | None = None,
+) -> AgentExecutor:
     """The executor that settings describe. What is cheap to check is checked before the model loads."""
     from agentkit.react_json.prompt import read_prompt
 
     tools = [*build_tools(settings), *(mcp or connect(settings) or ())]
-    prompt = read_prompt(settings.prompt)
+    prompt = prompt or read_prompt(settings.prompt)
     from agentkit.executor import AgentExecutor
 
     return AgentExecutor.from_model(

@@ -47,7 +47,7 @@ class View:
 
     def wait(self, text: str) -> None:
         """A spinner, on a terminal, until the next line is shown."""
-        if self.quiet or not self.console.is_terminal:
+        if self.quiet or not self.console.file.isatty():  # not is_terminal: FORCE_COLOR asks for colour, not motion
             return
         self.settle()
         self._status = self.console.status(text)

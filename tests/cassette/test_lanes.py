@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.agents import AgentAction, AgentFinish
+from langchain_core.runnables import RunnableLambda
 
 from agentkit import AgentExecutor, chat_model
 from agentkit.cassette import Cassette
@@ -135,3 +137,25 @@ def test_hosted_runs_at_once_are_told_apart_by_what_they_ask(path: Path) -> None
         assert len(turns) == 4
     assert replies[0] == replies[1] == ["an answer"] * 4
     assert {entry.run for entry in load(path).entries} == {1, 2, 3, 4}
+
+
+def test_the_tools_of_one_turn_run_at_once_while_they_are_recorded(tmp_path: Path) -> None:
+    together = threading.Barrier(2)
+
+    def meet(place: str) -> str:
+        """Wait for the other."""
+        together.wait(timeout=30)
+        return f"met at the {place}"
+
+    def plan(inputs: dict[str, Any]) -> Any:
+        seen = [observation for _, observation in inputs["intermediate_steps"]]
+        if seen:
+            return AgentFinish({"output": " and ".join(seen)}, "")
+        return [AgentAction("meet", place, "") for place in ("well", "mill")]
+
+    path = tmp_path / "run.yaml"
+    executor = AgentExecutor(RunnableLambda(plan), [meet], cassette=path)
+    recorded = executor.invoke({"input": "Where?"})
+    assert recorded["output"] == "met at the well and met at the mill"
+    together.abort()
+    assert executor.invoke({"input": "Where?"}) == recorded

@@ -19,6 +19,7 @@ from agentkit.cassette.file import load
 from agentkit.errors import CassetteDrift
 from agentkit.events import Event, Finished, Observed, Token
 from agentkit.models import ChatHuggingFace
+from agentkit.react_json.prompt import Prompt
 from agentkit.settings import Settings
 from tests.cassette.runs import ScriptedBackend, answer, observations, without_times
 from tests.conftest import Scripted, action, final
@@ -92,8 +93,8 @@ def test_a_hosted_run_that_was_cut_off_goes_on(path: Path, kept: int) -> None:
         path.with_name("run.partial.yaml").write_text(text[:place], encoding="utf-8")
         path.unlink()
 
-        def build(settings: Settings) -> AgentExecutor:
-            return AgentExecutor.from_model(chat_model(settings.model), list(settings.tools), mode="react-json")
+        def build(settings: Settings, prompt: Prompt) -> AgentExecutor:
+            return AgentExecutor.from_model(chat_model(settings.model), list(settings.tools), prompt, mode="react-json")
 
         resumed = list(resume(path, build=build, environment={}).events())
         assert len(asked) == 3

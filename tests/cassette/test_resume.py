@@ -18,6 +18,7 @@ from agentkit.events import ActionChosen, Event, Finished, LimitReached, Observe
 from agentkit.executor import AgentExecutor
 from agentkit.loop import Limits, ReActLoop
 from agentkit.models import ChatHuggingFace
+from agentkit.react_json.prompt import Prompt
 from agentkit.settings import Settings
 from agentkit.tool import Tool
 from tests.cassette.runs import TURNS, ScriptedBackend, ScriptedModel, Tools, answer, observations, parts, run
@@ -191,9 +192,9 @@ def executor(model: Any, settings: dict[str, Any]) -> AgentExecutor:
 
 
 def live(turns: tuple[str, ...], asked: list[Settings]) -> Any:
-    def build(settings: Settings) -> AgentExecutor:
+    def build(settings: Settings, prompt: Prompt) -> AgentExecutor:
         asked.append(settings)
-        values = {name: getattr(settings, name) for name in ("tools", "prompt", "max_iterations")}
+        values = {"tools": settings.tools, "prompt": prompt, "max_iterations": settings.max_iterations}
         return executor(ChatHuggingFace(llm=ScriptedBackend(turns)), values)
 
     return build
@@ -219,6 +220,14 @@ def test_a_described_run_is_resumed_with_another_limit(path: Path) -> None:
     replay = Replay(path, environment={})
     assert told(replay.events()) == told(events)
     assert replay.run.max_iterations == 9
+
+
+def test_a_run_goes_on_with_its_prompt_after_the_prompts_file_is_gone(path: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.txt"
+    mine.write_text("Tools: {tools} {tool_names}\n{input}\n{agent_scratchpad}", encoding="utf-8")
+    described(path, STEPS[:2], max_iterations=2, prompt=str(mine))
+    mine.unlink()
+    assert answer(list(resume(path, build=live(STEPS[2:], []), environment={}, max_iterations=9).events())) == "120"
 
 
 @pytest.mark.parametrize("step", [0, 1, 2, 3])
