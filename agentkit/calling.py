@@ -82,12 +82,11 @@ class OutOfTime(Exception):
 
 def call(tool: Tool, tool_input: ToolInput, retries: Retries, abandoned: threading.Event | None = None) -> Any:
     """What the tool gives, in this thread."""
-    abandoned = abandoned or threading.Event()
     for attempt in range(1, retries.tries + 1):
         try:
             return tool.call(tool_input)
         except Exception as error:
-            if abandoned.wait(retries.wait_s(tool, error, attempt)):
+            if (abandoned or threading.Event()).wait(retries.wait_s(tool, error, attempt)):
                 raise
     raise AssertionError("the last try returns or raises")
 

@@ -21,6 +21,7 @@ from langchain_core.runnables.base import RunnableBinding, coerce_to_runnable
 from langchain_core.runnables.passthrough import RunnableAssign
 from langchain_core.tools import BaseTool, StructuredTool
 from langchain_core.tools import Tool as SingleInputTool
+from pydantic import BaseModel
 
 Call = Callable[[Any], Any]
 
@@ -56,13 +57,36 @@ def quiet_tool(tool: BaseTool) -> Call | None:
         return None
     if tool.handle_tool_error or tool.handle_validation_error or _wants_more_than_input(tool):
         return None
-    function = tool.func
+    function, validated = tool.func, _validation(tool)
 
     def call(tool_input: Any) -> Any:
+        if validated is not None and isinstance(tool_input, dict):
+            return function(**validated(tool_input))
         args, kwargs = tool._to_args_and_kwargs(tool_input, None)
         return function(*args, **kwargs)
 
     return call
+
+
+def _validation(tool: SingleInputTool | StructuredTool) -> Callable[[dict[str, Any]], dict[str, Any]] | None:
+    """`BaseTool._parse_input` for a plain pydantic class; what LangChain looks up at every call is looked up once."""
+    schema, kind = tool.args_schema, type(tool)
+    own_way = (kind._parse_input, kind._to_args_and_kwargs) != (BaseTool._parse_input, BaseTool._to_args_and_kwargs)
+    if own_way or not isinstance(schema, type) or not issubclass(schema, BaseModel):
+        return None
+    fields = schema.model_fields
+    injected = fields.keys() != getattr(tool.tool_call_schema, "model_fields", {}).keys()
+    variadic = {"args", "kwargs"} & fields.keys()
+    renamed = any(field.alias or field.validation_alias for field in fields.values())
+    if injected or variadic or renamed or schema.model_config.get("extra") == "allow":
+        return None
+    has_default = frozenset(name for name, field in fields.items() if not field.is_required())
+
+    def validated(given: dict[str, Any]) -> dict[str, Any]:
+        values = schema.model_validate(given)
+        return {name: getattr(values, name) for name in fields if name in given or name in has_default}
+
+    return validated
 
 
 def _wants_more_than_input(tool: SingleInputTool | StructuredTool) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -29,15 +28,18 @@ def plain(value: Any) -> Any:
     return value.text
 
 
-@contextmanager
-def kept_results() -> Iterator[list[Result]]:
+class kept_results:
     """The `Result`s that our tools give inside the block, however many adapters stand between."""
-    kept: list[Result] = []
-    token = _kept.set(kept)
-    try:
-        yield kept
-    finally:
-        _kept.reset(token)
+
+    __slots__ = ("_token",)
+
+    def __enter__(self) -> list[Result]:
+        kept: list[Result] = []
+        self._token = _kept.set(kept)
+        return kept
+
+    def __exit__(self, *_: object) -> None:
+        _kept.reset(self._token)
 
 
 def whole(value: Any, kept: list[Result]) -> Any:

@@ -104,7 +104,7 @@ def from_langchain(tool: BaseTool, *, config: RunnableConfig | None = None, verb
         with _TellTheModel(tool), kept_results() as kept:
             given = _checked(tool.name, schema, tool_input) if unchecked else tool_input
             if quiet is not None:
-                return whole(quiet(_bare(given, schema, tool)), kept)
+                return whole(quiet(given), kept)
             if _is_only_async(tool):
                 return whole(in_daemon_thread(asyncio.run, tool.arun(given, **options)).result(), kept)
             return whole(tool.run(given, **options), kept)
@@ -126,19 +126,6 @@ def from_langchain(tool: BaseTool, *, config: RunnableConfig | None = None, verb
         side_effects=SIDE_EFFECTS in (tool.tags or ()),
         timeout_s=metadata.get(TIMEOUT_S),
     )
-
-
-def _bare(arguments: Any, schema: Mapping[str, Any], tool: Any) -> Any:
-    """The one string of a function that takes but that, which LangChain validates three times as fast as an object."""
-    if isinstance(arguments, dict) and len(arguments) == 1:
-        ((name, value),) = arguments.items()
-        properties = schema.get("properties", {})
-        code = getattr(tool.func, "__code__", None)
-        takes_one = code is not None and code.co_argcount == 1 and code.co_varnames[0] == name
-        is_one = list(properties) == [name] and properties[name].get("type") == "string"
-        if takes_one and is_one and isinstance(value, str):
-            return value
-    return arguments
 
 
 def schema_of(tool: BaseTool) -> dict[str, Any]:

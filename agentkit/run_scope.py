@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Sequence
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -47,17 +46,15 @@ class ScopedToolbox:
         self._values: dict[Hashable, _Once] = {}
 
     def run(self, actions: Sequence[Any]) -> Any:
-        with self._entered():
-            return self._toolbox.run(actions)
-
-    async def arun(self, actions: Sequence[Any]) -> Any:
-        with self._entered():
-            return await self._toolbox.arun(actions)
-
-    @contextmanager
-    def _entered(self) -> Iterator[None]:
         token = _kept.set(self._values)
         try:
-            yield
+            return self._toolbox.run(actions)
+        finally:
+            _kept.reset(token)
+
+    async def arun(self, actions: Sequence[Any]) -> Any:
+        token = _kept.set(self._values)
+        try:
+            return await self._toolbox.arun(actions)
         finally:
             _kept.reset(token)

@@ -17,6 +17,8 @@ def quantization_config(name: str | None, options: dict[str, Any]) -> Any:
 
     Keywords such as `load_in_4bit=True` among `options` are taken out of them and mean the same.
     """
+    # its import warns on processors for which the package kernels would download faster code
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     given = {key: options.pop(key) for key in tuple(options) if key.startswith(KEYWORDS)}
     if name is None and not any(given.get(key) for key in ("load_in_4bit", "load_in_8bit")):
         return None
