@@ -5,7 +5,7 @@ Q ?= What is 25 raised to the 0.43 power?
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run test check fix bench record clean
+.PHONY: run test check fix docs bench record clean
 
 run: $(VENV)/.run
 	@$(BIN)/agentkit run "$(Q)"
@@ -22,6 +22,9 @@ fix: $(VENV)/.check
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(VENV)/.site
+	$(BIN)/zensical build --strict --clean --config-file mkdocs.yml
+
 bench: $(VENV)/.test
 	$(BIN)/python tests/benchmarks/overhead.py
 	$(BIN)/python tests/benchmarks/startup.py
@@ -30,7 +33,7 @@ record: $(VENV)/.run
 	@$(BIN)/agentkit record $(FILE)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist site *.egg-info
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -49,4 +52,8 @@ $(VENV)/.test: $(VENV)/.run
 
 $(VENV)/.check: $(VENV)/.test
 	@$(PIP) --editable '.[local,test,check]'
+	@touch $@
+
+$(VENV)/.site: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@$(PIP) --editable '.[site]'
 	@touch $@

@@ -18,11 +18,15 @@ def run(
     model: Annotated[str | None, typer.Option(help=SPEC)] = None,
     tools: Annotated[str | None, typer.Option(help="Names, with commas.")] = None,
     docs: Annotated[str | None, typer.Option(help="A folder whose files Search looks through.")] = None,
-    mcp: Annotated[list[str] | None, typer.Option(help="An MCP server's command or address; may be repeated.")] = None,
+    mcp: Annotated[
+        list[str] | None, typer.Option(metavar="SERVER", help="An MCP server's command or address; may be repeated.")
+    ] = None,
     allow: Annotated[str | None, typer.Option(help="Names of the tools that may run, with commas.")] = None,
     prompt: Annotated[str | None, typer.Option(help="A name, a file, or hub:OWNER/NAME.")] = None,
     mode: Annotated[str | None, typer.Option(help="How the model names a tool: auto, react-json or tools.")] = None,
-    fallback: Annotated[list[str] | None, typer.Option(help="A model to ask when the first fails.")] = None,
+    fallback: Annotated[
+        list[str] | None, typer.Option(metavar="SPEC", help="A model to ask when the first fails; may be repeated.")
+    ] = None,
     max_iterations: Annotated[int | None, typer.Option(help="Turns of the model at most.")] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds at most.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Tokens of the whole run at most.")] = None,

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from agentkit.cli.table import print_table
 from agentkit.cli.view import View
 from agentkit.errors import ModelError
 
@@ -40,7 +41,6 @@ def _examine_model(spec: str) -> Iterator[Finding]:
 
 
 def _print_table(findings: list[Finding]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -50,4 +50,4 @@ def _print_table(findings: list[Finding]) -> None:
     for finding in findings:
         mark = Text(MARK[finding.status], style=STYLE[finding.status])
         table.add_row(mark, finding.name, Text(finding.seen), Text(finding.advice))
-    Console(highlight=False).print(table)
+    print_table(table)

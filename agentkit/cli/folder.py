@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agentkit.cli.table import print_table
 from agentkit.cli.view import View, printable
 from agentkit.errors import CassetteDrift, ConfigurationError
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 DEFAULT = Path("cassettes")
 QUESTION_CHARS = 48
-WIDE = 160  # columns of a table that nobody's terminal bounds
 _WORDS = {"ok": "replayed", "drift": "drifted", "error": "not replayed", "script": "left to their scripts"}
 
 
@@ -47,21 +47,12 @@ def replay(folder: Path, shown: View) -> int:
     if shown.as_json:
         print(json.dumps([asdict(outcome) for outcome in outcomes], ensure_ascii=False))
     else:
-        _print(outcomes, folder)
+        print_table(_table(outcomes, folder))
     for outcome in outcomes:
         if outcome.failed:
             print(f"error: {printable(outcome.said)}", file=sys.stderr)
     shown.note(_summary(outcomes))
     return CassetteDrift.exit_code if any(outcome.failed for outcome in outcomes) else 0
-
-
-def _print(outcomes: list[Outcome], folder: Path) -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=WIDE)
-    console.print(_table(outcomes, folder))
 
 
 def _table(outcomes: list[Outcome], folder: Path) -> Table:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from agentkit.cli.table import print_table
 from agentkit.errors import ConfigurationError
 
 
@@ -80,7 +81,6 @@ def _listed(name: str, tool: Any, origin: str) -> Listed:
 
 
 def _print_table(listed: Sequence[Listed]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -91,7 +91,7 @@ def _print_table(listed: Sequence[Listed]) -> None:
         asks = " Asks before it runs." if tool.side_effects else ""
         described = f"{tool.description or ''}{_arguments(tool.schema)}{asks}"
         table.add_row(tool.name, Text(described), tool.origin, Text(tool.needs))
-    Console(highlight=False).print(table)
+    print_table(table)
 
 
 def _arguments(schema: dict[str, Any] | None) -> str:

@@ -8,7 +8,9 @@ import typer
 
 from agentkit.cli.options import SPEC, Json, Yes, app, names
 
-Servers = Annotated[list[str] | None, typer.Option("--mcp", help="Also those of an MCP server; may be repeated.")]
+Servers = Annotated[
+    list[str] | None, typer.Option("--mcp", metavar="SERVER", help="Also those of an MCP server; may be repeated.")
+]
 
 
 @app.command()

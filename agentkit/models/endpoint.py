@@ -87,7 +87,7 @@ class HuggingFaceEndpoint(LLM):
         return next(((name, today) for name, today in OLD_NAMES.items() if name in values), None)
 
     def _options(self) -> dict[str, Any]:
-        own = set(type(self).model_fields) - set(LLM.model_fields)
+        own = [name for name in type(self).model_fields if name not in LLM.model_fields]
         token = self.huggingfacehub_api_token
         return {
             **{name: getattr(self, name) for name in own},

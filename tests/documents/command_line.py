@@ -1,0 +1,54 @@
+"""Writes the page of the command line from the commands' own help.
+
+python -m tests.documents.command_line
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from tests.documents.pages import ROOT, SITE
+
+AS_INSTALLED = "import sys; from agentkit.cli import main; sys.argv[0] = 'agentkit'; main()"
+PAGE = SITE / "reference" / "command-line.md"
+HEAD = """# Command line
+
+The answer goes to standard output, everything else to standard error. What the exit codes mean stands in
+[Errors](../guide/errors.md). Settings come from the command line, then from `AGENTKIT_MODEL`, `AGENTKIT_MAX_TOKENS` and
+the like, then from `agentkit.toml` here or in `~/.config/agentkit/`, then from defaults.
+
+<!-- Below: python -m tests.documents.command_line writes it. -->
+"""
+
+
+def commands() -> list[str]:
+    """Every command's name, as help lists them."""
+    from typer.main import get_command
+
+    from agentkit.cli.app import app
+
+    return list(get_command(app).commands)  # type: ignore[attr-defined]
+
+
+def help_text(*words: str) -> str:
+    """What `agentkit WORDS --help` prints at a fixed width."""
+    plain = {name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "TERMINAL_WIDTH")}
+    shown = subprocess.run(
+        [sys.executable, "-c", AS_INSTALLED, *words, "--help"],
+        cwd=ROOT, env={**plain, "COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"},
+        check=True, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    return "\n".join(line.rstrip() for line in shown.strip().splitlines())
+
+
+def page() -> str:
+    """The page's whole text."""
+    sections = [f"```text\n{help_text()}\n```\n"]
+    sections += [f"## agentkit {name}\n\n```text\n{help_text(name)}\n```\n" for name in commands()]
+    return "\n".join([HEAD, *sections])
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
