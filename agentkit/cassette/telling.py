@@ -16,7 +16,7 @@ from agentkit.cassette.story import Exchange, Story, StoryCall, StoryRun, StoryS
 from agentkit.errors import MalformedTurn
 from agentkit.events import Source
 from agentkit.loop import CLOSING_NOTE, MALFORMED, Reply
-from agentkit.planner import Completion, read_completion
+from agentkit.planner import STOP, Completion, read_completion
 from agentkit.react_json.grounding import ungrounded
 from agentkit.react_json.turn import Action, FinalAnswer
 
@@ -142,6 +142,8 @@ def _step(turn: _Read, before: Sequence[_Read], after: Sequence[_Read], followin
     reply, decision = turn.reply, turn.reply.decision
     observations = _observations_in(following, turn.log)
     told = observations[0] if observations else str(decision)
+    stops_as_agents_do = set(STOP) <= set(turn.entry.body.get("stop") or ())
+    is_talk = isinstance(decision, MalformedTurn) and not observations and not stops_as_agents_do
     tries = [read for read in before if read.entry.asks_a_model]
     calls, rest = _calls(turn.actions, after, observations)
     return StoryStep(
@@ -149,8 +151,8 @@ def _step(turn: _Read, before: Sequence[_Read], after: Sequence[_Read], followin
         thought=reply.thought,
         thinking=reply.thinking,
         calls=calls,
-        told=told if isinstance(decision, MalformedTurn) else None,
-        answer=decision.output if isinstance(decision, FinalAnswer) else None,
+        told=told if isinstance(decision, MalformedTurn) and not is_talk else None,
+        answer=decision.output if isinstance(decision, FinalAnswer) else reply.text if is_talk else None,
         invented=reply.invented,
         usage=reply.usage,
         model_ms=turn.ms + sum(read.ms for read in tries),

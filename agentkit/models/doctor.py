@@ -155,7 +155,11 @@ def _system_role(model: Any) -> Finding:
     template = model.llm.local.template
     if template.takes_role("system"):
         return Finding("system role", "ok", "taken")
-    return Finding("system role", "note", "not in the template", "instructions go into the first user message")
+    words = "Answer briefly."
+    prompt = template.prompt_text([{"role": "system", "content": words}, {"role": "user", "content": "Hello"}])
+    if words in prompt:
+        return Finding("system role", "note", "not in the template", "instructions go into the first user message")
+    return Finding("system role", "note", "left out by the template", "put instructions into the user's message")
 
 
 def _tool_role(model: Any) -> Finding:

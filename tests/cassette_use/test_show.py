@@ -185,3 +185,12 @@ def test_tools_over_http_show_what_the_model_was_told_of_them(tmp_path: Path) ->
         model.invoke([("human", "q"), ("ai", said), ("human", "Observation: over HTTP")])
     assert cassette.saved_to == path
     assert "Action: Search(who is 25)\nObservation: over HTTP\n" in agentkit("show", str(path)).stdout
+
+
+def test_a_talk_without_an_agent_has_an_answer_and_no_turn_that_failed(tmp_path: Path) -> None:
+    path = tmp_path / "talk.yaml"
+    with Cassette(path, "record"):
+        ChatHuggingFace(llm=Speaker(["Hello, Ada."])).invoke("Say hello to Ada.")
+    shown = agentkit("show", str(path)).stdout
+    assert "Answer: Hello, Ada." in shown
+    assert "Not understood" not in shown

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from agentkit import chat_model
 from agentkit.errors import ModelError
 from agentkit.models import ChatHuggingFace, HuggingFacePipeline
 from agentkit.models.backend import ChatRequest, Chunk, Usage
@@ -74,3 +75,10 @@ def test_a_failing_server_is_a_finding_for_every_probe() -> None:
     findings = list(examine_model(ChatHuggingFace(llm=Broken())))
     assert [f.status for f in findings] == ["problem"] * 4
     assert all("the server said 500" in f.seen for f in findings)
+
+
+def test_a_template_that_leaves_out_the_system_role_is_told_from_one_that_refuses_it() -> None:
+    finding = next(f for f in examine_model(chat_model("builtin")) if f.name == "system role")
+    assert finding == Finding(
+        "system role", "note", "left out by the template", "put instructions into the user's message"
+    )
