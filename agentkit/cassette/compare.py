@@ -116,7 +116,11 @@ def _prompt(first: StoryStep | None, second: StoryStep | None) -> tuple[dict[str
     """What the model was asked, where that is the first thing to differ."""
     if first is None or second is None or first.asked == second.asked:
         return None
-    return tuple({f"prompt ({role})": text for role, text in step.asked} for step in (first, second))  # type: ignore[return-value]
+    return _asked(first), _asked(second)
+
+
+def _asked(step: StoryStep) -> dict[str, str]:
+    return {f"prompt ({role})": text for role, text in step.asked}
 
 
 def _rows(first: dict[str, str], second: dict[str, str], prefix: str) -> list[Row]:
