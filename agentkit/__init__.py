@@ -9,25 +9,25 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from agentkit.cassette import Cassette
-    from agentkit.executor import AgentExecutor
-    from agentkit.langchain_prompt import load_prompt
+    from agentkit.langchain.executor import AgentExecutor
+    from agentkit.langchain.output_parser import ReActJsonSingleInputOutputParser
+    from agentkit.langchain.prompt import load_prompt
+    from agentkit.langchain.react_agent import create_react_json_agent
     from agentkit.models import chat_model
-    from agentkit.react_agent import create_react_json_agent
-    from agentkit.react_json.output_parser import ReActJsonSingleInputOutputParser
     from agentkit.react_json.prompt import render_text_description
     from agentkit.react_json.scratchpad import format_log_to_messages, format_log_to_str
-    from agentkit.tool_registry import load_tools
+    from agentkit.toolbox.registry import load_tools
 
 _HOME = {
-    "AgentExecutor": "agentkit.executor",
+    "AgentExecutor": "agentkit.langchain.executor",
     "Cassette": "agentkit.cassette",
-    "ReActJsonSingleInputOutputParser": "agentkit.react_json.output_parser",
+    "ReActJsonSingleInputOutputParser": "agentkit.langchain.output_parser",
     "chat_model": "agentkit.models",
-    "create_react_json_agent": "agentkit.react_agent",
+    "create_react_json_agent": "agentkit.langchain.react_agent",
     "format_log_to_messages": "agentkit.react_json.scratchpad",
     "format_log_to_str": "agentkit.react_json.scratchpad",
-    "load_prompt": "agentkit.langchain_prompt",
-    "load_tools": "agentkit.tool_registry",
+    "load_prompt": "agentkit.langchain.prompt",
+    "load_tools": "agentkit.toolbox.registry",
     "render_text_description": "agentkit.react_json.prompt",
 }
 

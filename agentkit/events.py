@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from agentkit.react_json.turn import Action
+ToolInput = str | dict[str, Any]
 
 StopReason = Literal[
     "answer",  # the model gave a final answer
@@ -55,6 +55,39 @@ class Source:
 
     title: str
     link: str
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """How a model called a tool in its own syntax: the call's `id`, the `text` beside it, and the step its turn began.
+
+    Calls of one `turn` stood in one message.
+    """
+
+    id: str
+    turn: int
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Call `tool` with `tool_input`; `log` is the model's own text up to and including the action.
+
+    For one that was `called` in the model's own syntax, `log` is what the dialect would say.
+    """
+
+    tool: str
+    tool_input: ToolInput
+    log: str = ""
+    called: Called | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FinalAnswer:
+    """The run's answer; `log` is the model's own text."""
+
+    output: str
+    log: str = ""
 
 
 class Step(NamedTuple):

@@ -42,7 +42,7 @@ import pytest
 
 if TYPE_CHECKING:
     from agentkit.cassette import Cassette
-    from agentkit.executor import AgentExecutor
+    from agentkit.langchain.executor import AgentExecutor
 
 Mode = Literal["none", "once", "new", "all"]
 
@@ -100,13 +100,13 @@ def recorded_executor(agent_cassette: Cassette, agent_settings: dict[str, Any]) 
     """Makes executors whose runs are in the test's cassette: `recorded_executor(model, tools=…, **options)`."""
 
     def make(model: Any = None, **options: Any) -> AgentExecutor:
-        from agentkit.executor import AgentExecutor
+        from agentkit.langchain.executor import AgentExecutor
 
         chosen = {**agent_settings, **options}
         named = chosen.pop("model", "builtin")
         model = named if model is None else model
         if isinstance(model, str) and agent_cassette.mode == "replay":
-            from agentkit.cassette.stand_in import stand_in
+            from agentkit.runs.stand_in import stand_in
 
             model = stand_in(model)
         return AgentExecutor.from_model(model, **chosen)

@@ -15,7 +15,7 @@ WEATHER = f"{sys.executable} -m tests.mcp.servers weather"
 ASK = """
 import sys
 from agentkit.cli.approval import approver
-from agentkit.react_json.turn import Action
+from agentkit.events import Action
 print(approver(yes="--yes" in sys.argv)(Action("send", {"to": "Ada\\x1b[2J"})))
 """
 CALL = 'send({"to": "Ada\\u001b[2J"})'

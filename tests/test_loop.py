@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from agentkit.core.loop import CLOSING_NOTE, FORCED_OUTPUT, Limits, ModelCall, Observation, ReActLoop, Reply, ToolCalls
 from agentkit.errors import ConfigurationError, MalformedTurn
 from agentkit.events import (
+    Action,
     ActionChosen,
+    FinalAnswer,
     Finished,
     LimitReached,
     Observed,
@@ -16,8 +19,6 @@ from agentkit.events import (
     Thought,
     Usage,
 )
-from agentkit.loop import CLOSING_NOTE, FORCED_OUTPUT, Limits, ModelCall, Observation, ReActLoop, Reply, ToolCalls
-from agentkit.react_json.turn import Action, FinalAnswer
 
 ADD = Action("Calculator", "2+2", "log")
 

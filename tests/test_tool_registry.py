@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from agentkit import load_tools
 from agentkit.cli.app import app
 from agentkit.errors import ConfigurationError
-from agentkit.tool_registry import find_tool
+from agentkit.toolbox.registry import find_tool
 
 
 def listed(*arguments: str) -> list[dict[str, object]]:

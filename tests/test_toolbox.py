@@ -14,16 +14,15 @@ from langchain_core.tools import StructuredTool, tool
 from pydantic import BaseModel
 
 from agentkit import AgentExecutor
-from agentkit.calling import Retries
+from agentkit.core.loop import Observation
 from agentkit.deadline import within
 from agentkit.errors import ConfigurationError, ToolError
-from agentkit.events import Source
-from agentkit.langchain_tools import as_langchain, from_langchain, schema_of
-from agentkit.loop import Observation
+from agentkit.events import Action, Source
+from agentkit.langchain.tools import as_langchain, from_langchain, schema_of
 from agentkit.react_json.grammar import react_json_grammar
-from agentkit.react_json.turn import Action
 from agentkit.tool import Result, Tool
-from agentkit.toolbox import Toolbox
+from agentkit.toolbox.calling import Retries
+from agentkit.toolbox.toolbox import Toolbox
 from tests.conftest import Scripted, action, final
 
 
@@ -111,9 +110,9 @@ def test_a_process_ends_though_a_tool_hangs() -> None:
     code = """
 import threading
 from agentkit.react_json.grammar import react_json_grammar
-from agentkit.react_json.turn import Action
+from agentkit.events import Action
 from agentkit.tool import Tool
-from agentkit.toolbox import Toolbox
+from agentkit.toolbox.toolbox import Toolbox
 hung = Tool(name="hung", description="d", run=lambda text: threading.Event().wait())
 box = Toolbox([hung], timeout_s=0.01)
 print(box.run([Action("hung", "x"), Action("hung", "y")])[1].value)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from agentkit.errors import ToolError
-from agentkit.run_scope import once
 from agentkit.tool import Result, Tool
+from agentkit.toolbox.run_scope import once
 from agentkit.tools.search_text import NAME, NOTHING_FOUND, checked_query
 from agentkit.tools.serpapi import KEY_PAGE, KEY_VARIABLE, SerpAPIWrapper
 from agentkit.tools.web_search import INSTALL, WebSearch

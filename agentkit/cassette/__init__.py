@@ -36,13 +36,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from agentkit.cassette.current import active
+from agentkit.recorder import active
 
 if TYPE_CHECKING:
     from agentkit.cassette.cassette import Cassette
-    from agentkit.cassette.continuation import Continuation, fork, resume
-    from agentkit.cassette.replay import Replay, read_run_spec, replay_run
-    from agentkit.cassette.run_spec import RunSpec
+    from agentkit.cassette.format.run_spec import RunSpec
+    from agentkit.runs.replay import Replay, read_run_spec, replay_run
+    from agentkit.runs.resume import Continuation, fork, resume
 
 __all__ = [
     "Cassette",
@@ -57,21 +57,21 @@ __all__ = [
 ]
 
 _HOME = {
-    "Cassette": "cassette",
-    "Continuation": "continuation",
-    "Replay": "replay",
-    "RunSpec": "run_spec",
-    "fork": "continuation",
-    "read_run_spec": "replay",
-    "replay_run": "replay",
-    "resume": "continuation",
+    "Cassette": "agentkit.cassette.cassette",
+    "Continuation": "agentkit.runs.resume",
+    "Replay": "agentkit.runs.replay",
+    "RunSpec": "agentkit.cassette.format.run_spec",
+    "fork": "agentkit.runs.resume",
+    "read_run_spec": "agentkit.runs.replay",
+    "replay_run": "agentkit.runs.replay",
+    "resume": "agentkit.runs.resume",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    return getattr(import_module(_HOME[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -9,20 +9,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
-from agentkit.cassette.current import current
-from agentkit.cassette.file import Document, load, partial_of
+from agentkit.cassette.format.file import Document, load, partial_of
+from agentkit.cassette.format.run_spec import RunSpec
+from agentkit.cassette.format.unfinished import without_loose_ends
 from agentkit.cassette.lanes import Lanes
-from agentkit.cassette.model_seam import TapedBackend, TapedModel
 from agentkit.cassette.recording import Recording
 from agentkit.cassette.replaying import Replaying
-from agentkit.cassette.run_spec import RunSpec
-from agentkit.cassette.secrets import REDACTED
+from agentkit.cassette.seams.model import TapedBackend, TapedModel
+from agentkit.cassette.seams.tools import Played, TapedToolbox, Toolbox
 from agentkit.cassette.tape import RunAgain, Tape
-from agentkit.cassette.tool_seam import Played, TapedToolbox, Toolbox
-from agentkit.cassette.unfinished import without_loose_ends
+from agentkit.core.planner import TurnModel
 from agentkit.errors import CassetteDrift, CassetteError, ConfigurationError
 from agentkit.events import Finished, Step
-from agentkit.planner import TurnModel
+from agentkit.recorder import current
+from agentkit.secrets import REDACTED
 
 if TYPE_CHECKING:
     from agentkit.models.backend import ChatBackend
@@ -88,7 +88,7 @@ class Cassette:
         return self._start_replaying(undo) if self.mode == "replay" else self._start_resuming(undo)
 
     def _start_replaying(self, undo: ExitStack) -> Tape:
-        from agentkit.cassette import sockets
+        from agentkit.cassette.seams import sockets
 
         document = load(self.path)
         self.run = document.run
@@ -100,13 +100,13 @@ class Cassette:
             undo.callback(self._environment.pop, name, None)
         undo.enter_context(sockets.blocked(replaying.network))
         if replaying.has("http"):
-            from agentkit.cassette import http
+            from agentkit.cassette.seams import http
 
             undo.enter_context(http.replayed(replaying))
         return Tape(self.path, lanes, replaying=replaying)
 
     def _start_resuming(self, undo: ExitStack) -> Tape:
-        from agentkit.cassette import http
+        from agentkit.cassette.seams import http
 
         document = self._unfinished()
         self.run = self.run or document.run

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agentkit.cassette.yaml_text import to_yaml
+from agentkit.cassette.format.yaml_text import to_yaml
 from agentkit.errors import CassetteDrift
 
 SHOWN_CHARS = 60

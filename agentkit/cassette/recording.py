@@ -11,16 +11,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from agentkit.cassette.entries import Entry, without_surrogates
-from agentkit.cassette.file import Document
-from agentkit.cassette.journal import Journal
+from agentkit.cassette.format.entries import Entry, without_surrogates
+from agentkit.cassette.format.file import Document
+from agentkit.cassette.format.journal import Journal
+from agentkit.cassette.format.outcome import Outcome, outcome_of
+from agentkit.cassette.format.render import end_text, head_text, render
+from agentkit.cassette.format.run_spec import RunSpec
 from agentkit.cassette.lanes import Lane, Lanes
-from agentkit.cassette.outcome import Outcome, outcome_of
-from agentkit.cassette.render import end_text, head_text, render
-from agentkit.cassette.run_spec import RunSpec
-from agentkit.cassette.secrets import Secrets
 from agentkit.errors import CassetteError
 from agentkit.events import Finished
+from agentkit.secrets import Secrets
 
 Clock = Callable[[], float]
 

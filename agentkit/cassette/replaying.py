@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from agentkit.cassette.drift import Drift, NetworkBlocked, diff_lines, difference
-from agentkit.cassette.entries import Entry, Kind, is_chat, tool_uri, without_surrogates
-from agentkit.cassette.file import Document
+from agentkit.cassette.format.entries import Entry, Kind, is_chat, tool_uri, without_surrogates
+from agentkit.cassette.format.file import Document
+from agentkit.cassette.format.outcome import outcome_of
 from agentkit.cassette.lanes import Lanes
-from agentkit.cassette.outcome import outcome_of
-from agentkit.cassette.secrets import Secrets
 from agentkit.cassette.track import Track, told
 from agentkit.errors import CassetteDrift, CassetteError
 from agentkit.events import Finished
+from agentkit.secrets import Secrets
 
 _T = TypeVar("_T")
 _E = TypeVar("_E", bound=CassetteDrift)

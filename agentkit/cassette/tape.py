@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agentkit.cassette.entries import Entry
+from agentkit.cassette.format.entries import Entry
 from agentkit.cassette.lanes import Lanes
 from agentkit.cassette.recording import Call, Recording
 from agentkit.cassette.replaying import Replaying

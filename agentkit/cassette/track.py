@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from agentkit.cassette.entries import Entry, Kind
+from agentkit.cassette.format.entries import Entry, Kind
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

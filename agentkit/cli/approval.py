@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from agentkit.cli.view import printable, shortened
 
 if TYPE_CHECKING:
-    from agentkit.react_json.turn import Action
+    from agentkit.events import Action
 
 
 _ASKING = threading.Lock()  # tools that run at once ask one after another

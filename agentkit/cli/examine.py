@@ -13,7 +13,7 @@ from agentkit.cli.view import View
 from agentkit.errors import ModelError
 
 if TYPE_CHECKING:
-    from agentkit.models.doctor import Finding
+    from agentkit.doctor.local import Finding
 
 MARK = {"ok": "✓", "note": "•", "problem": "✗"}
 STYLE = {"ok": "green", "note": "yellow", "problem": "red"}
@@ -21,7 +21,7 @@ STYLE = {"ok": "green", "note": "yellow", "problem": "red"}
 
 def examine(spec: str | None, shown: View) -> int:
     """Probe the installation, and the model behind `spec`; the exit code is 3 when there is a problem."""
-    from agentkit.models.doctor import examine_installation
+    from agentkit.doctor.local import examine_installation
 
     shown.wait("looking …")
     findings = list(chain(examine_installation(), _examine_model(spec) if spec else ()))
@@ -35,7 +35,7 @@ def examine(spec: str | None, shown: View) -> int:
 
 def _examine_model(spec: str) -> Iterator[Finding]:
     from agentkit.cli.live import load_model
-    from agentkit.models.doctor import examine_model
+    from agentkit.doctor.local import examine_model
 
     return examine_model(load_model(spec))
 

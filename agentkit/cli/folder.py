@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from agentkit.cassette.many import Outcome
+    from agentkit.runs.folder import Outcome
 
 DEFAULT = Path("cassettes")
 QUESTION_CHARS = 48
@@ -33,7 +33,7 @@ def default() -> Path:
 
 def replay(folder: Path, shown: View) -> int:
     """Replay all of a folder; the exit code is 4 when one drifted or cannot be replayed."""
-    from agentkit.cassette.many import cassettes_in, replay_files
+    from agentkit.runs.folder import cassettes_in, replay_files
 
     paths = cassettes_in(folder)
     outcomes: list[Outcome] = []

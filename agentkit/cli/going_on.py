@@ -17,10 +17,10 @@ from agentkit.events import Event
 from agentkit.settings import Settings
 
 if TYPE_CHECKING:
-    from agentkit.cassette.continuation import Continuation
-    from agentkit.executor import AgentExecutor
+    from agentkit.langchain.executor import AgentExecutor
     from agentkit.mcp import McpTools
     from agentkit.react_json.prompt import Prompt
+    from agentkit.runs.resume import Continuation
 
 
 def resume(file: Path, given: Mapping[str, Any], shown: View, *, yes: bool) -> int:
@@ -46,8 +46,8 @@ def _said(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _refuse_answered(file: Path) -> None:
     """A run that has its answer would only be copied."""
-    from agentkit.cassette.file import partial_of
-    from agentkit.cassette.story import read_story
+    from agentkit.cassette.format.file import partial_of
+    from agentkit.report.story import read_story
 
     if not partial_of(file).exists() and all(run.stop_reason == "answer" for run in read_story(file).runs):
         raise ConfigurationError(

@@ -27,7 +27,7 @@ class Listed:
 
 def show(servers: Sequence[str], *, as_json: bool) -> int:
     """List the tools; the names of langchain-community's are one line, for none of them is made."""
-    from agentkit.community_tools import INSTALL, community_names
+    from agentkit.langchain.community import INSTALL, community_names
 
     listed = [*_installed(), *_offered(servers)]
     theirs = community_names()
@@ -41,7 +41,7 @@ def show(servers: Sequence[str], *, as_json: bool) -> int:
 
 
 def _installed() -> Iterator[Listed]:
-    from agentkit.tool_registry import GROUP, load
+    from agentkit.toolbox.registry import GROUP, load
 
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         try:
@@ -65,7 +65,7 @@ def _offered(servers: Sequence[str]) -> Iterator[Listed]:
 
 
 def _listed(name: str, tool: Any, origin: str) -> Listed:
-    from agentkit.langchain_tools import as_langchain, from_langchain
+    from agentkit.langchain.tools import as_langchain, from_langchain
     from agentkit.tool import Tool
 
     known = tool if isinstance(tool, Tool) else from_langchain(as_langchain(tool))

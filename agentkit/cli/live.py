@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
     from agentkit.cassette import RunSpec
-    from agentkit.executor import AgentExecutor
+    from agentkit.langchain.executor import AgentExecutor
     from agentkit.mcp import McpTools
     from agentkit.react_json.prompt import Prompt
-    from agentkit.toolbox import Approve
+    from agentkit.toolbox.toolbox import Approve
 
 BIGGER = "bigger: --model local:ORG/NAME or hf:ORG/NAME"
 
@@ -82,7 +82,7 @@ def run(
 @contextmanager
 def what_is_left(file: Path, shown: View) -> Iterator[None]:
     """Where this block is broken off, say what the cassette has of the run."""
-    from agentkit.cassette.file import partial_of
+    from agentkit.cassette.format.file import partial_of
 
     try:
         yield
@@ -128,7 +128,7 @@ def connect(settings: Settings) -> McpTools | None:
 
 def build_tools(settings: Settings) -> list[Any]:
     """The tools that settings name, but for those of MCP servers."""
-    from agentkit.tool_registry import find_tool
+    from agentkit.toolbox.registry import find_tool
 
     tools: list[Any] = [find_tool(name) for name in settings.tools]
     if settings.docs is not None:
@@ -150,7 +150,7 @@ def build_executor(
 
     tools = [*build_tools(settings), *(mcp or connect(settings) or ())]
     prompt = prompt or read_prompt(settings.prompt)
-    from agentkit.executor import AgentExecutor
+    from agentkit.langchain.executor import AgentExecutor
 
     return AgentExecutor.from_model(
         load_model(settings.model, settings.fallbacks),

@@ -14,7 +14,7 @@ from agentkit.settings import Settings
 def serve(settings: Settings, *, port: int | None, yes: bool) -> int:
     """Serve until the client leaves, or for ever over HTTP."""
     from agentkit.cli.live import build_tools
-    from agentkit.langchain_tools import as_langchain, from_langchain
+    from agentkit.langchain.tools import as_langchain, from_langchain
     from agentkit.mcp import serving
 
     serving.check_installed()

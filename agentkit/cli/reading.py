@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from agentkit.cassette.compare import Row, Words
-    from agentkit.cassette.story import Story, StoryCall, StoryRun, StoryStep
+    from agentkit.report.compare import Row, Words
+    from agentkit.report.story import Story, StoryCall, StoryRun, StoryStep
 
 DIFFERENT = 1
 WIDE = 120
@@ -24,7 +24,7 @@ CHANGED = {"first": ("[-", "-]", "red"), "second": ("{+", "+}", "green")}
 
 def show(file: Path, shown: View, *, html: bool, page_file: Path | None) -> int:
     """A cassette as text, as JSON, or as a page of its own."""
-    from agentkit.cassette.story import read_story
+    from agentkit.report.story import read_story
 
     if page_file is not None and not html:
         raise ConfigurationError(f"expected one cassette, saw {page_file} too; a page is written with --html")
@@ -43,8 +43,8 @@ def show(file: Path, shown: View, *, html: bool, page_file: Path | None) -> int:
 
 
 def _write_page(story: Story, page_file: Path, shown: View) -> int:
-    from agentkit.cassette.page import page
-    from agentkit.cassette.render import save
+    from agentkit.cassette.format.render import save
+    from agentkit.report.page import page
 
     if page_file.suffix.lower() not in (".html", ".htm"):
         raise ConfigurationError(f"expected a page named *.html, saw {page_file}")
@@ -88,7 +88,7 @@ def _console() -> Console:
 
 
 def _print_run(run: StoryRun, story: Story, console: Console) -> None:
-    from agentkit.cassette.wording import ending, made_with, totals
+    from agentkit.report.wording import ending, made_with, totals
 
     _say(console, run.question, "bold")
     _say(console, " · ".join(made_with(story)), "dim")
@@ -113,7 +113,7 @@ def _print_run(run: StoryRun, story: Story, console: Console) -> None:
 
 
 def _print_step(number: int, step: StoryStep, console: Console) -> None:
-    from agentkit.cassette.wording import count, duration, exchange, tokens
+    from agentkit.report.wording import count, duration, exchange, tokens
 
     console.print()
     times = {"model": step.model_ms, "tools": step.tools_ms}
@@ -138,7 +138,7 @@ def _print_step(number: int, step: StoryStep, console: Console) -> None:
 
 
 def _print_call(call: StoryCall, console: Console) -> None:
-    from agentkit.cassette.wording import duration, exchange, input_text
+    from agentkit.report.wording import duration, exchange, input_text
 
     took = f"  ({duration(call.ms)})" if call.ms else ""
     _say(console, f"Action: {call.tool}({input_text(call.tool_input)}){took}", "cyan")
@@ -161,8 +161,8 @@ def _say(console: Console, text: str, style: str) -> None:
 
 def diff(first: Path, second: Path, shown: View) -> int:
     """Two cassettes beside each other; the exit code is 1 when they differ."""
-    from agentkit.cassette.compare import compare
-    from agentkit.cassette.story import read_story
+    from agentkit.report.compare import compare
+    from agentkit.report.story import read_story
 
     one, other = read_story(first), read_story(second)
     found = compare(one, other)
@@ -182,7 +182,7 @@ def _print_rows(console: Console, first: Story, second: Story, rows: tuple[Row, 
     from rich.table import Table
     from rich.text import Text
 
-    from agentkit.cassette.wording import totals
+    from agentkit.report.wording import totals
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_lines=False, padding=(0, 2, 1, 0))
     table.add_column("", style="bold", max_width=18, overflow="fold")

@@ -9,12 +9,12 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from agentkit import __version__
-from agentkit.calling import OutOfTime, Retries, acall
+from agentkit.core.loop import Observation
 from agentkit.errors import AgentkitError, ConfigurationError, ToolError
-from agentkit.loop import Observation
 from agentkit.mcp.server import INSTALL
-from agentkit.observed_text import admitted, secrets_of_environment
 from agentkit.tool import Tool
+from agentkit.toolbox.calling import OutOfTime, Retries, acall
+from agentkit.toolbox.observed_text import admitted, secrets_of_environment
 
 if TYPE_CHECKING:
     from mcp.server.lowlevel import Server

@@ -140,7 +140,7 @@ def _tool(connected: _Connected, server: McpServer, described: dict[str, Any], n
 
 def _result(content: Any, artifact: Any) -> Result:
     """Text as it is, what is no text by its name, and structured content where there is nothing else."""
-    from agentkit.langchain_results import sources_in, text_of
+    from agentkit.langchain.results import sources_in, text_of
 
     text = text_of(content)
     if not text and isinstance(artifact, dict):

@@ -6,9 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from agentkit.models.chat_huggingface import ChatHuggingFace
-    from agentkit.models.endpoint import HuggingFaceEndpoint, HuggingFaceHub, HuggingFaceTextGenInference
-    from agentkit.models.pipeline import HuggingFacePipeline
+    from agentkit.langchain.chat_model import ChatHuggingFace
+    from agentkit.langchain.endpoint import HuggingFaceEndpoint, HuggingFaceHub, HuggingFaceTextGenInference
+    from agentkit.langchain.pipeline import HuggingFacePipeline
     from agentkit.models.spec import chat_model
 
 __all__ = [
@@ -21,12 +21,12 @@ __all__ = [
 ]
 
 _HOME = {
-    "ChatHuggingFace": "chat_huggingface",
-    "HuggingFaceEndpoint": "endpoint",
-    "HuggingFaceHub": "endpoint",
-    "HuggingFacePipeline": "pipeline",
-    "HuggingFaceTextGenInference": "endpoint",
-    "chat_model": "spec",
+    "ChatHuggingFace": "agentkit.langchain.chat_model",
+    "HuggingFaceEndpoint": "agentkit.langchain.endpoint",
+    "HuggingFaceHub": "agentkit.langchain.endpoint",
+    "HuggingFacePipeline": "agentkit.langchain.pipeline",
+    "HuggingFaceTextGenInference": "agentkit.langchain.endpoint",
+    "chat_model": "agentkit.models.spec",
 }
 
 
@@ -34,7 +34,7 @@ def __getattr__(name: str) -> Any:
     """Import a name when it is first asked for: LangChain alone takes half a second."""
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    return getattr(import_module(_HOME[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -80,8 +80,8 @@ def _existing(place: str) -> str:
 
 
 def _local(model_id: str, **options: Any) -> BaseChatModel:
-    from agentkit.models.chat_huggingface import ChatHuggingFace
-    from agentkit.models.pipeline import HuggingFacePipeline
+    from agentkit.langchain.chat_model import ChatHuggingFace
+    from agentkit.langchain.pipeline import HuggingFacePipeline
 
     chat = {name: options.pop(name) for name in ("constrain",) if name in options}
     loading = {name: options.pop(name) for name in LOADING if name in options}
@@ -91,14 +91,14 @@ def _local(model_id: str, **options: Any) -> BaseChatModel:
 
 
 def _hosted(**options: Any) -> BaseChatModel:
-    from agentkit.models.chat_huggingface import ChatHuggingFace
-    from agentkit.models.endpoint import HuggingFaceEndpoint
+    from agentkit.langchain.chat_model import ChatHuggingFace
+    from agentkit.langchain.endpoint import HuggingFaceEndpoint
 
     return ChatHuggingFace(llm=HuggingFaceEndpoint(**options))
 
 
 def _with_fallbacks(model: BaseChatModel, fallbacks: Sequence[Any]) -> BaseChatModel:
-    from agentkit.models.chat_huggingface import ChatHuggingFace
+    from agentkit.langchain.chat_model import ChatHuggingFace
     from agentkit.models.hosted.fallbacks import WithFallbacks
 
     others = [chat_model(one) if isinstance(one, str) else one for one in fallbacks]

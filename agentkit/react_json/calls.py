@@ -7,8 +7,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from agentkit.events import Action, FinalAnswer, ToolInput
 from agentkit.react_json.lenient_json import BrokenJson, read_json
-from agentkit.react_json.turn import BREAK, Action, FinalAnswer, ToolInput
+from agentkit.react_json.turn import BREAK
 
 __all__ = ["NotADecision", "decisions_in", "is_no_tool", "named_action"]
 

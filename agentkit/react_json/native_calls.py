@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from agentkit.events import Action, FinalAnswer
 from agentkit.react_json.calls import NotADecision, decisions_in, named_action
 from agentkit.react_json.lenient_json import read_json
-from agentkit.react_json.turn import Action, FinalAnswer
 
 __all__ = ["read_native"]
 

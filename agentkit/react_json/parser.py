@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 
+from agentkit.events import Action, FinalAnswer
 from agentkit.react_json.calls import NotADecision, named_action
 from agentkit.react_json.lenient_json import BrokenJson, read_json
-from agentkit.react_json.turn import Action, FinalAnswer, Turn
+from agentkit.react_json.turn import Turn
 
 __all__ = ["parse_clean_turn", "parse_turn"]
 

@@ -6,12 +6,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from agentkit.events import Action, FinalAnswer
 from agentkit.react_json.calls import NotADecision, decisions_in
 from agentkit.react_json.lenient_json import BrokenJson, read_json
 from agentkit.react_json.native_calls import read_native
 from agentkit.react_json.sections import TRAILER, behind
 from agentkit.react_json.text_action import text_action
-from agentkit.react_json.turn import Action, FinalAnswer
 
 __all__ = ["Found", "Passages", "TooManyBroken"]
 

@@ -152,7 +152,7 @@ def render_text_description(tools: Iterable[Any]) -> str:
 
 def _describe(tool: Any) -> str:
     if not isinstance(tool, Tool):
-        from agentkit.langchain_tools import from_langchain
+        from agentkit.langchain.tools import from_langchain
 
         tool = from_langchain(tool)
     line = f"{tool.name}: {' '.join(tool.description.split())}"
@@ -166,7 +166,7 @@ def read_prompt(name: str) -> Prompt:
     from agentkit import prompts
 
     if name.startswith("hub:"):
-        from agentkit import hub
+        from agentkit.langchain import hub
 
         return hub.read(name.removeprefix("hub:"))
     if name in prompts.names():

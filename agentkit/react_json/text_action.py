@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
+from agentkit.events import Action, FinalAnswer
 from agentkit.react_json.calls import NotADecision, is_no_tool, named_action
 from agentkit.react_json.lenient_json import read_json
 from agentkit.react_json.sections import BODY, TRAILER
-from agentkit.react_json.turn import Action, FinalAnswer
 
 __all__ = ["text_action"]
 

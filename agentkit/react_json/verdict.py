@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from agentkit.errors import MalformedTurn
+from agentkit.events import Action, FinalAnswer
 from agentkit.react_json.calls import is_no_tool
 from agentkit.react_json.passages import Found
 from agentkit.react_json.sections import mark_at
-from agentkit.react_json.turn import Action, FinalAnswer, Turn
+from agentkit.react_json.turn import Turn
 from agentkit.react_json.turn_scan import Answer, Scan
 
 __all__ = ["judged", "malformed"]

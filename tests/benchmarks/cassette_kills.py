@@ -22,7 +22,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from agentkit.cassette.file import load, partial_of
+from agentkit.cassette.format.file import load, partial_of
 from agentkit.errors import CassetteError
 from agentkit.tool import Tool
 from tests.cassette.runs import ScriptedBackend, answer, run
@@ -104,8 +104,8 @@ def finished(path: Path) -> Counter[str]:
 
 def resumed(path: Path, notes: Path) -> str:
     """What the run comes to when it goes on; a call that was under way is run again."""
-    from agentkit import runner
     from agentkit.cassette import Cassette
+    from agentkit.core import runner
     from tests.cassette.runs import parts
 
     if not path.exists() and not partial_of(path).exists():

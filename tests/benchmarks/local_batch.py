@@ -21,8 +21,8 @@ from local_models import llama, text_of, tokenizer
 
 from agentkit import AgentExecutor
 from agentkit.models import ChatHuggingFace, HuggingFacePipeline
-from agentkit.models.batch_cache import BatchCache
-from agentkit.models.forward import Forward
+from agentkit.models.local.batch_cache import BatchCache
+from agentkit.models.local.forward import Forward
 from agentkit.tool import Tool
 
 

@@ -18,11 +18,11 @@ import torch
 from local_models import llama, text_of, tokenizer
 
 from agentkit.models.backend import Chunk
-from agentkit.models.constraint import Constraint, GrammarVocabulary
-from agentkit.models.detokenizer import Detokenizer
-from agentkit.models.forward import Forward
+from agentkit.models.local.constraint import Constraint, GrammarVocabulary
+from agentkit.models.local.detokenizer import Detokenizer
+from agentkit.models.local.forward import Forward
+from agentkit.models.local.sampling import masked
 from agentkit.models.reply import ReplyReader
-from agentkit.models.sampling import masked
 from agentkit.react_json.grammar import react_json_grammar
 
 SEARCH = ("Search", {"type": "string"})

@@ -19,7 +19,7 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from local_models import llama, text_of, tokenizer
 
 from agentkit.models import ChatHuggingFace, HuggingFacePipeline
-from agentkit.models.prefix_cache import MAX_CONVERSATIONS
+from agentkit.models.local.prefix_cache import MAX_CONVERSATIONS
 
 SYSTEM, OBSERVATION = 456, 121
 MIB = 2**20

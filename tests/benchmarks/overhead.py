@@ -22,10 +22,11 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.tools import tool
 
-from agentkit import AgentExecutor, ReActJsonSingleInputOutputParser, create_react_json_agent, format_log_to_str, runner
-from agentkit.loop import Limits, ModelCall, Observation, ReActLoop, Reply
+from agentkit import AgentExecutor, ReActJsonSingleInputOutputParser, create_react_json_agent, format_log_to_str
+from agentkit.core import runner
+from agentkit.core.loop import Limits, ModelCall, Observation, ReActLoop, Reply
+from agentkit.events import Action, FinalAnswer
 from agentkit.react_json.parser import parse_turn
-from agentkit.react_json.turn import Action, FinalAnswer
 
 QUESTION = {"input": "What is the sum?"}
 ANSWER = "The answer is 42."

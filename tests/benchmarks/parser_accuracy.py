@@ -17,9 +17,9 @@ from time import process_time
 from typing import Any
 
 from agentkit.errors import MalformedTurn
+from agentkit.events import Action
 from agentkit.react_json.parser import parse_turn
 from agentkit.react_json.thorough import parse_turn_thoroughly
-from agentkit.react_json.turn import Action
 
 OUTPUTS = Path(__file__).parent.parent / "react_json" / "react_outputs.jsonl"
 CLEAN = 'Thought: I need the power.\nAction:\n```json\n{"action": "Calculator", "action_input": "25^0.43"}\n```'

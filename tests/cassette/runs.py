@@ -7,18 +7,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from agentkit import runner
 from agentkit.cassette import Cassette
+from agentkit.core import runner
+from agentkit.core.loop import Limits, ReActLoop
+from agentkit.core.planner import Completion, ReactJsonPlanner, TurnRequest
 from agentkit.errors import ToolError
 from agentkit.events import Event, Finished, Observed
-from agentkit.langchain_model import LangChainModel
-from agentkit.loop import Limits, ReActLoop
+from agentkit.langchain.model import LangChainModel
 from agentkit.models import ChatHuggingFace
 from agentkit.models.backend import ChatRequest, Chunk, Usage
-from agentkit.planner import Completion, ReactJsonPlanner, TurnRequest
 from agentkit.react_json.prompt import Prompt
 from agentkit.tool import Tool
-from agentkit.toolbox import Toolbox
+from agentkit.toolbox.toolbox import Toolbox
 from tests.conftest import action, final
 
 QUESTION = "Who is 25, and what is 5 times that?"

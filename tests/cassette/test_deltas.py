@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentkit.cassette.entries import Entry
-from agentkit.cassette.event_stream import lengthened, shortened
-from agentkit.cassette.file import Document, load
-from agentkit.cassette.render import render, save
+from agentkit.cassette.format.entries import Entry
+from agentkit.cassette.format.event_stream import lengthened, shortened
+from agentkit.cassette.format.file import Document, load
+from agentkit.cassette.format.render import render, save
 from agentkit.errors import CassetteDrift, CassetteError
 from tests.cassette.runs import ScriptedBackend, Tools, run
 from tests.conftest import action, final

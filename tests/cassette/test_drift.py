@@ -9,10 +9,10 @@ import pytest
 
 from agentkit.cassette import Cassette, RunSpec
 from agentkit.errors import CassetteDrift
+from agentkit.events import Action
 from agentkit.models.backend import ChatRequest
-from agentkit.react_json.turn import Action
 from agentkit.tool import Tool
-from agentkit.toolbox import Toolbox
+from agentkit.toolbox.toolbox import Toolbox
 from tests.cassette.runs import PROMPT, QUESTION, TURNS, ScriptedBackend, Tools, play, run
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agentkit.cassette import Cassette, Replay, RunSpec, read_run_spec
-from agentkit.cassette.file import load
+from agentkit.cassette.format.file import load
 from agentkit.errors import CassetteError
 from agentkit.models.backend import ChatRequest
 from agentkit.settings import Settings

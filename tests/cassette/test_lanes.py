@@ -16,7 +16,7 @@ from langchain_core.runnables import RunnableLambda
 
 from agentkit import AgentExecutor, chat_model
 from agentkit.cassette import Cassette
-from agentkit.cassette.file import load
+from agentkit.cassette.format.file import load
 from agentkit.errors import CassetteDrift
 from agentkit.models import ChatHuggingFace
 from agentkit.models.backend import ChatRequest, Chunk

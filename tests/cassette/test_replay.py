@@ -15,7 +15,7 @@ import pytest
 
 from agentkit import AgentExecutor, chat_model
 from agentkit.cassette import Cassette, Replay, RunSpec, resume
-from agentkit.cassette.file import load
+from agentkit.cassette.format.file import load
 from agentkit.errors import CassetteDrift
 from agentkit.events import Event, Finished, Observed, Token
 from agentkit.models import ChatHuggingFace

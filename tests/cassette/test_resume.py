@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from agentkit import runner
 from agentkit.cassette import Cassette, Replay, RunSpec, fork, resume
-from agentkit.cassette.file import load
+from agentkit.cassette.format.file import load
+from agentkit.core import runner
+from agentkit.core.loop import Limits, ReActLoop
 from agentkit.errors import CassetteDrift, CassetteError, ConfigurationError
 from agentkit.events import ActionChosen, Event, Finished, LimitReached, Observed, ParseError
-from agentkit.executor import AgentExecutor
-from agentkit.loop import Limits, ReActLoop
+from agentkit.langchain.executor import AgentExecutor
 from agentkit.models import ChatHuggingFace
 from agentkit.react_json.prompt import Prompt
 from agentkit.settings import Settings

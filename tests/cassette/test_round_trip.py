@@ -13,17 +13,16 @@ from typing import Any
 import pytest
 import yaml
 
-from agentkit import runner
 from agentkit.cassette import Cassette, active
-from agentkit.cassette.file import load
+from agentkit.cassette.format.file import load
+from agentkit.core import runner
+from agentkit.core.loop import Limits, Observation, ReActLoop
+from agentkit.core.planner import Completion, NativeCall, TurnRequest
 from agentkit.errors import CassetteDrift, CassetteError, ConfigurationError
-from agentkit.events import Finished, Source, Thought, Token, Usage
-from agentkit.loop import Limits, Observation, ReActLoop
+from agentkit.events import Action, Finished, Source, Thought, Token, Usage
 from agentkit.models.backend import ChatRequest
-from agentkit.planner import Completion, NativeCall, TurnRequest
-from agentkit.react_json.turn import Action
 from agentkit.tool import Tool
-from agentkit.toolbox import Toolbox
+from agentkit.toolbox.toolbox import Toolbox
 from tests.cassette.runs import (
     ScriptedBackend,
     ScriptedModel,

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentkit.cassette.secrets import REDACTED, Secrets
 from agentkit.errors import CassetteError
+from agentkit.secrets import REDACTED, Secrets
 from tests.cassette.runs import TURNS, ScriptedBackend, Tools, answer, run
 from tests.conftest import action, final
 

@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentkit.cassette.yaml_text import Alias, Anchored, to_yaml
+from agentkit.cassette.format.yaml_text import Alias, Anchored, to_yaml
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30) | st.text(
     st.sampled_from(" \n\t:#-'\"ab|>&*!%@`{}[],?~=\\\r\x85\u2028\ufeff0"), max_size=80

@@ -12,16 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from agentkit import runner
 from agentkit.cassette import Cassette, RunSpec
-from agentkit.cassette.file import load
-from agentkit.cassette.render import render, save
-from agentkit.events import Finished
-from agentkit.loop import Observation, ReActLoop
-from agentkit.planner import Completion, ReactJsonPlanner, TurnRequest
+from agentkit.cassette.format.file import load
+from agentkit.cassette.format.render import render, save
+from agentkit.core import runner
+from agentkit.core.loop import Observation, ReActLoop
+from agentkit.core.planner import Completion, ReactJsonPlanner, TurnRequest
+from agentkit.events import Action, Finished
 from agentkit.react_json.prompt import render_text_description
-from agentkit.react_json.turn import Action
-from agentkit.tool_registry import find_tool
+from agentkit.toolbox.registry import find_tool
 
 FILE = Path(__file__).parents[2] / "cassettes" / "leo-dicaprio.yaml"
 NOTE = (

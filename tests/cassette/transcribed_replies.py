@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agentkit.cassette.file import Document
-from agentkit.cassette.render import render, save
-from agentkit.cassette.turns import request_body, turn_entry
+from agentkit.cassette.format.file import Document
+from agentkit.cassette.format.render import render, save
+from agentkit.cassette.format.turns import request_body, turn_entry
 
 FOLDER = Path(__file__).parents[2] / "cassettes"
 MODEL = "HuggingFaceH4/zephyr-7b-beta"

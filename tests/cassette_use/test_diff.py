@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentkit.cassette.compare import Row, changed_words, compare
-from agentkit.cassette.story import read_story
+from agentkit.report.compare import Row, changed_words, compare
+from agentkit.report.story import read_story
 from tests.cassette_use.recordings import TURNS, record
 from tests.conftest import action, final
 from tests.test_cli import agentkit

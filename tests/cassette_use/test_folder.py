@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from agentkit.cassette.many import Outcome, cassettes_in, replay_files
 from agentkit.errors import ConfigurationError
+from agentkit.runs.folder import Outcome, cassettes_in, replay_files
 from tests.cassette_use.recordings import record
 from tests.test_cli import SEEDS_RUN, agentkit
 

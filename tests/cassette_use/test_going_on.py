@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from agentkit.cassette.file import load
-from agentkit.cassette.story import read_story
+from agentkit.cassette.format.file import load
+from agentkit.report.story import read_story
 from tests.conftest import action, final
 from tests.test_cli import SEEDS_RUN, agentkit
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentkit.cassette.page import page
-from agentkit.cassette.story import Exchange, Story, StoryCall, StoryRun, StoryStep, read_story
-from agentkit.cassette.timeline import timeline
 from agentkit.events import Source, Usage
+from agentkit.report.page import page
+from agentkit.report.story import Exchange, Story, StoryCall, StoryRun, StoryStep, read_story
+from agentkit.report.timeline import timeline
 from tests.cassette_use.recordings import QUESTION, TURNS, record
 from tests.conftest import action, final
 from tests.test_cli import SEEDS_RUN

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import agentkit
-from agentkit.cassette.file import load
+from agentkit.cassette.format.file import load
 
 EXAMPLE = Path(__file__).parent / "example_test.txt"
 SETTINGS = "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error\n"

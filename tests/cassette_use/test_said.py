@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from agentkit.cassette.entries import Entry
-from agentkit.cassette.file import Document
-from agentkit.cassette.render import render, save
-from agentkit.cassette.said import asked, said
-from agentkit.cassette.story import StoryCall, read_story
+from agentkit.cassette.format.entries import Entry
+from agentkit.cassette.format.file import Document
+from agentkit.cassette.format.render import render, save
+from agentkit.core.planner import Completion, NativeCall
 from agentkit.events import Usage
-from agentkit.planner import Completion, NativeCall
+from agentkit.report.said import asked, said
+from agentkit.report.story import StoryCall, read_story
 from tests.conftest import action, final
 
 URL = "https://host/v1/chat/completions"

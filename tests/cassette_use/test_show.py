@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agentkit.cassette import Cassette
-from agentkit.cassette.file import load
+from agentkit.cassette.format.file import load
 from agentkit.events import Usage
 from agentkit.models import ChatHuggingFace
 from tests.cassette_use.recordings import QUESTION, TURNS, Speaker, record

@@ -10,6 +10,7 @@ import pytest
 
 from agentkit.cli.view import View
 from agentkit.events import (
+    Action,
     Event,
     Finished,
     LimitReached,
@@ -19,7 +20,6 @@ from agentkit.events import (
     Source,
     StopReason,
 )
-from agentkit.react_json.turn import Action
 
 SOURCES = (Source("Ada's page", "https://example.org/ada"),)
 

@@ -54,7 +54,7 @@ def test_imports_in_a_pages_prose_work(page: Path) -> None:
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No key, no setting, no network: as a reader has them who has only just begun."""
-    from agentkit.cassette.sockets import blocked
+    from agentkit.cassette.seams.sockets import blocked
 
     for name in [name for name in os.environ if name not in commands.environment(ROOT)]:
         monkeypatch.delenv(name)

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from agentkit.models.hosted_doctor import CALL, COUNT, ODD_KEY, RANDOM
+from agentkit.doctor.hosted import CALL, COUNT, ODD_KEY, RANDOM
 from tests.hosted_agent.server import Server, Turn
 
 NUMBERS = "one, two, three, four, five, six, seven, eight, nine, ten"

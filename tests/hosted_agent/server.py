@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from agentkit.auto_planner import TOOL
+from agentkit.core.mode import TOOL
 from tests.conftest import action, final
 
 PROBE = TOOL["function"]["name"]

@@ -8,10 +8,10 @@ import pytest
 from langchain_core.messages import AIMessage
 
 from agentkit import AgentExecutor, chat_model
+from agentkit.core.loop import FORCED_OUTPUT
 from agentkit.errors import ConfigurationError
 from agentkit.events import Finished, LimitReached, Usage
-from agentkit.langchain_model import usage_of
-from agentkit.loop import FORCED_OUTPUT
+from agentkit.langchain.model import usage_of
 from tests.conftest import Scripted, action
 from tests.hosted_agent.caller import TOOLS, Caller
 from tests.hosted_agent.server import Server, Turn

@@ -10,10 +10,10 @@ import pytest
 from langchain_core.runnables import RunnableLambda
 
 from agentkit import AgentExecutor, chat_model
+from agentkit.core.loop import FORCED_OUTPUT
 from agentkit.deadline import remaining_s
 from agentkit.errors import ModelError
 from agentkit.events import Finished, LimitReached
-from agentkit.loop import FORCED_OUTPUT
 from agentkit.models import ChatHuggingFace
 from agentkit.models.backend import ChatRequest, Chunk
 from agentkit.tool import Tool

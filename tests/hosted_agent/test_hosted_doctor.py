@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from agentkit import chat_model
-from agentkit.models.doctor import examine_model
-from agentkit.models.hosted_doctor import PROBES
+from agentkit.doctor.hosted import PROBES
+from agentkit.doctor.local import examine_model
 from tests.hosted_agent.doctor_servers import Deaf, Obedient, Strict
 from tests.hosted_agent.server import Server, serving
 

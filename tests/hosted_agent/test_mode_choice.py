@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from agentkit import AgentExecutor, chat_model
-from agentkit.auto_planner import ModeFinder
 from agentkit.cassette import Cassette
+from agentkit.core.known_modes import FORGET_AFTER_S, KnownModes
+from agentkit.core.mode import ModeFinder
 from agentkit.errors import CassetteError, ModelError
 from agentkit.events import Finished, ModeFound
-from agentkit.known_modes import FORGET_AFTER_S, KnownModes
 from tests.cassette.runs import ScriptedBackend
 from tests.conftest import Scripted, action, final
 from tests.hosted_agent.caller import TOOLS, Caller

@@ -15,10 +15,10 @@ from langchain_core.tools import StructuredTool
 from pydantic import BaseModel, ConfigDict, Field
 
 from agentkit import AgentExecutor
+from agentkit.events import FinalAnswer
 from agentkit.models import ChatHuggingFace
 from agentkit.react_json.grammar import react_json_grammar
 from agentkit.react_json.parser import parse_turn
-from agentkit.react_json.turn import FinalAnswer
 
 TURNS = 200
 QUESTION = [HumanMessage("What is 25 raised to the 0.43 power?")]

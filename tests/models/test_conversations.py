@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agentkit.models.decoding import Decoder, TokenSequence
-from agentkit.models.forward import Forward
-from agentkit.models.given_media import given_media
-from agentkit.models.prefix_cache import PrefixCache
-from agentkit.models.sampling import Sampler
+from agentkit.models.local.decoding import Decoder, TokenSequence
+from agentkit.models.local.forward import Forward
+from agentkit.models.local.given_media import given_media
+from agentkit.models.local.prefix_cache import PrefixCache
+from agentkit.models.local.sampling import Sampler
 
 from .test_kv_reuse import SHAPE, expected, named
 

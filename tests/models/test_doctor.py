@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agentkit import chat_model
+from agentkit.doctor.local import Finding, examine_installation, examine_model
 from agentkit.errors import ModelError
 from agentkit.models import ChatHuggingFace, HuggingFacePipeline
 from agentkit.models.backend import ChatRequest, Chunk, Usage
-from agentkit.models.doctor import Finding, examine_installation, examine_model
 
 from .conftest import build_llama
 from .test_native_calls import tokenizer_of

@@ -87,7 +87,8 @@ print(repr(chat_model._to_chat_prompt(messages)))
 """
 
 AGENT = """
-from agentkit import AgentExecutor, hub, load_tools
+from agentkit import AgentExecutor, load_tools
+from agentkit.langchain import hub
 from agentkit import format_log_to_str
 from agentkit import (
     ReActJsonSingleInputOutputParser,

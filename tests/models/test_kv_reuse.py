@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agentkit.models.batch_cache import BatchCache
-from agentkit.models.forward import Forward
-from agentkit.models.prefix_cache import CachedPrefix, PrefixCache
+from agentkit.models.local.batch_cache import BatchCache
+from agentkit.models.local.forward import Forward
+from agentkit.models.local.prefix_cache import CachedPrefix, PrefixCache
 
 VOCABULARY = 64
 SHAPE = {

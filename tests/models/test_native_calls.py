@@ -14,7 +14,7 @@ from agentkit.errors import ConfigurationError
 from agentkit.models import ChatHuggingFace, HuggingFacePipeline
 from agentkit.models.backend import Chunk
 from agentkit.models.call_syntax import HERMES, CallSyntax
-from agentkit.models.chat_template import ChatTemplate
+from agentkit.models.local.chat_template import ChatTemplate
 from agentkit.models.reply import ReplyReader
 
 from .call_templates import MARKUP, TEMPLATES

@@ -15,10 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agentkit.errors import MalformedTurn
+from agentkit.events import Action, FinalAnswer
 from agentkit.react_json.lenient_json import MAX_DEPTH, BrokenJson, read_json
 from agentkit.react_json.parser import parse_clean_turn, parse_turn
 from agentkit.react_json.thorough import parse_turn_thoroughly
-from agentkit.react_json.turn import Action, FinalAnswer, Turn
+from agentkit.react_json.turn import Turn
 
 OUTPUTS = Path(__file__).parent / "react_outputs.jsonl"
 SEARCH = '{"action": "search", "action_input": "weather in SF"}'

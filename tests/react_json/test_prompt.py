@@ -11,9 +11,9 @@ from langchain_core.tools import tool
 
 from agentkit import format_log_to_messages, format_log_to_str, load_prompt, prompts, render_text_description
 from agentkit.errors import ConfigurationError
-from agentkit.langchain_prompt import as_template, from_template
+from agentkit.events import Action
+from agentkit.langchain.prompt import as_template, from_template
 from agentkit.react_json.prompt import Prompt, Section, read_prompt
-from agentkit.react_json.turn import Action
 from agentkit.tool import Tool
 
 VALUES = {"input": "2 + {2}?", "agent_scratchpad": []}

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from agentkit import AgentExecutor
-from agentkit.calling import in_daemon_thread
 from agentkit.errors import ToolError
 from agentkit.events import Source
-from agentkit.run_scope import once
 from agentkit.tool import Tool
+from agentkit.toolbox.calling import in_daemon_thread
+from agentkit.toolbox.run_scope import once
 from agentkit.tools.search import Search, search
 from agentkit.tools.serpapi import SerpAPIWrapper
 from agentkit.tools.web_search import WebSearch

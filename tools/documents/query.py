@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from itertools import pairwise
 
-from agentkit.approximate_tokens import IDEOGRAPHS
+from agentkit.toolbox.approximate_tokens import IDEOGRAPHS
 
 MOST_TERMS = 12
 LONGEST_WORD = 64

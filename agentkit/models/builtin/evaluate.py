@@ -60,7 +60,7 @@ def scripted_tools(case: dict[str, Any]) -> list[Any]:
 
 def answer_case(model: Any, case: dict[str, Any]) -> Outcome:
     """One run of the loop."""
-    from agentkit.executor import AgentExecutor
+    from agentkit.langchain.executor import AgentExecutor
     from agentkit.react_json.grounding import ungrounded
 
     options = {"max_iterations": MAX_TURNS, "must_be_grounded": False, "return_intermediate_steps": True}

@@ -1,0 +1,208 @@
+"""Reads a cassette's file: one YAML document that vcrpy can load too.
+
+    version: 1                    # vcrpy's
+    agentkit: {format: 2, …}      # the head: which run this is
+    interactions: […]             # see `entries` and `deltas`
+    end: {…, complete: true}      # how the runs ended; missing when the recording was cut off
+
+A file is data from strangers: its size, nesting and aliases are checked before anything is built from it. Format 1 had
+no deltas of texts, no hashes and no outcomes; it is read as well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agentkit.cassette.format.deltas import is_changed, lengthen
+from agentkit.cassette.format.entries import Entry, from_interaction
+from agentkit.cassette.format.outcome import Outcome, read_outcomes
+from agentkit.cassette.format.run_spec import RunSpec
+from agentkit.errors import CassetteError
+
+VCR_VERSION = 1
+FORMAT = 2
+LARGEST_BYTES = 50_000_000
+DEEPEST = 100
+MOST_NODES = 2_000_000
+_APPENDED = re.compile(r"^agentkit:\n  format: [2-9]", re.MULTILINE)  # format 1 was written whole
+_WHOLE_ENTRY = re.compile(r"^  at_ms: \d+\n", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """What a cassette file holds.
+
+    `head` is all of `agentkit:` but the run and the versions. `begun` are calls of tools with side effects that were
+    under way when the recording ended; `outcomes` how the runs ended, by their number. `changed` are the numbers of
+    interactions whose prompt was changed in the file.
+    """
+
+    entries: Sequence[Entry]
+    run: RunSpec | None = None
+    head: Mapping[str, Any] = field(default_factory=dict)
+    begun: Sequence[Entry] = ()
+    outcomes: Mapping[int, Outcome] = field(default_factory=dict)
+    changed: Sequence[int] = ()
+    complete: bool = False
+    seconds: float = 0.0
+
+
+def load(path: Path) -> Document:
+    """Read a cassette; raises `CassetteError` for whatever is no cassette."""
+    try:
+        return _document(_parse(_text(path)))
+    except CassetteError as error:
+        raise CassetteError(f"{path}: {error}") from error.__cause__
+
+
+def _text(path: Path) -> str:
+    try:
+        if path.stat().st_size > LARGEST_BYTES:
+            raise CassetteError(f"expected a cassette of at most {LARGEST_BYTES // 1_000_000} MB, saw a larger file")
+        return _until_torn(path.read_bytes())
+    except FileNotFoundError:
+        raise CassetteError(_missing(path)) from None
+    except UnicodeDecodeError as error:
+        raise CassetteError(f"expected UTF-8 text, saw other bytes at {error.start}; is this a cassette?") from None
+    except OSError as error:
+        raise CassetteError(f"cannot be read ({error.strerror})") from error
+
+
+def _missing(path: Path) -> str:
+    partial = partial_of(path)
+    if partial != path and partial.exists():
+        return f"no such cassette, but {partial.name} is there; agentkit resume {path} goes on with it"
+    return "no such cassette; agentkit run --record FILE writes one"
+
+
+def partial_of(path: Path) -> Path:
+    """Where a recording is written until it is complete."""
+    return path if _is_partial(path) else path.with_name(f"{path.stem}.partial{path.suffix}")
+
+
+def finished_of(path: Path) -> Path:
+    """Where a recording is, once it is complete."""
+    return path.with_name(path.stem.removesuffix(".partial") + path.suffix) if _is_partial(path) else path
+
+
+def _is_partial(path: Path) -> bool:
+    return path.stem.endswith(".partial")
+
+
+def _until_torn(content: bytes) -> str:
+    """The text; of a recording that was cut off, what it holds up to its last whole entry."""
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.start < len(content) - 3:
+            raise
+        text = content[: error.start].decode("utf-8")
+    if not _APPENDED.search(text) or (text.endswith("\n") and re.search(r"^end:", text, re.MULTILINE)):
+        return text
+    head, found, entries = text.partition("\ninteractions:\n")
+    ends = [match.end() for match in _WHOLE_ENTRY.finditer(entries)]
+    if not found or not ends:
+        return f"{head}\ninteractions: []\n" if found else text
+    return head + found + entries[: ends[-1]]
+
+
+def _parse(text: str) -> Any:
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        _check_depth(yaml.parse(text, Loader=loader), yaml)
+        value = yaml.load(text, Loader=loader)
+    except yaml.YAMLError as error:
+        raise CassetteError(f"expected YAML of plain values ({_first_line(error)})") from None
+    except (ValueError, OverflowError, TypeError, RecursionError) as error:  # a date of month 13, an endless number
+        raise CassetteError(f"expected YAML of plain values ({_first_line(error)})") from None
+    _measure(value)
+    return value
+
+
+def _check_depth(events: Any, yaml: Any) -> None:
+    """Refuse deep nesting from the flat stream of events: building it would overflow the C stack."""
+    depth = 0
+    for event in events:
+        if isinstance(event, yaml.events.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.events.CollectionEndEvent):
+            depth -= 1
+        if depth > DEEPEST:
+            raise CassetteError(f"expected at most {DEEPEST} levels of nesting, saw more")
+
+
+def _measure(value: Any) -> None:
+    """Refuse aliases that expand without bound (a value within itself, or doubled again and again)."""
+    sizes: dict[int, tuple[int, int]] = {}
+    opened: set[int] = set()
+
+    def visit(item: Any) -> tuple[int, int]:
+        if not isinstance(item, dict | list):
+            return 1, 1
+        if id(item) in opened:
+            raise CassetteError("expected plain values, saw one that holds itself")
+        if id(item) not in sizes:
+            opened.add(id(item))
+            parts = [visit(part) for part in (item.values() if isinstance(item, dict) else item)]
+            opened.discard(id(item))
+            nodes, depth = 1 + sum(part[0] for part in parts), 1 + max((part[1] for part in parts), default=0)
+            if nodes > MOST_NODES or depth > DEEPEST:
+                raise CassetteError("expected plain values, saw aliases that expand without bound")
+            sizes[id(item)] = nodes, depth
+        return sizes[id(item)]
+
+    visit(value)
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:160]
+
+
+def _document(value: Any) -> Document:
+    if not isinstance(value, Mapping) or not isinstance(value.get("interactions"), list):
+        raise CassetteError("expected a mapping with interactions; is this a cassette?")
+    if value.get("version") != VCR_VERSION:
+        raise CassetteError(f"expected version: {VCR_VERSION}, saw {value.get('version')!r}")
+    head, end = value.get("agentkit", {}), value.get("end") or {}
+    if not isinstance(head, Mapping) or not isinstance(end, Mapping):
+        raise CassetteError("expected agentkit and end to be mappings")
+    if head and head.get("format") not in range(1, FORMAT + 1):
+        raise CassetteError(f"written in format {head.get('format')!r}, this version reads {FORMAT}; update agentkit")
+    run = head.get("run")
+    items = [lengthen(item, number) for number, item in enumerate(value["interactions"], 1)]
+    entries = [from_interaction(item, number) for number, item in enumerate(items, 1)]
+    return Document(
+        entries=[entry for entry in entries if not entry.begun],
+        begun=_without_result(entries),
+        run=RunSpec.from_mapping(run, version=str(head.get("version", ""))) if run is not None else None,
+        head={key: item for key, item in head.items() if key not in ("format", "version", "run")},
+        outcomes=read_outcomes(end.get("runs", [])),
+        changed=[number for number, item in enumerate(items, 1) if is_changed(item)],
+        complete=end.get("complete") is True or not head,
+        seconds=_seconds(end.get("seconds", 0.0)),
+    )
+
+
+def _without_result(entries: Sequence[Entry]) -> list[Entry]:
+    """Calls that began and did not end."""
+    left: list[Entry] = []
+    for entry in entries:
+        if entry.begun:
+            left.append(entry)
+        elif entry.kind == "tool":
+            same = [one for one in left if (one.run, one.uri, one.body) == (entry.run, entry.uri, entry.body)]
+            if same:
+                left.remove(same[0])
+    return left
+
+
+def _seconds(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise CassetteError(f"expected end.seconds to be a number, saw {type(value).__name__}")
+    return float(value)

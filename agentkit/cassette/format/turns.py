@@ -1,0 +1,181 @@
+"""A model's turn as an entry, and back: what was asked, and the reply in the pieces it came in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agentkit.cassette.format.entries import Entry, plain, turn_uri
+from agentkit.core.planner import Completion, NativeCall
+from agentkit.events import Usage
+
+if TYPE_CHECKING:
+    from agentkit.models.backend import Chunk
+
+PLANNER = "planner"  # the seam a reply was recorded at: a planner's is cut and sorted, a backend's is raw
+_RICH = ("thinking", "tool_calls", "logprobs", "metadata")
+
+
+def model_name(model_id: str) -> str:
+    """A model's name as any machine knows it: a folder's last part, `builtin` for our own."""
+    from agentkit import models
+
+    path = Path(model_id)
+    if path == Path(models.__file__).parent / "builtin" / "model":
+        return "builtin"
+    return path.name if path.is_absolute() or model_id.startswith((".", "~")) else model_id
+
+
+def request_body(
+    model: str, messages: Iterable[Any], stop: Sequence[str], tools: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    """What a turn is matched on: no more than every way to ask for it can give.
+
+    Function schemas stand for themselves by their names and one hash.
+    """
+    body: dict[str, Any] = {"model": model, "stop": list(stop), "messages": list(messages)}
+    if tools:
+        schemas = json.dumps(list(tools), sort_keys=True, ensure_ascii=False, default=str)
+        names = [str(tool.get("function", tool).get("name")) for tool in tools]
+        body["tools"] = {"names": names, "sha256": sha256(schemas.encode("utf-8", "replace")).hexdigest()[:16]}
+    return body
+
+
+def turn_entry(body: Mapping[str, Any], response: Mapping[str, Any]) -> Entry:
+    """The turn as a pseudo-request."""
+    return Entry(uri=turn_uri(body["model"]), body=body, response=response)
+
+
+# -- a backend's chunks ------------------------------------------------------------------------------------------------
+
+
+def from_chunks(chunks: Sequence[Chunk]) -> dict[str, Any]:
+    """A reply as a response body: its text, the lengths of its pieces, how it ended."""
+    pieces = [piece for chunk in chunks if (piece := _as_piece(chunk))]
+    finish_reason = next((chunk.finish_reason for chunk in reversed(chunks) if chunk.finish_reason), None)
+    usage = next((chunk.usage for chunk in reversed(chunks) if chunk.usage is not None), None)
+    return _response("".join(chunk.text for chunk in chunks), pieces, finish_reason, usage)
+
+
+def reaches_stop(chunks: Iterable[Chunk], stop: Sequence[str]) -> bool:
+    """Whether a chat model would have read no further than these chunks."""
+    from agentkit.models.reply import ReplyReader
+
+    reader = ReplyReader(stop)
+    for chunk in chunks:
+        reader.read(chunk)
+    return reader.stopped
+
+
+def _response(text: str, pieces: list[Any], finish_reason: str | None, usage: Usage | None) -> dict[str, Any]:
+    response: dict[str, Any] = {"string": text}
+    if pieces != [len(text)]:
+        response["pieces"] = pieces
+    if finish_reason is not None:
+        response["finish_reason"] = finish_reason
+    if usage is not None:
+        response["usage"] = {name: count for name, count in asdict(usage).items() if count is not None}
+    return response
+
+
+def _as_piece(chunk: Chunk) -> int | dict[str, Any]:
+    """The length of a piece of text, or a mapping where there is more to it."""
+    rich = {name: value for name in _RICH if (value := getattr(chunk, name))}
+    if not rich:
+        return len(chunk.text)
+    for name in ("tool_calls", "logprobs"):
+        if name in rich:
+            rich[name] = [asdict(part) for part in rich[name]]
+    return {"text": len(chunk.text), **{name: plain(value) for name, value in rich.items()}}
+
+
+def to_chunks(entry: Entry) -> Iterator[Chunk]:
+    """The reply again, piece by piece."""
+    from agentkit.models.backend import Chunk
+
+    text, place = entry.response["string"], 0
+    for piece in entry.response.get("pieces", [len(text)]):
+        length = piece.get("text", 0) if isinstance(piece, Mapping) else piece
+        yield _as_chunk(text[place : place + length], piece if isinstance(piece, Mapping) else {})
+        place += length
+    if rest := text[place:]:
+        yield Chunk(text=rest)
+    if thinking := entry.response.get("thinking"):
+        yield Chunk(thinking=thinking)
+    yield Chunk(usage=_usage(entry), finish_reason=entry.response.get("finish_reason"))
+
+
+def _as_chunk(text: str, rich: Mapping[str, Any]) -> Chunk:
+    from agentkit.models.backend import Chunk, TokenLogprob, ToolCallPiece
+
+    calls = tuple(ToolCallPiece(**call) for call in rich.get("tool_calls", ()))
+    logprobs = tuple(
+        TokenLogprob(one["token"], one["logprob"], tuple((token, value) for token, value in one["top"]))
+        for one in rich.get("logprobs", ())
+    )
+    return Chunk(
+        text=text, thinking=rich.get("thinking", ""), tool_calls=calls, logprobs=logprobs, metadata=rich.get("metadata")
+    )
+
+
+def _usage(entry: Entry) -> Usage | None:
+    counts = entry.response.get("usage")
+    if counts is None:
+        return None
+    if not all(isinstance(count, int | float) for count in counts.values()):
+        raise TypeError("usage is counted in numbers")
+    return Usage(**counts)
+
+
+# -- a planner's completion --------------------------------------------------------------------------------------------
+
+
+def from_completion(pieces: Sequence[str], completion: Completion) -> dict[str, Any]:
+    """A reply that came to the planner as a response body."""
+    lengths: list[Any] = [len(piece) for piece in pieces] if "".join(pieces) == completion.text else []
+    usage = completion.usage if completion.usage != Usage() else None
+    response = _response(completion.text, lengths or [len(completion.text)], completion.finish_reason, usage)
+    if completion.thinking:
+        response["thinking"] = completion.thinking
+    if completion.tool_calls:
+        response["tool_calls"] = [asdict(call) for call in completion.tool_calls]
+    return {**response, "seam": PLANNER}
+
+
+def to_completion(entry: Entry) -> Iterator[str | Completion]:
+    """The reply as a planner gets it: pieces of text, then the whole."""
+    from agentkit.models.reply import ReplyReader
+
+    reader = ReplyReader() if entry.response.get("seam") == PLANNER else ReplyReader(entry.body.get("stop", ()))
+    whole: list[Chunk] = []
+    for chunk in to_chunks(entry):
+        whole.append(chunk if entry.response.get("seam") == PLANNER else reader.read(chunk))
+        if whole[-1].text:
+            yield whole[-1].text
+        if reader.stopped:
+            break
+    if (rest := reader.rest()).text:
+        yield rest.text
+    whole.append(rest)
+    yield Completion(
+        "".join(chunk.text for chunk in whole),
+        _usage(entry) or Usage(),
+        next((chunk.finish_reason for chunk in reversed(whole) if chunk.finish_reason), "stop"),
+        "".join(chunk.thinking for chunk in whole),
+        tuple(NativeCall(**call) for call in entry.response.get("tool_calls", ())) or _native_calls(whole),
+    )
+
+
+def _native_calls(chunks: Iterable[Chunk]) -> tuple[NativeCall, ...]:
+    """The calls a backend's chunks spelt in pieces."""
+    calls: dict[int, NativeCall] = {}
+    for piece in (piece for chunk in chunks for piece in chunk.tool_calls):
+        before = calls.get(piece.index, NativeCall("", "", ""))
+        calls[piece.index] = NativeCall(
+            piece.id or before.id, piece.name or before.name, before.arguments + piece.arguments
+        )
+    return tuple(calls.values())

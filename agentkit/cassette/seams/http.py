@@ -1,0 +1,186 @@
+"""HTTP in a cassette: recorded and replayed by vcrpy, in our file and by our rules.
+
+vcrpy patches the HTTP libraries (requests, httpx, aiohttp …) and asks a `vcr.cassette.Cassette` what to do; ours keeps
+no tape of its own. Requests are matched on method, address and body, secrets aside. What vcrpy leaves out is added:
+errors of the connection, and replies in the pieces they came in.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextvars import ContextVar
+from typing import Any
+from unittest import mock
+
+import vcr.patch
+from vcr.cassette import Cassette
+from vcr.record_mode import RecordMode
+from vcr.request import Request
+
+from agentkit.cassette.format.entries import Entry, is_chat, on_the_wire, readable
+from agentkit.cassette.recording import Recording
+from agentkit.cassette.replaying import Replaying
+from agentkit.cassette.seams import aiohttp as aiohttp_seam
+from agentkit.cassette.seams import httpx as httpx_seam
+from agentkit.cassette.seams import urllib as urllib_seam
+from agentkit.cassette.seams.exchange import Reply, body_of, entry_of, failure_of, reply_of
+from agentkit.errors import AgentkitError
+from agentkit.secrets import Secrets
+
+_TELEMETRY = ("api.smith.langchain.com",)
+_started_s: ContextVar[float | None] = ContextVar("agentkit_exchange_started", default=None)
+_asked: ContextVar[Request | None] = ContextVar("agentkit_exchange_asked", default=None)
+
+
+def recorded(recording: Recording) -> AbstractContextManager[Any]:
+    """In this block, HTTP goes into the recording."""
+    return _patched(RecordMode.ALL, recording=recording)
+
+
+def replayed(replaying: Replaying) -> AbstractContextManager[Any]:
+    """In this block, HTTP comes from the recording; a request that was not recorded is drift."""
+    return _patched(RecordMode.NONE, replaying=replaying)
+
+
+def resumed(replaying: Replaying, recording: Recording) -> AbstractContextManager[Any]:
+    """In this block, HTTP comes from the recording as far as that goes, and goes into it after that."""
+    return _patched(RecordMode.NEW_EPISODES, replaying=replaying, recording=recording)
+
+
+class Tape(Cassette):
+    """What vcrpy's stubs ask."""
+
+    replaying: Replaying | None
+    recording: Recording | None
+    asked = _asked
+
+    def can_play_response_for(self, request: Request) -> bool:
+        if self.recording is not None:
+            _started_s.set(self.recording.now_s())
+            _asked.set(request)
+        if self.replaying is None or _is_ignored(request):
+            return False
+        if self.recording is not None and self.recording.is_silent:
+            return False
+        matches, (method, uri, body) = _matcher(request, self.replaying.secrets)
+        if self.replaying.expects_http(matches, chat=is_chat(body)):
+            return True
+        if self.recording is not None and self.replaying.goes_on_with_http():
+            return False
+        raise self.replaying.unexpected_http(method, uri, body)
+
+    def play(self, request: Request) -> Reply:
+        """The recorded reply; one without a status is only an error."""
+        assert self.replaying is not None
+        matches, (method, uri, body) = _matcher(request, self.replaying.secrets)
+        entry = self.replaying.http(matches, chat=is_chat(body))
+        if entry is None:  # another thread took it
+            raise self.replaying.unexpected_http(method, uri, body)
+        if self.recording is not None:
+            self.recording.mark_http()
+        return reply_of(entry)
+
+    def play_response(self, request: Request) -> dict[str, Any]:
+        reply = self.play(request)
+        if reply.status is None:
+            raise reply.error()
+        return {
+            "status": reply.status,
+            "headers": reply.headers,
+            "body": {"string": b"".join(reply.pieces)},
+            "reply": reply,
+        }
+
+    def append(self, request: Request, response: Any) -> None:
+        if self.recording is not None and not _is_ignored(request):
+            self.recording.secrets.scrub([request.uri, dict(request.headers)])  # notes which keys the run needs
+            self._add(entry_of(request, response))
+
+    def failed(self, request: Request, error: BaseException) -> None:
+        """The request had no response but this error."""
+        if self.recording is None or _is_ignored(request) or isinstance(error, AgentkitError):
+            return
+        if (entry := failure_of(request, error)) is not None:
+            self._add(entry)
+
+    def _add(self, entry: Entry) -> None:
+        assert self.recording is not None
+        started_s = _started_s.get()
+        self.recording.add_http(entry, started_s=self.recording.now_s() if started_s is None else started_s)
+
+
+@contextmanager
+def _patched(
+    mode: RecordMode, *, recording: Recording | None = None, replaying: Replaying | None = None
+) -> Iterator[None]:
+    class BoundTape(Tape):
+        pass
+
+    BoundTape.recording, BoundTape.replaying = recording, replaying
+    with ExitStack() as stack:
+        reset = _keep_connection_classes(vcr.patch.reset_patchers)
+        stack.enter_context(mock.patch.object(vcr.patch, "reset_patchers", reset))
+        for target, name, replacement in (*httpx_seam.patches(), *urllib_seam.patches(), *aiohttp_seam.patches()):
+            stack.enter_context(mock.patch.object(target, name, replacement))
+        if replaying is not None and recording is None:
+            stack.enter_context(urllib_seam.without_waiting())
+        options = {"path": "", "persister": _Nothing, "record_mode": mode, "before_record_request": _unless_ignored}
+        stack.enter_context(BoundTape.use(**options))  # type: ignore[no-untyped-call]
+        _forget_lookups()
+        stack.callback(_forget_lookups)
+        yield
+
+
+def _forget_lookups() -> None:
+    """huggingface_hub keeps what it looked up for as long as the process lives: a run would not ask again."""
+    for name in ("_common", "hf_inference"):
+        module = sys.modules.get(f"huggingface_hub.inference._providers.{name}")
+        for function in vars(module).values() if module is not None else ():
+            if callable(clear := getattr(function, "cache_clear", None)):
+                clear()
+
+
+class _Nothing:
+    """vcrpy's persister of a tape that is kept elsewhere."""
+
+    @staticmethod
+    def load_cassette(cassette_path: str, serializer: Any) -> tuple[list[Any], list[Any]]:
+        return [], []
+
+    @staticmethod
+    def save_cassette(cassette_path: str, cassette_dict: Any, serializer: Any) -> None:
+        return None
+
+
+def _keep_connection_classes(reset_patchers: Callable[[], Iterator[Any]]) -> Callable[[], Iterator[Any]]:
+    """vcrpy puts urllib3's real classes back while it makes a connection, for all threads: one that asks in that moment
+    goes past the cassette (vcrpy #849, #1051). A pool's `ConnectionCls` need not be put back."""
+
+    def patchers() -> Iterator[Any]:
+        return (patcher for patcher in reset_patchers() if patcher.attribute != "ConnectionCls")
+
+    return patchers
+
+
+def _is_ignored(request: Request) -> bool:
+    """Telemetry, and downloads of models and their files: no part of a run."""
+    host = request.host or ""
+    download = host.endswith(("huggingface.co", "hf.co")) and "/resolve/" in (request.path or "")
+    return host in _TELEMETRY or download or host.endswith(".hf.co")
+
+
+def _unless_ignored(request: Request) -> Request | None:
+    return None if _is_ignored(request) else request
+
+
+def _matcher(request: Request, secrets: Secrets) -> tuple[Callable[[Entry], bool], tuple[str, str, Any]]:
+    asked = request.method, secrets.scrub_text(request.uri), secrets.scrub(body_of(request))
+
+    def matches(entry: Entry) -> bool:
+        if (entry.method, secrets.scrub_text(entry.uri)) != asked[:2]:
+            return False
+        return bool(secrets.scrub(readable(on_the_wire(entry.body)) or None) == asked[2])
+
+    return matches, asked

@@ -1,0 +1,157 @@
+"""Where tools meet a cassette: around the toolbox of a run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict
+from typing import Any, Protocol
+
+from agentkit.cassette.format.entries import Entry, plain, tool_uri
+from agentkit.cassette.replaying import read_as, result_of
+from agentkit.cassette.tape import LiveCall, Tape
+from agentkit.core.loop import Observation
+from agentkit.errors import CassetteError
+from agentkit.events import Action, Source
+from agentkit.toolbox.calling import in_daemon_thread
+
+Played = Callable[[Action, Observation], None]
+
+
+class Toolbox(Protocol):
+    """What runs a run's actions."""
+
+    def run(self, actions: Sequence[Action]) -> Sequence[Observation]: ...
+
+    async def arun(self, actions: Sequence[Action]) -> Sequence[Observation]: ...
+
+
+class TapedToolbox:
+    """Gives recorded observations, and records the others unless HTTP was recorded in their place.
+
+    Played runs execute deterministic tools again and compare, and those that spoke HTTP. A tool that must not run twice
+    is recorded by its result alone, so that no replay runs it; that it begins is recorded before it does. `played` is
+    told of each call that was answered without the tool: nobody else announces it.
+    """
+
+    def __init__(
+        self, toolbox: Toolbox, tape: Tape, *, deterministic: Collection[str] = (), played: Played | None = None
+    ) -> None:
+        self._toolbox = toolbox
+        self._tape = tape
+        self._played = played
+        self._deterministic = frozenset(name.casefold() for name in deterministic)
+        self._not_twice = frozenset(name.casefold() for name in getattr(toolbox, "not_twice", ()))
+
+    def run(self, actions: Sequence[Action]) -> list[Observation]:
+        if len(actions) == 1 or self._tape.plays:
+            return [self._run_one(action) for action in actions]
+        under_way = [in_daemon_thread(self._run_one, action) for action in actions]
+        return [call.result() for call in under_way]
+
+    async def arun(self, actions: Sequence[Action]) -> list[Observation]:
+        return list(await asyncio.gather(*map(self._arun_one, actions)))
+
+    def _run_one(self, action: Action) -> Observation:
+        entry = self._tape.tool(action.tool, action.tool_input)
+        if (known := self._known(action, entry)) is not None:
+            return known
+        with self._tape.call(silent=self._is_silent(action, entry)) as call:
+            self._begin(action, entry)
+            with call.within():
+                (observation,) = self._toolbox.run([action])
+            return self._ended(action, entry, observation, call)
+
+    async def _arun_one(self, action: Action) -> Observation:
+        entry = self._tape.tool(action.tool, action.tool_input)
+        if (known := self._known(action, entry)) is not None:
+            return known
+        with self._tape.call(silent=self._is_silent(action, entry)) as call:
+            self._begin(action, entry)
+            with call.within():
+                (observation,) = await self._toolbox.arun([action])
+            return self._ended(action, entry, observation, call)
+
+    # -- before the tool -------------------------------------------------------------------------------------------
+
+    def _known(self, action: Action, entry: Entry | None) -> Observation | None:
+        """What is known without the tool, if it is."""
+        if entry is None:
+            return None if self._may_run(action) else self._not_run_again(action)
+        if _name(action) in self._deterministic and entry.response.get("executed", True):
+            return None
+        (observation,) = read_as(self._tape.path, entry, _read)
+        if self._played is not None and observation.executed:
+            self._played(action, observation)
+        return observation
+
+    def _may_run(self, action: Action) -> bool:
+        """Whether it is known that this call did not run before, or that it may run again."""
+        if _name(action) not in self._not_twice or not self._tape.was_begun(action.tool, action.tool_input):
+            return True
+        if self._tape.run_again is None:
+            raise CassetteError(
+                f"{self._tape.path}: {action.tool}({action.tool_input!r}) was under way when the recording ended and "
+                "may have run; say with run_again whether it runs now"
+            )
+        return self._tape.run_again(action.tool, action.tool_input)
+
+    def _not_run_again(self, action: Action) -> Observation:
+        told = f"{action.tool} was interrupted, and whether it took effect is not known. Do without it."
+        observation = Observation(told, executed=False)
+        with self._tape.call() as call:
+            call.add(lambda: _entry(action, observation))
+        return observation
+
+    def _is_silent(self, action: Action, entry: Entry | None) -> bool:
+        return entry is not None or _name(action) in self._not_twice
+
+    def _begin(self, action: Action, entry: Entry | None) -> None:
+        if entry is None and _name(action) in self._not_twice:
+            body = {"input": action.tool_input}
+            with self._tape.call() as call:
+                call.add(lambda: Entry(uri=tool_uri(action.tool), body=body, response={"begun": True}))
+
+    # -- after it --------------------------------------------------------------------------------------------------
+
+    def _ended(self, action: Action, entry: Entry | None, observation: Observation, call: LiveCall) -> Observation:
+        if entry is None:
+            call.add(lambda: _entry(action, observation))
+        elif self._tape.replaying is not None:
+            self._tape.replaying.same_result(action.tool, result_of(entry), observation.value)
+        return observation
+
+
+def _name(action: Action) -> str:
+    return action.tool.strip().casefold()
+
+
+def observation_body(observation: Observation) -> dict[str, Any]:
+    """An observation as a response body."""
+    value = plain(observation.value)
+    response: dict[str, Any] = {"string": value} if isinstance(value, str) else {"json": value}
+    if not observation.executed:
+        response["executed"] = False
+    if observation.return_direct:
+        response["return_direct"] = True
+    if observation.sources:
+        response["sources"] = [asdict(source) for source in observation.sources]
+    if observation.readings:
+        response["readings"] = list(observation.readings)
+    return response
+
+
+def _entry(action: Action, observation: Observation) -> Entry:
+    return Entry(uri=tool_uri(action.tool), body={"input": action.tool_input}, response=observation_body(observation))
+
+
+def _read(entry: Entry) -> list[Observation]:
+    response = entry.response
+    observation = Observation(
+        result_of(entry),
+        executed=response.get("executed") is not False,
+        return_direct=response.get("return_direct") is True,
+        sources=tuple(Source(**source) for source in response.get("sources", ())),
+        readings=tuple(response.get("readings", ())),
+    )
+    return [observation]

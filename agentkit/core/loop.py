@@ -1,0 +1,282 @@
+"""The ReAct loop as a state machine without I/O (Yao et al. 2022, https://arxiv.org/abs/2210.03629).
+
+A driver asks `next(now_s)` what to do, does it, and hands the result back with `replied` or `observed`; both return the
+events that this caused. Limits, the stuck guard and recovery from malformed turns live here, once. The state is the
+list of steps.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from agentkit.errors import ConfigurationError, MalformedTurn
+from agentkit.events import (
+    Action,
+    ActionChosen,
+    Event,
+    FinalAnswer,
+    Finished,
+    LimitReached,
+    Observed,
+    ParseError,
+    RunSummary,
+    Source,
+    Step,
+    StopReason,
+    Thought,
+    Usage,
+)
+from agentkit.react_json.grounding import ungrounded
+
+MALFORMED = "_Exception"  # the tool name LangChain gives to the step of a turn that could not be parsed
+FORCED_OUTPUT: dict[StopReason, str] = {
+    "max_iterations": "Agent stopped due to iteration limit or time limit.",  # LangChain's words
+    "max_execution_time": "Agent stopped due to iteration limit or time limit.",
+    "max_tokens": "Agent stopped due to its token budget.",
+    "max_cost": "Agent stopped due to its cost budget.",
+    "stuck": "Agent stopped because it repeated an action without getting further.",
+}
+NOT_GROUNDED_OUTPUT = "I could not find an answer that my tools confirm."
+CLOSING_NOTE = "\n\nNo more actions are possible. Give your best final answer now, in the form that was asked for."
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came of one model call: actions, a final answer, or a malformed turn."""
+
+    decision: tuple[Action, ...] | FinalAnswer | MalformedTurn
+    text: str = ""
+    thought: str = ""
+    thinking: str = ""
+    invented: int = 0
+    usage: Usage = field(default_factory=Usage)
+    return_values: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCall:
+    """Do: ask the model for its next turn, given the steps so far."""
+
+    inputs: dict[str, Any]
+    steps: Sequence[Step]
+    first_step: int = 0  # index in the run of steps[0], when older steps are trimmed
+    max_new_tokens: int | None = None  # what a budget leaves for this turn
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCalls:
+    """Do: run these actions; one observation each, in this order."""
+
+    actions: tuple[Action, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """A driver's answer to one action of `ToolCalls`."""
+
+    value: Any
+    executed: bool = True
+    return_direct: bool = False
+    sources: tuple[Source, ...] = ()
+    readings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """When a run ends without the model's saying so. `None` is no limit."""
+
+    max_iterations: int | None = 15
+    max_execution_time_s: float | None = None
+    max_tokens: int | None = None
+    max_cost_usd: float | None = None
+    max_repeats: int | None = 3
+    early_stopping_method: Literal["force", "generate"] = "force"
+
+
+class ReActLoop:
+    """One run, from its beginning or after `steps` that were taken before. Not to be used again."""
+
+    def __init__(
+        self,
+        inputs: dict[str, Any],
+        *,
+        limits: Limits | None = None,
+        recover: Callable[[MalformedTurn], str] | None = str,
+        trim: Callable[[Sequence[Step]], Sequence[Step]] | None = None,
+        must_be_grounded: bool = False,
+        started_s: float = 0.0,
+        steps: Sequence[Step] = (),
+    ) -> None:
+        self.inputs = inputs
+        self.steps: list[Step] = []
+        self._limits = limits or Limits()
+        self._recover = recover
+        self._trim = trim
+        self._must_be_grounded = must_be_grounded
+        self._started_s = started_s
+        self._usage = Usage()
+        self._cost_unknown = False
+        self._iterations = self._tools_executed = self._invented = self._parse_errors = 0
+        self._sources: dict[Source, None] = {}
+        self._readings: dict[str, None] = {}
+        self._repeats: Counter[str] = Counter()
+        self._most_repeats = 0
+        self._pending: tuple[Action, ...] = ()
+        self._stopped: StopReason | None = None
+        self._ended_by: StopReason | None = None
+        self._closing = False
+        self._end: tuple[Any, bool, FinalAnswer | None, dict[str, Any] | None] | None = None
+        for step in steps:
+            self._record(*step)
+
+    # -- what to do next -------------------------------------------------------------------------------------------
+
+    def next(self, now_s: float) -> ModelCall | ToolCalls | Finished | LimitReached:
+        """The next thing to do. `LimitReached` is news to pass on: call again."""
+        if self._end is not None:
+            return self._finished(now_s)
+        if self._pending:
+            return ToolCalls(self._pending)
+        if self._stopped is None and (reason := self._limit_reached(now_s)) is not None:
+            return self._stop(reason)
+        if self._stopped is not None and not self._closing:
+            self._end = (FORCED_OUTPUT[self._stopped], False, None, None)
+            return self._finished(now_s)
+        return self._model_call()
+
+    def _limit_reached(self, now_s: float) -> StopReason | None:
+        limits = self._limits
+        if self._ended_by is not None:
+            return self._ended_by
+        if limits.max_repeats is not None and self._most_repeats >= limits.max_repeats:
+            return "stuck"
+        if limits.max_iterations is not None and self._iterations >= limits.max_iterations:
+            return "max_iterations"
+        if limits.max_execution_time_s is not None and now_s - self._started_s >= limits.max_execution_time_s:
+            return "max_execution_time"
+        if limits.max_tokens is not None and self._usage.total_tokens >= limits.max_tokens:
+            return "max_tokens"
+        cost_usd = self._usage.cost_usd or 0.0
+        if limits.max_cost_usd is not None and (self._cost_unknown or cost_usd >= limits.max_cost_usd):
+            return "max_cost"
+        return None
+
+    def _stop(self, reason: StopReason) -> LimitReached:
+        self._stopped = reason
+        # A closing turn is paid for in tokens, money and time, so only what limits none of them has one.
+        asked = reason == "stuck" or (self._limits.early_stopping_method == "generate" and reason == "max_iterations")
+        self._closing = asked and bool(self.steps)
+        return LimitReached(reason, self._closing)
+
+    def _model_call(self) -> ModelCall:
+        steps: Sequence[Step] = self.steps
+        if self._trim is not None:
+            steps = self._trim(steps)
+        if self._closing:
+            *earlier, last = steps
+            steps = [*earlier, last._replace(observation=f"{last.observation}{CLOSING_NOTE}")]
+        budget = self._limits.max_tokens
+        left = None if budget is None else max(1, budget - self._usage.total_tokens)
+        return ModelCall(self.inputs, steps, first_step=len(self.steps) - len(steps), max_new_tokens=left)
+
+    # -- results ---------------------------------------------------------------------------------------------------
+
+    def replied(self, reply: Reply) -> Iterator[Event]:
+        """The model's turn; raises `ConfigurationError` where `max_cost_usd` cannot be held."""
+        self._iterations += 1
+        self._usage += reply.usage
+        self._check_cost(reply.usage)
+        self._invented += reply.invented
+        if reply.thought or reply.thinking:
+            yield Thought(reply.thought, reply.thinking)
+        if isinstance(reply.decision, FinalAnswer):
+            self._answer(reply.decision, reply.return_values)
+        elif self._closing:
+            self._closing = False  # asked for an answer, it gave none
+        elif isinstance(reply.decision, MalformedTurn):
+            yield self._malformed(reply.decision, reply.text)
+        else:
+            self._pending = reply.decision
+            for action in reply.decision:
+                yield ActionChosen(action)
+
+    def _check_cost(self, usage: Usage) -> None:
+        if self._limits.max_cost_usd is None or usage.cost_usd is not None:
+            return
+        if self._usage.cost_usd is None:
+            raise ConfigurationError(
+                "max_cost cannot be held: neither the server nor a price table says what this model costs; "
+                "give max_tokens instead"
+            )
+        self._cost_unknown = True  # money was spent already: end the run, keep its steps
+
+    def _malformed(self, error: MalformedTurn, text: str) -> ParseError:
+        self._parse_errors += 1
+        error.text = text
+        if self._recover is None:
+            raise error
+        observation = self._recover(error)
+        self._record(Action(MALFORMED, observation, text), observation)
+        return ParseError(text, observation)
+
+    def observed(self, observations: Sequence[Observation]) -> Iterator[Event]:
+        """The results of the last `ToolCalls`, in its order."""
+        actions, self._pending = self._pending, ()
+        for action, observation in zip(actions, observations, strict=True):
+            self._tools_executed += observation.executed
+            self._record(action, observation.value)
+            self._sources |= dict.fromkeys(observation.sources)
+            self._readings |= dict.fromkeys(observation.readings)
+            yield Observed(action, observation.value, observation.executed, observation.sources, observation.readings)
+        if len(observations) == 1 and observations[0].return_direct:
+            self._stopped = "return_direct"
+            self._end = (observations[0].value, True, None, None)
+
+    def stop(self, reason: StopReason) -> None:
+        """End the run from outside, by a deadline that struck within a call."""
+        self._pending, self._closing, self._stopped, self._ended_by = (), False, None, reason
+
+    def _record(self, action: Action, observation: Any) -> None:
+        self.steps.append(Step(action, observation))
+        key = json.dumps([action.tool, action.tool_input, str(observation)], sort_keys=True, default=str)
+        self._repeats[key] += 1
+        self._most_repeats = max(self._most_repeats, self._repeats[key])
+
+    def _answer(self, answer: FinalAnswer, return_values: dict[str, Any] | None) -> None:
+        if self._must_be_grounded and self.ungrounded(answer.output):
+            self._stopped = "not_grounded"
+            self._end = (f"{NOT_GROUNDED_OUTPUT} (Not confirmed: {answer.output})", False, answer, None)
+        else:
+            self._stopped = self._stopped or "answer"
+            self._end = (answer.output, True, answer, return_values)
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def ungrounded(self, answer: str) -> tuple[str, ...]:
+        """Numbers and names in `answer` that stand in no observation and not in the question."""
+        return ungrounded(str(answer), str(self.inputs.get("input", "")), self._observations())
+
+    def _observations(self) -> list[str]:
+        return [str(step.observation) for step in self.steps if step.action.tool != MALFORMED]
+
+    def _finished(self, now_s: float) -> Finished:
+        assert self._end is not None
+        assert self._stopped is not None
+        output, answered, final, return_values = self._end
+        summary = RunSummary(
+            stop_reason=self._stopped,
+            usage=self._usage,
+            seconds=now_s - self._started_s,
+            model_calls=self._iterations,
+            tools_executed=self._tools_executed,
+            invented_observations=self._invented,
+            parse_errors=self._parse_errors,
+            ungrounded=self.ungrounded(final.output) if final is not None else (),
+            sources=tuple(self._sources),
+            readings=tuple(self._readings),
+        )
+        return Finished(output, answered, summary, tuple(self.steps), final.log if final else "", return_values)

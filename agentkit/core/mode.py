@@ -1,0 +1,196 @@
+"""Finds out, once per model, whether it calls tools in its own syntax, and plans accordingly."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, get_args
+
+from agentkit.cassette import active
+from agentkit.core.known_modes import KnownModes
+from agentkit.core.loop import ModelCall, Reply
+from agentkit.core.planner import Completion, TurnModel, TurnRequest
+from agentkit.errors import CassetteError, ModelError
+from agentkit.events import Mode, ModeFound
+from agentkit.toolbox.calling import in_daemon_thread
+
+QUESTION = "What is the area code of Lisbon? Look it up."
+TOOL: Mapping[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "look_up_area_code",
+        "description": "Gives a city's area code.",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+PROBE_TOKENS = 512  # a call takes 30; the rest is for models that think first
+REFUSED = (400, 404, 405, 415, 422, 501)  # what servers answer to a request with tools that they cannot take
+BROKE = (500,)  # what some answer instead; it may have been chance, so it is not written down
+
+
+class Planner(Protocol):
+    """Plans turns: pieces of text, or what was found out on the way, then one `Reply`."""
+
+    def plan(self, call: ModelCall) -> Iterator[str | ModeFound | Reply]: ...
+
+    def aplan(self, call: ModelCall) -> AsyncIterator[str | ModeFound | Reply]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A model's mode; `probed`: just now, by asking the model; `lasting`: worth writing down."""
+
+    mode: Mode
+    probed: bool = False
+    lasting: bool = True
+
+
+class ModeFinder:
+    """One model's mode: known in this process, or from the file, or found out by asking the model."""
+
+    def __init__(self, key: str, known: KnownModes, *, has_fallbacks: bool = False) -> None:
+        self._key = key
+        self._has_fallbacks = has_fallbacks
+        self._known = known
+        self._mode: Mode | None = None
+        self._lock = threading.Lock()
+
+    def find(self, model: TurnModel) -> Found:
+        """The mode; runs at the same time wait for the first one's probe. Within a cassette it is part of the run."""
+        cassette = active()
+        if cassette is None:
+            return self._find(model)
+        if cassette.mode == "replay":
+            return Found(_checked(cassette.remembered("mode", lambda: "react-json")))
+        found: list[Found] = []
+
+        def compute() -> Mode:
+            found.append(self._find(model))
+            return found[0].mode
+
+        return Found(_checked(cassette.remembered("mode", compute)), probed=bool(found) and found[0].probed)
+
+    def learn(self, mode: Mode, *, lasting: bool = True) -> None:
+        """From now on the model's mode is this."""
+        self._mode = mode
+        if lasting:
+            self._known.put(self._key, mode)
+
+    def _find(self, model: TurnModel) -> Found:
+        with self._lock:
+            if mode := self._mode or self._known.get(self._key):
+                self._mode = mode
+                return Found(mode)
+            found = self._probed(model)
+            self.learn(found.mode, lasting=found.lasting)
+            return found
+
+    def _probed(self, model: TurnModel) -> Found:
+        try:
+            return probe(model)
+        except ModelError:
+            if not self._has_fallbacks:
+                raise
+            return Found("react-json", probed=True, lasting=False)  # which any of them can do
+
+
+def probe(model: TurnModel) -> Found:
+    """Ask the model something that needs a tool, and see whether a proper call comes back."""
+    request = TurnRequest([model.message("user", QUESTION)], stop=(), tools=(TOOL,), max_new_tokens=PROBE_TOKENS)
+    try:
+        *_, completion = model.complete(request)
+    except NotImplementedError:  # LangChain's word for a model that takes no tools
+        return Found("react-json", probed=True)
+    except Exception as error:
+        if status_of(error) not in REFUSED + BROKE:
+            raise
+        return Found("react-json", probed=True, lasting=status_of(error) in REFUSED)
+    assert isinstance(completion, Completion)
+    return Found("tools" if _is_proper(completion) else "react-json", probed=True)
+
+
+def _is_proper(completion: Completion) -> bool:
+    if not completion.tool_calls:
+        return False
+    call = completion.tool_calls[0]
+    try:
+        arguments = json.loads(call.arguments)
+    except ValueError:
+        return False
+    named = call.name == TOOL["function"]["name"]
+    return named and isinstance(arguments, dict) and isinstance(arguments.get("city"), str)
+
+
+def status_of(error: BaseException | None) -> int | None:
+    """The HTTP status behind an error, whichever library raised it."""
+    while error is not None:
+        for holder in (error, getattr(error, "response", None)):
+            for name in ("status", "status_code"):
+                if isinstance(status := getattr(holder, name, None), int):
+                    return status
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _checked(mode: Any) -> Mode:
+    if mode not in get_args(Mode):
+        raise CassetteError(f"expected the mode react-json or tools in the cassette, saw {mode!r}; record it again")
+    checked: Mode = mode
+    return checked
+
+
+class AutoPlanner:
+    """Plans in the mode that fits the model, found at the first turn.
+
+    A server that refuses native calls later, by a template that knows no results of tools, is asked in ReAct-JSON from
+    there on: the steps stay as they are.
+    """
+
+    def __init__(self, finder: ModeFinder, model: TurnModel, planners: Mapping[Mode, Callable[[], Planner]]) -> None:
+        self._finder = finder
+        self._model = model
+        self._planners = planners
+        self._mode: Mode | None = None
+        self._planner: Planner | None = None
+
+    def plan(self, call: ModelCall) -> Iterator[str | ModeFound | Reply]:
+        if self._planner is None:
+            yield from self._take(self._finder.find(self._model))
+        assert self._planner is not None
+        try:
+            yield from self._planner.plan(call)
+        except Exception as error:
+            if not self._is_refusal(error):
+                raise
+            yield from self._take(Found("react-json", probed=True))
+            yield from self._planner.plan(call)
+            self._finder.learn("react-json")
+
+    async def aplan(self, call: ModelCall) -> AsyncIterator[str | ModeFound | Reply]:
+        if self._planner is None:
+            found = await asyncio.wrap_future(in_daemon_thread(self._finder.find, self._model))
+            for news in self._take(found):
+                yield news
+        assert self._planner is not None
+        try:
+            async for piece in self._planner.aplan(call):
+                yield piece
+        except Exception as error:
+            if not self._is_refusal(error):
+                raise
+            for news in self._take(Found("react-json", probed=True)):
+                yield news
+            async for piece in self._planner.aplan(call):
+                yield piece
+            self._finder.learn("react-json")
+
+    def _take(self, found: Found) -> Iterator[ModeFound]:
+        self._mode, self._planner = found.mode, self._planners[found.mode]()
+        if found.probed:
+            yield ModeFound(found.mode)
+
+    def _is_refusal(self, error: Exception) -> bool:
+        return self._mode == "tools" and status_of(error) in REFUSED

@@ -1,0 +1,292 @@
+"""ChatHuggingFace: the chat model over an in-process pipeline or an HTTP endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing, closing
+from dataclasses import replace
+from functools import partial
+from operator import itemgetter
+from typing import Any, Literal
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.language_models.base import LangSmithParams
+from langchain_core.language_models.chat_models import agenerate_from_stream, generate_from_stream
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
+from pydantic import ConfigDict, Field
+
+from agentkit.cassette import active
+from agentkit.errors import ConfigurationError
+from agentkit.langchain.messages import to_dicts, to_generation_chunk
+from agentkit.models.backend import ChatRequest, Chunk, Usage
+from agentkit.models.call_grammar import tool_grammar
+from agentkit.models.call_syntax import HERMES, CallSyntax
+from agentkit.models.hosted.repair import repaired
+from agentkit.models.reply import ReplyReader
+from agentkit.models.structured_output import Schema, format_grammar, read_call, read_text, response_format
+
+REQUEST_FIELDS = ("tools", "tool_choice", "response_format", "grammar", "stream")
+
+
+class ChatHuggingFace(BaseChatModel):
+    """A chat model whose `llm` is a HuggingFacePipeline, a HuggingFaceEndpoint, or any ChatBackend.
+
+    `constrain` says which grammar an agent asks for on a local model: "actions" (well-formed actions on existing
+    tools), "copy" (also inputs and answers that copy from question and observations), or "off". It holds tool calls
+    to their schemas too.
+    """
+
+    model_config = ConfigDict(
+        arbitrary_types_allowed=True, extra="forbid", protected_namespaces=(), populate_by_name=True
+    )
+
+    llm: Any
+    model_id: str = Field(default="", alias="model")
+    constrain: Literal["actions", "copy", "off"] = "actions"
+    temperature: float | None = None
+    max_tokens: int | None = None
+    stop: list[str] | None = None
+    streaming: bool = False
+
+    def model_post_init(self, context: Any, /) -> None:
+        super().model_post_init(context)
+        self.model_id = self.model_id or self.llm.model_id
+
+    @classmethod
+    def from_model_id(cls, model_id: str, **options: Any) -> ChatHuggingFace:
+        """A chat model in this process, from a folder or a repository; `options` as HuggingFacePipeline takes them."""
+        from agentkit.langchain.pipeline import HuggingFacePipeline
+
+        own = {name: options.pop(name) for name in tuple(options) if name in cls.model_fields}
+        return cls(llm=HuggingFacePipeline.from_model_id(model_id, **options), **own)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the model computes in this process, where grammars work."""
+        return hasattr(self.llm, "local")
+
+    def _to_chat_prompt(self, messages: list[BaseMessage]) -> str:
+        """The prompt text the model sees; for a hosted one, what its repository's chat template makes of it."""
+        from agentkit.models.local.chat_template import ChatTemplate
+        from agentkit.models.local.loading import load_tokenizer
+
+        template = self.llm.local.template if self.is_local else ChatTemplate(load_tokenizer(self.model_id))
+        return str(template.prompt_text(to_dicts(messages)))
+
+    # One request, one reply
+
+    def _backend(self) -> Any:
+        """What computes, a ChatBackend: the `llm`, or what a cassette has of it."""
+        cassette = active()
+        return self.llm if cassette is None else cassette.backend(self.llm)
+
+    def _request(self, messages: list[BaseMessage], stop: list[str] | None, options: dict[str, Any]) -> ChatRequest:
+        own = {"temperature": self.temperature, "max_tokens": self.max_tokens}
+        options = {**{name: value for name, value in own.items() if value is not None}, **options}
+        named = {name: options.pop(name) for name in REQUEST_FIELDS if name in options}
+        logprobs, top = options.pop("logprobs", None), options.pop("top_logprobs", None)
+        if "max_tokens" in options:
+            options["max_new_tokens"] = options.pop("max_tokens")
+        if self.is_local:
+            self._hold_to_grammar(named, parallel=options.pop("parallel_tool_calls", None) is not False)
+        return ChatRequest(
+            messages=to_dicts(messages),
+            stop=tuple(stop if stop is not None else self.stop or ()),
+            top_logprobs=(top or 0) if logprobs or top is not None else None,
+            options=options,
+            **named,
+        )
+
+    def _hold_to_grammar(self, wanted: dict[str, Any], *, parallel: bool) -> None:
+        """Add the grammar that a local model's reply is held to."""
+        if wanted.get("tool_choice") == "none":
+            wanted["tools"] = ()
+        if wanted.get("grammar"):
+            return
+        if wanted.get("response_format"):
+            wanted["grammar"] = format_grammar(wanted["response_format"])
+        elif wanted.get("tools") and self.constrain != "off":
+            template = self.llm.local.template
+            wanted["grammar"] = tool_grammar(
+                wanted["tools"],
+                wanted.get("tool_choice"),
+                syntax=template.call_syntax,
+                special=template.special,
+                parallel=parallel,
+            )
+
+    def _reply(self, request: ChatRequest) -> _Reply:
+        calls = (self.llm.local.template.call_syntax if self.is_local else HERMES) if request.tools else None
+        return _Reply(request, self.model_id, calls)
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        request = self._request(messages, stop, kwargs)
+        reply = self._reply(request)
+        with closing(self._backend().generate_chat(request)) as chunks:
+            for chunk in chunks:
+                if (piece := reply.read(chunk)) is not None:
+                    yield piece
+                if reply.stopped:
+                    break
+        yield reply.last()
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        request = self._request(messages, stop, kwargs)
+        reply = self._reply(request)
+        async with aclosing(self._backend().agenerate_chat(request)) as chunks:
+            async for chunk in chunks:
+                if (piece := reply.read(chunk)) is not None:
+                    yield piece
+                if reply.stopped:
+                    break
+        yield reply.last()
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return generate_from_stream(self._stream(messages, stop, **{**kwargs, "stream": False}))
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return await agenerate_from_stream(self._astream(messages, stop, **{**kwargs, "stream": False}))
+
+    # Tools and structured output
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: str | dict[str, Any] | bool | None = None,
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """This model with tools it may call; `tool_choice`: "auto", "any", "none" or a tool's name."""
+        if tool_choice is not None:
+            kwargs["tool_choice"] = "any" if tool_choice is True else tool_choice or "auto"
+        return self.bind(tools=[convert_to_openai_tool(tool, strict=strict) for tool in tools], **kwargs)
+
+    def with_structured_output(
+        self,
+        schema: dict[str, Any] | type | None = None,
+        *,
+        method: Literal["json_schema", "function_calling", "json_mode"] = "json_schema",
+        include_raw: bool = False,
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, Any]:
+        """This model with replies that are values of `schema`: a pydantic class, a TypedDict or a JSON schema.
+
+        `strict` is there for LangChain's sake: a grammar is never anything else.
+        """
+        if kwargs:
+            raise ConfigurationError(f"expected schema, method, include_raw and strict, saw {', '.join(kwargs)}")
+        if schema is None and method != "json_mode":
+            raise ConfigurationError("expected a schema; without one use method='json_mode'")
+        asked, read = self._structured(schema, method)
+        if not self.is_local:
+            asked, read = repaired(asked, read, schema)
+        if not include_raw:
+            return asked | RunnableLambda(read)
+        reader = itemgetter("raw") | RunnableLambda(read)
+        parsed = RunnablePassthrough.assign(parsed=reader, parsing_error=lambda _: None)
+        failed = RunnablePassthrough.assign(parsed=lambda _: None)
+        with_fallback = parsed.with_fallbacks([failed], exception_key="parsing_error")
+        return {"raw": asked} | with_fallback
+
+    def _structured(self, schema: Schema | None, method: str) -> tuple[Runnable[Any, AIMessage], Callable[[Any], Any]]:
+        traced = {"kwargs": {"method": method}, "schema": convert_to_json_schema(schema) if schema else None}
+        if method == "function_calling" and schema is not None:
+            tool = convert_to_openai_tool(schema)
+            name = tool["function"]["name"]
+            asked = self.bind_tools([tool], tool_choice=name, ls_structured_output_format=traced)
+            return asked, partial(read_call, schema)
+        if method not in ("json_schema", "json_mode"):
+            raise ConfigurationError(f"expected method json_schema, function_calling or json_mode, saw {method!r}")
+        by_schema = schema and (method == "json_schema" or self.is_local)  # a grammar can hold to it in either mode
+        wanted = response_format(schema) if schema and by_schema else {"type": "json_object"}
+        return self.bind(response_format=wanted, ls_structured_output_format=traced), partial(read_text, schema)
+
+    # What LangChain asks of every model
+
+    @property
+    def _llm_type(self) -> str:
+        return "huggingface-chat-wrapper"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return {"model_id": self.model_id, "llm": getattr(self.llm, "_identifying_params", None)}
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        return super()._get_ls_params(stop=stop, **{"model": self.model_id, **kwargs})
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """Yes: `langchain_core.load` writes the names and parameters, never weights or tokens."""
+        return True
+
+    @classmethod
+    def get_lc_namespace(cls) -> list[str]:
+        """Where `load` finds the class."""
+        return ["agentkit", "models"]
+
+
+class _Reply:
+    """One reply on its way from backend chunks to LangChain's."""
+
+    def __init__(self, request: ChatRequest, model_id: str, calls: CallSyntax | None) -> None:
+        self._model_id = model_id
+        self._reader = ReplyReader(request.stop, calls=calls)
+        self._called = False
+        self._usage: Usage | None = None
+        self._finish_reason: str | None = None
+
+    @property
+    def stopped(self) -> bool:
+        return self._reader.stopped
+
+    def read(self, chunk: Chunk) -> ChatGenerationChunk | None:
+        """The piece to show now, if there is one."""
+        self._usage = chunk.usage or self._usage
+        if chunk.metadata and "model_name" in chunk.metadata:  # of a server, or of a fallback
+            self._model_id = chunk.metadata["model_name"]
+            chunk = replace(chunk, metadata={k: v for k, v in chunk.metadata.items() if k != "model_name"})
+        piece = self._reader.read(chunk)
+        self._finish_reason = piece.finish_reason or self._finish_reason
+        self._called = self._called or bool(piece.tool_calls)
+        shown = piece.text or piece.thinking or piece.tool_calls or piece.logprobs or piece.metadata
+        return to_generation_chunk(replace(piece, finish_reason=None)) if shown else None
+
+    def last(self) -> ChatGenerationChunk:
+        """What was held back, with usage and how the reply ended."""
+        rest = self._reader.rest()
+        reason = self._finish_reason or "stop"
+        if reason == "stop" and (self._called or rest.tool_calls):
+            reason = "tool_calls"
+        rest = replace(rest, finish_reason=reason, metadata={"model_name": self._model_id})
+        return to_generation_chunk(rest, usage=self._usage, last=True)

@@ -1,0 +1,290 @@
+"""`AgentExecutor`: a run as a LangChain Runnable, with the parameters, keys and chunks its users know."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.config import get_config_list
+
+from agentkit.cassette import active
+from agentkit.core import runner
+from agentkit.core.loop import Limits, ReActLoop
+from agentkit.errors import ConfigurationError
+from agentkit.events import Event, Finished
+from agentkit.langchain.callbacks import announcer, awatched, chunks_of, watched
+from agentkit.langchain.react_agent import ReactJsonAgent, create_react_json_agent
+from agentkit.langchain.runnable_planner import RunnablePlanner
+from agentkit.langchain.steps import HandleErrors, Trim, as_inputs, as_langchain_steps, recovery, trimmer
+from agentkit.langchain.tools import allowed, as_langchain, from_langchain
+from agentkit.toolbox.run_scope import ScopedToolbox
+from agentkit.toolbox.toolbox import Approve, Toolbox
+
+if TYPE_CHECKING:
+    from agentkit.cassette import Cassette
+
+MOST_TOGETHER = 16  # runs of a batch at once; as many replies as a model in this process decodes together
+
+
+class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
+    """Runs an agent with its tools until it has an answer.
+
+    `agent` is a Runnable from `{"input", "intermediate_steps", …}` to `AgentAction | list[AgentAction] | AgentFinish`.
+    Unlike LangChain's, a turn that cannot be parsed goes back to the model by default. Beyond LangChain's parameters:
+
+    - `max_tokens`, `max_cost` (US dollars): budgets for the run
+    - `max_repeats`: how often the same action may give the same observation
+    - `tool_timeout_s`: seconds for one tool; `approve`: asked before a tool with side effects runs
+    - `allow`: names of the tools that may run; `max_observation_tokens`: where an observation is cut
+    - `must_be_grounded`: refuse an answer with numbers or names that no observation gave
+    - `return_run`: add `result["run"]` (usage, seconds, stop reason, counts)
+    - `cassette`: a `Cassette`, or a file that is replayed if it is there and recorded if not
+
+    `invoke` raises `ConfigurationError`, `ModelError`, what a tool raises that is not its own error, and
+    `OutputParserException` with `handle_parsing_errors=False`.
+    """
+
+    def __init__(
+        self,
+        agent: Runnable[Any, Any],
+        tools: Sequence[Any],
+        *,
+        max_iterations: int | None = 15,
+        max_execution_time: float | None = None,
+        early_stopping_method: Literal["force", "generate"] = "force",
+        handle_parsing_errors: HandleErrors = True,
+        return_intermediate_steps: bool = False,
+        trim_intermediate_steps: int | Trim = -1,
+        verbose: bool = False,
+        callbacks: list[BaseCallbackHandler] | None = None,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        max_tokens: int | None = None,
+        max_cost: float | None = None,
+        max_repeats: int | None = 3,
+        tool_timeout_s: float | None = None,
+        approve: Approve | None = None,
+        allow: Collection[str] | None = None,
+        max_observation_tokens: int | None = 8_000,
+        must_be_grounded: bool = False,
+        return_run: bool = False,
+        cassette: Cassette | str | Path | None = None,
+    ) -> None:
+        if early_stopping_method not in ("force", "generate"):
+            raise ConfigurationError(
+                f'expected early_stopping_method "force" or "generate", saw {early_stopping_method!r}'
+            )
+        self.agent = agent
+        self.tools = [as_langchain(tool) for tool in tools]
+        self.limits = Limits(
+            max_iterations=max_iterations,
+            max_execution_time_s=max_execution_time,
+            max_tokens=max_tokens,
+            max_cost_usd=max_cost,
+            max_repeats=max_repeats,
+            early_stopping_method=early_stopping_method,
+        )
+        self.handle_parsing_errors = handle_parsing_errors
+        self.return_intermediate_steps = return_intermediate_steps
+        self.trim_intermediate_steps = trim_intermediate_steps
+        self.verbose = verbose
+        self.callbacks = callbacks
+        self.tags = tags
+        self.metadata = metadata
+        self.tool_timeout_s = tool_timeout_s
+        self.approve = approve
+        self.allow = None if allow is None else [tool.name for tool in allowed(self.tools, allow)]
+        self.max_observation_tokens = max_observation_tokens
+        self.must_be_grounded = must_be_grounded
+        self.return_run = return_run
+        self.cassette = cassette
+
+    @classmethod
+    def from_model(
+        cls,
+        model: Any,
+        tools: Sequence[Any] = ("search", "calculator"),
+        prompt: Any = None,
+        *,
+        mode: Literal["auto", "react-json", "tools"] = "auto",
+        **options: Any,
+    ) -> AgentExecutor:
+        """The shortest way: a chat model or its spec, tools or their names, a prompt or its name.
+
+        `mode` is how the model names a tool; see `create_react_json_agent`.
+        """
+        from agentkit.models import chat_model
+        from agentkit.toolbox.registry import load_tools
+
+        if isinstance(model, str):
+            model = chat_model(model)
+        loaded = [one for tool in tools for one in (load_tools([tool]) if isinstance(tool, str) else [tool])]
+        options.setdefault("must_be_grounded", getattr(model, "constrain", None) == "copy")
+        offered = allowed(loaded, options.get("allow"))
+        return cls(create_react_json_agent(model, offered, prompt, mode=mode), loaded, **options)
+
+    # -- Runnable --------------------------------------------------------------------------------------------------
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> dict[str, Any]:
+        """Run to the end: `{"input": …, "output": …}`, with `intermediate_steps` and `run` where asked for.
+
+        A call under way at `max_execution_time` is given up; a thread it needs ends on its own.
+        """
+        inputs = as_inputs(input)
+        for event in self._watched_events(inputs, config, **kwargs):
+            last = event
+        return {**inputs, **self._outputs(last)}
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> dict[str, Any]:
+        """`invoke`, awaiting models and tools; a call under way at `max_execution_time` is cancelled."""
+        inputs = as_inputs(input)
+        async for event in self._watched_aevents(inputs, config, **kwargs):
+            last = event
+        return {**inputs, **self._outputs(last)}
+
+    def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[dict[str, Any]]:
+        """Chunks `{"actions", "messages"}`, `{"steps", "messages"}`, and last `{"output", …, "messages"}`."""
+        for event in self._watched_events(as_inputs(input), config, **kwargs):
+            yield from chunks_of(event, self._outputs)
+
+    async def astream(
+        self,
+        input: Any,
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[dict[str, Any]]:
+        """`stream`, awaiting."""
+        async for event in self._watched_aevents(as_inputs(input), config, **kwargs):
+            for chunk in chunks_of(event, self._outputs):
+                yield chunk
+
+    def batch(self, inputs: list[Any], config: Any = None, **kwargs: Any) -> list[Any]:
+        """`invoke` for each input, 16 at once unless `max_concurrency` says another number; in one cassette."""
+        configs = get_config_list(config, len(inputs)) if inputs else []
+        if configs and configs[0].get("max_concurrency") is None:
+            configs[0]["max_concurrency"] = MOST_TOGETHER
+        with self._recorded():
+            return super().batch(inputs, configs, **kwargs)
+
+    async def abatch(self, inputs: list[Any], config: Any = None, **kwargs: Any) -> list[Any]:
+        """`batch`, awaiting."""
+        with self._recorded():
+            return await super().abatch(inputs, config, **kwargs)
+
+    # -- events ----------------------------------------------------------------------------------------------------
+
+    def events(self, input: Any, config: RunnableConfig | None = None, *, stream: bool = True) -> Iterator[Event]:
+        """The run as it happens; with `stream`, the model's text piece by piece."""
+        return self._watched_events(as_inputs(input), config, stream_tokens=stream)
+
+    def aevents(
+        self,
+        input: Any,
+        config: RunnableConfig | None = None,
+        *,
+        stream: bool = True,
+    ) -> AsyncIterator[Event]:
+        """`events`, awaiting."""
+        return self._watched_aevents(as_inputs(input), config, stream_tokens=stream)
+
+    def _watched_events(
+        self, inputs: dict[str, Any], config: RunnableConfig | None, *, stream_tokens: bool = False
+    ) -> Iterator[Event]:
+        def run(child: RunnableConfig | None) -> Generator[Event]:
+            with self._recorded():
+                parts = self._parts(inputs, child, stream_tokens)
+                for event in runner.run(*parts, clock=_clock(), limit_s=self.limits.max_execution_time_s):
+                    _tell_cassette(event)
+                    yield event
+
+        return watched(run, self, inputs, config, self._outputs)
+
+    def _watched_aevents(
+        self, inputs: dict[str, Any], config: RunnableConfig | None, *, stream_tokens: bool = False
+    ) -> AsyncIterator[Event]:
+        async def run(child: RunnableConfig | None) -> AsyncGenerator[Event]:
+            with self._recorded():
+                parts = self._parts(inputs, child, stream_tokens)
+                async for event in runner.arun(*parts, clock=_clock(), limit_s=self.limits.max_execution_time_s):
+                    _tell_cassette(event)
+                    yield event
+
+        return awatched(run, self, inputs, config, self._outputs)
+
+    def _parts(
+        self, inputs: dict[str, Any], config: RunnableConfig | None, stream: bool
+    ) -> tuple[ReActLoop, runner.Agent, runner.Toolbox]:
+        return self._loop(inputs), self._planner(config, stream), ScopedToolbox(self._toolbox(config))
+
+    # -- parts of a run --------------------------------------------------------------------------------------------
+
+    def _loop(self, inputs: dict[str, Any]) -> ReActLoop:
+        cassette = active()
+        return ReActLoop(
+            inputs,
+            limits=self.limits,
+            recover=recovery(self.handle_parsing_errors),
+            trim=trimmer(self.trim_intermediate_steps),
+            must_be_grounded=self.must_be_grounded,
+            started_s=_clock()(),
+            steps=cassette.given_steps if cassette is not None else (),
+        )
+
+    def _planner(self, config: RunnableConfig | None, stream: bool) -> runner.Agent:
+        if isinstance(self.agent, ReactJsonAgent):
+            return self.agent.planner(config=config, stream=stream)
+        counts = self.return_run or self.limits.max_tokens is not None or self.limits.max_cost_usd is not None
+        return RunnablePlanner(self.agent, config=config, count_tokens=counts)
+
+    def _toolbox(self, config: RunnableConfig | None) -> runner.Toolbox:
+        tools = [from_langchain(tool, config=config, verbose=self.verbose) for tool in self.tools]
+        toolbox = Toolbox(
+            tools,
+            timeout_s=self.tool_timeout_s,
+            approve=self.approve,
+            allow=self.allow,
+            max_observation_tokens=self.max_observation_tokens,
+        )
+        cassette = active()
+        if cassette is None:
+            return toolbox
+        return cassette.toolbox(toolbox, toolbox.deterministic, played=announcer(config, self.verbose))
+
+    def _recorded(self) -> AbstractContextManager[Any]:
+        """The block in which a run is recorded or replayed: a path that is there is replayed, a new one recorded."""
+        from agentkit.cassette import Cassette
+
+        if self.cassette is None:
+            return nullcontext()
+        if isinstance(own := self.cassette, str | Path):
+            own = Cassette(own, mode="replay" if Path(own).exists() else "record")
+        in_use = active()
+        return nullcontext() if in_use is not None and in_use.path == own.path else own  # one of a batch
+
+    # -- results ---------------------------------------------------------------------------------------------------
+
+    def _outputs(self, event: Event) -> dict[str, Any]:
+        assert isinstance(event, Finished)  # the last event of every run
+        outputs = dict(event.return_values or {"output": event.output})
+        if self.return_intermediate_steps:
+            outputs["intermediate_steps"] = as_langchain_steps(event.steps)
+        if self.return_run:
+            outputs["run"] = asdict(event.summary)
+        return outputs
+
+
+def _clock() -> runner.Clock:
+    """A replay has the recording's time."""
+    cassette = active()
+    return time.monotonic if cassette is None else cassette.clock
+
+
+def _tell_cassette(event: Event) -> None:
+    if isinstance(event, Finished) and (cassette := active()) is not None:
+        cassette.ended(event)

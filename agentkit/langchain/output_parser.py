@@ -1,0 +1,91 @@
+"""The parser as LangChain's users know it, at the end of a chain: text in, `AgentAction` or `AgentFinish` out."""
+
+from __future__ import annotations
+
+from langchain_core.agents import AgentAction, AgentFinish
+from langchain_core.exceptions import OutputParserException
+from langchain_core.output_parsers import BaseOutputParser
+
+from agentkit.errors import MalformedTurn
+from agentkit.events import FinalAnswer
+from agentkit.react_json.parser import parse_turn
+from agentkit.react_json.turn import Turn
+
+__all__ = ["ActionWithInventions", "FinishWithInventions", "ReActJsonSingleInputOutputParser"]
+
+FORMAT_INSTRUCTIONS = """Answer in turns. Each turn is a thought, then either one action or the final answer.
+
+To use a tool, write one JSON object with two keys: "action", a tool's name; and "action_input", what the tool gets:
+
+Thought: what you know and what you need next
+Action:
+```json
+{"action": "TOOL NAME", "action_input": "INPUT"}
+```
+
+Then stop and wait for the observation. When you know the answer, write:
+
+Thought: I now know the final answer
+Final Answer: the answer to the question"""
+
+
+class ActionWithInventions(AgentAction):
+    """An action behind which the model wrote observations of its own, which were cut off.
+
+    The count survives copies, pickle and JSON. To LangChain's loader it is the `AgentAction` that it extends.
+    """
+
+    invented_observations: int = 0
+
+    @classmethod
+    def lc_id(cls) -> list[str]:
+        """LangChain's own class: `loads` knows no other."""
+        return AgentAction.lc_id()
+
+
+class FinishWithInventions(AgentFinish):
+    """An answer behind which the model wrote observations of its own; see `ActionWithInventions`."""
+
+    invented_observations: int = 0
+
+    @classmethod
+    def lc_id(cls) -> list[str]:
+        """LangChain's own class: `loads` knows no other."""
+        return AgentFinish.lc_id()
+
+
+class ReActJsonSingleInputOutputParser(BaseOutputParser[AgentAction | AgentFinish]):
+    """Parses turns of the ReAct-JSON dialect; what cannot be read is an `OutputParserException` for the model to read.
+
+    Where the model invented observations the result has `invented_observations`, their number.
+    """
+
+    def get_format_instructions(self) -> str:
+        """What to tell a model about the form."""
+        return FORMAT_INSTRUCTIONS
+
+    def parse(self, text: str) -> AgentAction | AgentFinish:
+        """The turn's action or answer; its `log` is the text up to there."""
+        try:
+            return _as_langchain(parse_turn(text))
+        except MalformedTurn as error:
+            message = str(error)
+            raise OutputParserException(message, observation=message, llm_output=text, send_to_llm=True) from error
+
+    @property
+    def _type(self) -> str:
+        return "react-json-single-input"
+
+
+def _as_langchain(turn: Turn) -> AgentAction | AgentFinish:
+    decision, invented = turn.decision, turn.invented
+    if isinstance(decision, FinalAnswer):
+        values = {"output": decision.output}
+        if invented:
+            return FinishWithInventions(return_values=values, log=decision.log, invented_observations=invented)
+        return AgentFinish(values, decision.log)
+    if invented:
+        return ActionWithInventions(
+            tool=decision.tool, tool_input=decision.tool_input, log=decision.log, invented_observations=invented
+        )
+    return AgentAction(decision.tool, decision.tool_input, decision.log)

@@ -1,0 +1,113 @@
+"""A run's inputs, steps and errors, as LangChain's users give and get them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from langchain_core.agents import AgentAction, AgentActionMessageLog
+from langchain_core.exceptions import OutputParserException
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+
+from agentkit.errors import ConfigurationError, MalformedTurn
+from agentkit.events import Action, Called, Step
+
+Steps = list[tuple[AgentAction, Any]]
+Trim = Callable[[Steps], Steps]
+HandleErrors = bool | str | Callable[[OutputParserException], str]
+
+
+class CalledAction(AgentActionMessageLog):
+    """An action that the model called in its own syntax; `turn` is the step at which its message began.
+
+    To LangChain's loader it is the `AgentActionMessageLog` that it extends.
+    """
+
+    tool_call_id: str
+    turn: int
+
+    @classmethod
+    def lc_id(cls) -> list[str]:
+        """LangChain's own class: `loads` knows no other."""
+        return AgentActionMessageLog.lc_id()
+
+
+def as_agent_action(action: Action) -> AgentAction:
+    """Our action as LangChain's."""
+    called = action.called
+    if called is None:
+        return AgentAction(tool=action.tool, tool_input=action.tool_input, log=action.log)
+    arguments = action.tool_input if isinstance(action.tool_input, dict) else {"input": action.tool_input}
+    message = AIMessage(called.text, tool_calls=[{"name": action.tool, "args": arguments, "id": called.id}])
+    return CalledAction(
+        tool=action.tool,
+        tool_input=action.tool_input,
+        log=action.log,
+        message_log=[message],
+        tool_call_id=called.id,
+        turn=called.turn,
+    )
+
+
+def as_action(action: AgentAction) -> Action:
+    """LangChain's action as ours."""
+    called = None
+    if isinstance(action, CalledAction):
+        called = Called(action.tool_call_id, action.turn, str(action.message_log[0].text))
+    return Action(action.tool, action.tool_input, action.log, called)
+
+
+def as_langchain_steps(steps: Sequence[Step]) -> Steps:
+    """The steps as `intermediate_steps`."""
+    return [(as_agent_action(action), observation) for action, observation in steps]
+
+
+def as_steps(steps: Sequence[tuple[AgentAction, Any]]) -> list[Step]:
+    """`intermediate_steps` as ours."""
+    return [Step(as_action(action), observation) for action, observation in steps]
+
+
+def observation_message(action: AgentAction, observation: Any) -> BaseMessage:
+    """An observation as the message that `stream` gives of it."""
+    if isinstance(action, CalledAction):
+        return ToolMessage(str(observation), tool_call_id=action.tool_call_id, name=action.tool)
+    return HumanMessage(str(observation))
+
+
+def as_inputs(given: Any) -> dict[str, Any]:
+    """What a run was given: a bare question is its input."""
+    if isinstance(given, str):
+        given = {"input": given}
+    if not isinstance(given, Mapping):
+        raise ConfigurationError(f'expected {{"input": "question"}} or a question, saw {type(given).__name__}')
+    return dict(given)
+
+
+def trimmer(trim: int | Trim) -> Callable[[Sequence[Step]], Sequence[Step]] | None:
+    """What `trim_intermediate_steps` asks for: the last so many steps (-1: all), or what a function leaves."""
+    if trim == -1:
+        return None
+    if isinstance(trim, int):
+        return lambda steps: steps[-trim:] if trim > 0 else steps
+    return lambda steps: as_steps(trim(as_langchain_steps(steps)))
+
+
+def recovery(handle: HandleErrors) -> Callable[[MalformedTurn], str] | None:
+    """What `handle_parsing_errors` asks for: what the model is told, none to raise."""
+    if callable(handle):
+        return lambda error: handle(as_output_parser_exception(error))
+    if isinstance(handle, str):
+        return lambda error: handle
+    return str if handle else None
+
+
+def as_output_parser_exception(error: MalformedTurn) -> OutputParserException:
+    """A turn that could not be parsed as what LangChain's users catch, a ValueError."""
+    if isinstance(error.__cause__, OutputParserException):
+        return error.__cause__
+    return OutputParserException(str(error), observation=str(error), llm_output=error.text, send_to_llm=True)
+
+
+def as_langchain_error(error: BaseException) -> BaseException:
+    """What LangChain's users catch: `OutputParserException`, a ValueError, for a turn that could not be parsed."""
+    return as_output_parser_exception(error) if isinstance(error, MalformedTurn) else error

@@ -1,0 +1,190 @@
+"""Tools between the two worlds: agentkit's `Tool` values as LangChain tools, and LangChain's as the loop's."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langchain_core.tools import BaseTool, StructuredTool, ToolException
+from langchain_core.tools import Tool as SingleInputTool
+from langchain_core.tools import tool as as_tool
+from pydantic import BaseModel, ValidationError
+
+from agentkit.errors import ConfigurationError, ToolError
+from agentkit.langchain.quiet import quiet_tool
+from agentkit.langchain.results import kept_results, plain, whole
+from agentkit.tool import STRING, Tool, does_not_fit, misfit
+from agentkit.toolbox.calling import in_daemon_thread
+from agentkit.toolbox.registry import is_named
+
+DETERMINISTIC = "deterministic"  # in a LangChain tool's metadata: executed again when a cassette is replayed
+IDEMPOTENT = "idempotent"  # in a LangChain tool's metadata: may be tried again
+TIMEOUT_S = "timeout_s"  # in a LangChain tool's metadata: its own time limit
+SIDE_EFFECTS = "side_effects"  # in a LangChain tool's tags: ask before it runs
+
+
+def as_langchain(tool: Any) -> BaseTool:
+    """A LangChain tool of one of ours, a typed function, or a LangChain tool (as it is)."""
+    if isinstance(tool, BaseTool):
+        return tool
+    if isinstance(tool, Tool):
+        return _of_ours(tool)
+    if callable(tool) and not isinstance(tool, type):
+        return _of_function(tool)
+    raise ConfigurationError(
+        f"expected a tool, a typed function or a tool's name, saw {type(tool).__name__}; see `agentkit.load_tools`"
+    )
+
+
+def _of_ours(tool: Tool) -> BaseTool:
+    def run(tool_input: Any) -> Any:
+        return plain(tool.call(_checked(tool.name, tool.schema, tool.fitted(tool_input))))
+
+    async def arun(tool_input: Any) -> Any:
+        return plain(await tool.acall(_checked(tool.name, tool.schema, tool.fitted(tool_input))))
+
+    said = {DETERMINISTIC: tool.deterministic, IDEMPOTENT: tool.idempotent, TIMEOUT_S: tool.timeout_s}
+    return _SingleInput(
+        name=tool.name,
+        description=tool.description,
+        func=run,
+        coroutine=arun if tool.arun is not None else None,
+        args_schema=None if tool.takes_one_string else dict(tool.schema),
+        return_direct=tool.return_direct,
+        metadata={name: value for name, value in said.items() if value},
+        tags=[SIDE_EFFECTS] if tool.side_effects else None,
+    )
+
+
+def _checked(name: str, schema: Mapping[str, Any], tool_input: Any) -> Any:
+    if wrong := misfit(tool_input, schema):
+        raise does_not_fit(name, wrong, schema)
+    return tool_input
+
+
+def _of_function(function: Callable[..., Any]) -> BaseTool:
+    """A typed function as a tool: its docstring describes it and, in Google's form, its arguments."""
+    name = getattr(function, "__name__", type(function).__name__)
+    try:
+        if not name.isidentifier():
+            raise ValueError("it has no name")
+        described = inspect.getdoc(function) if inspect.isroutine(function) else None
+        description = None if described else f"{name}{inspect.signature(function)}"
+        decorate = as_tool(name, description=description, parse_docstring=True, error_on_invalid_docstring=False)
+        return decorate(function)
+    except (TypeError, ValueError, NameError, AttributeError) as error:
+        raise ConfigurationError(
+            f"expected a function with typed arguments as a tool, saw {name!r} ({error}); name and annotate it"
+        ) from error
+
+
+class _SingleInput(SingleInputTool):
+    """Hands the input over as it is: our tools mend and refuse it themselves."""
+
+    def _to_args_and_kwargs(self, tool_input: Any, tool_call_id: str | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if isinstance(tool_input, dict) and list(tool_input) in (["__arg1"], ["tool_input"]):
+            (tool_input,) = tool_input.values()
+        return (tool_input,), {}
+
+
+def from_langchain(tool: BaseTool, *, config: RunnableConfig | None = None, verbose: bool = False) -> Tool:
+    """A LangChain tool as the loop runs it. Without `config` nobody watches, and callbacks are not set up for it."""
+    options = _run_options(config, verbose)
+    if tool.response_format == "content_and_artifact":
+        options["tool_call_id"] = tool.name  # without one LangChain drops the artifact
+    quiet = quiet_tool(tool) if config is None else None
+    schema, metadata = schema_of(tool), tool.metadata or {}
+    unchecked = isinstance(tool.args_schema, dict)  # LangChain hands such arguments over as they are
+
+    def run(tool_input: Any) -> Any:
+        with _TellTheModel(tool), kept_results() as kept:
+            given = _checked(tool.name, schema, tool_input) if unchecked else tool_input
+            if quiet is not None:
+                return whole(quiet(given), kept)
+            if _is_only_async(tool):
+                return whole(in_daemon_thread(asyncio.run, tool.arun(given, **options)).result(), kept)
+            return whole(tool.run(given, **options), kept)
+
+    async def arun(tool_input: Any) -> Any:
+        with _TellTheModel(tool), kept_results() as kept:
+            given = _checked(tool.name, schema, tool_input) if unchecked else tool_input
+            return whole(await tool.arun(given, **options), kept)
+
+    return Tool(
+        name=tool.name,
+        description=tool.description,
+        run=run,
+        arun=arun if _has_coroutine(tool) else None,
+        schema=schema,
+        return_direct=tool.return_direct,
+        deterministic=bool(metadata.get(DETERMINISTIC)),
+        idempotent=bool(metadata.get(IDEMPOTENT)),
+        side_effects=SIDE_EFFECTS in (tool.tags or ()),
+        timeout_s=metadata.get(TIMEOUT_S),
+    )
+
+
+def schema_of(tool: BaseTool) -> dict[str, Any]:
+    """JSON schema of the tool's `action_input`."""
+    if isinstance(tool.args_schema, dict):
+        return tool.args_schema
+    if isinstance(tool, SingleInputTool):
+        return dict(STRING)
+    schema = tool.tool_call_schema
+    if isinstance(schema, type) and issubclass(schema, BaseModel):
+        return schema.model_json_schema()
+    return {"type": "object", "properties": tool.args}
+
+
+class _TellTheModel:
+    """A tool's own error, and arguments that do not fit, are for the model to read; anything else is a bug."""
+
+    def __init__(self, tool: BaseTool) -> None:
+        self._tool = tool
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if isinstance(error, ToolException):
+            raise ToolError(f"Error: {error}") from error
+        if isinstance(error, ValidationError) and error.title == getattr(self._tool.args_schema, "__name__", None):
+            wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise does_not_fit(self._tool.name, wrong, schema_of(self._tool)) from error
+
+
+def _run_options(config: RunnableConfig | None, verbose: bool) -> dict[str, Any]:
+    config = config or RunnableConfig()
+    return {
+        "verbose": verbose,
+        "callbacks": config.get("callbacks"),
+        "tags": config.get("tags"),
+        "metadata": config.get("metadata"),
+        "config": config,
+    }
+
+
+def allowed(tools: Sequence[Any], allow: Collection[str] | None) -> list[BaseTool]:
+    """The tools that `allow` names; raises for a name that is none of them."""
+    known = [as_langchain(tool) for tool in tools]
+    if allow is None:
+        return known
+    if strange := [name for name in allow if not any(is_named(tool.name, [name]) for tool in known)]:
+        raise ConfigurationError(
+            f"expected allow to name tools of this run ({', '.join(tool.name for tool in known)}), "
+            f"saw {', '.join(strange)}; mend the name or add the tool"
+        )
+    return [tool for tool in known if is_named(tool.name, allow)]
+
+
+def _is_only_async(tool: BaseTool) -> bool:
+    return isinstance(tool, SingleInputTool | StructuredTool) and tool.func is None
+
+
+def _has_coroutine(tool: BaseTool) -> bool:
+    if isinstance(tool, SingleInputTool | StructuredTool):
+        return tool.coroutine is not None
+    return type(tool)._arun is not BaseTool._arun

@@ -1,0 +1,247 @@
+"""Renders messages with a model's own chat template; special tokens inside what people and tools wrote stay text."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
+from typing import Any
+
+from agentkit.errors import ConfigurationError
+from agentkit.models.backend import Message
+from agentkit.models.call_syntax import CALL_ID, HERMES, CallSyntax, learned_syntax
+from agentkit.models.local.prompt_ids import BREAK
+from agentkit.models.plain_roles import alternating, refusals, with_system, without_system
+from agentkit.models.tool_calls import instructions
+
+PLAIN_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{{ message.role | capitalize }}: {{ message.content }}\n\n{% endfor %}"
+    "{% if add_generation_prompt %}Assistant: {% endif %}"
+)
+"""For base models that come without a template."""
+
+
+class ChatTemplate:
+    """The template of one tokenizer, or of a processor where the model takes images, sound or video."""
+
+    def __init__(self, processor: Any) -> None:
+        self.processor = processor
+        tokenizer = getattr(processor, "tokenizer", processor)
+        self._writer = processor if getattr(processor, "chat_template", None) else tokenizer
+        self._template = None if getattr(self._writer, "chat_template", None) else PLAIN_TEMPLATE
+        self._special = markup(tokenizer)
+        self.special = {str(token): number for number, token in added_tokens(tokenizer).items() if token.special}
+        self._in_parts = self._wants_parts()
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the model brought it."""
+        return self._template is None
+
+    @cached_property
+    def native_calls(self) -> CallSyntax | None:
+        """The syntax it writes tool calls in, if it shows tools and that can be read."""
+        try:
+            return learned_syntax(partial(self._write, short_ids=False), self._special)
+        except refusals():
+            return None
+
+    @property
+    def call_syntax(self) -> CallSyntax:
+        """The syntax the model is to call tools in."""
+        return self.native_calls or HERMES
+
+    def prompt_text(self, messages: Sequence[Message]) -> str:
+        """The prompt for people to read."""
+        return self.render(messages).replace(BREAK, "")
+
+    def render(self, messages: Sequence[Message], *, tools: Sequence[Mapping[str, Any]] = ()) -> str:
+        """The prompt text, up to where the assistant's turn begins (or goes on, if the last message is its own)."""
+        return self.accepted(messages, tools)[0]
+
+    def accepted(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]
+    ) -> tuple[str, Sequence[Message], Sequence[Mapping[str, Any]]]:
+        """The prompt text, with the messages and tools it was made of.
+
+        A template that refuses a role, or drops tools and their results without a word, gets them in words it takes.
+        """
+        guarded = [each_text(message, self._guarded) for message in messages]
+        tools = each_text(tools, self._guarded)
+        told = with_system(guarded, instructions(tools)) if tools else guarded
+        as_they_are = [(guarded, tools)] if not tools or self.native_calls else []
+        in_words = [(alternating(told), ()), (alternating(without_system(told)), ())]
+        refusal: Exception | None = None
+        for attempt, native in (*as_they_are, *in_words):
+            try:
+                text = self.text(attempt, native)
+            except refusals() as error:
+                refusal = error
+                continue
+            if attempt is not guarded or _shows_tools(text, attempt, native):
+                return text, attempt, native
+        raise ConfigurationError(
+            f"expected messages the model's chat template accepts, it refused: {' '.join(str(refusal).split())[:300]}"
+        ) from refusal
+
+    def text(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> str:
+        """The template's text for just these messages; raises what templates raise."""
+        return self._write(messages, tools, **_ending(messages))
+
+    def tensors(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """A processor's inputs for messages with images, sound or video.
+
+        It encodes the whole prompt at once: a zero-width space does here what separate encoding does for text.
+        """
+        read, shown = each_text([self._for_template(messages), list(tools)], lambda text: text.replace(BREAK, "\u200b"))
+        inputs = self.processor.apply_chat_template(
+            read,
+            chat_template=None if self._writer is self.processor else self._writer.chat_template,
+            tools=shown or None,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+            **_ending(messages),
+        )
+        return dict(inputs)
+
+    def _for_template(
+        self, messages: Sequence[Message], *, short_ids: bool = True, arguments_as_text: bool = False
+    ) -> list[Message]:
+        """The messages in the form the template reads."""
+        read = list(messages)
+        if short_ids and any(message.get("tool_calls") for message in read) and self._writes_ids:
+            read = [_with_short_ids(message) for message in read]
+        if not arguments_as_text:
+            read = [_with_arguments(message) for message in read]
+        return [_in_parts(message) for message in read] if self._in_parts else read
+
+    def takes_role(self, role: str) -> bool:
+        """Whether the model's own template writes a message of this role into the prompt."""
+        probe = "takes this role"
+        messages: list[Message] = [{"role": "user", "content": "hello"}, {"role": role, "content": probe}]
+        if role == "system":
+            messages.reverse()
+        if role == "tool":
+            call = {"id": CALL_ID, "type": "function", "function": {"name": "echo", "arguments": "{}"}}
+            messages.insert(1, {"role": "assistant", "content": "", "tool_calls": [call]})
+            messages[2] |= {"tool_call_id": CALL_ID, "name": "echo"}
+        try:
+            text = self.text(messages, ())
+        except refusals():
+            return False
+        return probe in text and (role != "tool" or "echo" in text)
+
+    def _write(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]],
+        *,
+        short_ids: bool = True,
+        **options: Any,
+    ) -> str:
+        def write(read: Sequence[Message]) -> str:
+            text: str = self._writer.apply_chat_template(
+                list(read), chat_template=self._template, tools=list(tools) or None, tokenize=False, **options
+            )
+            return text
+
+        try:
+            return write(self._for_template(messages, short_ids=short_ids))
+        except TypeError:  # some join a call's arguments to text (DeepSeek's)
+            if not any(message.get("tool_calls") for message in messages):
+                raise
+            return write(self._for_template(messages, short_ids=short_ids, arguments_as_text=True))
+
+    @property
+    def _writes_ids(self) -> bool:
+        """Whether calls are written with their ids, which have a fixed form then (Mistral's)."""
+        syntax = self.native_calls
+        return syntax is not None and CALL_ID in syntax.middle + syntax.closing
+
+    def _wants_parts(self) -> bool:
+        """Whether the template reads contents as lists of parts only."""
+        if self._writer is not self.processor or not hasattr(self.processor, "tokenizer"):
+            return False
+        self._in_parts = False
+        message: Message = {"role": "user", "content": "plain text"}
+        try:
+            return "plain text" not in self._write([message], ())
+        except refusals():
+            return True
+
+    def _guarded(self, text: str) -> str:
+        """The text with a break inside everything that would become a special token."""
+        text = text.replace(BREAK, "")
+        return self._special.sub(lambda m: m[0][0] + BREAK + m[0][1:], text) if self._special else text
+
+
+def each_text(value: Any, change: Callable[[str], str]) -> Any:
+    """A JSON value with every text in it changed, names of fields apart."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {name: each_text(inner, change) for name, inner in value.items()}
+    return [each_text(inner, change) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def added_tokens(tokenizer: Any) -> Mapping[int, Any]:
+    """The tokens beyond the trained vocabulary, by id."""
+    return getattr(tokenizer, "added_tokens_decoder", {})
+
+
+def markup(tokenizer: Any) -> re.Pattern[str] | None:
+    """A pattern of all added tokens that are markup (not runs of spaces or words a tokenizer keeps whole)."""
+    tokens = {str(token) for token in added_tokens(tokenizer).values()}
+    tokens |= set(tokenizer.all_special_tokens)
+    markup = sorted((t for t in tokens if len(t) > 1 and re.search(r"[<\[|]", t)), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, markup))) if markup else None
+
+
+def _shows_tools(text: str, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the tools, the calls and their results are all in the prompt."""
+    wanted = [tool["function"]["name"] for tool in tools]
+    for message in messages:
+        wanted += [call["function"]["name"] for call in message.get("tool_calls") or ()]
+        if message["role"] == "tool" and isinstance(message["content"], str):
+            wanted.append(message["content"].strip())
+    return all(each in text or json.dumps(each, ensure_ascii=False)[1:-1] in text for each in wanted)
+
+
+def _ending(messages: Sequence[Message]) -> dict[str, bool]:
+    """Whether the assistant's turn is to begin or, being the last message, to go on."""
+    continues = bool(messages) and messages[-1]["role"] == "assistant" and not messages[-1].get("tool_calls")
+    return {"add_generation_prompt": not continues, "continue_final_message": continues}
+
+
+def _with_arguments(message: Message) -> Message:
+    """Templates take a call's arguments as a value, the wire has them as text."""
+    if not message.get("tool_calls"):
+        return message
+    calls = []
+    for call in message["tool_calls"]:
+        function = call["function"]
+        calls.append({**call, "function": {**function, "arguments": json.loads(function["arguments"])}})
+    return {**message, "tool_calls": calls}
+
+
+def _with_short_ids(message: Message) -> Message:
+    """Ids of calls in nine letters and digits: what Mistral's template insists on."""
+    if message.get("tool_calls"):
+        message = {**message, "tool_calls": [{**call, "id": _short_id(call["id"])} for call in message["tool_calls"]]}
+    if message.get("tool_call_id"):
+        message = {**message, "tool_call_id": _short_id(message["tool_call_id"])}
+    return message
+
+
+def _short_id(number: str) -> str:
+    if re.fullmatch("[a-zA-Z0-9]{9}", number):
+        return number
+    return hashlib.sha256(number.encode()).hexdigest()[:9]
+
+
+def _in_parts(message: Message) -> Message:
+    content = message.get("content")
+    return {**message, "content": [{"type": "text", "text": content}]} if isinstance(content, str) else message

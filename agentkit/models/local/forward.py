@@ -1,0 +1,185 @@
+"""One pass of a model over new tokens, and what its architecture's cache can be trusted with."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from agentkit.models.local.prefix_cache import Reuse
+
+if TYPE_CHECKING:
+    import torch
+
+    from agentkit.models.local.batch_cache import BatchCache
+    from agentkit.models.local.given_media import GivenMedia
+
+CACHE_NAMES = ("past_key_values", "cache_params", "state")  # attention models; Mamba, xLSTM; RWKV
+PROBE_TOKENS, PROBE_SPLIT = 14, 6
+TOLERANCE = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 3e-2}  # of the largest logit
+
+
+class Forward:
+    """Computes the logits after some tokens, given the cache of those before them.
+
+    Attention keeps its keys and values apart per token, so its cache can be cut back and continued. Recurrent states
+    cannot be cut back; some implementations are exact only token by token, and a few not even that. What is not plain
+    attention is therefore measured once, on a few tokens, against no cache at all.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        parameters = inspect.signature(model.forward).parameters
+        self._cache_name = next((name for name in CACHE_NAMES if name in parameters), CACHE_NAMES[0])
+        self._options = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
+        self.plain_attention = _is_plain_attention(model)
+        self._rope_limit = _rope_limit(model)
+        in_chunks = bool(getattr(_text_config(model), "attention_chunk_size", None))
+        self.can_batch = self.plain_attention and "position_ids" in parameters and not in_chunks
+        self._offset = [module for module in model.modules() if hasattr(module, "rope_deltas")]
+        self.steps, self.extends = (True, True) if self.plain_attention else self._measure()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's inputs go."""
+        device: torch.device = self._model.device
+        return device
+
+    def outdates(self, computed: int, tokens: int) -> bool:
+        """Whether growing to `tokens` makes the first `computed` keys wrong: some scalings change with length."""
+        return self._rope_limit is not None and computed <= self._rope_limit < tokens
+
+    def can_reuse_at(self, tokens: int) -> bool:
+        """Whether keys of an earlier sequence hold in a prompt of this length."""
+        return self._rope_limit is None or tokens <= self._rope_limit
+
+    @property
+    def reuse(self) -> Reuse:
+        """What a finished sequence's cache is good for."""
+        if not self.extends:
+            return "none"
+        return "crop" if self.plain_attention else "extend"
+
+    def holds(self, cache: Any, tokens: int) -> bool:
+        """Whether `cache` has the keys of so many tokens, and nothing else: some layers attend to a picture's own."""
+        if not self.plain_attention:
+            return False
+        return {layer.get_seq_length() for layer in cache.layers if layer.is_initialized} == {tokens}
+
+    def __call__(
+        self, ids: Sequence[int], computed: int, cache: Any, media: GivenMedia | None = None
+    ) -> tuple[torch.Tensor, Any]:
+        """The logits (1, vocabulary) after `ids`, and their cache; the first `computed` are in `cache`.
+
+        `media` goes in with the first tokens, whose placeholders it fills.
+        """
+        if not self.steps:
+            return self._run(ids, None, use_cache=False)
+        if cache is None and media is not None:
+            return self._run(ids, None, media=media.inputs)
+        if cache is not None and not self.extends:
+            for token in ids[computed:-1]:
+                _, cache = self._run([token], cache)
+            return self._run(ids[-1:], cache)
+        return self._run(ids[computed:], cache)
+
+    def batch(self, tokens: Sequence[int], cache: BatchCache) -> torch.Tensor:
+        """The logits (batch, vocabulary) after one more token in each row of `cache`."""
+        import torch
+
+        mask, positions = cache.places(self.device)
+        self._set_offset(None)
+        with torch.inference_mode():
+            inputs = torch.tensor(tokens, device=self.device)[:, None]
+            output = self._model(
+                input_ids=inputs,
+                attention_mask=mask,
+                past_key_values=cache.cache,
+                position_ids=positions[:, None],
+                use_cache=True,
+                **self._options,
+            )
+        cache.grow()
+        logits: torch.Tensor = output.logits[:, -1]
+        return logits
+
+    def _run(
+        self, ids: Sequence[int], cache: Any, *, use_cache: bool = True, media: Mapping[str, Any] | None = None
+    ) -> tuple[torch.Tensor, Any]:
+        import torch
+
+        if cache is None and use_cache and self.plain_attention:
+            from agentkit.models.local.attention_cache import growing_cache
+
+            cache = growing_cache()
+        with torch.inference_mode():
+            inputs = torch.tensor([list(ids)], device=self.device)
+            given = {} if cache is None else {self._cache_name: cache}
+            given |= {name: self._place(value) for name, value in (media or {}).items()}
+            self._set_offset(getattr(cache, "rope_deltas", None))
+            output = self._model(input_ids=inputs, use_cache=use_cache, **given, **self._options)
+        cache = getattr(output, self._cache_name, None) if use_cache else None
+        if media and self._offset and cache is not None:
+            cache.rope_deltas = self._offset[0].rope_deltas
+        return output.logits[:, -1], cache
+
+    def _set_offset(self, offset: Any) -> None:
+        """How far positions have moved from token numbers: models with positions in space keep that of the last prompt.
+
+        It belongs to one sequence, so it travels with its cache.
+        """
+        for module in self._offset:
+            module.rope_deltas = offset
+
+    def _place(self, value: Any) -> Any:
+        import torch
+
+        if not isinstance(value, torch.Tensor):
+            return value
+        return value.to(self.device, self._model.dtype if value.is_floating_point() else None)
+
+    def _measure(self) -> tuple[bool, bool]:
+        """Whether continuing a cache token by token is exact, and whether several tokens at once are."""
+        if getattr(self._model.config, "is_encoder_decoder", False):
+            return False, False
+        vocabulary = self._model.get_output_embeddings().weight.shape[0]
+        ids = [(7 + 31 * n) % vocabulary for n in range(PROBE_TOKENS)]
+        expected, _ = self._run(ids, None, use_cache=False)
+        try:
+            _, cache = self._run(ids[:PROBE_SPLIT], None)
+            logits, _ = self._run(ids[PROBE_SPLIT:], copy.deepcopy(cache))
+            extends = _close(logits, expected)
+            for token in ids[PROBE_SPLIT:]:
+                logits, cache = self._run([token], cache)
+            return _close(logits, expected), extends and _close(logits, expected)
+        except Exception:  # whatever an architecture cannot do with its cache, it can do without
+            return False, False
+
+
+def _is_plain_attention(model: Any) -> bool:
+    from transformers import DynamicCache
+    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+    if getattr(model.config, "is_encoder_decoder", False) or not model._supports_default_dynamic_cache():
+        return False
+    kinds = {type(layer) for layer in DynamicCache(config=model.config).layers}
+    return kinds <= {DynamicLayer, DynamicSlidingWindowLayer}
+
+
+def _text_config(model: Any) -> Any:
+    return model.config.get_text_config(decoder=True)
+
+
+def _rope_limit(model: Any) -> int | None:
+    """The length beyond which "dynamic" and "longrope" rotary embeddings turn every key differently."""
+    config = _text_config(model)
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") not in ("dynamic", "longrope"):
+        return None
+    return int(rope.get("original_max_position_embeddings") or config.max_position_embeddings)
+
+
+def _close(logits: torch.Tensor, expected: torch.Tensor) -> bool:
+    tolerance = TOLERANCE.get(str(expected.dtype).removeprefix("torch."), 3e-2)
+    return bool((logits - expected).abs().max() <= tolerance * expected.abs().max())

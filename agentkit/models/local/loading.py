@@ -1,0 +1,171 @@
+"""Loads a model and its tokenizer from a folder or a repository, with errors that say what to do."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from agentkit.errors import ConfigurationError, ModelError
+from agentkit.models.local.memory import check_room, free_bytes, memory_errors, weight_bytes
+from agentkit.models.local.missing_package import missing_package
+from agentkit.models.local.quantization import quantization_config
+
+PURPOSE = "for models in this process"
+CAUSAL, SEQ2SEQ, MULTIMODAL = "AutoModelForCausalLM", "AutoModelForSeq2SeqLM", "AutoModelForMultimodalLM"
+AUTO_CLASS = {
+    "text-generation": "",  # whatever the model is
+    "text2text-generation": SEQ2SEQ,
+    "summarization": SEQ2SEQ,
+    "translation": SEQ2SEQ,
+    "image-text-to-text": "AutoModelForImageTextToText",
+    "audio-text-to-text": MULTIMODAL,
+    "any-to-any": MULTIMODAL,
+}
+TEXT_ONLY = (CAUSAL, SEQ2SEQ)
+SHARED_OPTIONS = ("revision", "token", "cache_dir", "local_files_only", "trust_remote_code", "subfolder")
+
+
+def load_model(
+    model_id: str,
+    *,
+    task: str = "text-generation",
+    model_kwargs: Mapping[str, Any] | None = None,
+    device: int | str | None = None,
+    device_map: Any = None,
+    quantization: str | None = None,
+) -> tuple[Any, Any]:
+    """The model and its tokenizer (a processor where the model takes images, sound or video)."""
+    if task not in AUTO_CLASS:
+        raise ConfigurationError(f"expected a task of {', '.join(AUTO_CLASS)}, saw {task!r}")
+    if device is not None and device_map is not None:
+        raise ConfigurationError("expected device or device_map, saw both; leave one out")
+    _check_folder(model_id)
+    options = dict(model_kwargs or {})
+    shared = {name: options[name] for name in SHARED_OPTIONS if name in options}
+    with loading_errors(model_id), progress_on_terminals_only():
+        import transformers
+
+        if config := quantization_config(quantization, options):
+            options["quantization_config"] = config
+        if device_map is not None:
+            options["device_map"] = device_map
+        placed = None if device_map is not None or "quantization_config" in options else _device(device)
+        auto_class = AUTO_CLASS[task] or _auto_class(model_id, shared)
+        reader = transformers.AutoTokenizer if auto_class in TEXT_ONLY else transformers.AutoProcessor
+        tokenizer = reader.from_pretrained(model_id, **shared)
+        if placed is not None:
+            check_room(model_id, weight_bytes(_folder(model_id, shared)), free_bytes(placed))
+        model = getattr(transformers, auto_class).from_pretrained(model_id, **options)
+        if placed is not None:
+            model.to(placed)
+    return model.eval(), tokenizer
+
+
+@contextmanager
+def progress_on_terminals_only() -> Iterator[None]:
+    """Bars for whoever watches; a log or a pipe gets none."""
+    from transformers.utils import logging
+
+    hush = logging.is_progress_bar_enabled() and not sys.stderr.isatty()
+    if hush:
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if hush:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def loading_errors(model_id: str) -> Iterator[None]:
+    """Turns what goes wrong while loading into one line with what to do."""
+    try:
+        with memory_errors(model_id, "loading"):
+            yield
+    except ImportError as error:
+        raise missing_package(error, PURPOSE) from error
+    except OSError as error:
+        raise ConfigurationError(_not_found_message(model_id, error)) from error
+    except RuntimeError as error:
+        raise ModelError(f"loading {model_id} failed: {_line(error)}") from error
+    except ConfigurationError:
+        raise
+    except (ValueError, KeyError, TypeError) as error:
+        if "pip install" in str(error):  # as transformers says it of accelerate, sentencepiece and others
+            raise missing_package(error, PURPOSE) from error
+        raise ConfigurationError(f"expected a model transformers can load, saw {model_id}: {_line(error)}") from error
+
+
+def load_tokenizer(model_id: str) -> Any:
+    """A model's tokenizer alone."""
+    with loading_errors(model_id), progress_on_terminals_only():
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(model_id)
+
+
+def _auto_class(model_id: str, shared: Mapping[str, Any]) -> str:
+    """What generates text from a model's configuration."""
+    from transformers import MODEL_FOR_MULTIMODAL_LM_MAPPING, AutoConfig
+
+    config = AutoConfig.from_pretrained(model_id, **shared)
+    if type(config) in MODEL_FOR_MULTIMODAL_LM_MAPPING:
+        return MULTIMODAL
+    return SEQ2SEQ if config.is_encoder_decoder else CAUSAL
+
+
+def _folder(model_id: str, shared: Mapping[str, Any]) -> Path:
+    """Where a model's files are; nowhere (an empty path's folder) while they are yet to be downloaded."""
+    path = Path(model_id).expanduser()
+    if path.is_dir():
+        return path
+    from huggingface_hub import try_to_load_from_cache
+
+    known = try_to_load_from_cache(
+        model_id, "config.json", cache_dir=shared.get("cache_dir"), revision=shared.get("revision")
+    )
+    return Path(known).parent if isinstance(known, str) else Path("/nonexistent")
+
+
+def _check_folder(model_id: str) -> None:
+    path = Path(model_id).expanduser()
+    looks_local = path.is_absolute() or model_id.startswith((".", "~")) or model_id.count("/") > 1
+    if looks_local and not (path / "config.json").is_file():
+        seen = "a folder without config.json" if path.is_dir() else "no such folder"
+        raise ConfigurationError(f"expected a model folder at {model_id}, saw {seen}; check the path")
+
+
+def _device(device: int | str | None) -> str:
+    import torch
+
+    if device is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if isinstance(device, int):
+        device = "cpu" if device < 0 else f"cuda:{device}"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigurationError(f"expected a GPU for device {device!r}, torch sees none; leave device out")
+    return device
+
+
+def _not_found_message(model_id: str, error: OSError) -> str:
+    text = str(error)
+    if "gated" in text.lower() or "401" in text or "403" in text:
+        return (
+            f"expected access to {model_id}, it is gated or private; accept its terms on "
+            f"https://huggingface.co/{model_id} and set HF_TOKEN"
+        )
+    if "not a valid model identifier" in text or "404" in text:
+        return f"expected a model folder or a repository ORG/NAME, saw {model_id}, which does not exist; check the name"
+    if "couldn't connect" in text or "offline mode" in text.lower():
+        return (
+            f"expected {model_id} in the cache or a connection to huggingface.co, saw neither; connect once to "
+            "download it, or give a model's folder"
+        )
+    return f"expected to load {model_id}: {_line(error)}"
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,161 @@
+"""Chooses tokens as transformers' own GenerationConfig says: `generate` prepares the processors, we run the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from agentkit.errors import ConfigurationError
+from agentkit.models.local.constraint import Constraint
+from agentkit.models.local.thinking_first import ThinkingFirst
+
+if TYPE_CHECKING:
+    import torch
+
+Grammar = Constraint | ThinkingFirst
+
+CLOSING_TOKENS = 64  # where a grammar holds, the last tokens of the limit (at most a third) are for ending well,
+# and as many before them for going on from free text to what must follow it
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A chosen token; with logprobs asked for, its own and the likeliest tokens' (ids and log probabilities)."""
+
+    token: int
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
+
+
+class Sampler:
+    """Chooses the next token of one sequence from its logits."""
+
+    def __init__(
+        self,
+        processors: Any,
+        criteria: Any,
+        *,
+        do_sample: bool,
+        max_new_tokens: int,
+        eos: frozenset[int],
+        generator: torch.Generator | None = None,
+        constraint: Grammar | None = None,
+        top_logprobs: int | None = None,
+    ) -> None:
+        self.max_new_tokens = max_new_tokens
+        self.eos = eos
+        self.constraint = constraint
+        self._processors = processors
+        self._criteria = criteria
+        self._do_sample = do_sample
+        self._generator = generator
+        self._top_logprobs = top_logprobs
+
+    def choose(self, ids: Sequence[int], logits: torch.Tensor, *, room: int) -> Choice:
+        """The next token from `logits` (1, vocabulary) after `ids`, when `room` tokens may still come."""
+        import torch
+
+        if self.constraint is not None and room <= min(2 * CLOSING_TOKENS, self.max_new_tokens // 2):
+            closer = self.constraint.closer(text_only=room > min(CLOSING_TOKENS, self.max_new_tokens // 3))
+            if closer is not None:
+                return self._with_logprob(closer, logits)
+        scores = logits
+        if self._processors:
+            so_far, scores = torch.tensor([list(ids)], device=logits.device), scores.float()
+            for processor in self._processors:  # the list's own call inspects signatures each time: 0.5 ms
+                scores = processor(so_far, scores)
+        elif self.constraint is not None:
+            return self._greedy(logits, self.constraint)
+        if self._do_sample:
+            chosen = torch.multinomial(scores.softmax(-1), 1, generator=self._generator)
+        else:
+            chosen = scores.argmax(-1)
+        return self._with_logprob(int(chosen), logits)
+
+    def ends(self, ids: Sequence[int]) -> bool:
+        """Whether a criterion of the configuration (`max_time` …) ends the sequence."""
+        if not self._criteria:
+            return False
+        import torch
+
+        return bool(self._criteria(torch.tensor([list(ids)]), None).all())
+
+    def _greedy(self, logits: torch.Tensor, constraint: Grammar) -> Choice:
+        """The likeliest token if the grammar allows it, which spares the mask."""
+        token = int(logits.argmax(-1))
+        if not constraint.allows(token):
+            token = int(masked(logits, constraint).argmax(-1))
+        return self._with_logprob(token, logits)
+
+    def _with_logprob(self, token: int, logits: torch.Tensor) -> Choice:
+        if self._top_logprobs is None:
+            return Choice(token)
+        logprobs = logits[0].float().log_softmax(-1)
+        top = logprobs.topk(self._top_logprobs)
+        likeliest = zip(top.indices.tolist(), top.values.tolist(), strict=True)
+        return Choice(token, float(logprobs[token]), tuple(likeliest))
+
+
+def masked(logits: torch.Tensor, constraint: Grammar) -> torch.Tensor:
+    """`logits` with every token the grammar forbids at minus infinity."""
+    allowed = constraint.allowed().to(logits.device)
+    return logits.masked_fill(~allowed, float("-inf"))
+
+
+def prepare_sampler(
+    model: Any,
+    ids: Sequence[int],
+    options: Mapping[str, Any],
+    *,
+    eos: frozenset[int],
+    constraint: Grammar | None = None,
+    top_logprobs: int | None = None,
+) -> Sampler:
+    """A sampler for `ids` with whatever GenerationConfig has in `options`, plus `seed`."""
+    import torch
+    from transformers import LogitsProcessorList
+
+    options = dict(options)
+    seed = options.pop("seed", None)
+    sampled = options.get("do_sample", model.generation_config.do_sample)
+    masks = [lambda _, scores: masked(scores, constraint)] if constraint is not None and sampled else []
+    prompt = torch.tensor([list(ids)], device=model.device)
+    try:
+        prepared = model.generate(
+            prompt, custom_generate=_capture, logits_processor=LogitsProcessorList(masks), **options
+        )
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"expected generation parameters that GenerationConfig knows: {' '.join(str(error).split())[:300]}"
+        ) from error
+    config = prepared["generation_config"]
+    processors = prepared["logits_processor"]
+    if constraint is not None and not sampled and processors:
+        processors.append(lambda _, scores: masked(scores, constraint))
+    generator = None
+    if config.do_sample:
+        generator = torch.Generator(device=model.device)
+        generator.manual_seed(seed) if seed is not None else generator.seed()
+    return Sampler(
+        processors,
+        _own_criteria(prepared["stopping_criteria"]),
+        do_sample=config.do_sample,
+        max_new_tokens=config.max_length - len(ids),
+        eos=eos,
+        generator=generator,
+        constraint=constraint,
+        top_logprobs=top_logprobs,
+    )
+
+
+def _capture(_model: Any, _ids: Any, **prepared: Any) -> dict[str, Any]:
+    """Stands where `generate` would run its loop (its documented `custom_generate`): hands back what it prepared."""
+    return prepared
+
+
+def _own_criteria(criteria: Any) -> Any:
+    """The criteria beyond length and end of sequence, which the loop itself knows."""
+    from transformers import EosTokenCriteria, MaxLengthCriteria, StoppingCriteriaList
+
+    return StoppingCriteriaList([c for c in criteria if not isinstance(c, EosTokenCriteria | MaxLengthCriteria)])

@@ -1,0 +1,165 @@
+"""Two recorded runs beside each other: what they were started with, where they part, and the words that changed."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
+
+from agentkit.cassette.format.run_spec import SETTINGS
+from agentkit.report.story import Story, StoryRun, StoryStep
+from agentkit.report.wording import ending, input_text
+
+CONTEXT_WORDS = 12
+MOST_WORDS = 3_000  # comparing takes the product of both lengths
+_WORD = re.compile(r"\s+|\w+|[^\w\s]")
+
+Words = tuple[tuple[bool, str], ...]
+"""Stretches of a text, each with whether it changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One field of both runs."""
+
+    label: str
+    first: Words
+    second: Words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """The fields that differ; `parted` is the step from which the runs go their own ways."""
+
+    settings: tuple[Row, ...]
+    parted: int | None
+    steps: tuple[Row, ...]
+    endings: tuple[Row, ...]
+
+    @property
+    def same(self) -> bool:
+        """Whether nothing differs but times, dates and counts of tokens."""
+        return not (self.settings or self.steps or self.endings)
+
+
+def compare(first: Story, second: Story) -> Comparison:
+    """Compare two cassettes, run by run."""
+    steps: list[Row] = []
+    endings: list[Row] = []
+    parted = None
+    for number, (one, other) in enumerate(zip_longest(first.runs, second.runs), 1):
+        label = f"run {number}, " if max(len(first.runs), len(second.runs)) > 1 else ""
+        rows, place = _steps(one, other, label)
+        parted = parted or place
+        steps += rows
+        endings += _rows(_ends(one), _ends(other), label)
+    return Comparison(
+        settings=tuple(_rows(_settings(first), _settings(second), "")),
+        parted=parted,
+        steps=tuple(steps),
+        endings=tuple(endings),
+    )
+
+
+def _settings(story: Story) -> dict[str, str]:
+    if story.spec is None:
+        return {"question": "; ".join(run.question for run in story.runs), "model": story.model}
+    found = {"question": story.spec.inputs.get("input", "")}
+    found |= {name: getattr(story.spec, name) for name in (*SETTINGS, "options", "prompt_text")}
+    return {name: _as_text(value) for name, value in found.items()}
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return "" if value in (None, {}) else input_text(value)
+
+
+def _ends(run: StoryRun | None) -> dict[str, str]:
+    if run is None:
+        return {}
+    return {"answer": str(run.output) if run.answered else "", "ended by": ending(run)}
+
+
+def _steps(first: StoryRun | None, second: StoryRun | None, label: str) -> tuple[list[Row], int | None]:
+    """What differs from the step on where the runs part, and its number."""
+    rows: list[Row] = []
+    parted = None
+    pairs = zip_longest(first.steps if first else (), second.steps if second else ())
+    for number, (one, other) in enumerate(pairs, 1):
+        found = _rows(_fields(one), _fields(other), f"{label}step {number}: ")
+        if not rows and (prompt := _prompt(one, other)):
+            found = [*_rows(*prompt, f"{label}step {number}: "), *found]
+        if found:
+            parted = parted or number
+            rows += found
+    return rows, parted
+
+
+def _fields(step: StoryStep | None) -> dict[str, str]:
+    if step is None:
+        return {}
+    fields = {"thinking": step.thinking, "thought": step.thought}
+    if step.told is not None:
+        fields |= {"not understood": step.text, "told": step.told}
+    for number, call in enumerate(step.calls, 1):
+        which = f" {number}" if len(step.calls) > 1 else ""
+        fields[f"action{which}"] = f"{call.tool}({input_text(call.tool_input)})"
+        fields[f"observation{which}"] = "" if call.observation is None else input_text(call.observation)
+    return fields
+
+
+def _prompt(first: StoryStep | None, second: StoryStep | None) -> tuple[dict[str, str], dict[str, str]] | None:
+    """What the model was asked, where that is the first thing to differ."""
+    if first is None or second is None or first.asked == second.asked:
+        return None
+    return _asked(first), _asked(second)
+
+
+def _asked(step: StoryStep) -> dict[str, str]:
+    return {f"prompt ({role})": text for role, text in step.asked}
+
+
+def _rows(first: dict[str, str], second: dict[str, str], prefix: str) -> list[Row]:
+    names = [*first, *(name for name in second if name not in first)]
+    pairs = ((name, first.get(name, ""), second.get(name, "")) for name in names)
+    return [Row(prefix + name, *changed_words(one, other)) for name, one, other in pairs if one != other]
+
+
+def changed_words(first: str, second: str) -> tuple[Words, Words]:
+    """Both texts in stretches that changed and the words around them."""
+    one, other = _WORD.findall(first), _WORD.findall(second)
+    if not one or not other or max(len(one), len(other)) > MOST_WORDS:
+        return _whole(first), _whole(second)
+    blocks = difflib.SequenceMatcher(None, one, other, autojunk=False).get_opcodes()
+    left, right = [], []
+    for number, (kind, start, end, from_, to) in enumerate(blocks):
+        if kind == "equal":
+            edge = (number == 0, number == len(blocks) - 1)
+            left.append((False, _context(one[start:end], *edge)))
+            right.append((False, _context(other[from_:to], *edge)))
+        else:
+            left.append((True, "".join(one[start:end])))
+            right.append((True, "".join(other[from_:to])))
+    return tuple(_parts(left)), tuple(_parts(right))
+
+
+def _parts(parts: Sequence[tuple[bool, str]]) -> Iterator[tuple[bool, str]]:
+    return ((changed, text) for changed, text in parts if text)
+
+
+def _whole(text: str) -> Words:
+    return ((True, text),) if text else ()
+
+
+def _context(words: Sequence[str], first: bool, last: bool) -> str:
+    """Unchanged words, less those that are far from a change."""
+    kept = CONTEXT_WORDS * 2  # a word and a space
+    if len(words) <= kept * 2:
+        return "".join(words)
+    start = "" if first else "".join(words[:kept]) + " "
+    end = "" if last else " " + "".join(words[-kept:])
+    return f"{start}…{end}"

@@ -1,0 +1,93 @@
+"""The words and numbers in which a story is told, on a terminal and on a page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from agentkit.events import Usage
+from agentkit.report.story import Exchange, Story, StoryRun
+
+ENDED = {
+    "max_iterations": "the iteration limit is reached",
+    "max_execution_time": "the time limit is reached",
+    "max_tokens": "the token budget is spent",
+    "max_cost": "the cost budget is spent",
+    "stuck": "the same action gave the same observation again and again",
+    "not_grounded": "no observation confirms the answer",
+}
+UNKNOWN = "the recording does not hold the run's end"
+
+
+def duration(ms: float) -> str:
+    """A time to two or three digits."""
+    if ms < 1000:
+        return f"{round(ms)} ms"
+    if ms < 100_000:
+        return f"{ms / 1000:.1f} s"
+    minutes, seconds = divmod(round(ms / 1000), 60)
+    return f"{minutes} min {seconds} s"
+
+
+def tokens(usage: Usage) -> str:
+    """Tokens read and written; "" where nobody counted."""
+    if not usage.total_tokens:
+        return ""
+    cached = f" ({usage.cached_tokens:,} cached)" if usage.cached_tokens else ""
+    return f"{usage.prompt_tokens:,}{cached} + {usage.completion_tokens:,} tokens"
+
+
+def cost(usage: Usage) -> str:
+    """The price, "" where nobody says."""
+    return "" if usage.cost_usd is None else f"${usage.cost_usd:.4f}"
+
+
+def count(number: int, what: str) -> str:
+    """A number of things."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
+def exchange(one: Exchange) -> str:
+    """An HTTP exchange in a line."""
+    return f"{one.request} → {one.came_to}" + (f", {duration(one.ms)}" if one.ms else "")
+
+
+def input_text(value: Any) -> str:
+    """A tool's input: text as it is, all else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def made_with(story: Story) -> Iterator[str]:
+    """Model, tools, prompt and limits, each in a few words."""
+    yield story.model
+    spec = story.spec
+    if spec is None:
+        return
+    yield ", ".join(spec.tools) if spec.tools else "no tools"
+    yield f"prompt {spec.prompt}"
+    limits = {
+        "at most {} turns": spec.max_iterations,
+        "at most {:g} s": spec.timeout,
+        "at most {:,} tokens": spec.max_tokens,
+        "at most ${:g}": spec.max_cost,
+    }
+    yield from (words.format(limit) for words, limit in limits.items() if limit is not None)
+    yield from (f"{name}={input_text(value)}" for name, value in spec.options.items())
+
+
+def totals(run: StoryRun) -> Iterator[str]:
+    """What a run came to."""
+    yield count(len(run.steps), "turn")
+    yield count(run.tools_executed, "tool call")
+    yield from filter(None, (tokens(run.usage), cost(run.usage)))
+    if run.model_ms or run.tools_ms:
+        yield f"model {duration(run.model_ms)}"
+        yield f"tools {duration(run.tools_ms)}"
+
+
+def ending(run: StoryRun) -> str:
+    """What ended it; "" for an answer that came by itself."""
+    if run.answered and run.stop_reason not in ENDED:
+        return ""
+    return UNKNOWN if run.stop_reason is None else ENDED.get(run.stop_reason, run.stop_reason)

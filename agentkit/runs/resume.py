@@ -1,0 +1,210 @@
+"""Runs that begin with what a cassette holds and go on live: resumed where they stopped, or forked at a step."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from agentkit.cassette.cassette import Cassette, Mode
+from agentkit.cassette.format.entries import plain
+from agentkit.cassette.format.file import Document, finished_of, load, partial_of
+from agentkit.cassette.format.run_spec import SETTINGS, RunSpec
+from agentkit.cassette.tape import RunAgain
+from agentkit.core.loop import MALFORMED
+from agentkit.errors import CassetteDrift, ConfigurationError
+from agentkit.events import (
+    Action,
+    Event,
+    Finished,
+    LimitReached,
+    ModeFound,
+    Observed,
+    ParseError,
+    RunStarted,
+    Step,
+    Token,
+)
+from agentkit.runs.replay import Replay, described
+
+if TYPE_CHECKING:
+    from agentkit.react_json.prompt import Prompt
+    from agentkit.settings import Settings
+
+
+class Executor(Protocol):
+    """What runs a question."""
+
+    def events(self, input: Any) -> Iterator[Event]: ...
+
+
+Build = Callable[["Settings", "Prompt"], Executor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Continuation:
+    """A run that goes on. `kept` are events of steps that a fork takes over; a resumed run gives its own again."""
+
+    path: Path
+    title: str
+    run: RunSpec
+    build: Build
+    mode: Mode
+    kept: tuple[Event, ...] = ()
+    run_again: RunAgain | None = None
+    environment: MutableMapping[str, str]
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """What the run was given."""
+        return dict(self.run.inputs)
+
+    @property
+    def model(self) -> str:
+        """The spec of the model that goes on."""
+        return self.run.model
+
+    def events(self) -> Iterator[Event]:
+        """The run, what it takes over first; raises what live runs raise, and `CassetteDrift`."""
+        from agentkit.settings import Settings
+
+        executor = self.build(Settings(**self.run.settings), self.run.read_prompt())
+        with Cassette(self.path, self.mode, run=self.run, run_again=self.run_again, environment=self.environment):
+            for event in executor.events(self.inputs):
+                yield event
+                if isinstance(event, RunStarted):
+                    yield from self.kept
+
+
+def resume(
+    path: str | os.PathLike[str],
+    *,
+    build: Build,
+    run_again: RunAgain | None = None,
+    environment: MutableMapping[str, str] = os.environ,
+    **settings: Any,
+) -> Continuation:
+    """The run of a partial cassette, or of one that ended at a limit, to go on with; `settings` are usually limits."""
+    target = finished_of(Path(path))
+    partial = partial_of(target)
+    source = partial if partial.exists() else target
+    document = load(source)
+    run = _changed(described(source, document.run), settings)
+    return Continuation(
+        path=target,
+        title=f"resuming {source}: {run.model}, after {_steps_told(_turns(document))}",
+        run=run,
+        build=build,
+        mode="resume",
+        run_again=run_again,
+        environment=environment,
+    )
+
+
+def fork(
+    path: str | os.PathLike[str],
+    into: str | os.PathLike[str],
+    *,
+    step: int,
+    build: Build,
+    environment: MutableMapping[str, str] = os.environ,
+    **settings: Any,
+) -> Continuation:
+    """Another run, recorded in `into`, that begins with the first steps of the run in `path`."""
+    if Path(into).resolve() == Path(path).resolve():
+        raise ConfigurationError(f"expected another file than {path} to record into, which stays as it is")
+    replay = Replay(path, environment=environment)
+    kept = _first_steps(replay, step)
+    run = replace(
+        _changed(replay.run, settings),
+        steps=tuple(map(_as_mapping, kept.steps)),
+        forked_from=f"{Path(path).name}, step {step}",
+    )
+    return Continuation(
+        path=Path(into),
+        title=f"fork of {path}: {run.model}, after {_steps_told(step)}",
+        run=run,
+        build=build,
+        mode="record",
+        kept=kept.events,
+        environment=environment,
+    )
+
+
+def _changed(run: RunSpec, settings: dict[str, Any]) -> RunSpec:
+    for name in settings:
+        if name not in SETTINGS:
+            raise ConfigurationError(f"expected settings of a run ({', '.join(SETTINGS)}), saw {name}")
+    if "prompt" in settings:
+        settings = {**settings, "prompt_text": RunSpec.of({}, prompt=settings["prompt"]).prompt_text}
+    return replace(run, **settings)
+
+
+def _turns(document: Document) -> int:
+    return sum(entry.asks_a_model for entry in document.entries)
+
+
+def _steps_told(number: int) -> str:
+    return f"{number} step" if number == 1 else f"{number} steps"
+
+
+@dataclass(slots=True)
+class _Kept:
+    """The first turns of a run, each with its observations."""
+
+    wanted: int
+    turns: int = 0
+    events: tuple[Event, ...] = ()
+    steps: tuple[Step, ...] = ()
+
+    def read(self, events: Iterator[Event]) -> None:
+        """Read on until the wanted turns are whole."""
+        turn: list[Event] = []
+        for event in events:
+            is_result = isinstance(event, Observed | ParseError)
+            if not is_result and turn and isinstance(turn[-1], Observed | ParseError):
+                self._keep(turn)
+                turn = []
+            if self.turns == self.wanted or isinstance(event, Finished | LimitReached):
+                return
+            if not isinstance(event, RunStarted | Token | ModeFound):
+                turn.append(event)
+
+    def _keep(self, turn: list[Event]) -> None:
+        self.turns += 1
+        self.events += tuple(turn)
+        for event in turn:
+            if isinstance(event, Observed):
+                self.steps += (Step(event.action, event.observation),)
+            elif isinstance(event, ParseError):
+                self.steps += (Step(Action(MALFORMED, event.observation, event.text), event.observation),)
+
+
+def _first_steps(replay: Replay, wanted: int) -> _Kept:
+    """What comes after them may be missing, or have drifted."""
+    kept = _Kept(wanted)
+    if wanted > 0:
+        drift = None
+        with closing(replay.events()) as events:
+            try:
+                kept.read(events)
+            except CassetteDrift as error:
+                drift = error
+        if kept.turns < wanted and drift is not None and replay.is_complete:
+            raise drift
+    if not 0 <= wanted == kept.turns:
+        raise ConfigurationError(f"{replay.path}: expected a step from 0 to {kept.turns} to keep, saw {wanted}")
+    return kept
+
+
+def _as_mapping(step: Step) -> dict[str, Any]:
+    action = step.action
+    return {
+        "tool": action.tool,
+        "tool_input": plain(action.tool_input),
+        "log": action.log,
+        "observation": plain(step.observation),
+    }

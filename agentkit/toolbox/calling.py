@@ -1,0 +1,136 @@
+"""Calls tools: in threads that hold nobody up, with a time limit, and again after a failure where that is safe."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import random
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from agentkit.deadline import remaining_s
+from agentkit.errors import ToolError
+from agentkit.events import ToolInput
+from agentkit.tool import Tool
+
+# requests', httpx' and urllib3's errors of a connection share these names, not a base class.
+TRANSIENT = {"ConnectionError", "TimeoutError", "Timeout", "TransportError", "ConnectTimeout", "ReadTimeout"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retries:
+    """How often a tool marked `idempotent` is tried, and how long it waits between: doubled each time, jittered."""
+
+    tries: int = 3
+    first_wait_s: float = 0.5
+    longest_wait_s: float = 8.0
+    jitter: Callable[[], float] = random.random
+
+    def wait_s(self, tool: Tool, error: Exception, attempt: int) -> float:
+        """Seconds until the next try; raises what the run is to see when there is none."""
+        if not tool.idempotent or not is_transient(error):
+            raise error
+        wait_s = min(self.first_wait_s * 2.0 ** (attempt - 1), self.longest_wait_s) * (0.5 + self.jitter() / 2)
+        left_s = remaining_s()
+        if attempt >= self.tries or (left_s is not None and left_s <= wait_s):
+            if isinstance(error, ToolError):
+                raise error
+            seen = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ToolError(f"Error: {tool.name} failed {attempt} times, last with {seen}") from error
+        return wait_s
+
+
+def is_transient(error: BaseException | None) -> bool:
+    """Whether a connection failed or took too long, also as the cause of a tool's own error."""
+    if isinstance(error, ToolError):
+        return is_transient(error.__cause__)
+    return any(kind.__name__ in TRANSIENT for kind in type(error).__mro__)
+
+
+class ThreadCall:
+    """A tool called in a daemon thread. Whoever stops waiting gives it up: the thread ends after what it is at."""
+
+    def __init__(self, tool: Tool, tool_input: ToolInput, retries: Retries, limit_s: float | None) -> None:
+        self._abandoned = threading.Event()
+        self._ends_s = None if limit_s is None else time.monotonic() + limit_s
+        self.future = in_daemon_thread(call, tool, tool_input, retries, self._abandoned)
+
+    def result(self) -> Any:
+        """What the tool gives; raises `OutOfTime` when its time is over, and what the tool raises."""
+        left_s = None if self._ends_s is None else max(0.0, self._ends_s - time.monotonic())
+        try:
+            return self.future.result(left_s)
+        except TimeoutError:
+            if self.future.done():
+                raise  # the tool's own
+            raise OutOfTime from None
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Do not try again."""
+        self._abandoned.set()
+
+
+class OutOfTime(Exception):
+    """A tool took longer than it may."""
+
+
+def call(tool: Tool, tool_input: ToolInput, retries: Retries, abandoned: threading.Event | None = None) -> Any:
+    """What the tool gives, in this thread."""
+    for attempt in range(1, retries.tries + 1):
+        try:
+            return tool.call(tool_input)
+        except Exception as error:
+            if (abandoned or threading.Event()).wait(retries.wait_s(tool, error, attempt)):
+                raise
+    raise AssertionError("the last try returns or raises")
+
+
+async def acall(tool: Tool, tool_input: ToolInput, retries: Retries, limit_s: float | None) -> Any:
+    """What the tool gives, awaited; raises `OutOfTime` and what the tool raises."""
+    started = False
+    try:
+        async with asyncio.timeout(limit_s) as deadline:
+            started = True
+            if tool.arun is None:
+                return await _in_thread(tool, tool_input, retries)
+            for attempt in range(1, retries.tries + 1):
+                try:
+                    return await tool.acall(tool_input)
+                except Exception as error:
+                    await asyncio.sleep(retries.wait_s(tool, error, attempt))
+    except TimeoutError:
+        if not started or not deadline.expired():
+            raise
+        raise OutOfTime from None
+    raise AssertionError("the last try returns or raises")
+
+
+async def _in_thread(tool: Tool, tool_input: ToolInput, retries: Retries) -> Any:
+    thread = ThreadCall(tool, tool_input, retries, None)
+    try:
+        return await asyncio.wrap_future(thread.future)
+    finally:
+        thread.abandon()
+
+
+def in_daemon_thread(function: Callable[..., Any], *args: Any) -> Future[Any]:
+    """Run `function` in a thread that does not keep the process alive (a pool's threads do), in this context."""
+    future: Future[Any] = Future()
+    context = contextvars.copy_context()
+
+    def work() -> None:
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            future.set_result(context.run(function, *args))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=work, name="agentkit-tool", daemon=True).start()
+    return future

@@ -1,0 +1,142 @@
+"""Runs a turn's actions: finds the tools, holds them to the run's rules, makes their errors observations."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
+
+from agentkit.core.loop import Observation
+from agentkit.deadline import remaining_s
+from agentkit.errors import ToolError
+from agentkit.events import Action
+from agentkit.tool import Result, Tool
+from agentkit.toolbox.calling import OutOfTime, Retries, ThreadCall, acall, call, in_daemon_thread
+from agentkit.toolbox.observed_text import admitted, secrets_of_environment
+from agentkit.toolbox.registry import is_named
+
+if TYPE_CHECKING:
+    from agentkit.secrets import Secrets
+
+Approve = Callable[[Action], bool]
+
+
+class Toolbox:
+    """Tools by name. A name in other letter case is taken when only one tool can be meant.
+
+    Several actions run at once, each in a thread of its own, after every approval was asked for. `timeout_s` holds for
+    tools without a time limit of their own; no tool outlasts the run's deadline. `allow` names the tools that may run
+    (`None`: all). `max_observation_tokens` is where an observation is cut.
+    """
+
+    def __init__(
+        self,
+        tools: Sequence[Tool],
+        *,
+        timeout_s: float | None = None,
+        approve: Approve | None = None,
+        allow: Collection[str] | None = None,
+        max_observation_tokens: int | None = None,
+        retries: Retries | None = None,
+    ) -> None:
+        self._tools = {tool.name: tool for tool in tools}
+        self._allowed = [name for name in self._tools if allow is None or is_named(name, allow)]
+        self._timeout_s = timeout_s
+        self._approve = approve
+        self._max_tokens = max_observation_tokens
+        self._retries = retries or Retries()
+
+    @property
+    def deterministic(self) -> frozenset[str]:
+        """Names of the tools that give the same for the same input."""
+        return frozenset(tool.name for tool in self._tools.values() if tool.deterministic)
+
+    @property
+    def not_twice(self) -> frozenset[str]:
+        """Names of the tools that must not run a second time for one call."""
+        found = (tool for tool in self._tools.values() if tool.side_effects)
+        return frozenset(tool.name for tool in found if not (tool.idempotent or tool.deterministic))
+
+    @cached_property
+    def _secrets(self) -> Secrets:
+        return secrets_of_environment()
+
+    def run(self, actions: Sequence[Action]) -> list[Observation]:
+        chosen = [self._chosen(action) for action in actions]
+        begun = [self._begun(one, action, alone=len(actions) == 1) for one, action in zip(chosen, actions, strict=True)]
+        return [observation() for observation in begun]
+
+    async def arun(self, actions: Sequence[Action]) -> list[Observation]:
+        if self._approve is None:
+            chosen = [self._chosen(action) for action in actions]
+        else:
+            chosen = [await asyncio.wrap_future(in_daemon_thread(self._chosen, action)) for action in actions]
+        return list(await asyncio.gather(*map(self._arun_one, chosen, actions)))
+
+    def _begun(self, chosen: Tool | Observation, action: Action, *, alone: bool) -> Callable[[], Observation]:
+        """The call under way; calling the result waits for it. One call without a time limit needs no thread."""
+        if isinstance(chosen, Observation):
+            return lambda: chosen
+        limit_s = self._limit_s(chosen)
+        if alone and limit_s is None:
+            return partial(self._observed, chosen, partial(call, chosen, action.tool_input, self._retries))
+        return partial(self._observed, chosen, ThreadCall(chosen, action.tool_input, self._retries, limit_s).result)
+
+    def _observed(self, tool: Tool, get: Callable[[], Any]) -> Observation:
+        try:
+            return self._told(tool, get())
+        except (ToolError, OutOfTime) as error:
+            return self._failed(tool, error)
+
+    async def _arun_one(self, chosen: Tool | Observation, action: Action) -> Observation:
+        if isinstance(chosen, Observation):
+            return chosen
+        try:
+            return self._told(chosen, await acall(chosen, action.tool_input, self._retries, self._limit_s(chosen)))
+        except (ToolError, OutOfTime) as error:
+            return self._failed(chosen, error)
+
+    # -- which tool, and for how long ------------------------------------------------------------------------------
+
+    def _chosen(self, action: Action) -> Tool | Observation:
+        """The tool to run, or why none is."""
+        tool = self._find(action.tool)
+        names = ", ".join(self._allowed)
+        if tool is None:
+            return _refused(f"{action.tool} is not a valid tool, try one of [{names}].")
+        if tool.name not in self._allowed:
+            return _refused(f"{tool.name} is not allowed in this run, try one of [{names}].")
+        if tool.side_effects and self._approve is not None and not self._approve(action):
+            return _refused(f"{tool.name} was not approved. Do without it.")
+        return tool
+
+    def _find(self, name: str) -> Tool | None:
+        if (tool := self._tools.get(name)) is not None:
+            return tool
+        alike = [tool for known, tool in self._tools.items() if known.casefold() == name.strip().casefold()]
+        return alike[0] if len(alike) == 1 else None
+
+    def _limit_s(self, tool: Tool) -> float | None:
+        own_s = self._timeout_s if tool.timeout_s is None else tool.timeout_s
+        return min((limit_s for limit_s in (own_s, remaining_s()) if limit_s is not None), default=None)
+
+    # -- what came of it -------------------------------------------------------------------------------------------
+
+    def _told(self, tool: Tool, value: Any) -> Observation:
+        result = value if isinstance(value, Result) else Result(value)
+        observation = Observation(
+            result.text, return_direct=tool.return_direct, sources=result.sources, readings=result.readings
+        )
+        return admitted(observation, self._secrets, max_tokens=self._max_tokens)
+
+    def _failed(self, tool: Tool, error: ToolError | OutOfTime) -> Observation:
+        if isinstance(error, ToolError):
+            return admitted(Observation(str(error)), self._secrets, max_tokens=self._max_tokens)
+        own_s = self._timeout_s if tool.timeout_s is None else tool.timeout_s
+        limit = "the time the run had left" if own_s is None or remaining_s() == 0 else f"{own_s:g} s"
+        return Observation(f"Error: {tool.name} gave no result within {limit}.")
+
+
+def _refused(why: str) -> Observation:
+    return Observation(why, executed=False)
