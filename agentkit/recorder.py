@@ -1,16 +1,69 @@
-"""The cassette this context records into or replays from. Kept apart, so that asking costs no import."""
+"""What a run asks of whatever records or replays it. A cassette is one; the core and the models know only this.
+
+recorder = active()
+if recorder is not None and recorder.plays: ...      # nothing needs to be waited for
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Sequence
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
-    from agentkit.cassette.cassette import Cassette
+    from agentkit.events import Event, Step
 
-current: ContextVar[Cassette | None] = ContextVar("agentkit_cassette", default=None)
+RecorderMode = Literal["record", "replay", "resume"]
 
 
-def active() -> Cassette | None:
-    """The cassette whose `with` block this code runs in."""
+class Recorder(Protocol):
+    """Records runs, replays them, or plays what there is and records what follows, while its block lasts."""
+
+    path: Path
+    mode: RecorderMode
+
+    def backend(self, backend: Any) -> Any:
+        """A `ChatBackend` whose replies are recorded or played; one whose HTTP is recorded is left to that."""
+        ...
+
+    def chat(self, model: Any, *, model_id: str) -> Any:
+        """A planner's model (`complete`, `acomplete`), recorded where neither its backend nor its HTTP was."""
+        ...
+
+    def toolbox(self, toolbox: Any, deterministic: Collection[str] = (), *, played: Any = None) -> Any:
+        """A run's tools; here the run begins. `deterministic` ones run again in a replay, and are compared.
+
+        `played(action, observation)` is told of each call that is answered without the tool.
+        """
+        ...
+
+    @property
+    def given_steps(self) -> Sequence[Step]:
+        """Steps that the run takes as taken."""
+        ...
+
+    def event(self, event: Event) -> None:
+        """An event of this context's run, as it happened: recorded, and compared in a replay."""
+        ...
+
+    def remembered(self, name: str, compute: Callable[[], Any]) -> Any:
+        """A plain value that is found out once per run: `compute()` while recording, what it gave then in a replay."""
+        ...
+
+    @property
+    def plays(self) -> bool:
+        """Whether what happens now was recorded, so that nothing needs to be waited for."""
+        ...
+
+    def clock(self) -> float:
+        """Seconds that have passed, as a limit of time counts them: in a replay, those of the recording."""
+        ...
+
+
+current: ContextVar[Recorder | None] = ContextVar("agentkit_recorder", default=None)
+
+
+def active() -> Recorder | None:
+    """The recorder in whose block this code runs. It costs nothing to ask."""
     return current.get()

@@ -1,115 +1,139 @@
-"""Who may import whom, and what must stay out of a quick start."""
+"""Who may import whom, imports inside functions included; no circles; and what must stay out of a quick start."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
 
-# Each part, and the parts it may import at its top. Longer names win: `react_json.output_parser` is not `react_json`.
-MAY_IMPORT = {
-    "errors": set(),
-    "react_json.turn": set(),
-    "react_json": {"errors", "react_json", "react_json.turn", "tool"},
-    "react_json.output_parser": {"errors", "react_json", "react_json.turn"},
-    "arguments": {"errors", "react_json.turn"},
-    "deadline": set(),
-    "tool": {"arguments", "errors", "events", "react_json.turn"},
-    "run_scope": set(),
-    "approximate_tokens": set(),
-    "tools": {"approximate_tokens", "errors", "events", "run_scope", "tool", "tools"},
-    "prompts": set(),
-    "events": {"react_json.turn"},
-    "loop": {"errors", "events", "react_json", "react_json.turn"},
-    "runner": {"deadline", "errors", "events", "loop", "react_json.turn"},
-    "planner": {"errors", "events", "loop", "react_json", "react_json.turn"},
-    "native_functions": {"errors", "planner", "react_json", "react_json.turn"},
-    "native_planner": {
-        *("errors", "events", "loop", "native_functions", "planner", "react_json", "react_json.turn"),
-    },
-    "known_modes": {"events"},
-    "auto_planner": {"calling", "cassette", "errors", "events", "known_modes", "loop", "planner"},
-    "toolbox": {"calling", "deadline", "errors", "loop", "observed_text", "react_json.turn", "tool", "tool_registry"},
-    "calling": {"deadline", "errors", "react_json.turn", "tool"},
-    "observed_text": {"approximate_tokens", "events", "loop"},
-    "tool_registry": {"errors"},
-    "community_tools": {"errors"},
-    "mcp": {"calling", "cassette", "errors", "loop", "mcp", "observed_text", "tool"},
+LEAVES = {"errors", "events", "deadline", "recorder", "secrets", "tool"}
+"""Values and contracts at the top of the package: each may import those before it in this order, none anything else."""
+
+DIALECT = LEAVES | {"react_json"}
+TOOLBOX = LEAVES | {"toolbox"}
+MODELS = DIALECT | {"models"}
+CORE = MODELS | TOOLBOX | {"core"}
+ADAPTERS = CORE | {"settings", "langchain", "models.local", "models.hosted", "models.builtin", "prompts"}
+RUNS = ADAPTERS | {"cassette", "mcp", "tools", "runs"}
+
+# Each part, and the parts it may import. A part is the longest name here that a module's begins with.
+MAY_IMPORT: Mapping[str, set[str]] = {
+    **dict.fromkeys(LEAVES, LEAVES),
     "settings": {"errors"},
-    "hub": {"errors"},
-    "langchain": {
-        *("auto_planner", "known_modes"),
-        *("arguments", "calling", "deadline", "errors", "events", "langchain", "loop", "planner", "react_json"),
-        *("react_json.turn", "tool", "tool_registry"),
-    },
-    "react_agent": {
-        *("auto_planner", "cassette", "native_functions", "native_planner"),
-        *("errors", "events", "langchain", "loop", "planner", "react_json", "react_json.output_parser"),
-        "react_json.turn",
-    },
-    "executor": {
-        *("errors", "events", "langchain", "loop", "react_agent", "react_json.turn", "runner", "toolbox"),
-        "cassette",
-        "run_scope",
-    },
-    "models": {"errors", "events", "models", "models.hosted", "cassette"},
-    "models.hosted": {"cassette", "deadline", "errors", "events", "models"},
-    "models.builtin": {"errors", "models.builtin", "react_json"},
-    "cassette": {
-        "models",
-        *("errors", "events", "cassette", "tool_registry", "loop", "planner", "react_json", "react_json.turn"),
-        *("calling", "runner", "tool", "toolbox"),
-    },
+    "prompts": set(),
+    "react_json": DIALECT | {"prompts"},
+    "toolbox": TOOLBOX,
+    "tools": TOOLBOX | {"tools"},
+    "models": MODELS,
+    "models.builtin": MODELS | {"models.builtin"},
+    "models.local": MODELS | {"models.local", "models.builtin"},
+    "models.hosted": MODELS | {"models.hosted"},
+    "models.spec": MODELS | {"models.local", "models.hosted", "models.builtin", "models.spec"},
+    "core": CORE,
+    # Towards LangChain: what its models, tools, prompts and steps are to ours, and ours to it.
+    "langchain": ADAPTERS | {"models.spec"},
+    "mcp": LEAVES | {"mcp"},
+    "cassette": CORE | {"cassette", "settings"},
+    "runs": RUNS | {"models.spec"},
+    "report": CORE | {"cassette", "report"},
+    # The face that LangChain's users see, over the runs.
+    "langchain.executor": RUNS | {"langchain.executor"},
+    "langchain.react_agent": RUNS | {"langchain.react_agent"},
+    "doctor": ADAPTERS | {"doctor", "models.spec"},
+    "mcp.serving": LEAVES | {"mcp.serving"},
+    "pytest_plugin": {"errors", "cassette", "runs", "langchain.executor", "models.spec"},
+    "cli": RUNS | {"cli", "report", "doctor", "mcp.serving", "models.spec", "langchain.executor"},
     "__main__": {"cli"},
-    "pytest_plugin": set(),
-    "cli": {"errors", "events", "cli", "settings"},
 }
+FACADES = {"agentkit", "agentkit.models", "agentkit.cassette"}
+"""Packages whose public names are looked up where they live, when they are asked for."""
+
+ONLY_IN = {
+    "langchain": {"langchain", "langchain_core", "langchain_community", "langsmith"},
+    "models.local": {"torch", "transformers", "bitsandbytes", "accelerate", "llguidance"},
+}
+"""Libraries, by the one part that may import them (and parts within it)."""
+
 HEAVY = {"accelerate", "bitsandbytes", "langchain", "langchain_core", "pydantic", "torch", "transformers", "vcr"}
 
 
-def parts_of(module: str) -> str:
+def part_of(module: str) -> str:
     name = module.removeprefix("agentkit.")
-    if name.startswith("langchain_"):
-        return "langchain"
-    return max((part for part in MAY_IMPORT if name == part or name.startswith(part + ".")), key=len, default=name)
+    return max((part for part in MAY_IMPORT if name == part or name.startswith(f"{part}.")), key=len, default=name)
 
 
-def sources() -> list[tuple[str, Path]]:
+@cache
+def modules() -> dict[str, Path]:
+    """Every module that ships, by name."""
     folders = {"agentkit": ROOT / "agentkit", "agentkit.tools": ROOT / "tools", "agentkit.prompts": ROOT / "prompts"}
-    found = []
+    found = {}
     for package, folder in folders.items():
         for path in folder.rglob("*.py"):
             inside = path.relative_to(folder)
             if package == "agentkit" and inside.parts[0] in ("tools", "prompts"):
                 continue  # the symlinks
-            name = ".".join([package, *inside.with_suffix("").parts]).removesuffix(".__init__")
-            if name != "agentkit":
-                found.append((name, path))
+            found[".".join([package, *inside.with_suffix("").parts]).removesuffix(".__init__")] = path
     return found
 
 
-def imported_at_the_top(path: Path) -> set[str]:
+def _walk(node: ast.AST) -> Iterator[ast.AST]:
+    """Every node but those that only a type checker reads."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        yield child
+        yield from _walk(child)
+
+
+@cache
+def imports_of(module: str) -> frozenset[str]:
+    """What a module imports, anywhere in it: modules of ours by their full names, libraries by their first."""
     found: set[str] = set()
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    for node in _walk(ast.parse(modules()[module].read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module == "agentkit":
-            found.update(f"agentkit.{alias.name}" for alias in node.names if alias.name != "__version__")
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-    return found
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                found.add(whole if whole in modules() else node.module)
+    return frozenset(name if name.startswith("agentkit") else name.partition(".")[0] for name in found)
 
 
-@pytest.mark.parametrize(("module", "path"), sources(), ids=[name for name, _ in sources()])
-def test_imports_go_one_way(module: str, path: Path) -> None:
-    allowed = MAY_IMPORT[parts_of(module)] | {parts_of(module)}
-    ours = {parts_of(name) for name in imported_at_the_top(path) if name.startswith("agentkit.")}
-    assert ours <= allowed
+def ours(module: str) -> set[str]:
+    return {name for name in imports_of(module) if name in modules() and name != "agentkit"}
+
+
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_imports_go_one_way(module: str) -> None:
+    if module == "agentkit":
+        return
+    allowed = MAY_IMPORT[part_of(module)] | {part_of(module)}
+    assert {name: part_of(name) for name in ours(module) if part_of(name) not in allowed} == {}
+
+
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_libraries_have_one_home(module: str) -> None:
+    for home, libraries in ONLY_IN.items():
+        if not part_of(module).startswith(home):
+            assert imports_of(module) & libraries == set()
+
+
+def test_no_circles() -> None:
+    """Between files, late imports included. A facade's look-ups by name are no imports."""
+    graph = {module: ours(module) - FACADES for module in modules()}
+    while True:
+        leaves = {module for module, targets in graph.items() if not targets & graph.keys()}
+        if not leaves:
+            break
+        graph = {module: targets for module, targets in graph.items() if module not in leaves}
+    assert graph == {}
 
 
 @pytest.mark.parametrize(
@@ -118,7 +142,7 @@ def test_imports_go_one_way(module: str, path: Path) -> None:
         "import agentkit",
         "import agentkit.cli.app",
         "import agentkit.pytest_plugin",
-        "import agentkit.report.page, agentkit.report.compare, agentkit.report.telling, agentkit.runs.folder",
+        "import agentkit.report.page, agentkit.report.compare, agentkit.runs.folder",
         "import agentkit.core.loop, agentkit.core.runner, agentkit.core.planner, agentkit.toolbox.registry",
         "import agentkit.settings, agentkit.react_json.prompt, agentkit.cli.view",
         "from agentkit.tools.calculator import calculator",

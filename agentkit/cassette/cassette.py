@@ -20,7 +20,7 @@ from agentkit.cassette.seams.tools import Played, TapedToolbox, Toolbox
 from agentkit.cassette.tape import RunAgain, Tape
 from agentkit.core.planner import TurnModel
 from agentkit.errors import CassetteDrift, CassetteError, ConfigurationError
-from agentkit.events import Finished, Step
+from agentkit.events import Event, Finished, Step
 from agentkit.recorder import current
 from agentkit.secrets import REDACTED
 
@@ -78,7 +78,9 @@ class Cassette:
 
     def _start(self, undo: ExitStack) -> Tape:
         if self.mode == "record":
-            from agentkit.cassette import http  # before the recording's clock starts: vcrpy imports every HTTP library
+            from agentkit.cassette.seams import (
+                http,  # before the recording's clock starts: vcrpy imports every HTTP library
+            )
 
             lanes = Lanes()
             recording = Recording(self.path, self.run, self._environment, lanes=lanes)
@@ -157,7 +159,7 @@ class Cassette:
         """A chat model's backend. One in this process is recorded; one over HTTP is left to the recorded HTTP."""
         return TapedBackend(llm, self.tape, over_http=not getattr(llm, "in_process", False))
 
-    def turn_model(self, model: TurnModel, *, model_id: str) -> TurnModel:
+    def chat(self, model: TurnModel, *, model_id: str) -> TurnModel:
         """A planner's model: recorded where neither its backend nor its HTTP was."""
         return TapedModel(model, self.tape, model_id=model_id)
 
@@ -176,9 +178,10 @@ class Cassette:
         """Steps that the run takes as taken: those that a fork kept."""
         return self.run.given_steps if self.run is not None else ()
 
-    def ended(self, finished: Finished) -> None:
-        """How the run of this context ended: kept in the file, and compared in a replay."""
-        self.tape.ended(finished)
+    def event(self, event: Event) -> None:
+        """An event of this context's run: how it ended is kept in the file, and compared in a replay."""
+        if isinstance(event, Finished):
+            self.tape.ended(event)
 
     def remembered(self, name: str, compute: Callable[[], Any]) -> Any:
         """What a run finds out once, as plain values: `compute()` while recording, what it gave then in a replay.

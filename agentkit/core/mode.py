@@ -9,12 +9,13 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, get_args
 
-from agentkit.cassette import active
 from agentkit.core.known_modes import KnownModes
 from agentkit.core.loop import ModelCall, Reply
-from agentkit.core.planner import Completion, TurnModel, TurnRequest
+from agentkit.core.planner import TurnModel, TurnRequest
 from agentkit.errors import CassetteError, ModelError
 from agentkit.events import Mode, ModeFound
+from agentkit.models.backend import Completion
+from agentkit.recorder import active
 from agentkit.toolbox.calling import in_daemon_thread
 
 QUESTION = "What is the area code of Lisbon? Look it up."

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agentkit.core.planner import NativeCall
 from agentkit.errors import MalformedTurn
 from agentkit.events import ToolInput
+from agentkit.models.backend import NativeCall
 from agentkit.react_json.lenient_json import BrokenJson, read_json
 
 ONE_STRING = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}

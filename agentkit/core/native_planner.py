@@ -9,9 +9,10 @@ from typing import Any
 
 from agentkit.core.loop import MALFORMED, ModelCall, Reply
 from agentkit.core.native_functions import Function, read_arguments
-from agentkit.core.planner import Completion, NativeCall, TurnModel, TurnRequest, frame
+from agentkit.core.planner import TurnModel, TurnRequest, frame
 from agentkit.errors import MalformedTurn
 from agentkit.events import Action, Called, FinalAnswer, Step, ToolInput
+from agentkit.models.backend import Completion, NativeCall
 from agentkit.react_json.prompt import Prompt
 from agentkit.react_json.scratchpad import shown
 

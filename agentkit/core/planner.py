@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from agentkit.core.loop import ModelCall, Reply
 from agentkit.errors import MalformedTurn
-from agentkit.events import FinalAnswer, Step, Usage
+from agentkit.events import FinalAnswer, Step
+from agentkit.models.backend import Completion, NativeCall
 from agentkit.react_json.parser import parse_turn
 from agentkit.react_json.prompt import SCRATCHPAD, Message, Prompt
 from agentkit.react_json.scratchpad import format_log_to_str, shown
@@ -32,26 +33,6 @@ class TurnRequest:
     grammar: str | None = None
     tools: tuple[Mapping[str, Any], ...] = ()
     max_new_tokens: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class NativeCall:
-    """A tool call in the model's own syntax; `arguments` is the JSON text it wrote."""
-
-    id: str
-    name: str
-    arguments: str
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """What the model said. `finish_reason` is "stop", or "length" when it was cut off at its token limit."""
-
-    text: str
-    usage: Usage = field(default_factory=Usage)
-    finish_reason: str = "stop"
-    thinking: str = ""
-    tool_calls: tuple[NativeCall, ...] = ()
 
 
 class TurnModel(Protocol):

@@ -20,7 +20,6 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 from pydantic import ConfigDict, Field
 
-from agentkit.cassette import active
 from agentkit.errors import ConfigurationError
 from agentkit.langchain.messages import to_dicts, to_generation_chunk
 from agentkit.models.backend import ChatRequest, Chunk, Usage
@@ -29,6 +28,7 @@ from agentkit.models.call_syntax import HERMES, CallSyntax
 from agentkit.models.hosted.repair import repaired
 from agentkit.models.reply import ReplyReader
 from agentkit.models.structured_output import Schema, format_grammar, read_call, read_text, response_format
+from agentkit.recorder import active
 
 REQUEST_FIELDS = ("tools", "tool_choice", "response_format", "grammar", "stream")
 

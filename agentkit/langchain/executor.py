@@ -13,7 +13,6 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import get_config_list
 
-from agentkit.cassette import active
 from agentkit.core import runner
 from agentkit.core.loop import Limits, ReActLoop
 from agentkit.errors import ConfigurationError
@@ -23,6 +22,7 @@ from agentkit.langchain.react_agent import ReactJsonAgent, create_react_json_age
 from agentkit.langchain.runnable_planner import RunnablePlanner
 from agentkit.langchain.steps import HandleErrors, Trim, as_inputs, as_langchain_steps, recovery, trimmer
 from agentkit.langchain.tools import allowed, as_langchain, from_langchain
+from agentkit.recorder import active
 from agentkit.toolbox.run_scope import ScopedToolbox
 from agentkit.toolbox.toolbox import Approve, Toolbox
 
@@ -286,5 +286,5 @@ def _clock() -> runner.Clock:
 
 
 def _tell_cassette(event: Event) -> None:
-    if isinstance(event, Finished) and (cassette := active()) is not None:
-        cassette.ended(event)
+    if (cassette := active()) is not None:
+        cassette.event(event)

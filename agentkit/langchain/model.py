@@ -12,11 +12,12 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.base import RunnableBinding
 
-from agentkit.core.planner import Completion, NativeCall, TurnRequest
+from agentkit.core.planner import TurnRequest
 from agentkit.deadline import remaining_s
 from agentkit.errors import ConfigurationError, ReplyChanged
 from agentkit.events import Usage
 from agentkit.langchain.quiet import quiet_model
+from agentkit.models.backend import Completion, NativeCall
 from agentkit.toolbox.calling import in_daemon_thread
 
 _MESSAGE: dict[str, type[BaseMessage]] = {"system": SystemMessage, "user": HumanMessage, "assistant": AIMessage}

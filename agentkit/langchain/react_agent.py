@@ -10,7 +10,6 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.prompts import BasePromptTemplate
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda, RunnablePassthrough, RunnableSequence
 
-from agentkit.cassette import active
 from agentkit.core.loop import ModelCall, Reply
 from agentkit.core.mode import AutoPlanner, Planner
 from agentkit.core.native_functions import Function, functions_of
@@ -27,6 +26,7 @@ from agentkit.langchain.steps import as_agent_action, as_output_parser_exception
 from agentkit.langchain.tools import as_langchain, schema_of
 from agentkit.react_json.prompt import SCRATCHPAD, Prompt, read_prompt, render_text_description
 from agentkit.react_json.scratchpad import format_log_to_str
+from agentkit.recorder import active
 
 
 def create_react_json_agent(
@@ -93,7 +93,7 @@ class ReactJsonAgent(Runnable[dict[str, Any], AgentAction | AgentFinish]):
         """What plans one run."""
         model: TurnModel = LangChainModel(self.model, config=config, stream=stream)
         if (cassette := active()) is not None and not hasattr(self.model, "llm"):  # else its backend is recorded
-            model = cassette.turn_model(model, model_id=getattr(self.model, "model_id", self.model._llm_type))
+            model = cassette.chat(model, model_id=getattr(self.model, "model_id", self.model._llm_type))
         planners: dict[Mode, Callable[[], Planner]] = {
             "react-json": lambda: ReactJsonPlanner(model, self.prompt, grammar=self._grammar()),
             "tools": lambda: NativePlanner(model, self._functions(), self._native),

@@ -11,9 +11,9 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self
 
-from agentkit.cassette import active
 from agentkit.mcp.event_loop import EventLoopThread
 from agentkit.mcp.server import McpServer, Spec
+from agentkit.recorder import active
 from agentkit.tool import Result, Tool
 
 

@@ -1,7 +1,7 @@
 """What a chat model asks of the thing that computes: one request in, pieces of one reply out.
 
-`ChatHuggingFace` drives a backend; `HuggingFacePipeline` (in process) and `HuggingFaceEndpoint` (HTTP) are two. Stop
-strings, `<think>` text and tool-call syntax are handled once, by the chat model, whatever the backend did with them.
+`agentkit.models.chat` drives a backend; the models in this process and those behind HTTP are two kinds. Stop strings,
+thinking and tool-call syntax are handled once, there, whatever the backend did with them.
 
     class Echo:                                          # the smallest backend
         model_id = "echo"
@@ -14,6 +14,9 @@ strings, `<think>` text and tool-call syntax are handled once, by the chat model
             for chunk in self.generate_chat(request):
                 yield chunk
 
+What more it can do it declares as `capabilities`; without, it takes messages, stop strings and options, and a cassette
+records its replies.
+
 A backend sends each option it understands and ignores none silently: one it cannot honour is a ConfigurationError.
 Closing the iterator cancels the reply. Failures are ModelError or ConfigurationError.
 
@@ -25,13 +28,60 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from agentkit.events import Usage
 
-__all__ = ["ChatBackend", "ChatRequest", "Chunk", "TokenLogprob", "ToolCallPiece", "Usage"]
+if TYPE_CHECKING:
+    from agentkit.models.call_syntax import CallSyntax
+
+__all__ = [
+    "Capabilities",
+    "ChatBackend",
+    "ChatRequest",
+    "Chunk",
+    "Completion",
+    "NativeCall",
+    "TokenLogprob",
+    "ToolCallPiece",
+    "Usage",
+    "capabilities_of",
+]
 
 Message = dict[str, Any]
+"""OpenAI's chat message: `role`, `content`, and where there are any `tool_calls`, `tool_call_id` and `name`."""
+
+Constrain = Literal["actions", "copy", "off"]
+"""Which grammar an agent asks for: well-formed actions on existing tools; inputs and answers that copy, too; none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a backend can do beyond answering, and how a cassette records it.
+
+    - `in_process`: computes in this process. A deadline is then held between two chunks, and replies that are asked for
+      at the same time are computed together.
+    - `over_http`: its replies come through an HTTP library that a cassette records, so the turn itself is not recorded.
+      `None`: whichever of the two a cassette sees happen.
+    - `grammar`: takes `ChatRequest.grammar`; `constrain` is the one that an agent asks for.
+    - `tools`: takes `ChatRequest.tools`.
+    - `call_syntax`: how the model writes calls in its own text (`None`: known syntaxes are read); `special_tokens` are
+      those tokens of its vocabulary that no text can spell, with their ids.
+    - `max_new_tokens`: the length of a reply unless a request says another one; `None`: not known.
+    - `identity`: what the model is, for what is learnt about it: an address and a name, without keys.
+    - `alternatives`: the backends behind it, in the order in which they are asked, where there are several.
+    """
+
+    in_process: bool = False
+    over_http: bool | None = None
+    grammar: bool = False
+    constrain: Constrain = "off"
+    tools: bool = False
+    call_syntax: CallSyntax | None = None
+    special_tokens: Mapping[str, int] = field(default_factory=dict)
+    max_new_tokens: int | None = None
+    identity: str = ""
+    alternatives: tuple[ChatBackend, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +93,8 @@ class ChatRequest:
     schemas. `response_format` is `{"type": "json_object"}` or `{"type": "json_schema", "json_schema": {...}}`.
     `grammar` is an llguidance Lark text the whole reply must match; servers know none and are not sent it. `stream`
     says whether somebody reads along: without, the reply may come as one chunk. `top_logprobs` is None for none, 0 for
-    the chosen tokens only. `options` are generation parameters by their GenerationConfig names (`max_new_tokens`).
+    the chosen tokens only. `options` are generation parameters by their GenerationConfig names (`max_new_tokens`);
+    `token_budget` is what a run's budget leaves for this reply, which it may shorten and never lengthen.
     """
 
     messages: Sequence[Message]
@@ -54,6 +105,7 @@ class ChatRequest:
     grammar: str | None = None
     top_logprobs: int | None = None
     stream: bool = True
+    token_budget: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -95,9 +147,29 @@ class Chunk:
     metadata: Mapping[str, Any] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class NativeCall:
+    """A tool call in the model's own syntax; `arguments` is the JSON text it wrote."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A whole reply. `finish_reason` is "stop", "tool_calls", or "length" when it was cut off at its token limit."""
+
+    text: str
+    usage: Usage = field(default_factory=Usage)
+    finish_reason: str = "stop"
+    thinking: str = ""
+    tool_calls: tuple[NativeCall, ...] = ()
+
+
 @runtime_checkable
 class ChatBackend(Protocol):
-    """Computes replies to chat requests."""
+    """Computes replies to chat requests. `capabilities: Capabilities` may stand beside `model_id`."""
 
     model_id: str
 
@@ -108,3 +180,9 @@ class ChatBackend(Protocol):
     def agenerate_chat(self, request: ChatRequest) -> AsyncIterator[Chunk]:
         """The same, asynchronously."""
         ...
+
+
+def capabilities_of(backend: ChatBackend) -> Capabilities:
+    """What a backend declares; of one that declares nothing, the least."""
+    declared: Capabilities = getattr(backend, "capabilities", None) or Capabilities()
+    return declared

@@ -9,9 +9,10 @@ from typing import Any
 from agentkit.cassette.format.entries import Entry
 from agentkit.cassette.format.turns import to_completion
 from agentkit.core.loop import Reply
-from agentkit.core.planner import Completion, NativeCall, read_completion
+from agentkit.core.planner import read_completion
 from agentkit.errors import MalformedTurn
 from agentkit.events import Action, FinalAnswer, Usage
+from agentkit.models.backend import Completion, NativeCall
 
 _PROMPTS = ("inputs", "prompt")  # of servers that take a text instead of messages
 

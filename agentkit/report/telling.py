@@ -12,9 +12,10 @@ from agentkit.cassette.format.file import Document, load
 from agentkit.cassette.format.run_spec import RunSpec
 from agentkit.cassette.replaying import result_of
 from agentkit.core.loop import CLOSING_NOTE, MALFORMED, Reply
-from agentkit.core.planner import STOP, Completion, read_completion
+from agentkit.core.planner import STOP, read_completion
 from agentkit.errors import MalformedTurn
 from agentkit.events import Action, FinalAnswer, Source
+from agentkit.models.backend import Completion
 from agentkit.react_json.grounding import ungrounded
 from agentkit.report.said import asked, decided, said
 from agentkit.report.story import Exchange, Story, StoryCall, StoryRun, StoryStep

@@ -10,12 +10,12 @@ from typing import Any
 from agentkit.cassette import Cassette
 from agentkit.core import runner
 from agentkit.core.loop import Limits, ReActLoop
-from agentkit.core.planner import Completion, ReactJsonPlanner, TurnRequest
+from agentkit.core.planner import ReactJsonPlanner, TurnRequest
 from agentkit.errors import ToolError
 from agentkit.events import Event, Finished, Observed
 from agentkit.langchain.model import LangChainModel
 from agentkit.models import ChatHuggingFace
-from agentkit.models.backend import ChatRequest, Chunk, Usage
+from agentkit.models.backend import ChatRequest, Chunk, Completion, Usage
 from agentkit.react_json.prompt import Prompt
 from agentkit.tool import Tool
 from agentkit.toolbox.toolbox import Toolbox

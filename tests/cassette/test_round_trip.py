@@ -17,10 +17,10 @@ from agentkit.cassette import Cassette, active
 from agentkit.cassette.format.file import load
 from agentkit.core import runner
 from agentkit.core.loop import Limits, Observation, ReActLoop
-from agentkit.core.planner import Completion, NativeCall, TurnRequest
+from agentkit.core.planner import TurnRequest
 from agentkit.errors import CassetteDrift, CassetteError, ConfigurationError
 from agentkit.events import Action, Finished, Source, Thought, Token, Usage
-from agentkit.models.backend import ChatRequest
+from agentkit.models.backend import ChatRequest, Completion, NativeCall
 from agentkit.tool import Tool
 from agentkit.toolbox.toolbox import Toolbox
 from tests.cassette.runs import (

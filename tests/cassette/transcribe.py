@@ -17,8 +17,9 @@ from agentkit.cassette.format.file import load
 from agentkit.cassette.format.render import render, save
 from agentkit.core import runner
 from agentkit.core.loop import Observation, ReActLoop
-from agentkit.core.planner import Completion, ReactJsonPlanner, TurnRequest
+from agentkit.core.planner import ReactJsonPlanner, TurnRequest
 from agentkit.events import Action, Finished
+from agentkit.models.backend import Completion
 from agentkit.react_json.prompt import render_text_description
 from agentkit.toolbox.registry import find_tool
 

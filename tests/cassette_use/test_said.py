@@ -11,8 +11,8 @@ import pytest
 from agentkit.cassette.format.entries import Entry
 from agentkit.cassette.format.file import Document
 from agentkit.cassette.format.render import render, save
-from agentkit.core.planner import Completion, NativeCall
 from agentkit.events import Usage
+from agentkit.models.backend import Completion, NativeCall
 from agentkit.report.said import asked, said
 from agentkit.report.story import StoryCall, read_story
 from tests.conftest import action, final

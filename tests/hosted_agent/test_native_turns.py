@@ -12,8 +12,8 @@ from langchain_core.tools import tool
 from agentkit import AgentExecutor, create_react_json_agent
 from agentkit.core.loop import CLOSING_NOTE
 from agentkit.core.native_functions import functions_of, read_arguments
-from agentkit.core.planner import NativeCall
 from agentkit.errors import MalformedTurn, ToolError
+from agentkit.models.backend import NativeCall
 from agentkit.tool import Tool
 from tests.hosted_agent.caller import TOOLS, Caller
 from tests.hosted_agent.server import Server, Turn

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentkit.cassette.format.entries import Entry, plain, turn_uri
-from agentkit.core.planner import Completion, NativeCall
 from agentkit.events import Usage
+from agentkit.models.backend import Completion, NativeCall
 
 if TYPE_CHECKING:
     from agentkit.models.backend import Chunk

@@ -19,7 +19,8 @@ from agentkit.cassette.format.turns import (
 )
 from agentkit.cassette.replaying import read_as
 from agentkit.cassette.tape import LiveCall, Tape
-from agentkit.core.planner import Completion, NativeCall, TurnModel, TurnRequest
+from agentkit.core.planner import TurnModel, TurnRequest
+from agentkit.models.backend import Completion, NativeCall
 from agentkit.react_json.prompt import as_messages
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from contextlib import aclosing, closing
 from dataclasses import replace
 from typing import Any
 
-from agentkit.cassette import active
 from agentkit.errors import ConfigurationError, ModelError, ReplyChanged
 from agentkit.models.backend import ChatBackend, ChatRequest, Chunk
 from agentkit.models.hosted.shown import Shown
+from agentkit.recorder import active
 
 _LOG = logging.getLogger("agentkit")
 

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, TypeVar
 
-from agentkit.cassette import active
 from agentkit.errors import ConfigurationError, ModelError
 from agentkit.events import Usage
 from agentkit.models.backend import ChatRequest, Chunk
@@ -32,6 +31,7 @@ from agentkit.models.hosted.retries import Patience, Retries
 from agentkit.models.hosted.server_sent import ServerSent
 from agentkit.models.hosted.shown import Shown, Withheld
 from agentkit.models.hosted.wire import Ask, AsyncExchange, Exchange, Head, Read, Send, Steps, Wait, adrive, drive
+from agentkit.recorder import active
 
 T = TypeVar("T")
 Effects = Generator[Any, Any, T]
