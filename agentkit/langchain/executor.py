@@ -254,7 +254,7 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
         cassette = active()
         if cassette is None:
             return toolbox
-        return cassette.toolbox(toolbox, toolbox.deterministic, played=announcer(config, self.verbose))
+        return cassette.toolbox(toolbox, toolbox.deterministic, played=announcer(config, self.verbose))  # type: ignore[no-any-return]
 
     def _recorded(self) -> AbstractContextManager[Any]:
         """The block in which a run is recorded or replayed: a path that is there is replayed, a new one recorded."""

@@ -65,7 +65,7 @@ class Replay:
                 return
             for event in self._light(cassette):
                 if isinstance(event, Finished):
-                    cassette.ended(event)
+                    cassette.event(event)
                 yield event
 
     def _light(self, cassette: Cassette) -> Iterator[Event]:

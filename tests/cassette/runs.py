@@ -110,7 +110,7 @@ def parts(
     if isinstance(model, ScriptedBackend):
         turn_model: Any = LangChainModel(ChatHuggingFace(llm=model), stream=True)  # which asks the cassette itself
     else:
-        turn_model = cassette.turn_model(model, model_id=getattr(model, "model_id", "other"))
+        turn_model = cassette.chat(model, model_id=getattr(model, "model_id", "other"))
     planner = ReactJsonPlanner(turn_model, Prompt.parse(prompt))
     toolbox = cassette.toolbox(Toolbox(known), [tool.name for tool in known if tool.deterministic])
     return ReActLoop({"input": question}, limits=Limits(max_iterations=8)), planner, toolbox

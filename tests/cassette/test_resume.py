@@ -102,7 +102,7 @@ def test_a_run_that_ended_at_a_limit_goes_on_with_another(path: Path, method: An
             loop, planner, toolbox = parts(cassette, model, Tools())
             limits = Limits(max_iterations=iterations, early_stopping_method=method)
             events = list(runner.run(ReActLoop(loop.inputs, limits=limits), planner, toolbox))
-            cassette.ended(events[-1])  # type: ignore[arg-type]
+            cassette.event(events[-1])  # type: ignore[arg-type]
             return events
 
     closing = (final("about 125"),) if method == "generate" else ()

@@ -139,7 +139,7 @@ def test_calls_in_the_models_own_syntax_tools_and_cost_come_back(path: Path) -> 
     def ask(mode: Any, *tools: str) -> list[Any]:
         request = TurnRequest([("user", "Who?")], tools=tuple({"function": {"name": name}} for name in tools))
         with Cassette(path, mode, environment={}) as cassette:
-            return list(cassette.turn_model(Native(), model_id="m").complete(request))
+            return list(cassette.chat(Native(), model_id="m").complete(request))
 
     assert ask("record", "search") == [completion]
     assert ask("replay", "search") == [completion]

@@ -106,10 +106,10 @@ def transcript() -> str:
         path = Path(folder) / "run.yaml"
         with Cassette(path, "record", run=run, environment={}) as cassette:
             printed = _Printed()
-            planner = ReactJsonPlanner(cassette.turn_model(printed, model_id=MODEL), prompt)
+            planner = ReactJsonPlanner(cassette.chat(printed, model_id=MODEL), prompt)
             *_, finished = runner.run(ReActLoop(dict(run.inputs)), planner, cassette.toolbox(printed))
             assert isinstance(finished, Finished)
-            cassette.ended(finished)
+            cassette.event(finished)
         document = load(path)
     entries = [
         replace(entry, response={"string": entry.response["string"]}, ms=0, at_ms=0) for entry in document.entries
