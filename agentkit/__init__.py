@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from agentkit.cassette import Cassette
     from agentkit.langchain.executor import AgentExecutor
     from agentkit.langchain.output_parser import ReActJsonSingleInputOutputParser
-    from agentkit.langchain.prompt import load_prompt
+    from agentkit.langchain.prompt import load_prompt, render_text_description
     from agentkit.langchain.react_agent import create_react_json_agent
+    from agentkit.langchain.steps import format_log_to_messages
     from agentkit.models import chat_model
-    from agentkit.react_json.prompt import render_text_description
-    from agentkit.react_json.scratchpad import format_log_to_messages, format_log_to_str
+    from agentkit.react_json.scratchpad import format_log_to_str
     from agentkit.toolbox.registry import load_tools
 
 _HOME = {
@@ -24,11 +24,11 @@ _HOME = {
     "ReActJsonSingleInputOutputParser": "agentkit.langchain.output_parser",
     "chat_model": "agentkit.models",
     "create_react_json_agent": "agentkit.langchain.react_agent",
-    "format_log_to_messages": "agentkit.react_json.scratchpad",
+    "format_log_to_messages": "agentkit.langchain.steps",
     "format_log_to_str": "agentkit.react_json.scratchpad",
     "load_prompt": "agentkit.langchain.prompt",
     "load_tools": "agentkit.toolbox.registry",
-    "render_text_description": "agentkit.react_json.prompt",
+    "render_text_description": "agentkit.langchain.prompt",
 }
 
 __all__ = [

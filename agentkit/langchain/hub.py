@@ -11,8 +11,6 @@ if TYPE_CHECKING:
 
     from agentkit.react_json.prompt import Prompt
 
-BUNDLED = {"hwchase17/react-json": "react-json-text"}
-
 
 def pull(owner_repo: str) -> ChatPromptTemplate:
     """A prompt as LangChain's template, as `langchain.hub.pull` gives it."""
@@ -23,10 +21,10 @@ def pull(owner_repo: str) -> ChatPromptTemplate:
 
 def read(owner_repo: str) -> Prompt:
     """A prompt as a `Prompt`; raises `ConfigurationError` when the hub has none, or none that can be used."""
-    from agentkit.react_json.prompt import read_prompt
+    from agentkit.react_json.prompt import BUNDLED, read_prompt
 
     if owner_repo in BUNDLED:
-        return read_prompt(BUNDLED[owner_repo])
+        return read_prompt(f"hub:{owner_repo}")
     from langsmith import Client
 
     from agentkit.langchain.prompt import from_template

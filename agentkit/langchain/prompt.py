@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
@@ -13,6 +14,8 @@ from langchain_core.prompts.chat import (
 )
 
 from agentkit.react_json.prompt import Prompt, Section, read_prompt
+from agentkit.react_json.prompt import render_text_description as describe
+from agentkit.tool import Tool
 
 DEFAULT_PROMPT = "react-json"
 
@@ -71,4 +74,13 @@ def as_template(prompt: Prompt) -> ChatPromptTemplate:
 
 def load_prompt(name: str = DEFAULT_PROMPT) -> ChatPromptTemplate:
     """A prompt by name, file or `hub:OWNER/NAME`, as LangChain's template."""
-    return as_template(read_prompt(name))
+    from agentkit.langchain import hub
+
+    return as_template(read_prompt(name, pull=hub.read))
+
+
+def render_text_description(tools: Iterable[Any]) -> str:
+    """One line per tool, ours or LangChain's: `name: description`, and the arguments where there are several."""
+    from agentkit.langchain.tools import from_langchain
+
+    return describe(tool if isinstance(tool, Tool) else from_langchain(tool) for tool in tools)

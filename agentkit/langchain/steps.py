@@ -11,6 +11,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 
 from agentkit.errors import ConfigurationError, MalformedTurn
 from agentkit.events import Action, Called, Step
+from agentkit.react_json.scratchpad import shown
 
 Steps = list[tuple[AgentAction, Any]]
 Trim = Callable[[Steps], Steps]
@@ -65,6 +66,17 @@ def as_langchain_steps(steps: Sequence[Step]) -> Steps:
 def as_steps(steps: Sequence[tuple[AgentAction, Any]]) -> list[Step]:
     """`intermediate_steps` as ours."""
     return [Step(as_action(action), observation) for action, observation in steps]
+
+
+def format_log_to_messages(
+    intermediate_steps: Sequence[tuple[Any, Any]], template_tool_response: str = "{observation}"
+) -> list[BaseMessage]:
+    """Steps as an AI message (the model's text) and a human message (the observation) each."""
+    messages: list[BaseMessage] = []
+    for action, observation in intermediate_steps:
+        messages.append(AIMessage(content=action.log))
+        messages.append(HumanMessage(content=template_tool_response.format(observation=shown(action, observation))))
+    return messages
 
 
 def observation_message(action: AgentAction, observation: Any) -> BaseMessage:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import re
 import string
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -26,6 +26,8 @@ from agentkit.tool import Tool
 
 SCRATCHPAD = "agent_scratchpad"
 ROLES = ("system", "human", "ai")
+BUNDLED = {"hwchase17/react-json": "react-json-text"}
+"""Prompts of the hub that ship with the package, by the names they have here."""
 _HEADING = re.compile(r"^\[(system|human|ai|messages ([A-Za-z_]\w*))\][ \t]*$", re.MULTILINE)
 
 
@@ -145,30 +147,32 @@ def as_messages(values: Iterable[Any]) -> Iterator[Message]:
         yield Message(role=roles.get(str(role), str(role)), content=content)
 
 
-def render_text_description(tools: Iterable[Any]) -> str:
-    """One line per tool, ours or LangChain's: `name: description`, and the arguments where there are several."""
-    return "\n".join(_describe(tool) for tool in tools)
+def render_text_description(tools: Iterable[Tool]) -> str:
+    """One line per tool: `name: description`, and the arguments where there are several."""
+    return "\n".join(map(_description, tools))
 
 
-def _describe(tool: Any) -> str:
-    if not isinstance(tool, Tool):
-        from agentkit.langchain.tools import from_langchain
-
-        tool = from_langchain(tool)
+def _description(tool: Tool) -> str:
     line = f"{tool.name}: {' '.join(tool.description.split())}"
     if tool.takes_one_string:
         return line
     return f"{line} Arguments: {json.dumps(tool.schema.get('properties', {}), ensure_ascii=False)}"
 
 
-def read_prompt(name: str) -> Prompt:
-    """A prompt by name (`react-json`), file (`./my.txt`) or `hub:OWNER/NAME`."""
+def read_prompt(name: str, *, pull: Callable[[str], Prompt] | None = None) -> Prompt:
+    """A prompt by name (`react-json`), file (`./my.txt`) or `hub:OWNER/NAME`, which `pull` gets from LangSmith's hub.
+
+    `hub:hwchase17/react-json` is answered with our wording and without the network.
+    """
     from agentkit import prompts
 
     if name.startswith("hub:"):
-        from agentkit.langchain import hub
-
-        return hub.read(name.removeprefix("hub:"))
+        owner_repo = name.removeprefix("hub:")
+        name = BUNDLED.get(owner_repo, name)
+        if name.startswith("hub:"):
+            if pull is None:
+                raise ConfigurationError(f"prompt {name} is not bundled; name a file, or one of {', '.join(BUNDLED)}")
+            return pull(owner_repo)
     if name in prompts.names():
         return Prompt.parse(prompts.text(name), name=name)
     path = Path(name)

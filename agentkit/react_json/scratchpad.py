@@ -1,14 +1,11 @@
-"""How the steps so far go back to the model: as text in one message, or as messages of their own."""
+"""How the steps so far go back to the model as text."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 from agentkit.react_json.hostile import defused
-
-if TYPE_CHECKING:
-    from langchain_core.messages import BaseMessage
 
 OWN_WORDS = "_Exception"  # the tool of a turn that could not be parsed: its observation is the loop's own
 
@@ -29,16 +26,3 @@ def format_log_to_str(
         f"{action.log}\n{observation_prefix}{shown(action, observation)}\n{llm_prefix}"
         for action, observation in intermediate_steps
     )
-
-
-def format_log_to_messages(
-    intermediate_steps: Sequence[tuple[Any, Any]], template_tool_response: str = "{observation}"
-) -> list[BaseMessage]:
-    """Steps as an AI message (the model's text) and a human message (the observation) each."""
-    from langchain_core.messages import AIMessage, HumanMessage
-
-    messages: list[BaseMessage] = []
-    for action, observation in intermediate_steps:
-        messages.append(AIMessage(content=action.log))
-        messages.append(HumanMessage(content=template_tool_response.format(observation=shown(action, observation))))
-    return messages

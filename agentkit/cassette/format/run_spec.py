@@ -132,9 +132,9 @@ def _finite(value: Any) -> bool:
 def is_bundled(prompt: str) -> bool:
     """Whether a prompt of this name ships with agentkit."""
     from agentkit import prompts
-    from agentkit.langchain import hub
+    from agentkit.react_json.prompt import BUNDLED
 
-    return prompt in prompts.names() or prompt.removeprefix("hub:") in hub.BUNDLED
+    return prompt in prompts.names() or prompt.removeprefix("hub:") in BUNDLED
 
 
 def _text_of(name: str) -> str:
