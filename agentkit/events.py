@@ -19,7 +19,7 @@ StopReason = Literal[
     "not_grounded",  # the answer holds a number or a name that no observation gave
 ]
 
-Mode = Literal["react-json", "tools"]
+CallMode = Literal["react-json", "tools"]
 """How a model names its tools: in the text of its turns, or by calls in its own syntax."""
 
 
@@ -90,6 +90,17 @@ class FinalAnswer:
     log: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What came of one action; `executed`: its tool ran; `return_direct`: it is the run's answer."""
+
+    value: Any
+    executed: bool = True
+    return_direct: bool = False
+    sources: tuple[Source, ...] = ()
+    readings: tuple[str, ...] = ()
+
+
 class Step(NamedTuple):
     """One action and its observation."""
 
@@ -108,7 +119,7 @@ class RunStarted:
 class ModeFound:
     """The model was asked, for the first time, whether it calls tools in its own syntax."""
 
-    mode: Mode
+    mode: CallMode
 
 
 @dataclass(frozen=True, slots=True)

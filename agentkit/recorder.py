@@ -6,7 +6,7 @@ if recorder is not None and recorder.plays: ...      # nothing needs to be waite
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -31,8 +31,8 @@ class Recorder(Protocol):
         """A planner's model (`complete`, `acomplete`), recorded where neither its backend nor its HTTP was."""
         ...
 
-    def toolbox(self, toolbox: Any, deterministic: Collection[str] = (), *, played: Any = None) -> Any:
-        """A run's tools; here the run begins. `deterministic` ones run again in a replay, and are compared.
+    def toolbox(self, toolbox: Any, *, played: Any = None) -> Any:
+        """A run's tools (`agentkit.core.run.Tools`); here the run begins. Deterministic ones run again in a replay.
 
         `played(action, observation)` is told of each call that is answered without the tool.
         """

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agentkit.core.loop import CLOSING_NOTE, FORCED_OUTPUT, Limits, ModelCall, Observation, ReActLoop, Reply, ToolCalls
+from agentkit.core.loop import CLOSING_NOTE, FORCED_OUTPUT, Limits, ModelCall, ReActLoop, Reply, ToolCalls
+from agentkit.events import Observation
 from agentkit.errors import ConfigurationError, MalformedTurn
 from agentkit.events import (
     Action,

@@ -14,7 +14,7 @@ from langchain_core.tools import StructuredTool, tool
 from pydantic import BaseModel
 
 from agentkit import AgentExecutor
-from agentkit.core.loop import Observation
+from agentkit.events import Observation
 from agentkit.deadline import within
 from agentkit.errors import ConfigurationError, ToolError
 from agentkit.events import Action, Source

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, MutableMapping
+from collections.abc import Callable, MutableMapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -15,12 +15,13 @@ from agentkit.cassette.format.unfinished import without_loose_ends
 from agentkit.cassette.lanes import Lanes
 from agentkit.cassette.recording import Recording
 from agentkit.cassette.replaying import Replaying
-from agentkit.cassette.seams.model import TapedBackend, TapedModel
-from agentkit.cassette.seams.tools import Played, TapedToolbox, Toolbox
+from agentkit.cassette.seams.model import TapedBackend, TapedChat
+from agentkit.cassette.seams.tools import Played, TapedToolbox
 from agentkit.cassette.tape import RunAgain, Tape
-from agentkit.core.planner import TurnModel
+from agentkit.core.run import Tools
 from agentkit.errors import CassetteDrift, CassetteError, ConfigurationError
 from agentkit.events import Event, Finished, Step
+from agentkit.models.chat import ChatModel
 from agentkit.recorder import current
 from agentkit.secrets import REDACTED
 
@@ -159,19 +160,17 @@ class Cassette:
         """A chat model's backend. One in this process is recorded; one over HTTP is left to the recorded HTTP."""
         return TapedBackend(llm, self.tape, over_http=not getattr(llm, "in_process", False))
 
-    def chat(self, model: TurnModel, *, model_id: str) -> TurnModel:
+    def chat(self, model: ChatModel, *, model_id: str) -> ChatModel:
         """A planner's model: recorded where neither its backend nor its HTTP was."""
-        return TapedModel(model, self.tape, model_id=model_id)
+        return TapedChat(model, self.tape, model_id=model_id)
 
-    def toolbox(
-        self, toolbox: Toolbox, deterministic: Collection[str] = (), *, played: Played | None = None
-    ) -> Toolbox:
-        """A run's tools; here the run begins. Those named in `deterministic` are executed again, and compared.
+    def toolbox(self, toolbox: Tools, *, played: Played | None = None) -> Tools:
+        """A run's tools; here the run begins. The deterministic ones are executed again, and compared.
 
         `played` is told of each call that is answered without the tool.
         """
         self.tape.lanes.begin()
-        return TapedToolbox(toolbox, self.tape, deterministic=deterministic, played=played)
+        return TapedToolbox(toolbox, self.tape, played=played)
 
     @property
     def given_steps(self) -> tuple[Step, ...]:

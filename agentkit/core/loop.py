@@ -21,6 +21,7 @@ from agentkit.events import (
     FinalAnswer,
     Finished,
     LimitReached,
+    Observation,
     Observed,
     ParseError,
     RunSummary,
@@ -45,7 +46,7 @@ CLOSING_NOTE = "\n\nNo more actions are possible. Give your best final answer no
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class Turn:
     """What came of one model call: actions, a final answer, or a malformed turn."""
 
     decision: tuple[Action, ...] | FinalAnswer | MalformedTurn
@@ -72,17 +73,6 @@ class ToolCalls:
     """Do: run these actions; one observation each, in this order."""
 
     actions: tuple[Action, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """A driver's answer to one action of `ToolCalls`."""
-
-    value: Any
-    executed: bool = True
-    return_direct: bool = False
-    sources: tuple[Source, ...] = ()
-    readings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,23 +175,23 @@ class ReActLoop:
 
     # -- results ---------------------------------------------------------------------------------------------------
 
-    def replied(self, reply: Reply) -> Iterator[Event]:
+    def replied(self, turn: Turn) -> Iterator[Event]:
         """The model's turn; raises `ConfigurationError` where `max_cost_usd` cannot be held."""
         self._iterations += 1
-        self._usage += reply.usage
-        self._check_cost(reply.usage)
-        self._invented += reply.invented
-        if reply.thought or reply.thinking:
-            yield Thought(reply.thought, reply.thinking)
-        if isinstance(reply.decision, FinalAnswer):
-            self._answer(reply.decision, reply.return_values)
+        self._usage += turn.usage
+        self._check_cost(turn.usage)
+        self._invented += turn.invented
+        if turn.thought or turn.thinking:
+            yield Thought(turn.thought, turn.thinking)
+        if isinstance(turn.decision, FinalAnswer):
+            self._answer(turn.decision, turn.return_values)
         elif self._closing:
             self._closing = False  # asked for an answer, it gave none
-        elif isinstance(reply.decision, MalformedTurn):
-            yield self._malformed(reply.decision, reply.text)
+        elif isinstance(turn.decision, MalformedTurn):
+            yield self._malformed(turn.decision, turn.text)
         else:
-            self._pending = reply.decision
-            for action in reply.decision:
+            self._pending = turn.decision
+            for action in turn.decision:
                 yield ActionChosen(action)
 
     def _check_cost(self, usage: Usage) -> None:

@@ -1,20 +1,28 @@
-"""Finds out, once per model, whether it calls tools in its own syntax, and plans accordingly."""
+"""Finds out, once per model, whether it calls tools in its own syntax, and plans accordingly.
+
+What was learnt stands in a small file in the user's cache folder.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+import tempfile
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol, get_args
+from pathlib import Path
+from typing import Any, get_args
 
-from agentkit.core.known_modes import KnownModes
-from agentkit.core.loop import ModelCall, Reply
-from agentkit.core.planner import TurnModel, TurnRequest
+from agentkit.core.loop import ModelCall, Turn
+from agentkit.core.planner import Planner
 from agentkit.errors import CassetteError, ModelError
-from agentkit.events import Mode, ModeFound
-from agentkit.models.backend import Completion
+from agentkit.events import CallMode, ModeFound
+from agentkit.models.backend import ChatRequest, Completion
+from agentkit.models.chat import ChatModel
 from agentkit.recorder import active
 from agentkit.toolbox.calling import in_daemon_thread
 
@@ -30,21 +38,61 @@ TOOL: Mapping[str, Any] = {
 PROBE_TOKENS = 512  # a call takes 30; the rest is for models that think first
 REFUSED = (400, 404, 405, 415, 422, 501)  # what servers answer to a request with tools that they cannot take
 BROKE = (500,)  # what some answer instead; it may have been chance, so it is not written down
+FORGET_AFTER_S = 30 * 24 * 3600  # servers are updated
 
 
-class Planner(Protocol):
-    """Plans turns: pieces of text, or what was found out on the way, then one `Reply`."""
+class KnownModes:
+    """What was found out per model. A file that cannot be read or written is as good as none."""
 
-    def plan(self, call: ModelCall) -> Iterator[str | ModeFound | Reply]: ...
+    def __init__(self, *, environment: Mapping[str, str] | None = None, clock: Callable[[], float] = time.time) -> None:
+        environment = os.environ if environment is None else environment
+        home = environment.get("XDG_CACHE_HOME") or Path(environment.get("HOME", "~")).expanduser() / ".cache"
+        self.path = Path(home) / "agentkit" / "modes.json"
+        self._clock = clock
+        self._lock = threading.Lock()
 
-    def aplan(self, call: ModelCall) -> AsyncIterator[str | ModeFound | Reply]: ...
+    def get(self, model: str) -> CallMode | None:
+        """The model's mode, if it was found out not too long ago."""
+        entry = self._read().get(model)
+        mode: CallMode | None = entry["mode"] if entry is not None else None
+        return mode
+
+    def put(self, model: str, mode: CallMode) -> None:
+        """Remember the model's mode."""
+        with self._lock, suppress(OSError):
+            self._write({**self._read(), model: {"mode": mode, "found": int(self._clock())}})
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        try:
+            entries = json.loads(self.path.read_text(encoding="utf-8"))
+            return {model: entry for model, entry in entries.items() if self._counts(entry)}
+        except (OSError, ValueError, AttributeError, RecursionError):
+            return {}
+
+    def _counts(self, entry: Any) -> bool:
+        if not isinstance(entry, dict) or entry.get("mode") not in get_args(CallMode):
+            return False
+        found = entry.get("found")
+        return isinstance(found, int | float) and 0 <= self._clock() - found < FORGET_AFTER_S
+
+    def _write(self, entries: Mapping[str, Any]) -> None:
+        """Replace the file as a whole: another process may be reading it."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=".modes")
+        try:
+            with open(handle, "w", encoding="utf-8") as file:
+                json.dump(entries, file, indent=1, sort_keys=True)
+            os.replace(name, self.path)
+        except OSError:
+            os.unlink(name)
+            raise
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ModeFinding:
     """A model's mode; `probed`: just now, by asking the model; `lasting`: worth writing down."""
 
-    mode: Mode
+    mode: CallMode
     probed: bool = False
     lasting: bool = True
 
@@ -56,61 +104,62 @@ class ModeFinder:
         self._key = key
         self._has_fallbacks = has_fallbacks
         self._known = known
-        self._mode: Mode | None = None
+        self._mode: CallMode | None = None
         self._lock = threading.Lock()
 
-    def find(self, model: TurnModel) -> Found:
+    def find(self, model: ChatModel) -> ModeFinding:
         """The mode; runs at the same time wait for the first one's probe. Within a cassette it is part of the run."""
         cassette = active()
         if cassette is None:
             return self._find(model)
         if cassette.mode == "replay":
-            return Found(_checked(cassette.remembered("mode", lambda: "react-json")))
-        found: list[Found] = []
+            return ModeFinding(_checked(cassette.remembered("mode", lambda: "react-json")))
+        found: list[ModeFinding] = []
 
-        def compute() -> Mode:
+        def compute() -> CallMode:
             found.append(self._find(model))
             return found[0].mode
 
-        return Found(_checked(cassette.remembered("mode", compute)), probed=bool(found) and found[0].probed)
+        return ModeFinding(_checked(cassette.remembered("mode", compute)), probed=bool(found) and found[0].probed)
 
-    def learn(self, mode: Mode, *, lasting: bool = True) -> None:
+    def learn(self, mode: CallMode, *, lasting: bool = True) -> None:
         """From now on the model's mode is this."""
         self._mode = mode
         if lasting:
             self._known.put(self._key, mode)
 
-    def _find(self, model: TurnModel) -> Found:
+    def _find(self, model: ChatModel) -> ModeFinding:
         with self._lock:
             if mode := self._mode or self._known.get(self._key):
                 self._mode = mode
-                return Found(mode)
+                return ModeFinding(mode)
             found = self._probed(model)
             self.learn(found.mode, lasting=found.lasting)
             return found
 
-    def _probed(self, model: TurnModel) -> Found:
+    def _probed(self, model: ChatModel) -> ModeFinding:
         try:
             return probe(model)
         except ModelError:
             if not self._has_fallbacks:
                 raise
-            return Found("react-json", probed=True, lasting=False)  # which any of them can do
+            return ModeFinding("react-json", probed=True, lasting=False)  # which any of them can do
 
 
-def probe(model: TurnModel) -> Found:
+def probe(model: ChatModel) -> ModeFinding:
     """Ask the model something that needs a tool, and see whether a proper call comes back."""
-    request = TurnRequest([model.message("user", QUESTION)], stop=(), tools=(TOOL,), max_new_tokens=PROBE_TOKENS)
+    messages = [{"role": "user", "content": QUESTION}]
+    request = ChatRequest(messages=messages, tools=(TOOL,), token_budget=PROBE_TOKENS, stream=False)
     try:
         *_, completion = model.complete(request)
     except NotImplementedError:  # LangChain's word for a model that takes no tools
-        return Found("react-json", probed=True)
+        return ModeFinding("react-json", probed=True)
     except Exception as error:
         if status_of(error) not in REFUSED + BROKE:
             raise
-        return Found("react-json", probed=True, lasting=status_of(error) in REFUSED)
+        return ModeFinding("react-json", probed=True, lasting=status_of(error) in REFUSED)
     assert isinstance(completion, Completion)
-    return Found("tools" if _is_proper(completion) else "react-json", probed=True)
+    return ModeFinding("tools" if _is_proper(completion) else "react-json", probed=True)
 
 
 def _is_proper(completion: Completion) -> bool:
@@ -136,10 +185,10 @@ def status_of(error: BaseException | None) -> int | None:
     return None
 
 
-def _checked(mode: Any) -> Mode:
-    if mode not in get_args(Mode):
+def _checked(mode: Any) -> CallMode:
+    if mode not in get_args(CallMode):
         raise CassetteError(f"expected the mode react-json or tools in the cassette, saw {mode!r}; record it again")
-    checked: Mode = mode
+    checked: CallMode = mode
     return checked
 
 
@@ -150,14 +199,16 @@ class AutoPlanner:
     there on: the steps stay as they are.
     """
 
-    def __init__(self, finder: ModeFinder, model: TurnModel, planners: Mapping[Mode, Callable[[], Planner]]) -> None:
+    def __init__(
+        self, finder: ModeFinder, model: ChatModel, planners: Mapping[CallMode, Callable[[], Planner]]
+    ) -> None:
         self._finder = finder
         self._model = model
         self._planners = planners
-        self._mode: Mode | None = None
+        self._mode: CallMode | None = None
         self._planner: Planner | None = None
 
-    def plan(self, call: ModelCall) -> Iterator[str | ModeFound | Reply]:
+    def plan(self, call: ModelCall) -> Iterator[str | ModeFound | Turn]:
         if self._planner is None:
             yield from self._take(self._finder.find(self._model))
         assert self._planner is not None
@@ -166,11 +217,11 @@ class AutoPlanner:
         except Exception as error:
             if not self._is_refusal(error):
                 raise
-            yield from self._take(Found("react-json", probed=True))
+            yield from self._take(ModeFinding("react-json", probed=True))
             yield from self._planner.plan(call)
             self._finder.learn("react-json")
 
-    async def aplan(self, call: ModelCall) -> AsyncIterator[str | ModeFound | Reply]:
+    async def aplan(self, call: ModelCall) -> AsyncIterator[str | ModeFound | Turn]:
         if self._planner is None:
             found = await asyncio.wrap_future(in_daemon_thread(self._finder.find, self._model))
             for news in self._take(found):
@@ -182,13 +233,13 @@ class AutoPlanner:
         except Exception as error:
             if not self._is_refusal(error):
                 raise
-            for news in self._take(Found("react-json", probed=True)):
+            for news in self._take(ModeFinding("react-json", probed=True)):
                 yield news
             async for piece in self._planner.aplan(call):
                 yield piece
             self._finder.learn("react-json")
 
-    def _take(self, found: Found) -> Iterator[ModeFound]:
+    def _take(self, found: ModeFinding) -> Iterator[ModeFound]:
         self._mode, self._planner = found.mode, self._planners[found.mode]()
         if found.probed:
             yield ModeFound(found.mode)

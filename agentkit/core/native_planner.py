@@ -1,18 +1,24 @@
-"""Plans a run's turns for a model that calls tools in its own syntax. One planner per run."""
+"""Plans a run's turns for a model that calls tools in its own syntax: tools as functions, calls back as actions.
+
+A planner serves one run.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
+import re
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from agentkit.core.loop import MALFORMED, ModelCall, Reply
-from agentkit.core.native_functions import Function, read_arguments
-from agentkit.core.planner import TurnModel, TurnRequest, frame
+from agentkit.core.loop import MALFORMED, ModelCall, Turn
+from agentkit.core.planner import frame
 from agentkit.errors import MalformedTurn
 from agentkit.events import Action, Called, FinalAnswer, Step, ToolInput
-from agentkit.models.backend import Completion, NativeCall
+from agentkit.models.backend import ChatRequest, Completion, Message, NativeCall
+from agentkit.models.chat import ChatModel
+from agentkit.react_json.lenient_json import BrokenJson, read_json
 from agentkit.react_json.prompt import Prompt
 from agentkit.react_json.scratchpad import shown
 
@@ -26,40 +32,47 @@ You answer questions with the help of tools. Call a tool whenever it can find ou
 )
 MADE_UP = 9  # the length of ids for calls read out of text: random, so that no recorded run would be the same again
 LABEL = "Final Answer:"  # which models write out of habit
+ONE_STRING = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
+_NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_-]")
 
 
 class NativePlanner:
     """Plans turns of native calls. What a model called comes back to it as it was: one message a turn, with ids."""
 
-    def __init__(self, model: TurnModel, functions: Sequence[Function], prompt: Prompt = PROMPT) -> None:
+    def __init__(
+        self, model: ChatModel, functions: Sequence[Function], prompt: Prompt = PROMPT, *, stream: bool = False
+    ) -> None:
         self._model = model
         self._prompt = prompt
+        self._stream = stream
         self._functions = {function.name: function for function in functions}
         self._by_tool = {function.tool: function for function in functions}
         self._schemas = tuple(function.as_openai() for function in functions)
-        self._frame: tuple[list[Any], list[Any]] | None = None
+        self._frame: tuple[list[Message], list[Message]] | None = None
         self._seen: Sequence[Step] | None = None
         self._read = 0
-        self._log: list[Any] = []
+        self._log: list[Message] = []
 
-    def plan(self, call: ModelCall) -> Iterator[str | Reply]:
+    def plan(self, call: ModelCall) -> Iterator[str | Turn]:
         for piece in self._model.complete(self._request(call)):
-            yield piece if isinstance(piece, str) else self._reply(piece, call)
+            yield piece if isinstance(piece, str) else self._turn(piece, call)
 
-    async def aplan(self, call: ModelCall) -> AsyncIterator[str | Reply]:
+    async def aplan(self, call: ModelCall) -> AsyncIterator[str | Turn]:
         async for piece in self._model.acomplete(self._request(call)):
-            yield piece if isinstance(piece, str) else self._reply(piece, call)
+            yield piece if isinstance(piece, str) else self._turn(piece, call)
 
     # -- what the model is asked -----------------------------------------------------------------------------------
 
-    def _request(self, call: ModelCall) -> TurnRequest:
+    def _request(self, call: ModelCall) -> ChatRequest:
         if self._frame is None:
-            self._frame = frame(self._prompt, call.inputs, self._model)
+            self._frame = frame(self._prompt, call.inputs)
         head, tail = self._frame
         messages = [*head, *self._step_messages(call), *tail]
-        return TurnRequest(messages, stop=(), tools=self._schemas, max_new_tokens=call.max_new_tokens)
+        return ChatRequest(
+            messages=messages, tools=self._schemas, token_budget=call.max_new_tokens, stream=self._stream
+        )
 
-    def _step_messages(self, call: ModelCall) -> list[Any]:
+    def _step_messages(self, call: ModelCall) -> list[Message]:
         """The steps' messages; the loop's own list only grows, and by whole turns, so what was made is kept."""
         if call.steps is not self._seen:
             self._seen, self._read, self._log = call.steps, 0, []
@@ -69,17 +82,21 @@ class NativePlanner:
         self._read = len(call.steps)
         return self._log
 
-    def _turn_messages(self, turn: list[tuple[int, Step]]) -> Iterator[Any]:
+    def _turn_messages(self, turn: list[tuple[int, Step]]) -> Iterator[Message]:
         action, observation = turn[0][1]
         if action.tool == MALFORMED:
             if action.log:
-                yield self._model.message("assistant", action.log)
-            yield self._model.message("user", str(observation))
+                yield {"role": "assistant", "content": action.log}
+            yield {"role": "user", "content": str(observation)}
             return
         calls = [self._call(step.action, number) for number, step in turn]
-        yield self._model.message("assistant", action.called.text if action.called else "", calls=calls)
+        yield {
+            "role": "assistant",
+            "content": action.called.text if action.called else "",
+            "tool_calls": [_as_openai(call) for call in calls],
+        }
         for call, (_, step) in zip(calls, turn, strict=True):
-            yield self._model.message("tool", shown(*step), result_of=call)
+            yield {"role": "tool", "content": shown(*step), "tool_call_id": call.id, "name": call.name}
 
     def _call(self, action: Action, number: int) -> NativeCall:
         """The call that an action came from; made up for an action from elsewhere."""
@@ -89,23 +106,23 @@ class NativePlanner:
         return NativeCall(
             action.called.id if action.called else _id(number, 0),
             function.name if function else action.tool,
-            json.dumps(arguments, ensure_ascii=False),
+            json.dumps(arguments),  # as clients write it, which is what recorded requests hold
         )
 
     # -- what it says ----------------------------------------------------------------------------------------------
 
-    def _reply(self, completion: Completion, call: ModelCall) -> Reply:
+    def _turn(self, completion: Completion, call: ModelCall) -> Turn:
         text, thinking, usage = completion.text.strip(), completion.thinking, completion.usage
         try:
             if completion.finish_reason == "length":  # clients mend what is cut off: half a call would look whole
                 raise MalformedTurn("Your turn was cut off at the token limit; nothing was called. Be more brief.")
             if completion.tool_calls:
                 actions = self._actions(completion.tool_calls, text, turn=call.first_step + len(call.steps))
-                return Reply(actions, text, text, thinking, usage=usage)
-            return Reply(_answer(text), text, thinking=thinking, usage=usage)
+                return Turn(actions, text, text, thinking, usage=usage)
+            return Turn(_answer(text), text, thinking=thinking, usage=usage)
         except MalformedTurn as error:
             calls = [f"{one.name}({one.arguments})" for one in completion.tool_calls]
-            return Reply(error, "\n".join(filter(None, [text, *calls])), thinking=thinking, usage=usage)
+            return Turn(error, "\n".join(filter(None, [text, *calls])), thinking=thinking, usage=usage)
 
     def _actions(self, calls: Sequence[NativeCall], text: str, *, turn: int) -> tuple[Action, ...]:
         """All calls or none: one that cannot be read may be what the others were for."""
@@ -119,6 +136,10 @@ class NativePlanner:
         arguments = read_arguments(call, function)
         tool, tool_input = (function.tool, function.input_of(arguments)) if function else (call.name, arguments)
         return Action(tool, tool_input, _in_dialect(called.text, tool, tool_input), called)
+
+
+def _as_openai(call: NativeCall) -> dict[str, Any]:
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
 def _answer(text: str) -> FinalAnswer:
@@ -137,3 +158,82 @@ def _in_dialect(text: str, tool: str, tool_input: ToolInput) -> str:
 def _id(step: int, place: int) -> str:
     """Nine letters and digits, which is what the strictest chat template (Mistral's) takes."""
     return f"c{step:05d}{place:03d}"
+
+
+# -- tools as functions, and what a model wrote as their input ---------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A tool by the `name` that servers take; `schema` is the JSON schema of the tool's input."""
+
+    name: str
+    tool: str
+    description: str
+    schema: Mapping[str, Any]
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """The schema of the arguments, which are always an object."""
+        return ONE_STRING if self._takes_one_string else self.schema
+
+    @property
+    def _takes_one_string(self) -> bool:
+        return self.schema.get("type") == "string"
+
+    def as_openai(self) -> dict[str, Any]:
+        """OpenAI's function schema."""
+        about = {"name": self.name, "description": self.description, "parameters": dict(self.parameters)}
+        return {"type": "function", "function": about}
+
+    def input_of(self, arguments: ToolInput) -> ToolInput:
+        """The tool's input: the string itself where it takes one."""
+        if self._takes_one_string and isinstance(arguments, dict) and len(arguments) == 1:
+            (value,) = arguments.values()
+            if isinstance(value, str | int | float) and not isinstance(value, bool):
+                return str(value)
+        return arguments
+
+
+def functions_of(tools: Iterable[tuple[str, str, Mapping[str, Any]]]) -> tuple[Function, ...]:
+    """Functions of tools' names, descriptions and input schemas. No two have the same name."""
+    functions: dict[str, Function] = {}
+    for tool, description, schema in tools:
+        name = plain = _NOT_IN_A_NAME.sub("_", tool)[:60] or "tool"
+        while name in functions:
+            name = f"{plain}_{len(functions)}"
+        functions[name] = Function(name, tool, description, schema)
+    return tuple(functions.values())
+
+
+def read_arguments(call: NativeCall, function: Function | None) -> ToolInput:
+    """The arguments of a call; raises `MalformedTurn` for what has no single reading as an object or a string."""
+    text = call.arguments.strip()
+    try:
+        value = _value(text)
+        if isinstance(value, str) and value.lstrip().startswith("{"):
+            value = _value(value.strip())  # an object written as the text of one
+    except BrokenJson as broken:
+        raise _malformed(call, f"JSON {broken}", function) from None
+    if value is None:
+        return {}
+    if not isinstance(value, dict | str):
+        raise _malformed(call, "JSON is no object", function)
+    return value
+
+
+def _value(text: str) -> Any:
+    if not text:
+        return None
+    value, end = read_json(text, 0)
+    if text[end:].strip():
+        raise BrokenJson("goes on behind its end", end)
+    return value
+
+
+def _malformed(call: NativeCall, reason: str, function: Function | None) -> MalformedTurn:
+    schema = f"; they must fit {json.dumps(function.parameters, ensure_ascii=False)}" if function is not None else ""
+    return MalformedTurn(
+        f"Invalid call of {call.name}: its arguments' {reason}. Nothing was called. Call again, with "
+        f"arguments that are one JSON object{schema}"
+    )

@@ -12,8 +12,8 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig, ensure_config
 from langchain_core.runnables.utils import AddableDict
 
-from agentkit.core.loop import MALFORMED, Observation
-from agentkit.events import Action, ActionChosen, Event, Finished, Observed, ParseError
+from agentkit.core.loop import MALFORMED
+from agentkit.events import Action, ActionChosen, Event, Finished, Observation, Observed, ParseError
 from agentkit.langchain.steps import as_agent_action, as_langchain_error, observation_message
 
 Outputs = Callable[[Finished], dict[str, Any]]

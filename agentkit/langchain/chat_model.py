@@ -10,6 +10,7 @@ from operator import itemgetter
 from typing import Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.globals import get_llm_cache
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.chat_models import agenerate_from_stream, generate_from_stream
@@ -22,13 +23,10 @@ from pydantic import ConfigDict, Field
 
 from agentkit.errors import ConfigurationError
 from agentkit.langchain.messages import to_dicts, to_generation_chunk
-from agentkit.models.backend import ChatRequest, Chunk, Usage
-from agentkit.models.call_grammar import tool_grammar
-from agentkit.models.call_syntax import HERMES, CallSyntax
+from agentkit.models.backend import Capabilities, ChatRequest, capabilities_of
+from agentkit.models.chat import BackendChat, Reply, prepared, recorded
 from agentkit.models.hosted.repair import repaired
-from agentkit.models.reply import ReplyReader
-from agentkit.models.structured_output import Schema, format_grammar, read_call, read_text, response_format
-from agentkit.recorder import active
+from agentkit.models.structured_output import Schema, read_call, read_text, response_format
 
 REQUEST_FIELDS = ("tools", "tool_choice", "response_format", "grammar", "stream")
 
@@ -66,63 +64,58 @@ class ChatHuggingFace(BaseChatModel):
         return cls(llm=HuggingFacePipeline.from_model_id(model_id, **options), **own)
 
     @property
+    def capabilities(self) -> Capabilities:
+        """What the `llm` can do, held to what this model was told of grammars and of a reply's length."""
+        declared = capabilities_of(self.llm)
+        limit = self.max_tokens if self.max_tokens is not None else declared.max_new_tokens
+        return replace(declared, constrain=self.constrain if declared.grammar else "off", max_new_tokens=limit)
+
+    @property
     def is_local(self) -> bool:
         """Whether the model computes in this process, where grammars work."""
-        return hasattr(self.llm, "local")
+        return capabilities_of(self.llm).grammar
+
+    def chat(self) -> BackendChat | None:
+        """This model as a planner asks it, past LangChain; `None` where LangChain does more than hand on.
+
+        That is with a cache, a rate limiter, callbacks of its own, or a subclass that replies otherwise.
+        """
+        replies = ("invoke", "generate", "_generate", "_stream", "_request")
+        is_plain = all(getattr(type(self), name) is getattr(ChatHuggingFace, name) for name in replies)
+        is_cached = self.cache is not False and (self.cache is not None or get_llm_cache() is not None)
+        if not is_plain or is_cached or self.rate_limiter or self.callbacks or self.verbose:
+            return None
+        return BackendChat(self.llm, capabilities=self.capabilities, options=self._own_options(), stop=self.stop or ())
 
     def _to_chat_prompt(self, messages: list[BaseMessage]) -> str:
         """The prompt text the model sees; for a hosted one, what its repository's chat template makes of it."""
-        from agentkit.models.local.chat_template import ChatTemplate
-        from agentkit.models.local.loading import load_tokenizer
+        from agentkit.langchain.pipeline import HuggingFacePipeline
+        from agentkit.models.local.backend import LocalBackend, hosted_prompt_text
 
-        template = self.llm.local.template if self.is_local else ChatTemplate(load_tokenizer(self.model_id))
-        return str(template.prompt_text(to_dicts(messages)))
+        if isinstance(self.llm, HuggingFacePipeline | LocalBackend):
+            return self.llm.prompt_text(to_dicts(messages))
+        return hosted_prompt_text(self.model_id, to_dicts(messages))
 
     # One request, one reply
 
-    def _backend(self) -> Any:
-        """What computes, a ChatBackend: the `llm`, or what a cassette has of it."""
-        cassette = active()
-        return self.llm if cassette is None else cassette.backend(self.llm)
+    def _own_options(self) -> dict[str, Any]:
+        own = {"temperature": self.temperature, "max_new_tokens": self.max_tokens}
+        return {name: value for name, value in own.items() if value is not None}
 
     def _request(self, messages: list[BaseMessage], stop: list[str] | None, options: dict[str, Any]) -> ChatRequest:
-        own = {"temperature": self.temperature, "max_tokens": self.max_tokens}
-        options = {**{name: value for name, value in own.items() if value is not None}, **options}
-        named = {name: options.pop(name) for name in REQUEST_FIELDS if name in options}
-        logprobs, top = options.pop("logprobs", None), options.pop("top_logprobs", None)
+        options = {**options}
         if "max_tokens" in options:
             options["max_new_tokens"] = options.pop("max_tokens")
-        if self.is_local:
-            self._hold_to_grammar(named, parallel=options.pop("parallel_tool_calls", None) is not False)
-        return ChatRequest(
+        named = {name: options.pop(name) for name in REQUEST_FIELDS if name in options}
+        logprobs, top = options.pop("logprobs", None), options.pop("top_logprobs", None)
+        request = ChatRequest(
             messages=to_dicts(messages),
             stop=tuple(stop if stop is not None else self.stop or ()),
             top_logprobs=(top or 0) if logprobs or top is not None else None,
-            options=options,
+            options={**self._own_options(), **options},
             **named,
         )
-
-    def _hold_to_grammar(self, wanted: dict[str, Any], *, parallel: bool) -> None:
-        """Add the grammar that a local model's reply is held to."""
-        if wanted.get("tool_choice") == "none":
-            wanted["tools"] = ()
-        if wanted.get("grammar"):
-            return
-        if wanted.get("response_format"):
-            wanted["grammar"] = format_grammar(wanted["response_format"])
-        elif wanted.get("tools") and self.constrain != "off":
-            template = self.llm.local.template
-            wanted["grammar"] = tool_grammar(
-                wanted["tools"],
-                wanted.get("tool_choice"),
-                syntax=template.call_syntax,
-                special=template.special,
-                parallel=parallel,
-            )
-
-    def _reply(self, request: ChatRequest) -> _Reply:
-        calls = (self.llm.local.template.call_syntax if self.is_local else HERMES) if request.tools else None
-        return _Reply(request, self.model_id, calls)
+        return prepared(request, self.capabilities)
 
     def _stream(
         self,
@@ -132,14 +125,14 @@ class ChatHuggingFace(BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         request = self._request(messages, stop, kwargs)
-        reply = self._reply(request)
-        with closing(self._backend().generate_chat(request)) as chunks:
+        reply = Reply(request, self.capabilities, self.model_id)
+        with closing(recorded(self.llm).generate_chat(request)) as chunks:
             for chunk in chunks:
-                if (piece := reply.read(chunk)) is not None:
-                    yield piece
+                if (piece := reply.read(chunk)).holds_something:
+                    yield to_generation_chunk(piece)
                 if reply.stopped:
                     break
-        yield reply.last()
+        yield to_generation_chunk(reply.last(), last=True)
 
     async def _astream(
         self,
@@ -149,14 +142,14 @@ class ChatHuggingFace(BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         request = self._request(messages, stop, kwargs)
-        reply = self._reply(request)
-        async with aclosing(self._backend().agenerate_chat(request)) as chunks:
+        reply = Reply(request, self.capabilities, self.model_id)
+        async with aclosing(recorded(self.llm).agenerate_chat(request)) as chunks:
             async for chunk in chunks:
-                if (piece := reply.read(chunk)) is not None:
-                    yield piece
+                if (piece := reply.read(chunk)).holds_something:
+                    yield to_generation_chunk(piece)
                 if reply.stopped:
                     break
-        yield reply.last()
+        yield to_generation_chunk(reply.last(), last=True)
 
     def _generate(
         self,
@@ -254,39 +247,3 @@ class ChatHuggingFace(BaseChatModel):
     def get_lc_namespace(cls) -> list[str]:
         """Where `load` finds the class."""
         return ["agentkit", "models"]
-
-
-class _Reply:
-    """One reply on its way from backend chunks to LangChain's."""
-
-    def __init__(self, request: ChatRequest, model_id: str, calls: CallSyntax | None) -> None:
-        self._model_id = model_id
-        self._reader = ReplyReader(request.stop, calls=calls)
-        self._called = False
-        self._usage: Usage | None = None
-        self._finish_reason: str | None = None
-
-    @property
-    def stopped(self) -> bool:
-        return self._reader.stopped
-
-    def read(self, chunk: Chunk) -> ChatGenerationChunk | None:
-        """The piece to show now, if there is one."""
-        self._usage = chunk.usage or self._usage
-        if chunk.metadata and "model_name" in chunk.metadata:  # of a server, or of a fallback
-            self._model_id = chunk.metadata["model_name"]
-            chunk = replace(chunk, metadata={k: v for k, v in chunk.metadata.items() if k != "model_name"})
-        piece = self._reader.read(chunk)
-        self._finish_reason = piece.finish_reason or self._finish_reason
-        self._called = self._called or bool(piece.tool_calls)
-        shown = piece.text or piece.thinking or piece.tool_calls or piece.logprobs or piece.metadata
-        return to_generation_chunk(replace(piece, finish_reason=None)) if shown else None
-
-    def last(self) -> ChatGenerationChunk:
-        """What was held back, with usage and how the reply ended."""
-        rest = self._reader.rest()
-        reason = self._finish_reason or "stop"
-        if reason == "stop" and (self._called or rest.tool_calls):
-            reason = "tool_calls"
-        rest = replace(rest, finish_reason=reason, metadata={"model_name": self._model_id})
-        return to_generation_chunk(rest, usage=self._usage, last=True)

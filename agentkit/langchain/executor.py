@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
@@ -13,8 +12,9 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import get_config_list
 
-from agentkit.core import runner
-from agentkit.core.loop import Limits, ReActLoop
+from agentkit.core.loop import Limits
+from agentkit.core.planner import Planner
+from agentkit.core.run import Run
 from agentkit.errors import ConfigurationError
 from agentkit.events import Event, Finished
 from agentkit.langchain.callbacks import announcer, awatched, chunks_of, watched
@@ -23,7 +23,6 @@ from agentkit.langchain.runnable_planner import RunnablePlanner
 from agentkit.langchain.steps import HandleErrors, Trim, as_inputs, as_langchain_steps, recovery, trimmer
 from agentkit.langchain.tools import allowed, as_langchain, from_langchain
 from agentkit.recorder import active
-from agentkit.toolbox.run_scope import ScopedToolbox
 from agentkit.toolbox.toolbox import Approve, Toolbox
 
 if TYPE_CHECKING:
@@ -196,65 +195,46 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
     def _watched_events(
         self, inputs: dict[str, Any], config: RunnableConfig | None, *, stream_tokens: bool = False
     ) -> Iterator[Event]:
-        def run(child: RunnableConfig | None) -> Generator[Event]:
+        def events(child: RunnableConfig | None) -> Generator[Event]:
             with self._recorded():
-                parts = self._parts(inputs, child, stream_tokens)
-                for event in runner.run(*parts, clock=_clock(), limit_s=self.limits.max_execution_time_s):
-                    _tell_cassette(event)
-                    yield event
+                yield from self._run(inputs, child, stream_tokens).events()
 
-        return watched(run, self, inputs, config, self._outputs)
+        return watched(events, self, inputs, config, self._outputs)
 
     def _watched_aevents(
         self, inputs: dict[str, Any], config: RunnableConfig | None, *, stream_tokens: bool = False
     ) -> AsyncIterator[Event]:
-        async def run(child: RunnableConfig | None) -> AsyncGenerator[Event]:
+        async def events(child: RunnableConfig | None) -> AsyncGenerator[Event]:
             with self._recorded():
-                parts = self._parts(inputs, child, stream_tokens)
-                async for event in runner.arun(*parts, clock=_clock(), limit_s=self.limits.max_execution_time_s):
-                    _tell_cassette(event)
+                async for event in self._run(inputs, child, stream_tokens).aevents():
                     yield event
 
-        return awatched(run, self, inputs, config, self._outputs)
+        return awatched(events, self, inputs, config, self._outputs)
 
-    def _parts(
-        self, inputs: dict[str, Any], config: RunnableConfig | None, stream: bool
-    ) -> tuple[ReActLoop, runner.Agent, runner.Toolbox]:
-        return self._loop(inputs), self._planner(config, stream), ScopedToolbox(self._toolbox(config))
-
-    # -- parts of a run --------------------------------------------------------------------------------------------
-
-    def _loop(self, inputs: dict[str, Any]) -> ReActLoop:
-        cassette = active()
-        return ReActLoop(
-            inputs,
-            limits=self.limits,
-            recover=recovery(self.handle_parsing_errors),
-            trim=trimmer(self.trim_intermediate_steps),
-            must_be_grounded=self.must_be_grounded,
-            started_s=_clock()(),
-            steps=cassette.given_steps if cassette is not None else (),
-        )
-
-    def _planner(self, config: RunnableConfig | None, stream: bool) -> runner.Agent:
-        if isinstance(self.agent, ReactJsonAgent):
-            return self.agent.planner(config=config, stream=stream)
-        counts = self.return_run or self.limits.max_tokens is not None or self.limits.max_cost_usd is not None
-        return RunnablePlanner(self.agent, config=config, count_tokens=counts)
-
-    def _toolbox(self, config: RunnableConfig | None) -> runner.Toolbox:
-        tools = [from_langchain(tool, config=config, verbose=self.verbose) for tool in self.tools]
+    def _run(self, inputs: dict[str, Any], config: RunnableConfig | None, stream: bool) -> Run:
         toolbox = Toolbox(
-            tools,
+            [from_langchain(tool, config=config, verbose=self.verbose) for tool in self.tools],
             timeout_s=self.tool_timeout_s,
             approve=self.approve,
             allow=self.allow,
             max_observation_tokens=self.max_observation_tokens,
         )
-        cassette = active()
-        if cassette is None:
-            return toolbox
-        return cassette.toolbox(toolbox, toolbox.deterministic, played=announcer(config, self.verbose))  # type: ignore[no-any-return]
+        return Run(
+            inputs=inputs,
+            planner=self._planner(config, stream),
+            toolbox=toolbox,
+            limits=self.limits,
+            recover=recovery(self.handle_parsing_errors),
+            trim=trimmer(self.trim_intermediate_steps),
+            must_be_grounded=self.must_be_grounded,
+            replayed=announcer(config, self.verbose),
+        )
+
+    def _planner(self, config: RunnableConfig | None, stream: bool) -> Planner:
+        if isinstance(self.agent, ReactJsonAgent):
+            return self.agent.planner(config=config, stream=stream)
+        counts = self.return_run or self.limits.max_tokens is not None or self.limits.max_cost_usd is not None
+        return RunnablePlanner(self.agent, config=config, count_tokens=counts)
 
     def _recorded(self) -> AbstractContextManager[Any]:
         """The block in which a run is recorded or replayed: a path that is there is replayed, a new one recorded."""
@@ -277,14 +257,3 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
         if self.return_run:
             outputs["run"] = asdict(event.summary)
         return outputs
-
-
-def _clock() -> runner.Clock:
-    """A replay has the recording's time."""
-    cassette = active()
-    return time.monotonic if cassette is None else cassette.clock
-
-
-def _tell_cassette(event: Event) -> None:
-    if (cassette := active()) is not None:
-        cassette.event(event)

@@ -53,10 +53,11 @@ def _content(content: str | list[str | dict[str, Any]]) -> Any:
     return parts
 
 
-def to_generation_chunk(chunk: Chunk, *, usage: Usage | None = None, last: bool = False) -> ChatGenerationChunk:
+def to_generation_chunk(chunk: Chunk, *, last: bool = False) -> ChatGenerationChunk:
     """A piece of the reply; the last one carries usage and how it ended."""
     extra = {"reasoning_content": chunk.thinking} if chunk.thinking else {}
     metadata: dict[str, Any] = dict(chunk.metadata or {})
+    usage = chunk.usage if last else None
     if last:
         metadata["finish_reason"] = chunk.finish_reason
         if usage is not None and usage.cost_usd is not None:

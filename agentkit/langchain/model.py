@@ -1,4 +1,4 @@
-"""LangChain's models as the loop sees them."""
+"""LangChain's chat models as a planner asks them: through their public methods, with whoever watches told."""
 
 from __future__ import annotations
 
@@ -6,68 +6,104 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from typing import Any
+from urllib.parse import urlsplit
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.base import RunnableBinding
 
-from agentkit.core.planner import TurnRequest
 from agentkit.deadline import remaining_s
 from agentkit.errors import ConfigurationError, ReplyChanged
 from agentkit.events import Usage
-from agentkit.langchain.quiet import quiet_model
-from agentkit.models.backend import Completion, NativeCall
+from agentkit.langchain.chat_model import ChatHuggingFace
+from agentkit.models.backend import Capabilities, ChatRequest, Completion, Message, NativeCall
+from agentkit.models.chat import REPEATS, BackendChat, ChatModel
+from agentkit.recorder import active
 from agentkit.toolbox.calling import in_daemon_thread
 
-_MESSAGE: dict[str, type[BaseMessage]] = {"system": SystemMessage, "user": HumanMessage, "assistant": AIMessage}
 CUT_OFF = ("max_tokens", "MAX_TOKENS")  # Anthropic's and Google's words for "length"
-REPEATS = 2  # of a turn whose stream broke for good
-LOCAL_TOKENS = 512  # what a model in this process generates at most unless told
+_MESSAGE: dict[str, type[BaseMessage]] = {"system": SystemMessage, "user": HumanMessage, "assistant": AIMessage}
+_NAMES = ("model_id", "model_name", "model", "base_url", "openai_api_base", "provider")
+
+
+def chat_of(model: BaseChatModel, config: RunnableConfig | None = None) -> ChatModel:
+    """A LangChain chat model for a planner. Without `config` nobody watches, and one of ours is asked directly."""
+    if config is None and isinstance(model, ChatHuggingFace) and (direct := model.chat()) is not None:
+        return direct
+    return LangChainModel(model, config=config)
+
+
+def first_of(model: BaseChatModel) -> ChatModel:
+    """The model without its alternatives: what it cannot do, they must not be asked in its place."""
+    if isinstance(model, ChatHuggingFace) and (alternatives := model.capabilities.alternatives):
+        return BackendChat(alternatives[0])
+    return chat_of(model)
 
 
 class LangChainModel:
-    """A LangChain chat model that completes turns; with `stream` its text arrives in pieces.
+    """A LangChain chat model as a `ChatModel`; its turns are recorded here, unless it is one of ours."""
 
-    Where a deadline is set (`agentkit.deadline`), a call that is under way when it comes is given up: `TimeoutError`.
-    """
+    def __init__(self, model: BaseChatModel, *, config: RunnableConfig | None = None) -> None:
+        self._live = _Live(model, config)
+        self.model_id = self._live.model_id
+        self.capabilities = self._live.capabilities
 
-    def __init__(self, model: BaseChatModel, *, config: RunnableConfig | None = None, stream: bool = False) -> None:
-        self._model = model
+    def complete(self, request: ChatRequest) -> Iterator[str | Completion]:
+        return self._asked().complete(request)
+
+    def acomplete(self, request: ChatRequest) -> AsyncIterator[str | Completion]:
+        return self._asked().acomplete(request)
+
+    def _asked(self) -> ChatModel:
+        recorder = None if self._live.is_ours else active()
+        if recorder is None:
+            return self._live
+        recorded: ChatModel = recorder.chat(self._live, model_id=self.model_id)
+        return recorded
+
+
+def _capabilities(model: BaseChatModel) -> Capabilities:
+    """Those of the backend of one of ours; of any other model, whether it takes tools."""
+    if isinstance(model, ChatHuggingFace):
+        return model.capabilities
+    takes_tools = type(model).bind_tools is not BaseChatModel.bind_tools
+    return Capabilities(tools=takes_tools, identity=_identity(model))
+
+
+def _identity(model: BaseChatModel) -> str:
+    """What the model is, without user, password and query of an address."""
+    names = [value for name in _NAMES if isinstance(value := getattr(model, name, None), str)]
+    return " ".join(dict.fromkeys([type(model).__name__, *map(_without_credentials, names)]))
+
+
+def _without_credentials(address: str) -> str:
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if parts.netloc else address
+
+
+class _Live:
+    """The model itself."""
+
+    def __init__(self, model: BaseChatModel, config: RunnableConfig | None) -> None:
+        self.model = model
+        self.model_id = str(getattr(model, "model_id", None) or model._llm_type)
+        self.capabilities = _capabilities(model)
+        self.is_ours = isinstance(model, ChatHuggingFace)
         self._config = config
-        self._stream = stream
-        self._is_ours = hasattr(model, "is_local")
-        self._in_process = bool(getattr(getattr(model, "llm", None), "in_process", False))
-        self._quiet = quiet_model(model) if config is None else None
-        self._tooled: tuple[Any, Any, dict[str, Any]] | None = None
+        self._messages: dict[int, tuple[Message, BaseMessage]] = {}
+        self._with_tools: tuple[Any, Any, dict[str, Any]] | None = None
 
-    def message(
-        self, role: str, content: Any, *, calls: Sequence[NativeCall] = (), result_of: NativeCall | None = None
-    ) -> BaseMessage:
-        if result_of is not None:
-            return ToolMessage(content, tool_call_id=result_of.id, name=result_of.name)
-        if calls:
-            return AIMessage(
-                content, tool_calls=[{"name": c.name, "args": json.loads(c.arguments), "id": c.id} for c in calls]
-            )
-        try:
-            return _MESSAGE[role](content=content)
-        except KeyError:
-            expected = ", ".join(_MESSAGE)
-            raise ConfigurationError(
-                f"expected a message of role {expected}, saw {role!r}; change the prompt"
-            ) from None
-
-    def complete(self, request: TurnRequest) -> Iterator[str | Completion]:
+    def complete(self, request: ChatRequest) -> Iterator[str | Completion]:
         for left in reversed(range(REPEATS + 1)):
             try:
                 yield from self._complete(request)
                 return
-            except ReplyChanged:  # a stream broke; what was shown of it is no part of the reply
+            except ReplyChanged:  # a stream broke; what came of it is no part of the reply
                 if not left:
                     raise
 
-    async def acomplete(self, request: TurnRequest) -> AsyncIterator[str | Completion]:
+    async def acomplete(self, request: ChatRequest) -> AsyncIterator[str | Completion]:
         for left in reversed(range(REPEATS + 1)):
             try:
                 async with aclosing(self._acomplete(request)) as pieces:
@@ -78,10 +114,10 @@ class LangChainModel:
                 if not left:
                     raise
 
-    def _complete(self, request: TurnRequest) -> Iterator[str | Completion]:
-        messages, model, options = list(request.messages), *self._asked(request)
+    def _complete(self, request: ChatRequest) -> Iterator[str | Completion]:
+        messages, (model, options) = self._converted(request.messages), self._asked(request)
         if not self._reads_chunks(request):
-            yield read_message(self._message_in_time(model, messages, options))
+            yield completion_of(self._invoked_in_time(model, messages, options))
             return
         whole: Any = None
         with closing(model.stream(messages, self._config, **options)) as chunks:
@@ -89,83 +125,107 @@ class LangChainModel:
                 whole = chunk if whole is None else whole + chunk
                 if remaining_s() == 0 and getattr(chunk, "chunk_position", None) != "last":
                     raise TimeoutError
-                if chunk.text and self._stream:
+                if chunk.text and request.stream:
                     yield str(chunk.text)
-        yield read_message(whole)
+        yield completion_of(whole)
 
-    async def _acomplete(self, request: TurnRequest) -> AsyncGenerator[str | Completion]:
-        messages, model, options = list(request.messages), *self._asked(request)
+    async def _acomplete(self, request: ChatRequest) -> AsyncGenerator[str | Completion]:
+        messages, (model, options) = self._converted(request.messages), self._asked(request)
         if not self._reads_chunks(request):
-            yield read_message(await model.ainvoke(messages, self._config, **options))
+            yield completion_of(await model.ainvoke(messages, self._config, **options))
             return
         whole: Any = None
         async with aclosing(model.astream(messages, self._config, **options)) as chunks:
             async for chunk in chunks:
                 whole = chunk if whole is None else whole + chunk
-                if chunk.text and self._stream:
+                if chunk.text and request.stream:
                     yield str(chunk.text)
-        yield read_message(whole)
+        yield completion_of(whole)
 
-    def _reads_chunks(self, request: TurnRequest) -> bool:
+    def _reads_chunks(self, request: ChatRequest) -> bool:
         """Ours are read in chunks where it matters: to stop between two, and for calls as they were written.
 
         LangChain's whole messages hold calls that it mended, and what is cut off must not run.
         """
-        in_time = self._in_process and remaining_s() is not None
-        return self._stream or in_time or (self._is_ours and bool(request.tools))
+        if not self.is_ours:
+            return request.stream
+        in_time = self.capabilities.in_process and remaining_s() is not None
+        return request.stream or in_time or bool(request.tools)
 
-    def _message_in_time(self, model: Any, messages: list[Any], options: dict[str, Any]) -> Any:
-        def call() -> Any:
-            if self._quiet is not None and model is self._model:
-                return self._quiet(messages, **options)
-            return model.invoke(messages, self._config, **options)
-
+    def _invoked_in_time(self, model: Any, messages: list[BaseMessage], options: dict[str, Any]) -> Any:
         left_s = remaining_s()
-        if left_s is None or self._is_ours:  # which hold the deadline themselves, over connections kept per thread
-            return call()
-        return in_daemon_thread(call).result(left_s)
+        if left_s is None or self.is_ours:  # which hold the deadline themselves, over connections kept per thread
+            return model.invoke(messages, self._config, **options)
+        return in_daemon_thread(lambda: model.invoke(messages, self._config, **options)).result(left_s)
 
-    # -- options ---------------------------------------------------------------------------------------------------
+    # -- the request -----------------------------------------------------------------------------------------------
 
-    def _asked(self, request: TurnRequest) -> tuple[Any, dict[str, Any]]:
+    def _converted(self, messages: Sequence[Message]) -> list[BaseMessage]:
+        """LangChain's messages; a planner gives the same ones again at every turn, which are converted once."""
+        converted = []
+        for message in messages:
+            pair = self._messages.get(id(message))
+            if pair is None:
+                pair = self._messages[id(message)] = (message, as_langchain_message(message))
+            converted.append(pair[1])
+        return converted
+
+    def _asked(self, request: ChatRequest) -> tuple[Any, dict[str, Any]]:
         """The model, with tools where it gets some, and the call's options."""
-        model, options = self._with_tools(request.tools) if request.tools else (self._model, {})
+        model, options = self._bound(request.tools) if request.tools else (self.model, {})
+        options |= request.options
         if request.stop:
             options["stop"] = list(request.stop)
         if request.grammar is not None:
             options["grammar"] = request.grammar
-        if request.max_new_tokens is not None:
-            options |= self._shortened(request.max_new_tokens)
+        if request.token_budget is not None:
+            options |= self._shortened(request.token_budget)
         return model, options
 
-    def _with_tools(self, tools: Sequence[Mapping[str, Any]]) -> tuple[Any, dict[str, Any]]:
-        if self._tooled is None or self._tooled[0] is not tools:
-            bound: Any = self._model.bind_tools([dict(tool) for tool in tools])
-            plain = isinstance(bound, RunnableBinding) and bound.bound is self._model and not bound.config_factories
-            self._tooled = (tools, self._model, bound.kwargs) if plain else (tools, bound, {})
-        return self._tooled[1], dict(self._tooled[2])
+    def _bound(self, tools: Sequence[Mapping[str, Any]]) -> tuple[Any, dict[str, Any]]:
+        if self._with_tools is None or self._with_tools[0] is not tools:
+            bound: Any = self.model.bind_tools([dict(tool) for tool in tools])
+            is_only_bound = isinstance(bound, RunnableBinding) and bound.bound is self.model
+            if is_only_bound and not bound.config_factories:
+                self._with_tools = (tools, self.model, bound.kwargs)
+            else:
+                self._with_tools = (tools, bound, {})
+        return self._with_tools[1], dict(self._with_tools[2])
 
-    def _shortened(self, most: int) -> dict[str, Any]:
-        """The option that holds a reply to `most` tokens, where it may have more."""
-        if not self._is_ours and "max_tokens" not in type(self._model).model_fields:
+    def _shortened(self, budget: int) -> dict[str, Any]:
+        """The option that holds a reply to `budget` tokens, where it may have more."""
+        if self.is_ours:
+            own = self.capabilities.max_new_tokens
+        elif "max_tokens" in type(self.model).model_fields:
+            own = getattr(self.model, "max_tokens", None)
+        else:
             return {}
-        own = _reply_limit(self._model)
-        return {"max_tokens": most} if own is None or most < own else {}
+        return {"max_tokens": budget} if own is None or budget < own else {}
 
 
-def _reply_limit(model: Any) -> int | None:
-    """How many tokens a reply may have anyway; `None` where nothing says."""
-    llm = getattr(model, "llm", None)
-    first = getattr(llm, "backends", (llm,))[0]
-    generation = getattr(first, "pipeline_kwargs", None)
-    own = (
-        getattr(first, "max_new_tokens", None) if generation is None else generation.get("max_new_tokens", LOCAL_TOKENS)
-    )
-    limit: int | None = getattr(model, "max_tokens", None) or own
-    return limit
+def as_langchain_message(message: Message) -> BaseMessage:
+    """A chat dict as LangChain's message; raises `ConfigurationError` for a role that it has no message for."""
+    role, content = message["role"], message["content"]
+    if role == "tool":
+        return ToolMessage(content, tool_call_id=message["tool_call_id"], name=message.get("name"))
+    if calls := message.get("tool_calls"):
+        functions = [(call["id"], call["function"]) for call in calls]
+        return AIMessage(
+            content,
+            tool_calls=[
+                {"name": function["name"], "args": json.loads(function["arguments"]), "id": id_}
+                for id_, function in functions
+            ],
+        )
+    if role not in _MESSAGE:
+        raise ConfigurationError(f"expected a message of role {', '.join(_MESSAGE)}, saw {role!r}; change the prompt")
+    return _MESSAGE[role](content=content)
 
 
-def read_message(message: Any) -> Completion:
+# -- the reply ---------------------------------------------------------------------------------------------------------
+
+
+def completion_of(message: Any) -> Completion:
     """A chat model's message as a completion."""
     metadata = message.response_metadata
     reason = metadata.get("finish_reason") or metadata.get("stop_reason") or "stop"

@@ -13,12 +13,11 @@ from langchain_core.outputs import LLMResult
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import merge_configs
 
-from agentkit.core.loop import ModelCall, Reply
+from agentkit.core.loop import ModelCall, Turn
 from agentkit.deadline import remaining_s
 from agentkit.errors import MalformedTurn
 from agentkit.events import FinalAnswer, Step, Usage
 from agentkit.langchain.model import usage_of
-from agentkit.langchain.quiet import quiet_chain
 from agentkit.langchain.steps import as_action, as_agent_action
 from agentkit.toolbox.calling import in_daemon_thread
 
@@ -52,25 +51,27 @@ class RunnablePlanner:
             config = merge_configs(config, {"callbacks": [self._counter]})
         self._agent = agent
         self._config = config
-        self._call = (quiet_chain(agent) if config is None else None) or (lambda inputs: agent.invoke(inputs, config))
         self._seen: Sequence[Step] | None = None
         self._steps: list[tuple[AgentAction, Any]] = []
 
-    def plan(self, call: ModelCall) -> Iterator[str | Reply]:
+    def plan(self, call: ModelCall) -> Iterator[str | Turn]:
         try:
             left_s, inputs = remaining_s(), self._inputs(call)
-            output = self._call(inputs) if left_s is None else in_daemon_thread(self._call, inputs).result(left_s)
-            reply = _reply(output)
+            output = self._invoke(inputs) if left_s is None else in_daemon_thread(self._invoke, inputs).result(left_s)
+            turn = _turn(output)
         except OutputParserException as error:
-            reply = _malformed(error)
-        yield replace(reply, usage=self._counter.taken())
+            turn = _malformed(error)
+        yield replace(turn, usage=self._counter.taken())
 
-    async def aplan(self, call: ModelCall) -> AsyncIterator[str | Reply]:
+    def _invoke(self, inputs: dict[str, Any]) -> Any:
+        return self._agent.invoke(inputs, self._config)
+
+    async def aplan(self, call: ModelCall) -> AsyncIterator[str | Turn]:
         try:
-            reply = _reply(await self._agent.ainvoke(self._inputs(call), self._config))
+            turn = _turn(await self._agent.ainvoke(self._inputs(call), self._config))
         except OutputParserException as error:
-            reply = _malformed(error)
-        yield replace(reply, usage=self._counter.taken())
+            turn = _malformed(error)
+        yield replace(turn, usage=self._counter.taken())
 
     def _inputs(self, call: ModelCall) -> dict[str, Any]:
         if call.steps is not self._seen:
@@ -81,11 +82,11 @@ class RunnablePlanner:
         return {**call.inputs, "intermediate_steps": list(self._steps)}
 
 
-def _reply(output: Any) -> Reply:
+def _turn(output: Any) -> Turn:
     if isinstance(output, AgentFinish):
         values = output.return_values
         final = FinalAnswer(values.get("output", values), output.log)
-        return Reply(final, output.log, invented=_invented(output), return_values=values)
+        return Turn(final, output.log, invented=_invented(output), return_values=values)
     actions = [output] if isinstance(output, AgentAction) else output
     if not isinstance(actions, list) or not actions or not all(isinstance(a, AgentAction) for a in actions):
         raise TypeError(
@@ -93,14 +94,14 @@ def _reply(output: Any) -> Reply:
             "end the chain with ReActJsonSingleInputOutputParser()"
         )
     decided = tuple(map(as_action, actions))
-    return Reply(decided, actions[0].log, invented=sum(map(_invented, actions)))
+    return Turn(decided, actions[0].log, invented=sum(map(_invented, actions)))
 
 
 def _invented(output: Any) -> int:
     return int(getattr(output, "invented_observations", 0))
 
 
-def _malformed(error: OutputParserException) -> Reply:
+def _malformed(error: OutputParserException) -> Turn:
     malformed = MalformedTurn(str(error.observation) if error.send_to_llm else "Invalid or incomplete response")
     malformed.__cause__ = error
-    return Reply(malformed, str(error.llm_output) if error.send_to_llm else str(error))
+    return Turn(malformed, str(error.llm_output) if error.send_to_llm else str(error))

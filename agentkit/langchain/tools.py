@@ -11,10 +11,9 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, StructuredTool, ToolException
 from langchain_core.tools import Tool as SingleInputTool
 from langchain_core.tools import tool as as_tool
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from agentkit.errors import ConfigurationError, ToolError
-from agentkit.langchain.quiet import quiet_tool
 from agentkit.langchain.results import kept_results, plain, whole
 from agentkit.tool import STRING, Tool, does_not_fit, misfit
 from agentkit.toolbox.calling import in_daemon_thread
@@ -48,6 +47,7 @@ def _of_ours(tool: Tool) -> BaseTool:
 
     said = {DETERMINISTIC: tool.deterministic, IDEMPOTENT: tool.idempotent, TIMEOUT_S: tool.timeout_s}
     return _SingleInput(
+        ours=tool,
         name=tool.name,
         description=tool.description,
         func=run,
@@ -82,7 +82,11 @@ def _of_function(function: Callable[..., Any]) -> BaseTool:
 
 
 class _SingleInput(SingleInputTool):
-    """Hands the input over as it is: our tools mend and refuse it themselves."""
+    """One of our tools, `ours`, which is given the input as it is: our tools mend and refuse it themselves."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    ours: Tool = Field(exclude=True, repr=False)
 
     def _to_args_and_kwargs(self, tool_input: Any, tool_call_id: str | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if isinstance(tool_input, dict) and list(tool_input) in (["__arg1"], ["tool_input"]):
@@ -91,19 +95,21 @@ class _SingleInput(SingleInputTool):
 
 
 def from_langchain(tool: BaseTool, *, config: RunnableConfig | None = None, verbose: bool = False) -> Tool:
-    """A LangChain tool as the loop runs it. Without `config` nobody watches, and callbacks are not set up for it."""
+    """A LangChain tool as the loop runs it, by its public methods.
+
+    Without `config` nobody watches, and one that was made of ours is that again.
+    """
+    if config is None and not verbose and isinstance(tool, _SingleInput) and not tool.callbacks and not tool.verbose:
+        return tool.ours
     options = _run_options(config, verbose)
     if tool.response_format == "content_and_artifact":
         options["tool_call_id"] = tool.name  # without one LangChain drops the artifact
-    quiet = quiet_tool(tool) if config is None else None
     schema, metadata = schema_of(tool), tool.metadata or {}
     unchecked = isinstance(tool.args_schema, dict)  # LangChain hands such arguments over as they are
 
     def run(tool_input: Any) -> Any:
         with _TellTheModel(tool), kept_results() as kept:
             given = _checked(tool.name, schema, tool_input) if unchecked else tool_input
-            if quiet is not None:
-                return whole(quiet(given), kept)
             if _is_only_async(tool):
                 return whole(in_daemon_thread(asyncio.run, tool.arun(given, **options)).result(), kept)
             return whole(tool.run(given, **options), kept)

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from agentkit import __version__
-from agentkit.core.loop import Observation
+from agentkit.events import Observation
 from agentkit.errors import AgentkitError, ConfigurationError, ToolError
 from agentkit.mcp.server import INSTALL
 from agentkit.tool import Tool

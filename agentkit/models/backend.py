@@ -44,6 +44,7 @@ __all__ = [
     "NativeCall",
     "TokenLogprob",
     "ToolCallPiece",
+    "TurnGrammar",
     "Usage",
     "capabilities_of",
 ]
@@ -55,6 +56,23 @@ Constrain = Literal["actions", "copy", "off"]
 """Which grammar an agent asks for: well-formed actions on existing tools; inputs and answers that copy, too; none."""
 
 
+class TurnGrammar(Protocol):
+    """Makes the grammar (llguidance Lark) of an agent's next turn.
+
+    `tools` are names and JSON schemas; `observations` what the tools gave so far; `thought_open` says that the prompt
+    already wrote "Thought:".
+    """
+
+    def __call__(
+        self,
+        tools: Sequence[tuple[str, Mapping[str, Any]]],
+        question: str,
+        observations: Sequence[str],
+        *,
+        thought_open: bool,
+    ) -> str: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
     """What a backend can do beyond answering, and how a cassette records it.
@@ -63,7 +81,8 @@ class Capabilities:
       at the same time are computed together.
     - `over_http`: its replies come through an HTTP library that a cassette records, so the turn itself is not recorded.
       `None`: whichever of the two a cassette sees happen.
-    - `grammar`: takes `ChatRequest.grammar`; `constrain` is the one that an agent asks for.
+    - `grammar`: takes `ChatRequest.grammar`. `turn_grammars` are those that an agent's turns can be held to, by name;
+      `constrain` names the one that is asked for.
     - `tools`: takes `ChatRequest.tools`.
     - `call_syntax`: how the model writes calls in its own text (`None`: known syntaxes are read); `special_tokens` are
       those tokens of its vocabulary that no text can spell, with their ids.
@@ -75,6 +94,7 @@ class Capabilities:
     in_process: bool = False
     over_http: bool | None = None
     grammar: bool = False
+    turn_grammars: Mapping[str, TurnGrammar] = field(default_factory=dict)
     constrain: Constrain = "off"
     tools: bool = False
     call_syntax: CallSyntax | None = None
@@ -145,6 +165,11 @@ class Chunk:
     usage: Usage | None = None
     finish_reason: str | None = None
     metadata: Mapping[str, Any] | None = None
+
+    @property
+    def holds_something(self) -> bool:
+        """Whether there is anything in it for a reader: text, thinking, calls, logprobs or metadata."""
+        return bool(self.text or self.thinking or self.tool_calls or self.logprobs or self.metadata)
 
 
 @dataclass(frozen=True, slots=True)

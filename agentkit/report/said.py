@@ -8,8 +8,8 @@ from typing import Any
 
 from agentkit.cassette.format.entries import Entry
 from agentkit.cassette.format.turns import to_completion
-from agentkit.core.loop import Reply
-from agentkit.core.planner import read_completion
+from agentkit.core.loop import Turn
+from agentkit.core.planner import turn_of
 from agentkit.errors import MalformedTurn
 from agentkit.events import Action, FinalAnswer, Usage
 from agentkit.models.backend import Completion, NativeCall
@@ -36,10 +36,10 @@ def said(entry: Entry) -> Completion | None:
         return None
 
 
-def decided(entry: Entry, completion: Completion) -> Reply:
+def decided(entry: Entry, completion: Completion) -> Turn:
     """What the reply comes to: in a model's own calls where it was given tools, else in the dialect."""
     if not (isinstance(entry.body, Mapping) and entry.body.get("tools")):
-        return read_completion(completion)
+        return turn_of(completion)
     text, usage = completion.text.strip(), completion.usage
     calls = completion.tool_calls
     whole = "\n".join([text, *map(_call_text, calls)]).strip("\n")
@@ -47,7 +47,7 @@ def decided(entry: Entry, completion: Completion) -> Reply:
     if not calls:
         answer = text.removeprefix("Final Answer:").strip()
         decision = FinalAnswer(answer, text) if answer else MalformedTurn("The model said nothing.")
-    return Reply(decision, whole, text if calls else "", completion.thinking, usage=usage)
+    return Turn(decision, whole, text if calls else "", completion.thinking, usage=usage)
 
 
 def _arguments(call: NativeCall) -> Any:

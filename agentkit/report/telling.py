@@ -11,8 +11,8 @@ from agentkit.cassette.format.entries import Entry
 from agentkit.cassette.format.file import Document, load
 from agentkit.cassette.format.run_spec import RunSpec
 from agentkit.cassette.replaying import result_of
-from agentkit.core.loop import CLOSING_NOTE, MALFORMED, Reply
-from agentkit.core.planner import STOP, read_completion
+from agentkit.core.loop import CLOSING_NOTE, MALFORMED, Turn
+from agentkit.core.planner import STOP, turn_of
 from agentkit.errors import MalformedTurn
 from agentkit.events import Action, FinalAnswer, Source
 from agentkit.models.backend import Completion
@@ -28,7 +28,7 @@ class _Read:
     """An interaction, the reply it holds, and how long it took."""
 
     entry: Entry
-    reply: Reply | None
+    reply: Turn | None
     ms: int
 
     @property
@@ -106,7 +106,7 @@ def _kept(spec: RunSpec | None) -> list[StoryStep]:
             steps.append(StoryStep(text=action.log, told=str(observation), kept=True))
             continue
         call = StoryCall(tool=action.tool, tool_input=action.tool_input, observation=observation)
-        thought = read_completion(Completion(action.log)).thought
+        thought = turn_of(Completion(action.log)).thought
         steps.append(StoryStep(text=action.log, thought=thought, calls=(call,), kept=True))
     return steps
 

@@ -10,13 +10,12 @@ from typing import Any, cast
 from agentkit.cassette.cassette import Cassette
 from agentkit.cassette.format.file import load
 from agentkit.cassette.format.run_spec import RunSpec
-from agentkit.cassette.seams.model import ReplayModel
-from agentkit.core import runner
-from agentkit.core.loop import Limits, ReActLoop
-from agentkit.core.planner import ReactJsonPlanner
+from agentkit.cassette.seams.model import ReplayedChat
+from agentkit.core.agent import ReactAgent
+from agentkit.core.loop import Limits
+from agentkit.core.run import Run
 from agentkit.errors import CassetteError
-from agentkit.events import Event, Finished
-from agentkit.react_json.prompt import Prompt, read_prompt, render_text_description
+from agentkit.events import Event
 from agentkit.tool import Tool
 from agentkit.toolbox.toolbox import Toolbox
 
@@ -63,14 +62,13 @@ class Replay:
             if hosted:
                 yield from self._with_executor()
                 return
-            for event in self._light(cassette):
-                if isinstance(event, Finished):
-                    cassette.event(event)
-                yield event
+            yield from self._light(cassette)
 
     def _light(self, cassette: Cassette) -> Iterator[Event]:
         tools = _light_tools(self.run)
-        toolbox = cassette.toolbox(Toolbox(tools), [tool.name for tool in tools if tool.deterministic])
+        agent = ReactAgent(
+            ReplayedChat(cassette.tape, self.run.model), tools, self.run.read_prompt(), cast(Any, self.run.mode)
+        )
         limits = Limits(
             max_iterations=self.run.max_iterations,
             max_execution_time_s=self.run.timeout,
@@ -78,26 +76,14 @@ class Replay:
             max_cost_usd=self.run.max_cost,
         )
         copies = self.run.model == "builtin" and self.run.options.get("constrain", "copy") == "copy"
-        loop = ReActLoop(
-            self.inputs,
+        run = Run(
+            inputs=self.inputs,
+            planner=agent.planner(),
+            toolbox=Toolbox(tools, max_observation_tokens=8_000),
             limits=limits,
             must_be_grounded=copies,  # as AgentExecutor.from_model has it
-            steps=self.run.given_steps,
         )
-        return runner.run(loop, self._planner(cassette, tools), toolbox, clock=cassette.clock)
-
-    def _planner(self, cassette: Cassette, tools: list[Tool]) -> runner.Agent:
-        model, prompt = ReplayModel(cassette.tape), self.run.read_prompt()
-        mode = self.run.mode
-        if mode == "auto":
-            mode = cassette.remembered("mode", lambda: "react-json")
-        if mode != "tools":
-            return ReactJsonPlanner(model, _filled(prompt, tools))
-        from agentkit.core.native_functions import functions_of
-        from agentkit.core.native_planner import PROMPT, NativePlanner
-
-        functions = functions_of((tool.name, tool.description, tool.schema) for tool in tools)
-        return NativePlanner(model, functions, PROMPT if prompt == read_prompt(DEFAULT) else _filled(prompt, tools))
+        return run.events()
 
     def _with_executor(self) -> Iterator[Event]:
         """A hosted model: its client asks, the recorded HTTP answers."""
@@ -161,6 +147,3 @@ def _from_langchain(tool: Any) -> Tool:
 
     return from_langchain(as_langchain(tool))
 
-
-def _filled(prompt: Prompt, tools: list[Tool]) -> Prompt:
-    return prompt.filled(tools=render_text_description(tools), tool_names=", ".join(tool.name for tool in tools))

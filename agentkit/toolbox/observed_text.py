@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from agentkit.core.loop import Observation
+from agentkit.events import Observation
 from agentkit.events import Source
 from agentkit.toolbox.approximate_tokens import cut_to_tokens
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from agentkit.core.loop import Observation
+from agentkit.events import Observation
 from agentkit.deadline import remaining_s
 from agentkit.errors import ToolError
 from agentkit.events import Action

@@ -24,7 +24,8 @@ from langchain_core.tools import tool
 
 from agentkit import AgentExecutor, ReActJsonSingleInputOutputParser, create_react_json_agent, format_log_to_str
 from agentkit.core import runner
-from agentkit.core.loop import Limits, ModelCall, Observation, ReActLoop, Reply
+from agentkit.core.loop import Limits, ModelCall, ReActLoop, Reply
+from agentkit.events import Observation
 from agentkit.events import Action, FinalAnswer
 from agentkit.react_json.parser import parse_turn
 

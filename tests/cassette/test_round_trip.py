@@ -16,7 +16,8 @@ import yaml
 from agentkit.cassette import Cassette, active
 from agentkit.cassette.format.file import load
 from agentkit.core import runner
-from agentkit.core.loop import Limits, Observation, ReActLoop
+from agentkit.core.loop import Limits, ReActLoop
+from agentkit.events import Observation
 from agentkit.core.planner import TurnRequest
 from agentkit.errors import CassetteDrift, CassetteError, ConfigurationError
 from agentkit.events import Action, Finished, Source, Thought, Token, Usage

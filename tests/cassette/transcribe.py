@@ -16,7 +16,8 @@ from agentkit.cassette import Cassette, RunSpec
 from agentkit.cassette.format.file import load
 from agentkit.cassette.format.render import render, save
 from agentkit.core import runner
-from agentkit.core.loop import Observation, ReActLoop
+from agentkit.core.loop import ReActLoop
+from agentkit.events import Observation
 from agentkit.core.planner import ReactJsonPlanner, TurnRequest
 from agentkit.events import Action, Finished
 from agentkit.models.backend import Completion

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +18,8 @@ from agentkit.cassette.format.turns import (
 )
 from agentkit.cassette.replaying import read_as
 from agentkit.cassette.tape import LiveCall, Tape
-from agentkit.core.planner import TurnModel, TurnRequest
-from agentkit.models.backend import Completion, NativeCall
-from agentkit.react_json.prompt import as_messages
+from agentkit.models.backend import Capabilities, ChatRequest, Completion
+from agentkit.models.chat import ChatModel
 
 if TYPE_CHECKING:
     from agentkit.models.backend import ChatBackend, ChatRequest, Chunk
@@ -91,19 +89,18 @@ class _BackendTurn:
         return None if entry is None else read_as(tape.path, entry, to_chunks)
 
 
-class TapedModel:
+class TapedChat:
     """A planner's model whose turns are played, or recorded unless something within it recorded them already."""
 
-    def __init__(self, model: TurnModel, tape: Tape, *, model_id: str) -> None:
+    def __init__(self, model: ChatModel, tape: Tape, *, model_id: str) -> None:
         self._model = model
         self._tape = tape
         self._name = model_name(model_id)
+        self.model_id = model_id
+        self.capabilities = model.capabilities
 
-    def message(self, role: str, content: Any, **calls: Any) -> Any:
-        return self._model.message(role, content, **calls)
-
-    def complete(self, request: TurnRequest) -> Iterator[str | Completion]:
-        turn = _ModelTurn(self._name, request)
+    def complete(self, request: ChatRequest) -> Iterator[str | Completion]:
+        turn = _ChatTurn(self._name, request)
         if (played := turn.played(self._tape)) is not None:
             yield from played
             return
@@ -116,8 +113,8 @@ class TapedModel:
                 turn.read(piece, call)
                 yield piece
 
-    async def acomplete(self, request: TurnRequest) -> AsyncIterator[str | Completion]:
-        turn = _ModelTurn(self._name, request)
+    async def acomplete(self, request: ChatRequest) -> AsyncIterator[str | Completion]:
+        turn = _ChatTurn(self._name, request)
         if (played := turn.played(self._tape)) is not None:
             for piece in played:
                 yield piece
@@ -133,11 +130,11 @@ class TapedModel:
                     yield apiece
 
 
-class _ModelTurn:
+class _ChatTurn:
     """One turn on its way to the planner."""
 
-    def __init__(self, name: str, request: TurnRequest) -> None:
-        self._body = request_body(name, map(_told, request.messages), request.stop, request.tools)
+    def __init__(self, name: str, request: ChatRequest) -> None:
+        self._body = request_body(name, request.messages, request.stop, request.tools)
         self._pieces: list[str] = []
 
     def played(self, tape: Tape) -> list[str | Completion] | None:
@@ -151,45 +148,20 @@ class _ModelTurn:
             call.add(lambda: turn_entry(self._body, from_completion(self._pieces, piece)))
 
 
-def _told(message: Any) -> dict[str, Any]:
-    """A planner's message as a chat dict, as a backend is given it."""
-    (plain,) = as_messages([message])
-    told: dict[str, Any] = dict(plain)
-    if calls := getattr(message, "tool_calls", None):
-        told["tool_calls"] = [_told_call(call["id"], call["name"], call["args"]) for call in calls]
-    if (number := getattr(message, "tool_call_id", None)) is not None:
-        told |= {"tool_call_id": number, "name": message.name}
-    return told
+class ReplayedChat:
+    """The model of a replay that loads none: any name answers. How it calls tools was recorded."""
 
-
-def _told_call(number: str, name: str, arguments: Any) -> dict[str, Any]:
-    """A call in a message's `tool_calls`."""
-    return {"id": number, "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
-
-
-class ReplayModel:
-    """The model of a replay that has none: any name answers, messages are plain chat dicts."""
-
-    def __init__(self, tape: Tape) -> None:
+    def __init__(self, tape: Tape, model_id: str) -> None:
         self._tape = tape
+        self.model_id = model_id
+        self.capabilities = Capabilities(tools=True, identity=model_id)
 
-    def message(
-        self, role: str, content: Any, *, calls: Sequence[NativeCall] = (), result_of: NativeCall | None = None
-    ) -> dict[str, Any]:
-        message = {"role": role, "content": content}
-        if calls:
-            message["tool_calls"] = [_told_call(call.id, call.name, json.loads(call.arguments)) for call in calls]
-        if result_of is not None:
-            message |= {"tool_call_id": result_of.id, "name": result_of.name}
-        return message
-
-    def complete(self, request: TurnRequest) -> Iterator[str | Completion]:
-        body = request_body("", request.messages, request.stop, request.tools)
-        entry = self._tape.turn(body, any_model=True)
+    def complete(self, request: ChatRequest) -> Iterator[str | Completion]:
+        entry = self._tape.turn(request_body("", request.messages, request.stop, request.tools), any_model=True)
         assert entry is not None  # a strict replay has a turn or has drifted
         yield from read_as(self._tape.path, entry, to_completion)
 
-    async def acomplete(self, request: TurnRequest) -> AsyncIterator[str | Completion]:
+    async def acomplete(self, request: ChatRequest) -> AsyncIterator[str | Completion]:
         for piece in self.complete(request):
             yield piece
 

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any
 
 from agentkit.cassette.format.entries import Entry, plain, tool_uri
 from agentkit.cassette.replaying import read_as, result_of
 from agentkit.cassette.tape import LiveCall, Tape
-from agentkit.core.loop import Observation
+from agentkit.core.run import Tools
 from agentkit.errors import CassetteError
-from agentkit.events import Action, Source
+from agentkit.events import Action, Observation, Source
 from agentkit.toolbox.calling import in_daemon_thread
 
 Played = Callable[[Action, Observation], None]
-
-
-class Toolbox(Protocol):
-    """What runs a run's actions."""
-
-    def run(self, actions: Sequence[Action]) -> Sequence[Observation]: ...
-
-    async def arun(self, actions: Sequence[Action]) -> Sequence[Observation]: ...
 
 
 class TapedToolbox:
@@ -34,14 +26,14 @@ class TapedToolbox:
     told of each call that was answered without the tool: nobody else announces it.
     """
 
-    def __init__(
-        self, toolbox: Toolbox, tape: Tape, *, deterministic: Collection[str] = (), played: Played | None = None
-    ) -> None:
+    def __init__(self, toolbox: Tools, tape: Tape, *, played: Played | None = None) -> None:
+        self.deterministic = toolbox.deterministic
+        self.not_twice = toolbox.not_twice
         self._toolbox = toolbox
         self._tape = tape
         self._played = played
-        self._deterministic = frozenset(name.casefold() for name in deterministic)
-        self._not_twice = frozenset(name.casefold() for name in getattr(toolbox, "not_twice", ()))
+        self._deterministic = frozenset(name.casefold() for name in toolbox.deterministic)
+        self._not_twice = frozenset(name.casefold() for name in toolbox.not_twice)
 
     def run(self, actions: Sequence[Action]) -> list[Observation]:
         if len(actions) == 1 or self._tape.plays:

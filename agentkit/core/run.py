@@ -1,39 +1,107 @@
-"""Drives a `ReActLoop`: asks the agent, runs the tools, yields the events. Once for sync, once for async, both thin."""
+"""A run: its loop driven to the end, the planner asked, the tools run, the events yielded. Sync and async, both thin.
+
+    run = Run(inputs={"input": question}, planner=planner, toolbox=toolbox)
+    for event in run.events():
+        ...
+
+Whatever records or replays (`agentkit.recorder.active`) is told of every event, and stands around the toolbox.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from agentkit.core.loop import ModelCall, Observation, ReActLoop, Reply, ToolCalls
+from agentkit.core.loop import Limits, ModelCall, ReActLoop, ToolCalls, Turn
+from agentkit.core.planner import Planner
 from agentkit.deadline import within
-from agentkit.errors import ModelError
-from agentkit.events import Action, Event, Finished, LimitReached, ModeFound, RunStarted, Token
+from agentkit.errors import MalformedTurn, ModelError
+from agentkit.events import Action, Event, Finished, LimitReached, ModeFound, Observation, RunStarted, Step, Token
+from agentkit.recorder import active
+from agentkit.toolbox.run_scope import ScopedToolbox
 
 Clock = Callable[[], float]
 EARLY_S = 0.05  # timers may go off this much before their time
 
 
-class Agent(Protocol):
-    """Plans the next step: pieces of text as they arrive (or none), or news, then one `Reply`."""
+class Tools(Protocol):
+    """Runs actions; one observation each, in their order.
 
-    def plan(self, call: ModelCall) -> Iterator[str | ModeFound | Reply]: ...
+    `deterministic` are the names of tools that give the same for the same input, `not_twice` of those that must not run
+    a second time for one call.
+    """
 
-    def aplan(self, call: ModelCall) -> AsyncIterator[str | ModeFound | Reply]: ...
+    @property
+    def deterministic(self) -> frozenset[str]: ...
 
-
-class Toolbox(Protocol):
-    """Runs actions; one observation each, in their order."""
+    @property
+    def not_twice(self) -> frozenset[str]: ...
 
     def run(self, actions: Sequence[Action]) -> Sequence[Observation]: ...
 
     async def arun(self, actions: Sequence[Action]) -> Sequence[Observation]: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One run of a question. `planner` serves this run only.
+
+    `recover` gives what the model is told of a turn that cannot be parsed (`None`: the error is raised), `trim` which
+    steps the model still sees. `replayed(action, observation)` is told of each call that was answered without the tool.
+    """
+
+    inputs: dict[str, Any]
+    planner: Planner
+    toolbox: Tools
+    limits: Limits = field(default_factory=Limits)
+    recover: Callable[[MalformedTurn], str] | None = str
+    trim: Callable[[Sequence[Step]], Sequence[Step]] | None = None
+    must_be_grounded: bool = False
+    replayed: Callable[[Action, Observation], None] | None = None
+
+    def events(self) -> Iterator[Event]:
+        """The run's events; the last one is `Finished`. Errors that the model cannot mend are raised."""
+        recorder = active()
+        for event in run(*self._parts(), clock=_clock(), limit_s=self.limits.max_execution_time_s):
+            if recorder is not None:
+                recorder.event(event)
+            yield event
+
+    async def aevents(self) -> AsyncIterator[Event]:
+        """`events`, awaiting."""
+        recorder = active()
+        async for event in arun(*self._parts(), clock=_clock(), limit_s=self.limits.max_execution_time_s):
+            if recorder is not None:
+                recorder.event(event)
+            yield event
+
+    def _parts(self) -> tuple[ReActLoop, Planner, Any]:
+        recorder, toolbox = active(), self.toolbox
+        if recorder is not None:
+            toolbox = recorder.toolbox(toolbox, played=self.replayed)
+        loop = ReActLoop(
+            self.inputs,
+            limits=self.limits,
+            recover=self.recover,
+            trim=self.trim,
+            must_be_grounded=self.must_be_grounded,
+            started_s=_clock()(),
+            steps=recorder.given_steps if recorder is not None else (),
+        )
+        return loop, self.planner, ScopedToolbox(toolbox)
+
+
+def _clock() -> Clock:
+    """A replay has the recording's time."""
+    recorder = active()
+    return time.monotonic if recorder is None else recorder.clock
+
+
 def run(
-    loop: ReActLoop, agent: Agent, toolbox: Toolbox, *, clock: Clock = time.monotonic, limit_s: float | None = None
+    loop: ReActLoop, planner: Planner, toolbox: Any, *, clock: Clock = time.monotonic, limit_s: float | None = None
 ) -> Iterator[Event]:
     """The run's events; the last one is `Finished`. Errors that the model cannot mend are raised.
 
@@ -45,7 +113,7 @@ def run(
     while True:
         match effect := loop.next(clock()):
             case ModelCall():
-                pieces = iter(agent.plan(effect))
+                pieces = iter(planner.plan(effect))
                 while (piece := limit.call(next, pieces, None)) is not None:
                     yield from _events(piece, loop)
             case ToolCalls(actions):
@@ -59,7 +127,7 @@ def run(
 
 
 async def arun(
-    loop: ReActLoop, agent: Agent, toolbox: Toolbox, *, clock: Clock = time.monotonic, limit_s: float | None = None
+    loop: ReActLoop, planner: Planner, toolbox: Any, *, clock: Clock = time.monotonic, limit_s: float | None = None
 ) -> AsyncIterator[Event]:
     """`run`, awaiting. A call that is under way after `limit_s` is cancelled."""
     limit = _Limit(loop, clock, limit_s)
@@ -67,7 +135,7 @@ async def arun(
     while True:
         match effect := loop.next(clock()):
             case ModelCall():
-                pieces = aiter(agent.aplan(effect))
+                pieces = aiter(planner.aplan(effect))
                 while (piece := await limit.acall(anext(pieces, None))) is not None:
                     for event in _events(piece, loop):
                         yield event
@@ -82,11 +150,11 @@ async def arun(
                 return
 
 
-def _events(piece: str | ModeFound | Reply, loop: ReActLoop) -> Iterator[Event]:
+def _events(piece: str | ModeFound | Turn, loop: ReActLoop) -> Iterator[Event]:
     match piece:
         case str():
             yield Token(piece)
-        case Reply():
+        case Turn():
             yield from loop.replied(piece)
         case _:
             yield piece

@@ -1,0 +1,237 @@
+"""A chat model as a planner asks it: a request in, pieces of text as they arrive, then the whole completion.
+
+`BackendChat` is the one over a backend. It reads a reply as every way to ask does: thinking apart, cut at the first
+stop string, tool calls read out of the text, held to a grammar where the backend takes one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping, Sequence
+from contextlib import aclosing, closing
+from dataclasses import replace
+from typing import Any, Protocol
+
+from agentkit.deadline import remaining_s
+from agentkit.errors import ReplyChanged
+from agentkit.events import Usage
+from agentkit.models.backend import (
+    Capabilities,
+    ChatBackend,
+    ChatRequest,
+    Chunk,
+    Completion,
+    NativeCall,
+    ToolCallPiece,
+    capabilities_of,
+)
+from agentkit.models.call_grammar import tool_grammar
+from agentkit.models.call_syntax import HERMES
+from agentkit.models.reply import ReplyReader
+from agentkit.models.structured_output import format_grammar
+from agentkit.recorder import active
+
+REPEATS = 2  # of a turn whose stream broke for good
+
+
+class ChatModel(Protocol):
+    """What a planner asks. `capabilities` are those of what computes."""
+
+    @property
+    def model_id(self) -> str: ...
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    def complete(self, request: ChatRequest) -> Iterator[str | Completion]:
+        """Pieces of text, where `request.stream` asks for them, then the completion.
+
+        A call under way when the run's deadline comes is given up: `TimeoutError`.
+        """
+        ...
+
+    def acomplete(self, request: ChatRequest) -> AsyncIterator[str | Completion]:
+        """`complete`, awaiting."""
+        ...
+
+
+class BackendChat:
+    """A chat model over a backend; `options` and `stop` are for requests that do not name them themselves."""
+
+    def __init__(
+        self,
+        backend: ChatBackend,
+        *,
+        capabilities: Capabilities | None = None,
+        options: Mapping[str, Any] | None = None,
+        stop: Sequence[str] = (),
+    ) -> None:
+        self._backend = backend
+        self._stop = tuple(stop)
+        self._options = dict(options or {})
+        self.model_id = backend.model_id
+        self.capabilities = capabilities or capabilities_of(backend)
+
+    def complete(self, request: ChatRequest) -> Iterator[str | Completion]:
+        request = self._prepared(request)
+        for left in reversed(range(REPEATS + 1)):
+            try:
+                yield from self._complete(request)
+                return
+            except ReplyChanged:  # a stream broke; what came of it is no part of the reply
+                if not left:
+                    raise
+
+    async def acomplete(self, request: ChatRequest) -> AsyncIterator[str | Completion]:
+        request = self._prepared(request)
+        for left in reversed(range(REPEATS + 1)):
+            try:
+                async with aclosing(self._acomplete(request)) as pieces:
+                    async for piece in pieces:
+                        yield piece
+                return
+            except ReplyChanged:
+                if not left:
+                    raise
+
+    def _complete(self, request: ChatRequest) -> Generator[str | Completion]:
+        reply = Reply(request, self.capabilities, self.model_id)
+        with closing(recorded(self._backend).generate_chat(request)) as chunks:
+            for chunk in chunks:
+                text = reply.read(chunk).text
+                if self._is_out_of_time(reply):
+                    raise TimeoutError
+                if text and request.stream:
+                    yield text
+                if reply.stopped:
+                    break
+        yield from self._rest(reply, request)
+
+    async def _acomplete(self, request: ChatRequest) -> AsyncGenerator[str | Completion]:
+        reply = Reply(request, self.capabilities, self.model_id)
+        async with aclosing(recorded(self._backend).agenerate_chat(request)) as chunks:
+            async for chunk in chunks:
+                text = reply.read(chunk).text
+                if text and request.stream:
+                    yield text
+                if reply.stopped:
+                    break
+        for piece in self._rest(reply, request):
+            yield piece
+
+    def _rest(self, reply: Reply, request: ChatRequest) -> Iterator[str | Completion]:
+        text = reply.last().text
+        if text and request.stream:
+            yield text
+        yield reply.completion()
+
+    def _is_out_of_time(self, reply: Reply) -> bool:
+        """Whether a deadline struck between two chunks; over HTTP the connection holds it."""
+        return self.capabilities.in_process and not reply.ended and not reply.stopped and remaining_s() == 0
+
+    def _prepared(self, request: ChatRequest) -> ChatRequest:
+        options = {**self._options, **request.options}
+        return prepared(replace(request, options=options, stop=request.stop or self._stop), self.capabilities)
+
+
+def recorded(backend: ChatBackend) -> Any:
+    """The backend, or what the active recorder has of it."""
+    recorder = active()
+    return backend if recorder is None else recorder.backend(backend)
+
+
+def prepared(request: ChatRequest, capabilities: Capabilities) -> ChatRequest:
+    """The request as a backend is given it: within the run's budget, and with the grammar its reply is held to."""
+    options = dict(request.options)
+    if request.token_budget is not None:
+        own = options.get("max_new_tokens", capabilities.max_new_tokens)
+        if own is None or request.token_budget < own:
+            options["max_new_tokens"] = request.token_budget
+    request = replace(request, options=options, token_budget=None)
+    if not capabilities.grammar:
+        return request
+    parallel = options.pop("parallel_tool_calls", None) is not False
+    if request.tool_choice == "none":
+        request = replace(request, tools=())
+    if request.grammar:
+        return request
+    if request.response_format:
+        return replace(request, grammar=format_grammar(request.response_format))
+    if request.tools and capabilities.constrain != "off":
+        grammar = tool_grammar(
+            request.tools,
+            request.tool_choice,
+            syntax=capabilities.call_syntax or HERMES,
+            special=capabilities.special_tokens,
+            parallel=parallel,
+        )
+        return replace(request, grammar=grammar)
+    return request
+
+
+class Reply:
+    """One reply on its way: give it a backend's chunks until it says `stopped`, then take `last` and `completion`."""
+
+    def __init__(self, request: ChatRequest, capabilities: Capabilities, model_id: str) -> None:
+        self.usage: Usage | None = None
+        self._model_id = model_id
+        self._reader = ReplyReader(request.stop, calls=(capabilities.call_syntax or HERMES) if request.tools else None)
+        self._finish_reason: str | None = None
+        self._text: list[str] = []
+        self._thinking: list[str] = []
+        self._calls: list[ToolCallPiece] = []
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string was reached: nothing after it counts, and the backend can be cancelled."""
+        return self._reader.stopped
+
+    @property
+    def ended(self) -> bool:
+        """Whether the backend said how the reply ended."""
+        return self._finish_reason is not None
+
+    def read(self, chunk: Chunk) -> Chunk:
+        """What of a chunk can be shown now: text, thinking, calls, logprobs and metadata."""
+        self.usage = chunk.usage or self.usage
+        if chunk.metadata and "model_name" in chunk.metadata:  # of a server, or of a fallback
+            self._model_id = chunk.metadata["model_name"]
+            chunk = replace(chunk, metadata={k: v for k, v in chunk.metadata.items() if k != "model_name"})
+        piece = self._reader.read(chunk)
+        self._finish_reason = piece.finish_reason or self._finish_reason
+        return self._taken(replace(piece, finish_reason=None))
+
+    def last(self) -> Chunk:
+        """What was held back, with usage, the model's name and how the reply ended."""
+        rest = self._taken(self._reader.rest())
+        reason = self._finish_reason or "stop"
+        if reason == "stop" and self._calls:
+            reason = "tool_calls"
+        self._finish_reason = reason
+        return replace(rest, finish_reason=reason, usage=self.usage, metadata={"model_name": self._model_id})
+
+    def completion(self) -> Completion:
+        """The whole reply, after `last`."""
+        return Completion(
+            "".join(self._text),
+            self.usage or Usage(),
+            self._finish_reason or "stop",
+            "".join(self._thinking),
+            _joined(self._calls),
+        )
+
+    def _taken(self, piece: Chunk) -> Chunk:
+        self._text.append(piece.text)
+        self._thinking.append(piece.thinking)
+        self._calls += piece.tool_calls
+        return piece
+
+
+def _joined(pieces: list[ToolCallPiece]) -> tuple[NativeCall, ...]:
+    """Calls from their pieces, with their arguments as they were written."""
+    calls: dict[int, NativeCall] = {}
+    for piece in pieces:
+        begun = calls.get(piece.index, NativeCall("", "", ""))
+        calls[piece.index] = NativeCall(
+            piece.id or begun.id, piece.name or begun.name, begun.arguments + piece.arguments
+        )
+    return tuple(calls.values())
