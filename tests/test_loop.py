@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agentkit.core.loop import CLOSING_NOTE, FORCED_OUTPUT, Limits, ModelCall, ReActLoop, Reply, ToolCalls
-from agentkit.events import Observation
+from agentkit.core.loop import CLOSING_NOTE, FORCED_OUTPUT, Limits, ModelCall, ReActLoop, ToolCalls, Turn
 from agentkit.errors import ConfigurationError, MalformedTurn
 from agentkit.events import (
     Action,
@@ -13,6 +12,7 @@ from agentkit.events import (
     FinalAnswer,
     Finished,
     LimitReached,
+    Observation,
     Observed,
     ParseError,
     Step,
@@ -27,7 +27,7 @@ ADD = Action("Calculator", "2+2", "log")
 def act(loop: ReActLoop, action: Action = ADD, observation: str = "4", **reply: object) -> None:
     """One whole step."""
     assert isinstance(loop.next(0), ModelCall)
-    list(loop.replied(Reply((action,), **reply)))  # type: ignore[arg-type]
+    list(loop.replied(Turn((action,), **reply)))  # type: ignore[arg-type]
     assert loop.next(0) == ToolCalls((action,))
     list(loop.observed([Observation(observation)]))
 
@@ -41,10 +41,10 @@ def finish(loop: ReActLoop) -> Finished:
 def test_a_run_is_call_tools_call_answer() -> None:
     loop = ReActLoop({"input": "2+2?"})
     assert loop.next(0) == ModelCall({"input": "2+2?"}, [])
-    assert list(loop.replied(Reply((ADD,), thought="add", usage=Usage(5, 3)))) == [Thought("add"), ActionChosen(ADD)]
+    assert list(loop.replied(Turn((ADD,), thought="add", usage=Usage(5, 3)))) == [Thought("add"), ActionChosen(ADD)]
     assert list(loop.observed([Observation("4")])) == [Observed(ADD, "4")]
     assert loop.next(0) == ModelCall({"input": "2+2?"}, [Step(ADD, "4")])
-    assert list(loop.replied(Reply(FinalAnswer("4", "Final Answer: 4"), usage=Usage(9, 2)))) == []
+    assert list(loop.replied(Turn(FinalAnswer("4", "Final Answer: 4"), usage=Usage(9, 2)))) == []
     end = finish(loop)
     assert (end.output, end.answered, end.summary.stop_reason) == ("4", True, "answer")
     assert end.summary.usage == Usage(14, 5)
@@ -55,7 +55,7 @@ def test_several_actions_run_together_and_are_observed_in_order() -> None:
     loop = ReActLoop({"input": "?"})
     loop.next(0)
     second = Action("Search", "x")
-    list(loop.replied(Reply((ADD, second))))
+    list(loop.replied(Turn((ADD, second))))
     assert loop.next(0) == ToolCalls((ADD, second))
     list(loop.observed([Observation("4"), Observation("found", executed=False)]))
     assert loop.steps == [Step(ADD, "4"), Step(second, "found")]
@@ -73,7 +73,7 @@ def test_a_limit_ends_the_run_without_an_answer(limits: Limits, reason: StopReas
     loop = ReActLoop({"input": "?"}, limits=limits, started_s=100)
     for number in range(2):
         assert isinstance(loop.next(100), ModelCall)
-        list(loop.replied(Reply((Action("Search", str(number)),), usage=Usage(10, 5))))
+        list(loop.replied(Turn((Action("Search", str(number)),), usage=Usage(10, 5))))
         list(loop.observed([Observation("nothing")]))
     assert loop.next(105) == LimitReached(reason, closing_turn=False)
     end = loop.next(105)
@@ -85,18 +85,18 @@ def test_a_cost_limit_ends_the_run_and_wants_to_know_the_cost() -> None:
     loop = ReActLoop({"input": "?"}, limits=Limits(max_cost_usd=0.5))
     for cost_usd in (0.3, 0.2):
         loop.next(0)
-        list(loop.replied(Reply((ADD,), usage=Usage(1, 1, cost_usd=cost_usd))))
+        list(loop.replied(Turn((ADD,), usage=Usage(1, 1, cost_usd=cost_usd))))
         list(loop.observed([Observation(str(cost_usd))]))
     assert loop.next(0) == LimitReached("max_cost", closing_turn=False)
     assert finish(loop).output == FORCED_OUTPUT["max_cost"]
     with pytest.raises(ConfigurationError, match="max_cost cannot be held"):
-        list(ReActLoop({"input": "?"}, limits=Limits(max_cost_usd=0.5)).replied(Reply((ADD,))))
+        list(ReActLoop({"input": "?"}, limits=Limits(max_cost_usd=0.5)).replied(Turn((ADD,))))
 
 
 def test_a_token_budget_tells_what_is_left_for_a_turn() -> None:
     loop = ReActLoop({"input": "?"}, limits=Limits(max_tokens=100))
     assert loop.next(0) == ModelCall({"input": "?"}, [], max_new_tokens=100)
-    list(loop.replied(Reply((ADD,), usage=Usage(60, 30))))
+    list(loop.replied(Turn((ADD,), usage=Usage(60, 30))))
     list(loop.observed([Observation("4")]))
     assert loop.next(0) == ModelCall({"input": "?"}, [Step(ADD, "4")], max_new_tokens=10)
 
@@ -119,7 +119,7 @@ def test_generate_asks_once_more_and_takes_the_answer() -> None:
     assert isinstance(call, ModelCall)
     assert call.steps[-1].observation == "4" + CLOSING_NOTE
     assert loop.steps[-1].observation == "4"
-    list(loop.replied(Reply(FinalAnswer("about 4"))))
+    list(loop.replied(Turn(FinalAnswer("about 4"))))
     end = finish(loop)
     assert (end.output, end.answered, end.summary.stop_reason) == ("about 4", True, "max_iterations")
 
@@ -129,7 +129,7 @@ def test_a_closing_turn_without_an_answer_is_none(decision: object) -> None:
     loop = ReActLoop({"input": "?"}, limits=Limits(max_iterations=1, early_stopping_method="generate"))
     act(loop)
     loop.next(0), loop.next(0)
-    list(loop.replied(Reply(decision)))  # type: ignore[arg-type]
+    list(loop.replied(Turn(decision)))  # type: ignore[arg-type]
     assert not finish(loop).answered
 
 
@@ -143,7 +143,7 @@ def test_the_same_step_again_and_again_is_stuck_and_asks_for_the_best_answer() -
 def test_a_malformed_turn_becomes_an_observation() -> None:
     loop = ReActLoop({"input": "?"}, recover=lambda error: f"mend: {error}")
     loop.next(0)
-    assert list(loop.replied(Reply(MalformedTurn("no action"), text="hm"))) == [ParseError("hm", "mend: no action")]
+    assert list(loop.replied(Turn(MalformedTurn("no action"), text="hm"))) == [ParseError("hm", "mend: no action")]
     assert loop.steps == [Step(Action("_Exception", "mend: no action", "hm"), "mend: no action")]
 
 
@@ -151,14 +151,14 @@ def test_a_malformed_turn_is_raised_when_nobody_recovers() -> None:
     loop = ReActLoop({"input": "?"}, recover=None)
     loop.next(0)
     with pytest.raises(MalformedTurn, match="no action") as caught:
-        list(loop.replied(Reply(MalformedTurn("no action"), text="hm")))
+        list(loop.replied(Turn(MalformedTurn("no action"), text="hm")))
     assert caught.value.text == "hm"
 
 
 def test_return_direct_ends_with_the_observation() -> None:
     loop = ReActLoop({"input": "?"})
     loop.next(0)
-    list(loop.replied(Reply((ADD,))))
+    list(loop.replied(Turn((ADD,))))
     list(loop.observed([Observation("4", return_direct=True)]))
     end = finish(loop)
     assert (end.output, end.answered, end.summary.stop_reason) == ("4", True, "return_direct")
@@ -168,7 +168,7 @@ def test_an_answer_that_no_observation_gave_is_refused_where_grounding_is_asked_
     loop = ReActLoop({"input": "How old is Ada?"}, must_be_grounded=True)
     act(loop, Action("Search", "Ada age"), "Ada is 36 years old.")
     loop.next(0)
-    list(loop.replied(Reply(FinalAnswer("Ada is 63."))))
+    list(loop.replied(Turn(FinalAnswer("Ada is 63."))))
     end = finish(loop)
     assert (end.answered, end.summary.stop_reason, end.summary.ungrounded) == (False, "not_grounded", ("63",))
 

@@ -158,7 +158,7 @@ class Cassette:
 
     def backend(self, llm: ChatBackend) -> ChatBackend:
         """A chat model's backend. One in this process is recorded; one over HTTP is left to the recorded HTTP."""
-        return TapedBackend(llm, self.tape, over_http=not getattr(llm, "in_process", False))
+        return TapedBackend(llm, self.tape)
 
     def chat(self, model: ChatModel, *, model_id: str) -> ChatModel:
         """A planner's model: recorded where neither its backend nor its HTTP was."""

@@ -146,4 +146,3 @@ def _from_langchain(tool: Any) -> Tool:
     from agentkit.langchain.tools import as_langchain, from_langchain
 
     return from_langchain(as_langchain(tool))
-

@@ -105,13 +105,12 @@ def finished(path: Path) -> Counter[str]:
 def resumed(path: Path, notes: Path) -> str:
     """What the run comes to when it goes on; a call that was under way is run again."""
     from agentkit.cassette import Cassette
-    from agentkit.core import runner
-    from tests.cassette.runs import parts
+    from tests.cassette.runs import a_run
 
     if not path.exists() and not partial_of(path).exists():
         return str(answer(run(path, "record", model(notes), tools(notes))))
-    with Cassette(path, "resume", environment={}, run_again=lambda *_: True) as cassette:
-        return str(answer(list(runner.run(*parts(cassette, model(notes), tools(notes))))))
+    with Cassette(path, "resume", environment={}, run_again=lambda *_: True):
+        return str(answer(list(a_run(model(notes), tools(notes)).events())))
 
 
 def one(seed: int, longest_s: float) -> str:

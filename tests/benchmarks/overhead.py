@@ -23,8 +23,8 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.tools import tool
 
 from agentkit import AgentExecutor, ReActJsonSingleInputOutputParser, create_react_json_agent, format_log_to_str
-from agentkit.core import runner
-from agentkit.core.loop import Limits, ModelCall, ReActLoop, Reply
+from agentkit.core import run as runner
+from agentkit.core.loop import Limits, ModelCall, ReActLoop, Turn
 from agentkit.events import Observation
 from agentkit.events import Action, FinalAnswer
 from agentkit.react_json.parser import parse_turn
@@ -107,10 +107,10 @@ class BarePlanner:
     def __init__(self, steps: int) -> None:
         self.steps = steps
 
-    def plan(self, call: ModelCall) -> Iterator[Reply]:
+    def plan(self, call: ModelCall) -> Iterator[Turn]:
         parsed = parse_turn(turn(len(call.steps)) if len(call.steps) < self.steps else FINAL)
         decision = parsed.decision
-        yield Reply(decision if isinstance(decision, FinalAnswer) else (decision,), thought=parsed.thought)
+        yield Turn(decision if isinstance(decision, FinalAnswer) else (decision,), thought=parsed.thought)
 
 
 class BareToolbox:

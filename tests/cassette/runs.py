@@ -8,19 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from agentkit.cassette import Cassette
-from agentkit.core import runner
-from agentkit.core.loop import Limits, ReActLoop
-from agentkit.core.planner import ReactJsonPlanner, TurnRequest
+from agentkit.core.loop import Limits
+from agentkit.core.planner import ReactJsonPlanner
+from agentkit.core.run import Run
 from agentkit.errors import ToolError
 from agentkit.events import Event, Finished, Observed
-from agentkit.langchain.model import LangChainModel
-from agentkit.models import ChatHuggingFace
-from agentkit.models.backend import ChatRequest, Chunk, Completion, Usage
+from agentkit.models.backend import Capabilities, ChatRequest, Chunk, Completion, Usage
+from agentkit.models.chat import BackendChat
 from agentkit.react_json.prompt import Prompt
+from agentkit.recorder import active
 from agentkit.tool import Tool
 from agentkit.toolbox.toolbox import Toolbox
 from tests.conftest import action, final
 
+IN_PROCESS, UNDECLARED = Capabilities(in_process=True, over_http=False), Capabilities()
 QUESTION = "Who is 25, and what is 5 times that?"
 PROMPT = "[system]\nTools: Search, Calculator.\n[human]\n{input}\n[messages agent_scratchpad]"
 TURNS = (
@@ -36,7 +37,7 @@ class ScriptedBackend:
 
     turns: Sequence[str | BaseException] = TURNS
     model_id: str = "scripted"
-    in_process: bool = True
+    capabilities: Capabilities = IN_PROCESS
     asked: list[ChatRequest] = field(default_factory=list)
 
     def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
@@ -60,18 +61,17 @@ class ScriptedModel:
 
     turns: Sequence[str] = TURNS
     asked: int = 0
+    model_id: str = "other"
+    capabilities: Capabilities = UNDECLARED
 
-    def message(self, role: str, content: Any) -> Any:
-        return (role, content)
-
-    def complete(self, request: TurnRequest) -> Iterator[str | Completion]:
+    def complete(self, request: ChatRequest) -> Iterator[str | Completion]:
         text = self.turns[self.asked].partition("\nObservation")[0].rpartition("</think>\n")[2]
         self.asked += 1
         yield text[:5]
         yield text[5:]
         yield Completion(text, Usage(7, 3), "stop", "hm" if self.asked == 2 else "")
 
-    async def acomplete(self, request: TurnRequest) -> AsyncIterator[str | Completion]:
+    async def acomplete(self, request: ChatRequest) -> AsyncIterator[str | Completion]:
         for piece in self.complete(request):
             yield piece
 
@@ -102,24 +102,49 @@ class Tools:
         ]
 
 
-def parts(
-    cassette: Cassette, model: Any, tools: Tools | list[Tool], *, prompt: str = PROMPT, question: str = QUESTION
-) -> tuple[ReActLoop, ReactJsonPlanner, Any]:
-    """What a driver takes, wrapped at the cassette's seams, as an executor does it."""
+def a_run(
+    model: Any,
+    tools: Tools | list[Tool],
+    *,
+    prompt: str = PROMPT,
+    question: str = QUESTION,
+    limits: Limits | None = None,
+    replayed: Any = None,
+) -> Run:
+    """A run as an executor makes it, to be recorded or replayed by the cassette in whose block it is."""
     known = tools.both() if isinstance(tools, Tools) else tools
-    if isinstance(model, ScriptedBackend):
-        turn_model: Any = LangChainModel(ChatHuggingFace(llm=model), stream=True)  # which asks the cassette itself
-    else:
-        turn_model = cassette.chat(model, model_id=getattr(model, "model_id", "other"))
-    planner = ReactJsonPlanner(turn_model, Prompt.parse(prompt))
-    toolbox = cassette.toolbox(Toolbox(known), [tool.name for tool in known if tool.deterministic])
-    return ReActLoop({"input": question}, limits=Limits(max_iterations=8)), planner, toolbox
+    chat: Any = BackendChat(model) if isinstance(model, ScriptedBackend) else RecordedChat(model)
+    return Run(
+        inputs={"input": question},
+        planner=ReactJsonPlanner(chat, Prompt.parse(prompt), stream=True),
+        toolbox=Toolbox(known),
+        limits=limits or Limits(max_iterations=8),
+        replayed=replayed,
+    )
+
+
+@dataclass
+class RecordedChat:
+    """A planner's model that asks the cassette, as those of LangChain do."""
+
+    model: Any
+    model_id: str = "other"
+    capabilities: Capabilities = UNDECLARED
+
+    def complete(self, request: ChatRequest) -> Iterator[str | Completion]:
+        cassette: Any = active()
+        yield from cassette.chat(self.model, model_id=self.model.model_id).complete(request)
+
+    async def acomplete(self, request: ChatRequest) -> AsyncIterator[str | Completion]:
+        cassette: Any = active()
+        async for piece in cassette.chat(self.model, model_id=self.model.model_id).acomplete(request):
+            yield piece
 
 
 def run(path: Path, mode: Any, model: Any, tools: Any, *, environment: Any = None, **options: Any) -> list[Event]:
     """One run in a cassette of its own."""
-    with Cassette(path, mode, environment={} if environment is None else environment) as cassette:
-        return list(runner.run(*parts(cassette, model, tools, **options)))
+    with Cassette(path, mode, environment={} if environment is None else environment):
+        return list(a_run(model, tools, **options).events())
 
 
 def play(path: Path, use: Callable[[Cassette], object]) -> None:
@@ -130,8 +155,8 @@ def play(path: Path, use: Callable[[Cassette], object]) -> None:
 
 async def arun(path: Path, mode: Any, model: Any, tools: Any, **options: Any) -> list[Event]:
     """`run`, awaiting."""
-    with Cassette(path, mode, environment={}) as cassette:
-        return [event async for event in runner.arun(*parts(cassette, model, tools, **options))]
+    with Cassette(path, mode, environment={}):
+        return [event async for event in a_run(model, tools, **options).aevents()]
 
 
 def answer(events: list[Event]) -> Any:

@@ -12,8 +12,7 @@ import pytest
 
 from agentkit.cassette import Cassette, Replay, RunSpec, fork, resume
 from agentkit.cassette.format.file import load
-from agentkit.core import runner
-from agentkit.core.loop import Limits, ReActLoop
+from agentkit.core.loop import Limits
 from agentkit.errors import CassetteDrift, CassetteError, ConfigurationError
 from agentkit.events import ActionChosen, Event, Finished, LimitReached, Observed, ParseError
 from agentkit.langchain.executor import AgentExecutor
@@ -21,7 +20,7 @@ from agentkit.models import ChatHuggingFace
 from agentkit.react_json.prompt import Prompt
 from agentkit.settings import Settings
 from agentkit.tool import Tool
-from tests.cassette.runs import TURNS, ScriptedBackend, ScriptedModel, Tools, answer, observations, parts, run
+from tests.cassette.runs import TURNS, ScriptedBackend, ScriptedModel, Tools, a_run, answer, observations, run
 from tests.conftest import action, final
 
 ENTRIES = ["turn", "tool", "turn", "tool", "turn"]
@@ -98,12 +97,9 @@ def test_a_run_that_drifts_while_it_is_resumed_keeps_what_there_was(path: Path) 
 @pytest.mark.parametrize("method", ["force", "generate"])
 def test_a_run_that_ended_at_a_limit_goes_on_with_another(path: Path, method: Any) -> None:
     def limited(mode: Any, model: Any, iterations: int) -> list[Event]:
-        with Cassette(path, mode, environment={}) as cassette:
-            loop, planner, toolbox = parts(cassette, model, Tools())
-            limits = Limits(max_iterations=iterations, early_stopping_method=method)
-            events = list(runner.run(ReActLoop(loop.inputs, limits=limits), planner, toolbox))
-            cassette.event(events[-1])  # type: ignore[arg-type]
-            return events
+        limits = Limits(max_iterations=iterations, early_stopping_method=method)
+        with Cassette(path, mode, environment={}):
+            return list(a_run(model, Tools(), limits=limits).events())
 
     closing = (final("about 125"),) if method == "generate" else ()
     first = limited("record", ScriptedBackend((*TURNS[:2], *closing)), 2)
@@ -137,8 +133,8 @@ def died_in_the_mail(path: Path, **options: Any) -> list[str]:
 
 def resumed(path: Path, sent: list[str], again: Any, **options: Any) -> list[Event]:
     model = ScriptedBackend((final("done"),))
-    with Cassette(path, "resume", environment={}, run_again=again) as cassette:
-        return list(runner.run(*parts(cassette, model, mail(sent, **options))))
+    with Cassette(path, "resume", environment={}, run_again=again):
+        return list(a_run(model, mail(sent, **options)).events())
 
 
 def test_a_side_effect_that_was_under_way_is_named(path: Path) -> None:

@@ -15,12 +15,9 @@ import yaml
 
 from agentkit.cassette import Cassette, active
 from agentkit.cassette.format.file import load
-from agentkit.core import runner
-from agentkit.core.loop import Limits, ReActLoop
-from agentkit.events import Observation
-from agentkit.core.planner import TurnRequest
+from agentkit.core.loop import Limits
 from agentkit.errors import CassetteDrift, CassetteError, ConfigurationError
-from agentkit.events import Action, Finished, Source, Thought, Token, Usage
+from agentkit.events import Action, Finished, Observation, Source, Thought, Token, Usage
 from agentkit.models.backend import ChatRequest, Completion, NativeCall
 from agentkit.tool import Tool
 from agentkit.toolbox.toolbox import Toolbox
@@ -28,10 +25,10 @@ from tests.cassette.runs import (
     ScriptedBackend,
     ScriptedModel,
     Tools,
+    a_run,
     answer,
     arun,
     observations,
-    parts,
     run,
     without_times,
 )
@@ -134,11 +131,13 @@ def test_calls_in_the_models_own_syntax_tools_and_cost_come_back(path: Path) -> 
     )
 
     class Native(ScriptedModel):
-        def complete(self, request: TurnRequest) -> Iterator[str | Completion]:
+        def complete(self, request: ChatRequest) -> Iterator[str | Completion]:
             yield completion
 
     def ask(mode: Any, *tools: str) -> list[Any]:
-        request = TurnRequest([("user", "Who?")], tools=tuple({"function": {"name": name}} for name in tools))
+        request = ChatRequest(
+            messages=[{"role": "user", "content": "Who?"}], tools=tuple({"function": {"name": name}} for name in tools)
+        )
         with Cassette(path, mode, environment={}) as cassette:
             return list(cassette.chat(Native(), model_id="m").complete(request))
 
@@ -183,11 +182,9 @@ def test_a_tools_own_error_and_an_unknown_tool_replay(path: Path) -> None:
 def test_calls_that_are_answered_without_the_tool_are_told(path: Path) -> None:
     run(path, "record", ScriptedBackend(), Tools())
     told: list[Any] = []
-    with Cassette(path, "replay", environment={}) as cassette:
-        loop, planner, _ = parts(cassette, ScriptedBackend(()), Tools())
-        tools = Toolbox(Tools().both())
-        toolbox = cassette.toolbox(tools, ["Calculator"], played=lambda *call: told.append(call))
-        assert answer(list(runner.run(loop, planner, toolbox))) == "125"
+    with Cassette(path, "replay", environment={}):
+        run_again = a_run(ScriptedBackend(()), Tools(), replayed=lambda *call: told.append(call))
+        assert answer(list(run_again.events())) == "125"
     assert [(action.tool, observation.value) for action, observation in told] == [("Search", "Ada is 25.")]
 
 
@@ -220,10 +217,9 @@ def test_a_time_limit_strikes_again_without_waiting(path: Path) -> None:
 
     def events(mode: Any, model: Any) -> list[Any]:
         with Cassette(path, mode, environment={}) as cassette:
-            loop, planner, toolbox = parts(cassette, model, Tools())
-            limited = ReActLoop(loop.inputs, limits=Limits(max_execution_time_s=25.0))
-            clock = cassette.replaying.clock_s if mode == "replay" else lambda: float(next(now_s))
-            return list(runner.run(limited, planner, toolbox, clock=clock))
+            if mode == "record":
+                cassette.clock = lambda: float(next(now_s))  # type: ignore[method-assign]
+            return list(a_run(model, Tools(), limits=Limits(max_execution_time_s=25.0)).events())
 
     recorded = events("record", ScriptedBackend())
     assert recorded[-1].summary.stop_reason == "max_execution_time"
@@ -247,7 +243,7 @@ def test_a_cassette_can_be_entered_again_but_not_twice_at_once(path: Path) -> No
     cassette = Cassette(path, "replay", environment={})
     for _ in range(2):
         with cassette:
-            assert answer(list(runner.run(*parts(cassette, ScriptedBackend(()), Tools())))) == "125"
+            assert answer(list(a_run(ScriptedBackend(()), Tools()).events())) == "125"
     with pytest.raises(CassetteError, match="in use"), Cassette(path, "record", environment={}) as one, one:
         pass
 

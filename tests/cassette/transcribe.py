@@ -10,17 +10,14 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from agentkit.cassette import Cassette, RunSpec
 from agentkit.cassette.format.file import load
 from agentkit.cassette.format.render import render, save
-from agentkit.core import runner
-from agentkit.core.loop import ReActLoop
-from agentkit.events import Observation
-from agentkit.core.planner import ReactJsonPlanner, TurnRequest
-from agentkit.events import Action, Finished
-from agentkit.models.backend import Completion
+from agentkit.core.planner import ReactJsonPlanner
+from agentkit.core.run import Run
+from agentkit.events import Action, Observation
+from agentkit.models.backend import Capabilities, ChatRequest, Completion
 from agentkit.react_json.prompt import render_text_description
 from agentkit.toolbox.registry import find_tool
 
@@ -80,13 +77,15 @@ class _Printed:
         self._turns = iter(TURNS)
         self._observations = iter(OBSERVATIONS)
 
-    def message(self, role: str, content: Any) -> dict[str, Any]:
-        return {"role": role, "content": content}
+    model_id = MODEL
+    capabilities = Capabilities()
+    deterministic: frozenset[str] = frozenset()
+    not_twice: frozenset[str] = frozenset()
 
-    def complete(self, request: TurnRequest) -> Iterator[str | Completion]:
+    def complete(self, request: ChatRequest) -> Iterator[str | Completion]:
         yield Completion(next(self._turns))
 
-    async def acomplete(self, request: TurnRequest) -> AsyncIterator[str | Completion]:
+    async def acomplete(self, request: ChatRequest) -> AsyncIterator[str | Completion]:
         for piece in self.complete(request):
             yield piece
 
@@ -108,9 +107,7 @@ def transcript() -> str:
         with Cassette(path, "record", run=run, environment={}) as cassette:
             printed = _Printed()
             planner = ReactJsonPlanner(cassette.chat(printed, model_id=MODEL), prompt)
-            *_, finished = runner.run(ReActLoop(dict(run.inputs)), planner, cassette.toolbox(printed))
-            assert isinstance(finished, Finished)
-            cassette.event(finished)
+            list(Run(inputs=dict(run.inputs), planner=planner, toolbox=printed).events())
         document = load(path)
     entries = [
         replace(entry, response={"string": entry.response["string"]}, ms=0, at_ms=0) for entry in document.entries

@@ -12,8 +12,7 @@ import pytest
 
 from agentkit import AgentExecutor, chat_model
 from agentkit.cassette import Cassette
-from agentkit.core.known_modes import FORGET_AFTER_S, KnownModes
-from agentkit.core.mode import ModeFinder
+from agentkit.core.mode import FORGET_AFTER_S, KnownModes, ModeFinder
 from agentkit.errors import CassetteError, ModelError
 from agentkit.events import Finished, ModeFound
 from tests.cassette.runs import ScriptedBackend

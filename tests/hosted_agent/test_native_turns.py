@@ -11,7 +11,7 @@ from langchain_core.tools import tool
 
 from agentkit import AgentExecutor, create_react_json_agent
 from agentkit.core.loop import CLOSING_NOTE
-from agentkit.core.native_functions import functions_of, read_arguments
+from agentkit.core.native_planner import functions_of, read_arguments
 from agentkit.errors import MalformedTurn, ToolError
 from agentkit.models.backend import NativeCall
 from agentkit.tool import Tool

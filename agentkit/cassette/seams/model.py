@@ -18,7 +18,7 @@ from agentkit.cassette.format.turns import (
 )
 from agentkit.cassette.replaying import read_as
 from agentkit.cassette.tape import LiveCall, Tape
-from agentkit.models.backend import Capabilities, ChatRequest, Completion
+from agentkit.models.backend import Capabilities, ChatRequest, Completion, capabilities_of
 from agentkit.models.chat import ChatModel
 
 if TYPE_CHECKING:
@@ -28,19 +28,20 @@ if TYPE_CHECKING:
 class TapedBackend:
     """A backend whose replies are played, or recorded as far as they were read.
 
-    One over HTTP is not recorded here, and asked where its HTTP was recorded.
+    One over HTTP is not recorded here, and asked where its HTTP was recorded; of one that does not say, whichever of
+    the two happens.
     """
 
-    def __init__(self, backend: ChatBackend, tape: Tape, *, over_http: bool) -> None:
+    def __init__(self, backend: ChatBackend, tape: Tape) -> None:
         self._backend = backend
         self._tape = tape
-        self._over_http = over_http
-        self.in_process = not over_http
         self.model_id = backend.model_id
+        self.capabilities = capabilities_of(backend)
+        self._over_http = self.capabilities.over_http
 
     def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
         turn = _BackendTurn(self._backend, request)
-        if (played := turn.played(self._tape, self._over_http)) is not None:
+        if (played := turn.played(self._tape, self._over_http is not False)) is not None:
             yield from played
             return
         with self._tape.call() as call, _closing(self._backend.generate_chat(request)) as chunks:
@@ -55,7 +56,7 @@ class TapedBackend:
 
     async def agenerate_chat(self, request: ChatRequest) -> AsyncIterator[Chunk]:
         turn = _BackendTurn(self._backend, request)
-        if (played := turn.played(self._tape, self._over_http)) is not None:
+        if (played := turn.played(self._tape, self._over_http is not False)) is not None:
             for chunk in played:
                 yield chunk
             return
@@ -72,7 +73,7 @@ class TapedBackend:
 
     def _record(self, turn: _BackendTurn, call: LiveCall, *, closed: bool = False) -> None:
         """A reply that its reader closed is whole at a stop string; else the run was interrupted."""
-        if not self._over_http and (not closed or reaches_stop(turn.chunks, turn.stop)):
+        if self._over_http is not True and (not closed or reaches_stop(turn.chunks, turn.stop)):
             call.add(lambda: turn_entry(turn.body, from_chunks(turn.chunks)))
 
 
