@@ -26,6 +26,7 @@ _HOME = {
     "create_react_json_agent": "agentkit.langchain.react_agent",
     "format_log_to_messages": "agentkit.langchain.steps",
     "format_log_to_str": "agentkit.react_json.scratchpad",
+    "hub": "agentkit.langchain",
     "load_prompt": "agentkit.langchain.prompt",
     "load_tools": "agentkit.toolbox.registry",
     "render_text_description": "agentkit.langchain.prompt",
@@ -48,7 +49,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'agentkit' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+    home = import_module(_HOME[name])
+    return getattr(home, name, None) or import_module(f"{home.__name__}.{name}")
 
 
 def __dir__() -> list[str]:

@@ -34,7 +34,8 @@ class Tool:
     `run` takes the action's input, a string or a dict, and returns the observation, bare or as a `Result`; it raises
     `ToolError` for what the model can mend. `deterministic` tools are executed again when a cassette is replayed,
     `idempotent` ones after a failure; `side_effects` are asked for with `approve`. `timeout_s` is the
-    tool's own limit, `reads` names the environment variables of its keys.
+    tool's own limit, `reads` names the environment variables of its keys. One that `validates` checks its arguments
+    itself; those of any other are held to `schema` at their top level.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Tool:
     idempotent: bool = False
     timeout_s: float | None = None
     reads: tuple[str, ...] = ()
+    validates: bool = False
 
     @property
     def takes_one_string(self) -> bool:
@@ -55,13 +57,18 @@ class Tool:
         return self.schema.get("type") == "string"
 
     def call(self, tool_input: ToolInput) -> Any:
-        """The observation."""
-        return self.run(self.fitted(tool_input))
+        """The observation; raises `ToolError` for arguments that do not fit."""
+        return self.run(self._checked(self.fitted(tool_input)))
 
     async def acall(self, tool_input: ToolInput) -> Any:
         """The observation; only for a tool that has `arun`."""
         assert self.arun is not None
-        return await self.arun(self.fitted(tool_input))
+        return await self.arun(self._checked(self.fitted(tool_input)))
+
+    def _checked(self, tool_input: ToolInput) -> ToolInput:
+        if not self.validates and (wrong := misfit(tool_input, self.schema)):
+            raise does_not_fit(self.name, wrong, self.schema)
+        return tool_input
 
     def fitted(self, tool_input: ToolInput) -> ToolInput:
         """A tool of one string is often given `{"query": "…"}`, one of an object the text of it, or its one value."""

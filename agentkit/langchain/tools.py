@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from agentkit.errors import ConfigurationError, ToolError
 from agentkit.langchain.results import kept_results, plain, whole
-from agentkit.tool import STRING, Tool, does_not_fit, misfit
+from agentkit.tool import STRING, Tool, does_not_fit
 from agentkit.toolbox.calling import in_daemon_thread
 from agentkit.toolbox.registry import is_named
 
@@ -40,10 +40,10 @@ def as_langchain(tool: Any) -> BaseTool:
 
 def _of_ours(tool: Tool) -> BaseTool:
     def run(tool_input: Any) -> Any:
-        return plain(tool.call(_checked(tool.name, tool.schema, tool.fitted(tool_input))))
+        return plain(tool.call(tool_input))
 
     async def arun(tool_input: Any) -> Any:
-        return plain(await tool.acall(_checked(tool.name, tool.schema, tool.fitted(tool_input))))
+        return plain(await tool.acall(tool_input))
 
     said = {DETERMINISTIC: tool.deterministic, IDEMPOTENT: tool.idempotent, TIMEOUT_S: tool.timeout_s}
     return _SingleInput(
@@ -57,12 +57,6 @@ def _of_ours(tool: Tool) -> BaseTool:
         metadata={name: value for name, value in said.items() if value},
         tags=[SIDE_EFFECTS] if tool.side_effects else None,
     )
-
-
-def _checked(name: str, schema: Mapping[str, Any], tool_input: Any) -> Any:
-    if wrong := misfit(tool_input, schema):
-        raise does_not_fit(name, wrong, schema)
-    return tool_input
 
 
 def _of_function(function: Callable[..., Any]) -> BaseTool:
@@ -105,19 +99,16 @@ def from_langchain(tool: BaseTool, *, config: RunnableConfig | None = None, verb
     if tool.response_format == "content_and_artifact":
         options["tool_call_id"] = tool.name  # without one LangChain drops the artifact
     schema, metadata = schema_of(tool), tool.metadata or {}
-    unchecked = isinstance(tool.args_schema, dict)  # LangChain hands such arguments over as they are
 
     def run(tool_input: Any) -> Any:
         with _TellTheModel(tool), kept_results() as kept:
-            given = _checked(tool.name, schema, tool_input) if unchecked else tool_input
             if _is_only_async(tool):
-                return whole(in_daemon_thread(asyncio.run, tool.arun(given, **options)).result(), kept)
-            return whole(tool.run(given, **options), kept)
+                return whole(in_daemon_thread(asyncio.run, tool.arun(tool_input, **options)).result(), kept)
+            return whole(tool.run(tool_input, **options), kept)
 
     async def arun(tool_input: Any) -> Any:
         with _TellTheModel(tool), kept_results() as kept:
-            given = _checked(tool.name, schema, tool_input) if unchecked else tool_input
-            return whole(await tool.arun(given, **options), kept)
+            return whole(await tool.arun(tool_input, **options), kept)
 
     return Tool(
         name=tool.name,
@@ -130,6 +121,7 @@ def from_langchain(tool: BaseTool, *, config: RunnableConfig | None = None, verb
         idempotent=bool(metadata.get(IDEMPOTENT)),
         side_effects=SIDE_EFFECTS in (tool.tags or ()),
         timeout_s=metadata.get(TIMEOUT_S),
+        validates=not isinstance(tool.args_schema, dict),  # of those LangChain hands the arguments over as they are
     )
 
 

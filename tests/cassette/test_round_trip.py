@@ -18,7 +18,7 @@ from agentkit.cassette.format.file import load
 from agentkit.core.loop import Limits
 from agentkit.errors import CassetteDrift, CassetteError, ConfigurationError
 from agentkit.events import Action, Finished, Observation, Source, Thought, Token, Usage
-from agentkit.models.backend import ChatRequest, Completion, NativeCall
+from agentkit.models.backend import ChatRequest, Chunk, Completion, NativeCall
 from agentkit.tool import Tool
 from agentkit.toolbox.toolbox import Toolbox
 from tests.cassette.runs import (
@@ -109,6 +109,9 @@ def test_a_message_stands_in_the_file_once(path: Path) -> None:
 )
 def test_observations_come_back_as_they_were(path: Path, observation: Observation) -> None:
     class Fixed:
+        deterministic: frozenset[str] = frozenset()
+        not_twice: frozenset[str] = frozenset()
+
         def run(self, actions: Any) -> list[Observation]:
             return [observation]
 
@@ -213,17 +216,22 @@ async def test_parallel_tools_replay_in_any_order(path: Path) -> None:
 
 
 def test_a_time_limit_strikes_again_without_waiting(path: Path) -> None:
-    now_s = iter(range(0, 1000, 10))
+    now_s = [0.0]
+
+    class Slow(ScriptedBackend):
+        def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
+            now_s[0] += 15
+            yield from super().generate_chat(request)
 
     def events(mode: Any, model: Any) -> list[Any]:
         with Cassette(path, mode, environment={}) as cassette:
             if mode == "record":
-                cassette.clock = lambda: float(next(now_s))  # type: ignore[method-assign]
+                cassette.clock = lambda: now_s[0]  # type: ignore[method-assign]
             return list(a_run(model, Tools(), limits=Limits(max_execution_time_s=25.0)).events())
 
-    recorded = events("record", ScriptedBackend())
+    recorded = events("record", Slow())
     assert recorded[-1].summary.stop_reason == "max_execution_time"
-    ends_ms = count(8_000, 8_000)
+    ends_ms = count(10_000, 10_000)
     path.write_text(re.sub(r"at_ms: \d+", lambda _: f"at_ms: {next(ends_ms)}", path.read_text()))
     assert without_times(events("replay", ScriptedBackend(()))) == without_times(recorded)
 
