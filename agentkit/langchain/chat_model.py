@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from dataclasses import replace
 from functools import partial
 from operator import itemgetter
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.globals import get_llm_cache
@@ -23,9 +23,10 @@ from pydantic import ConfigDict, Field
 
 from agentkit.errors import ConfigurationError
 from agentkit.langchain.messages import to_dicts, to_generation_chunk
-from agentkit.models.backend import Capabilities, ChatRequest, capabilities_of
+from agentkit.models.backend import Capabilities, ChatBackend, ChatRequest, capabilities_of
 from agentkit.models.chat import BackendChat, Reply, prepared, recorded
 from agentkit.models.hosted.repair import repaired
+from agentkit.models.spec import EXPECTED, ModelSpec, read_spec
 from agentkit.models.structured_output import Schema, read_call, read_text, response_format
 
 REQUEST_FIELDS = ("tools", "tool_choice", "response_format", "grammar", "stream")
@@ -247,3 +248,57 @@ class ChatHuggingFace(BaseChatModel):
     def get_lc_namespace(cls) -> list[str]:
         """Where `load` finds the class."""
         return ["agentkit", "models"]
+
+
+def chat_model(spec: str = "builtin", *, fallbacks: Sequence[Any] = (), **options: Any) -> BaseChatModel:
+    """The chat model behind a spec.
+
+    `builtin` is the small model in the package; `local:` a folder or a repository run in process; `hf:` a repository
+    through Inference Providers; an address a dedicated endpoint or any OpenAI-compatible server; anything else goes to
+    `langchain.chat_models.init_chat_model`. `options` are generation parameters (`max_new_tokens`, `temperature`, …),
+    loading parameters, and `constrain` ("actions", "copy" or "off") for models in process. `fallbacks` are specs or
+    models to ask when this one fails for good.
+    Raises `ConfigurationError` for a spec or an option that cannot be meant.
+    """
+    model = _of_spec(read_spec(spec, options))
+    return _with_fallbacks(model, fallbacks) if fallbacks else model
+
+
+def _of_spec(spec: ModelSpec) -> BaseChatModel:
+    if spec.place == "local":
+        from agentkit.langchain.pipeline import HuggingFacePipeline
+
+        llm: Any = HuggingFacePipeline.from_model_id(model_id=spec.name, pipeline_kwargs=spec.options, **spec.loading)
+        return ChatHuggingFace(llm=llm, constrain=cast(Any, spec.constrain))
+    if spec.place == "hosted":
+        from agentkit.langchain.endpoint import HuggingFaceEndpoint
+
+        return ChatHuggingFace(llm=HuggingFaceEndpoint(**spec.options))
+    return _of_provider(spec.name, spec.options)
+
+
+def _with_fallbacks(model: BaseChatModel, fallbacks: Sequence[Any]) -> BaseChatModel:
+    from agentkit.models.hosted.fallbacks import WithFallbacks
+
+    models = [model, *(chat_model(one) if isinstance(one, str) else one for one in fallbacks)]
+    backends = [one.llm if isinstance(one, ChatHuggingFace) else one for one in models]
+    for one in backends:
+        if not isinstance(one, ChatBackend):
+            raise ConfigurationError(
+                f"expected models of this package to fall back to and from, saw {type(one).__name__}; "
+                "for others, model.with_fallbacks([...]) of LangChain"
+            )
+    return ChatHuggingFace(llm=WithFallbacks(backends))
+
+
+def _of_provider(spec: str, options: Mapping[str, Any]) -> BaseChatModel:
+    try:
+        from langchain.chat_models import init_chat_model
+    except ImportError:
+        raise ConfigurationError(
+            f"unknown model {spec!r}: {EXPECTED}; for the last, pip install 'agentkit-react[langchain]'"
+        ) from None
+    try:
+        return cast("BaseChatModel", init_chat_model(spec, **options))
+    except (ImportError, ValueError) as error:
+        raise ConfigurationError(f"model {spec!r}: {' '.join(str(error).split())[:300]}") from error

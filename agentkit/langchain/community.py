@@ -7,19 +7,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from agentkit.errors import ConfigurationError
+from agentkit.errors import ConfigurationError, import_failure
 
-INSTALL = "pip install 'agentkit-react[community]'"
 ACTING = frozenset({"twilio", "awslambda", "graphql"})  # these change something out there
 
 
 def community_names() -> list[str]:
-    """Names of the tools, [] where the package is not installed. None that runs any command or request."""
+    """Names of the tools, less those that run any command or request.
+
+    Raises `ConfigurationError` where the package is missing or does not import.
+    """
     try:
         with _quiet():
             from langchain_community.agent_toolkits import load_tools as home
-    except ImportError:
-        return []
+    except ImportError as error:
+        reason = import_failure(error, "langchain-community", install="'agentkit-react[community]'")
+        raise ConfigurationError(reason) from error
     return sorted({*home.get_all_tool_names()} - {*home.DANGEROUS_TOOLS, "requests", "llm-math", "serpapi"})
 
 
@@ -32,7 +35,7 @@ def community_tool(name: str, llm: Any = None) -> Any:
             (tool,) = load_tools([name], llm=llm)
     except Exception as error:  # each tool fails in its own way: a missing package, key or model
         reason = " ".join(str(error).replace("`", "").split())[:300]
-        raise ConfigurationError(f"tool {name!r} of langchain-community could not be made: {reason}") from error
+        raise ConfigurationError(f"Tool {name!r} of langchain-community could not be made: {reason}") from error
     if name in ACTING:
         tool.tags = [*(tool.tags or ()), "side_effects"]
     return tool

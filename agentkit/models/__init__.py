@@ -6,10 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from agentkit.langchain.chat_model import ChatHuggingFace
+    from agentkit.langchain.chat_model import ChatHuggingFace, chat_model
     from agentkit.langchain.endpoint import HuggingFaceEndpoint, HuggingFaceHub, HuggingFaceTextGenInference
     from agentkit.langchain.pipeline import HuggingFacePipeline
-    from agentkit.models.spec import chat_model
 
 __all__ = [
     "ChatHuggingFace",
@@ -26,7 +25,7 @@ _HOME = {
     "HuggingFaceHub": "agentkit.langchain.endpoint",
     "HuggingFacePipeline": "agentkit.langchain.pipeline",
     "HuggingFaceTextGenInference": "agentkit.langchain.endpoint",
-    "chat_model": "agentkit.models.spec",
+    "chat_model": "agentkit.langchain.chat_model",
 }
 
 

@@ -1,17 +1,19 @@
-"""`chat_model(spec)`: one string names any model."""
+"""What a model's spec names: one string for any model.
+
+`backend_of` gives the backend of those that this package runs itself, without LangChain; the LangChain face is
+`agentkit.langchain.chat_model.chat_model`.
+"""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Literal
 
 from agentkit.errors import ConfigurationError
 from agentkit.models.backend import ChatBackend
-
-if TYPE_CHECKING:
-    from langchain_core.language_models import BaseChatModel
 
 EXPECTED = (
     "expected builtin, local:FOLDER, local:ORG/NAME, hf:ORG/NAME, http(s)://ADDRESS, or PROVIDER:NAME for langchain"
@@ -29,35 +31,75 @@ LOADING = (
 )
 
 
-def chat_model(spec: str = "builtin", *, fallbacks: Sequence[Any] = (), **options: Any) -> BaseChatModel:
-    """The chat model behind a spec.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """A spec that was read: where the model runs, its name or address, and the options by what they are for.
 
-    `builtin` is the small model in the package; `local:` a folder or a repository run in process; `hf:` a repository
-    through Inference Providers; an address a dedicated endpoint or any OpenAI-compatible server; anything else goes to
-    `langchain.chat_models.init_chat_model`. `options` are generation parameters (`max_new_tokens`, `temperature`, …),
-    loading parameters, and `constrain` ("actions", "copy" or "off") for models in process. `fallbacks` are specs or
-    models to ask when this one fails for good.
-    Raises `ConfigurationError` for a spec or an option that cannot be meant.
+    `loading` are for a model in this process; `constrain` is the grammar an agent asks of it.
     """
-    model = _model(spec, options)
-    return _with_fallbacks(model, fallbacks) if fallbacks else model
+
+    place: Literal["local", "hosted", "langchain"]
+    options: Mapping[str, Any]
+    name: str = ""
+    loading: Mapping[str, Any]
+    constrain: str = "actions"
 
 
-def _model(spec: str, options: dict[str, Any]) -> BaseChatModel:
+def read_spec(spec: str, options: Mapping[str, Any] | None = None) -> ModelSpec:
+    """Read a spec; raises `ConfigurationError` for one that cannot be meant."""
+    options = dict(options or {})
     scheme, _, rest = spec.partition(":")
     if spec == "builtin":
         from agentkit.models.builtin import builtin_folder
 
-        return _local(str(builtin_folder()), **{"constrain": "copy", **options})
+        return _local(str(builtin_folder()), {"constrain": "copy", **options})
     if scheme == "local" and rest:
-        return _local(_existing(rest), **options)
+        return _local(_existing(rest), options)
     if scheme == "hf" and rest:
-        return _hosted(repo_id=rest, **options)
+        return ModelSpec(place="hosted", options={"repo_id": rest, **options}, loading={})
     if scheme in ("http", "https"):
-        return _hosted(endpoint_url=spec, **options)
+        return ModelSpec(place="hosted", options={"endpoint_url": spec, **options}, loading={})
     if rest:
-        return _langchain(spec, **options)
+        return ModelSpec(place="langchain", name=spec, options=options, loading={})
     raise ConfigurationError(f"unknown model {spec!r}: {EXPECTED}{_did_you_mean(spec)}")
+
+
+def backend_of(spec: str, *, fallbacks: Sequence[str] = (), **options: Any) -> ChatBackend | None:
+    """The backend behind a spec, with those to ask when it fails for good; `None` for one of LangChain's providers.
+
+    `options` are generation parameters (`max_new_tokens`, `temperature`, …), loading parameters, and `constrain`
+    ("actions", "copy" or "off") for models in process. Raises `ConfigurationError`.
+    """
+    backend = _backend(read_spec(spec, options))
+    if backend is None or not fallbacks:
+        return backend
+    from agentkit.models.hosted.fallbacks import WithFallbacks
+
+    others = [_backend(read_spec(one)) for one in fallbacks]
+    if not all(others):
+        raise ConfigurationError(f"expected models of this package to fall back to, saw {', '.join(fallbacks)}")
+    return WithFallbacks([backend, *filter(None, others)])
+
+
+def _backend(spec: ModelSpec) -> ChatBackend | None:
+    if spec.place == "local":
+        from agentkit.models.local.backend import LocalBackend
+
+        return LocalBackend.from_model_id(
+            spec.name, pipeline_kwargs=spec.options, constrain=spec.constrain, **spec.loading
+        )
+    if spec.place == "hosted":
+        from agentkit.models.hosted.options import hosted_model
+
+        return hosted_model(**spec.options)
+    return None
+
+
+def _local(name: str, options: dict[str, Any]) -> ModelSpec:
+    constrain = options.pop("constrain", "actions")
+    loading = {name: options.pop(name) for name in LOADING if name in options}
+    generation = {**loading.pop("pipeline_kwargs", {}), **options}
+    return ModelSpec(place="local", name=name, options=generation, loading=loading, constrain=constrain)
 
 
 def _did_you_mean(spec: str) -> str:
@@ -77,49 +119,3 @@ def _existing(place: str) -> str:
     if looks_like_folder:
         raise ConfigurationError(f"no folder {place}: expected a model's folder (with config.json) or ORG/NAME")
     return place
-
-
-def _local(model_id: str, **options: Any) -> BaseChatModel:
-    from agentkit.langchain.chat_model import ChatHuggingFace
-    from agentkit.langchain.pipeline import HuggingFacePipeline
-
-    chat = {name: options.pop(name) for name in ("constrain",) if name in options}
-    loading = {name: options.pop(name) for name in LOADING if name in options}
-    generation = {**loading.pop("pipeline_kwargs", {}), **options}
-    llm = HuggingFacePipeline.from_model_id(model_id=model_id, pipeline_kwargs=generation, **loading)
-    return ChatHuggingFace(llm=llm, **chat)
-
-
-def _hosted(**options: Any) -> BaseChatModel:
-    from agentkit.langchain.chat_model import ChatHuggingFace
-    from agentkit.langchain.endpoint import HuggingFaceEndpoint
-
-    return ChatHuggingFace(llm=HuggingFaceEndpoint(**options))
-
-
-def _with_fallbacks(model: BaseChatModel, fallbacks: Sequence[Any]) -> BaseChatModel:
-    from agentkit.langchain.chat_model import ChatHuggingFace
-    from agentkit.models.hosted.fallbacks import WithFallbacks
-
-    others = [chat_model(one) if isinstance(one, str) else one for one in fallbacks]
-    backends: list[Any] = [getattr(one, "llm", one) for one in (model, *others)]
-    for one in backends:
-        if not isinstance(one, ChatBackend):
-            raise ConfigurationError(
-                f"expected models of this package to fall back to and from, saw {type(one).__name__}; "
-                "for others, model.with_fallbacks([...]) of LangChain"
-            )
-    return ChatHuggingFace(llm=WithFallbacks(backends))
-
-
-def _langchain(spec: str, **options: Any) -> BaseChatModel:
-    try:
-        from langchain.chat_models import init_chat_model
-    except ImportError:
-        raise ConfigurationError(
-            f"unknown model {spec!r}: {EXPECTED}; for the last, pip install 'agentkit-react[langchain]'"
-        ) from None
-    try:
-        return cast("BaseChatModel", init_chat_model(spec, **options))
-    except (ImportError, ValueError) as error:
-        raise ConfigurationError(f"model {spec!r}: {' '.join(str(error).split())[:300]}") from error
