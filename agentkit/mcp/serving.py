@@ -9,12 +9,13 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from agentkit import __version__
-from agentkit.events import Observation
 from agentkit.errors import AgentkitError, ConfigurationError, ToolError
+from agentkit.events import Observation
 from agentkit.mcp.server import INSTALL
+from agentkit.secrets import Secrets
 from agentkit.tool import Tool
 from agentkit.toolbox.calling import OutOfTime, Retries, acall
-from agentkit.toolbox.observed_text import admitted, secrets_of_environment
+from agentkit.toolbox.observed_text import admitted
 
 if TYPE_CHECKING:
     from mcp.server.lowlevel import Server
@@ -91,7 +92,7 @@ async def _text(known: Mapping[str, Tool], name: str, arguments: dict[str, Any])
 
 
 def _redacted(text: str) -> str:
-    return str(admitted(Observation(text), secrets_of_environment()).value)
+    return str(admitted(Observation(text), Secrets(os.environ)).value)
 
 
 def serve_stdio(server: Server[Any, Any]) -> None:

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from agentkit.events import Observation
-from agentkit.events import Source
+from agentkit.events import Observation, Source
 from agentkit.toolbox.approximate_tokens import cut_to_tokens
-
-if TYPE_CHECKING:
-    from agentkit.secrets import Secrets
 
 
 def admitted(observation: Observation, secrets: Secrets, *, max_tokens: int | None = None) -> Observation:
@@ -25,18 +19,6 @@ def admitted(observation: Observation, secrets: Secrets, *, max_tokens: int | No
     sources = tuple(Source(secrets.scrub_text(s.title), secrets.scrub_text(s.link)) for s in observation.sources)
     readings = tuple(map(secrets.scrub_text, observation.readings))
     return replace(observation, value=value, sources=sources, readings=readings)
-
-
-def secrets_of_environment() -> Secrets:
-    """What is redacted: the keys that this process was given, and what looks like a token."""
-    return _secrets(frozenset(os.environ.items()))
-
-
-@lru_cache(maxsize=1)
-def _secrets(environment: frozenset[tuple[str, str]]) -> Secrets:
-    from agentkit.secrets import Secrets
-
-    return Secrets(dict(environment))
 
 
 def _redacted(value: Any, secrets: Secrets) -> Any:

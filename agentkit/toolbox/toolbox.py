@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Collection, Sequence
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from agentkit.events import Observation
 from agentkit.deadline import remaining_s
 from agentkit.errors import ToolError
-from agentkit.events import Action
+from agentkit.events import Action, Observation
+from agentkit.secrets import Secrets
 from agentkit.tool import Result, Tool
 from agentkit.toolbox.calling import OutOfTime, Retries, ThreadCall, acall, call, in_daemon_thread
-from agentkit.toolbox.observed_text import admitted, secrets_of_environment
+from agentkit.toolbox.observed_text import admitted
 from agentkit.toolbox.registry import is_named
-
-if TYPE_CHECKING:
-    from agentkit.secrets import Secrets
 
 Approve = Callable[[Action], bool]
 
@@ -60,7 +58,8 @@ class Toolbox:
 
     @cached_property
     def _secrets(self) -> Secrets:
-        return secrets_of_environment()
+        """The keys that this process was given, and what looks like a token."""
+        return Secrets(os.environ)
 
     def run(self, actions: Sequence[Action]) -> list[Observation]:
         chosen = [self._chosen(action) for action in actions]
