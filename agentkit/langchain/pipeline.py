@@ -1,12 +1,11 @@
-"""HuggingFacePipeline: a transformers model in this process, as a LangChain LLM and as the backend of a chat model."""
+"""HuggingFacePipeline: a model in this process as LangChain knows it: an LLM, and the backend of a chat model."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from difflib import get_close_matches
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.language_models.llms import BaseLLM
@@ -14,14 +13,15 @@ from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 from pydantic import ConfigDict, Field, PrivateAttr
 
 from agentkit.errors import ConfigurationError
-from agentkit.models.backend import ChatRequest, Chunk
-from agentkit.models.local.background import iterate_in_thread
-from agentkit.models.local.loading import load_model
-from agentkit.models.local.local_model import LocalModel
-from agentkit.models.local.memory import memory_errors
-from agentkit.models.local.quantization import KEYWORDS
+from agentkit.models.backend import Capabilities, ChatRequest, Chunk, Message
+from agentkit.models.local.backend import DEFAULT_BATCH_SIZE, LocalBackend
+from agentkit.models.local.loading import BITS_KEYWORDS
 from agentkit.models.reply import ReplyReader
 
+if TYPE_CHECKING:
+    from agentkit.models.local.local_model import LocalModel
+
+LOADING = ("task", "model_kwargs", "device", "device_map", "quantization", "dtype", "attn_implementation")
 SECRETS = ("token", "use_auth_token")  # neither shown nor saved: HF_TOKEN is read where the model is loaded again
 
 
@@ -29,8 +29,8 @@ class HuggingFacePipeline(BaseLLM):
     """A local model: `model_id` names what to load, or `model` and `tokenizer`, or a `pipeline`, are ready.
 
     `pipeline_kwargs` are generation parameters: whatever GenerationConfig has, and `seed`. Its `stop_strings`, the
-    model's own or given, end every chat reply. `return_full_text` puts the prompt before a completed text; a chat
-    model's answer never holds it. `batch_size` prompts are completed together.
+    model's own or given, end every reply. `return_full_text` puts the prompt before a completed text; a chat model's
+    answer never holds it. At most `batch_size` texts or replies are computed together.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", protected_namespaces=())
@@ -41,7 +41,7 @@ class HuggingFacePipeline(BaseLLM):
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
     device: int | str | None = None
     device_map: Any = None
-    batch_size: int = 4
+    batch_size: int = DEFAULT_BATCH_SIZE
     quantization: str | None = None
     dtype: Any = None
     attn_implementation: str | None = None
@@ -50,9 +50,7 @@ class HuggingFacePipeline(BaseLLM):
     model: Any = Field(default=None, exclude=True, repr=False)
     tokenizer: Any = Field(default=None, exclude=True, repr=False)
 
-    _local: LocalModel = PrivateAttr()
-    _stop_strings: tuple[str, ...] = PrivateAttr(default=())
-    in_process: ClassVar[bool] = True  # a cassette records its turns, there being no HTTP to record
+    _backend: LocalBackend = PrivateAttr()
 
     @classmethod
     def from_model_id(
@@ -62,22 +60,11 @@ class HuggingFacePipeline(BaseLLM):
         *,
         pipeline_kwargs: Mapping[str, Any] | None = None,
         model_kwargs: Mapping[str, Any] | None = None,
-        device: int | str | None = None,
-        device_map: Any = None,
-        batch_size: int = 4,
         **options: Any,
     ) -> HuggingFacePipeline:
         """Load a model from a folder or a repository."""
-        return cls(
-            model_id=model_id,
-            task=task,
-            pipeline_kwargs=dict(pipeline_kwargs or {}),
-            model_kwargs=dict(model_kwargs or {}),
-            device=device,
-            device_map=device_map,
-            batch_size=batch_size,
-            **options,
-        )
+        kwargs = {"pipeline_kwargs": dict(pipeline_kwargs or {}), "model_kwargs": dict(model_kwargs or {})}
+        return cls(model_id=model_id, task=task, **kwargs, **options)
 
     def __init__(self, **fields: Any) -> None:
         self._check(fields)
@@ -87,7 +74,7 @@ class HuggingFacePipeline(BaseLLM):
     @classmethod
     def _check(cls, fields: Mapping[str, Any]) -> None:
         for name in fields:
-            if name.startswith(KEYWORDS):
+            if name.startswith(BITS_KEYWORDS):
                 raise ConfigurationError(f"expected quantization='nf4' or 'int8', saw {name}; write it so")
             if name not in cls.model_fields:
                 near = get_close_matches(name, cls.model_fields, n=1)
@@ -95,61 +82,47 @@ class HuggingFacePipeline(BaseLLM):
                 raise ConfigurationError(f"expected an option of HuggingFacePipeline, saw {name!r}; {hint}")
 
     def _load(self) -> None:
-        if self.pipeline is not None:
-            ready = self.pipeline
+        if (ready := self.pipeline) is not None:
             self.model, self.tokenizer = ready.model, getattr(ready, "processor", None) or ready.tokenizer
             self.pipeline_kwargs = {**getattr(ready, "_generate_kwargs", {}), **self.pipeline_kwargs}
-        if self.model is not None and self.tokenizer is None:
-            raise ConfigurationError("expected a model and its tokenizer (or processor), saw no tokenizer; give both")
-        if self.model is None:
-            if not self.model_id:
-                raise ConfigurationError("expected a model_id, a pipeline, or a model and its tokenizer; saw none")
-            self.model, self.tokenizer = load_model(
-                self.model_id,
-                task=self.task,
-                model_kwargs=self._loading_options(),
-                device=self.device,
-                device_map=self.device_map,
-                quantization=self.quantization,
-            )
-        self.model_kwargs = {name: _plain(value) for name, value in self.model_kwargs.items() if name not in SECRETS}
-        self.dtype = _plain(self.dtype)
-        self.model_id = self.model_id or str(self.model.config.name_or_path) or "model"
         if "return_full_text" in self.pipeline_kwargs:
             self.return_full_text = self.pipeline_kwargs.pop("return_full_text")
-        self._stop_strings = self._taken_stop_strings()
-        self._local = LocalModel(self.model, self.tokenizer)
+        options: dict[str, Any] = {"pipeline_kwargs": self.pipeline_kwargs, "batch_size": self.batch_size}
+        if self.model is not None:
+            self._backend = LocalBackend(self.model, self.tokenizer, model_id=self.model_id, **options)
+        else:
+            options |= {name: getattr(self, name) for name in LOADING}
+            self._backend = LocalBackend.from_model_id(self.model_id, **options)
+        self.model_id = self._backend.model_id
+        self.model, self.tokenizer = self.local.model, self.local.processor
+        self.model_kwargs = {name: _plain(value) for name, value in self.model_kwargs.items() if name not in SECRETS}
+        self.dtype = _plain(self.dtype)
 
-    def _taken_stop_strings(self) -> tuple[str, ...]:
-        """GenerationConfig's stop strings, away from `generate`: it would build its tables for them at every call."""
-        config = getattr(self.model, "generation_config", None)
-        found = self.pipeline_kwargs.pop("stop_strings", None) or getattr(config, "stop_strings", None) or ()
-        if config is not None:
-            config.stop_strings = None
-        return (found,) if isinstance(found, str) else tuple(found)
-
-    def _loading_options(self) -> dict[str, Any]:
-        named = {"dtype": self.dtype, "attn_implementation": self.attn_implementation}
-        return {**self.model_kwargs, **{name: value for name, value in named.items() if value is not None}}
+    # What a chat model asks
 
     @property
     def local(self) -> LocalModel:
         """The model with its caches."""
-        return self._local
+        return self._backend.local
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the model can do."""
+        return self._backend.capabilities
+
+    def prompt_text(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> str:
+        """The prompt that the model sees for these messages, for people to read."""
+        return self._backend.prompt_text(messages, tools)
 
     def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
         """The reply to a conversation."""
-        with memory_errors(self.model_id, "a reply of"):
-            chunks = self._local.generate_chat(self._with_defaults(request))
-            yield from _cut(chunks, self._stop_strings) if self._stop_strings else chunks
+        return self._backend.generate_chat(request)
 
     def agenerate_chat(self, request: ChatRequest) -> AsyncIterator[Chunk]:
         """The same, computed in a thread."""
-        return iterate_in_thread(lambda: self.generate_chat(request))
+        return self._backend.agenerate_chat(request)
 
-    def _with_defaults(self, request: ChatRequest) -> ChatRequest:
-        stop = (*request.stop, *self._stop_strings)
-        return replace(request, stop=stop, options={**self.pipeline_kwargs, **request.options})
+    # LangChain's text-in, text-out interface
 
     @classmethod
     def is_lc_serializable(cls) -> bool:
@@ -160,8 +133,6 @@ class HuggingFacePipeline(BaseLLM):
     def get_lc_namespace(cls) -> list[str]:
         """Where `load` finds the class."""
         return ["agentkit", "models"]
-
-    # LangChain's text-in, text-out interface
 
     @property
     def _llm_type(self) -> str:
@@ -178,9 +149,12 @@ class HuggingFacePipeline(BaseLLM):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> LLMResult:
+        def completed(prompt: str) -> list[Generation]:
+            text = "".join(self._text(prompt, stop, kwargs))
+            return [Generation(text=prompt + text if self.return_full_text else text)]
+
         with ThreadPoolExecutor(self.batch_size) as threads:  # what runs at the same time is decoded together
-            done = threads.map(lambda prompt: [self._complete(prompt, stop, kwargs)], prompts)
-            return LLMResult(generations=list(done))
+            return LLMResult(generations=list(threads.map(completed, prompts)))
 
     def _stream(
         self,
@@ -194,22 +168,13 @@ class HuggingFacePipeline(BaseLLM):
                 run_manager.on_llm_new_token(text)
             yield GenerationChunk(text=text)
 
-    def _complete(self, prompt: str, stop: list[str] | None, options: dict[str, Any]) -> Generation:
-        text = "".join(self._text(prompt, stop, options))
-        return Generation(text=prompt + text if self.return_full_text else text)
-
-    def _text(self, prompt: str, stop: list[str] | None, options: dict[str, Any]) -> Iterator[str]:
-        options = {**self.pipeline_kwargs, **options}
-        grammar = options.pop("grammar", None)
-        request = ChatRequest(messages=(), stop=stop or (), grammar=grammar, options=options)
-        tokenizer = self._local.tokenizer
-        bos = tokenizer.bos_token
-        ids = tokenizer(prompt, add_special_tokens=not (bos and prompt.startswith(bos)))["input_ids"]
+    def _text(self, prompt: str, stop: list[str] | None, kwargs: Mapping[str, Any]) -> Iterator[str]:
+        options = dict(kwargs)
+        request = ChatRequest(messages=(), stop=stop or (), grammar=options.pop("grammar", None), options=options)
         reader = ReplyReader(request.stop)
-        with memory_errors(self.model_id, "a text of"):
-            for chunk in self._local.generate_text(prompt, ids, request):
-                if text := reader.read(chunk).text:
-                    yield text
+        for chunk in self._backend.generate_text(prompt, request):
+            if text := reader.read(chunk).text:
+                yield text
         if text := reader.rest().text:
             yield text
 
@@ -219,13 +184,3 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "to_dict"):
         return value.to_dict()
     return str(value).removeprefix("torch.") if type(value).__module__ == "torch" else value
-
-
-def _cut(chunks: Iterator[Chunk], stop: tuple[str, ...]) -> Iterator[Chunk]:
-    """The reply up to the first of the stop strings."""
-    reader = ReplyReader(stop)
-    for chunk in chunks:
-        yield reader.read(chunk)
-        if reader.stopped:
-            break
-    yield reader.rest()

@@ -19,7 +19,7 @@ from local_models import llama, text_of, tokenizer
 
 from agentkit.models.backend import Chunk
 from agentkit.models.local.constraint import Constraint, GrammarVocabulary
-from agentkit.models.local.detokenizer import Detokenizer
+from agentkit.models.local.decoding import Detokenizer
 from agentkit.models.local.forward import Forward
 from agentkit.models.local.sampling import masked
 from agentkit.models.reply import ReplyReader

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agentkit.models.local.decoding import Decoder, TokenSequence
 from agentkit.models.local.forward import Forward
-from agentkit.models.local.given_media import given_media
+from agentkit.models.local.media import MediaInputs
 from agentkit.models.local.prefix_cache import PrefixCache
 from agentkit.models.local.sampling import Sampler
 
@@ -148,7 +148,7 @@ def test_conversations_about_pictures_and_text_do_not_mix() -> None:
         running = []
         for seed, ids in talks.items():
             sampler = Sampler([], None, do_sample=False, max_new_tokens=6, eos=frozenset())
-            media = None if seed is None else given_media(model.config, ids, pictured(ids, seed))
+            media = None if seed is None else MediaInputs.of(model.config, ids, pictured(ids, seed))
             sequence = TokenSequence(list(ids), sampler, lambda _: "", lambda _: False, media=media)
             running.append((seed, sequence, decoder.decode(sequence)))
         for _ in range(6):

@@ -15,8 +15,7 @@ from langchain_core.messages import HumanMessage
 
 from agentkit.errors import AgentkitError, ConfigurationError, ModelError
 from agentkit.models import ChatHuggingFace, HuggingFacePipeline
-from agentkit.models.local.loading import loading_errors
-from agentkit.models.local.memory import GIB, check_room, free_bytes, weight_bytes
+from agentkit.models.local.loading import GIB, check_room, free_bytes, loading_errors, weight_bytes
 
 from .conftest import build_llama, build_tokenizer
 

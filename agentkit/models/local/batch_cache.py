@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import torch
+import torch
+from transformers import Cache
+from transformers.cache_utils import DynamicLayer
+
+from agentkit.models.local.prefix_cache import growing_cache
 
 LEAST_SPARE = 128  # columns, for the next steps and for longer rows that come in
 
@@ -31,11 +34,6 @@ class BatchCache:
 
     def add(self, rows: Sequence[tuple[Any, Any, int]]) -> None:
         """Take in owners with copies of their caches, and how many tokens those hold."""
-        import torch
-        from transformers import Cache
-
-        from agentkit.models.local.rows_layer import RowsLayer
-
         if not rows:
             return
         with torch.inference_mode():
@@ -56,10 +54,6 @@ class BatchCache:
 
     def copy(self, owner: Any, length: int | None = None) -> Any:
         """A row's first `length` tokens (or all) as a cache of its own."""
-        import torch
-
-        from agentkit.models.local.attention_cache import growing_cache
-
         row = self.owners.index(owner)
         start = self._end - self._lengths[row]
         with torch.inference_mode():
@@ -68,8 +62,6 @@ class BatchCache:
 
     def remove(self, owner: Any) -> Any:
         """Give a row up: its cache. The last row takes its place."""
-        import torch
-
         cache = self.copy(owner)
         row, last = self.owners.index(owner), len(self.owners) - 1
         if row != last:
@@ -84,8 +76,6 @@ class BatchCache:
 
     def places(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """What the next token of each row needs: the attention mask (batch, tokens) and its position (batch,)."""
-        import torch
-
         if not self._has_room(len(self.owners), self._end + 1):
             self._make_room(len(self.owners), 0)
         lengths, longest = torch.tensor(self._lengths, device=device), max(self._lengths)
@@ -113,8 +103,6 @@ class BatchCache:
 
     def _make_room(self, rows: int, length: int) -> None:
         """Move to buffers for `rows` rows, one of them of `length` tokens, with columns to spare on both sides."""
-        import torch
-
         known = self.columns
         longest = max(length, known.stop - known.start)
         spare = max(LEAST_SPARE, longest // 4)
@@ -128,3 +116,63 @@ class BatchCache:
 def _filled(cache: Any) -> Iterator[Any]:
     """The layers with keys and values; others use those of an earlier one."""
     return (layer for layer in cache.layers if layer.is_initialized)
+
+
+class RowsLayer(DynamicLayer):  # type: ignore[no-untyped-call]
+    """One layer of a BatchCache, as transformers' attention sees it.
+
+    Buffers (rows, heads, columns, size) for keys and values; which rows and columns count, the batch knows.
+    """
+
+    keys: Any
+    values: Any
+
+    def __init__(self, batch: BatchCache, like: Any) -> None:
+        """`like` is a layer of one sequence."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._batch = batch
+        if like.is_initialized:
+            self.lazy_initialization(like.keys, like.values)
+            self.keys = like.keys.new_empty(0, *like.keys.shape[1:])
+            self.values = like.values.new_empty(0, *like.values.shape[1:])
+
+    @property
+    def capacity(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.keys.shape[0], self.keys.shape[2]
+
+    def get_seq_length(self) -> int:
+        """The length of the longest row."""
+        columns = self._batch.columns
+        return int(columns.stop - columns.start)
+
+    def update(self, key_states: Any, value_states: Any, *_: Any, **__: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Take in each row's next token."""
+        rows, columns = len(self._batch.owners), self._batch.columns
+        self.keys[:rows, :, columns.stop] = key_states[:, :, 0]
+        self.values[:rows, :, columns.stop] = value_states[:, :, 0]
+        grown = slice(columns.start, columns.stop + 1)
+        return self.keys[:rows, :, grown], self.values[:rows, :, grown]
+
+    def read(self, row: int, columns: slice) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Keys and values (1, heads, tokens, size) of a row; None where the layer uses another one's."""
+        if not self.is_initialized:
+            return None
+        return self.keys[row : row + 1, :, columns], self.values[row : row + 1, :, columns]
+
+    def write(self, row: int, columns: slice, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Put keys and values (heads, tokens, size) into a row."""
+        self.keys[row, :, columns] = keys
+        self.values[row, :, columns] = values
+
+    def move(self, rows: int, columns: slice, end: int, capacity: tuple[int, int]) -> None:
+        """Move what counts to new buffers, so that it ends at column `end`."""
+        self.keys = _moved(self.keys, rows, columns, end, capacity)
+        self.values = _moved(self.values, rows, columns, end, capacity)
+
+
+def _moved(states: torch.Tensor, rows: int, columns: slice, end: int, capacity: tuple[int, int]) -> torch.Tensor:
+    _, heads, _, size = states.shape
+    buffer = states.new_empty(capacity[0], heads, capacity[1], size)
+    buffer[:rows, :, end - (columns.stop - columns.start) : end] = states[:rows, :, columns]
+    return buffer

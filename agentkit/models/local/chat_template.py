@@ -1,4 +1,7 @@
-"""Renders messages with a model's own chat template; special tokens inside what people and tools wrote stay text."""
+"""Renders messages with a model's own chat template; special tokens inside what people and tools wrote stay text.
+
+A strict template takes no system role or no tools, and user and assistant in turns only: it gets the same in words.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,13 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property, partial, reduce
 from typing import Any
 
 from agentkit.errors import ConfigurationError
 from agentkit.models.backend import Message
 from agentkit.models.call_syntax import CALL_ID, HERMES, CallSyntax, learned_syntax
-from agentkit.models.local.prompt_ids import BREAK
-from agentkit.models.plain_roles import alternating, refusals, with_system, without_system
+from agentkit.models.local.encoding import BREAK
 from agentkit.models.tool_calls import instructions
 
 PLAIN_TEMPLATE = (
@@ -53,9 +55,9 @@ class ChatTemplate:
         """The syntax the model is to call tools in."""
         return self.native_calls or HERMES
 
-    def prompt_text(self, messages: Sequence[Message]) -> str:
+    def prompt_text(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> str:
         """The prompt for people to read."""
-        return self.render(messages).replace(BREAK, "")
+        return self.render(messages, tools=tools).replace(BREAK, "")
 
     def render(self, messages: Sequence[Message], *, tools: Sequence[Mapping[str, Any]] = ()) -> str:
         """The prompt text, up to where the assistant's turn begins (or goes on, if the last message is its own)."""
@@ -245,3 +247,69 @@ def _short_id(number: str) -> str:
 def _in_parts(message: Message) -> Message:
     content = message.get("content")
     return {**message, "content": [{"type": "text", "text": content}]} if isinstance(content, str) else message
+
+
+def refusals() -> tuple[type[Exception], ...]:
+    """What a template raises for messages it does not take (`raise_exception`, or an operation on a missing field)."""
+    from jinja2 import TemplateError
+
+    return (TemplateError, ValueError, TypeError)
+
+
+def with_system(messages: Sequence[Message], text: str) -> list[Message]:
+    """`text` added to the system message."""
+    if messages and messages[0]["role"] == "system":
+        return [{**messages[0], "content": _joined(messages[0]["content"], text)}, *messages[1:]]
+    return [{"role": "system", "content": text}, *messages]
+
+
+def without_system(messages: Sequence[Message]) -> list[Message]:
+    """The system message's text at the head of the first user message."""
+    system = [m["content"] for m in messages if m["role"] == "system"]
+    rest = [m for m in messages if m["role"] != "system"]
+    if not system:
+        return rest
+    content = reduce(_joined, system)
+    if rest and rest[0]["role"] == "user":
+        return [{**rest[0], "content": _joined(content, rest[0]["content"])}, *rest[1:]]
+    return [{"role": "user", "content": content}, *rest]
+
+
+def alternating(messages: Sequence[Message]) -> list[Message]:
+    """Calls as text, their results as the user's observations, and neighbours of one role joined."""
+    joined: list[Message] = []
+    for message in map(_in_words, messages):
+        if joined and joined[-1]["role"] == message["role"]:
+            joined[-1] = {**joined[-1], "content": _joined(joined[-1]["content"], message["content"])}
+        else:
+            joined.append(message)
+    return joined
+
+
+def _joined(first: Any, second: Any) -> Any:
+    """Two contents as one: texts with an empty line between, or the parts of both."""
+    if isinstance(first, str) and isinstance(second, str):
+        return f"{first}\n\n{second}"
+    return [*_parts(first), *_parts(second)]
+
+
+def _parts(content: Any) -> list[Any]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
+
+
+def _in_words(message: Message) -> Message:
+    content = message.get("content") or ""
+    if message["role"] == "tool":
+        observed = f"Observation: {content}" if isinstance(content, str) else _joined("Observation:", content)
+        return {"role": "user", "content": observed}
+    if not message.get("tool_calls"):
+        return message
+    calls = []
+    for call in message["tool_calls"]:
+        function = call["function"]
+        body = {"name": function["name"], "arguments": json.loads(function["arguments"])}
+        calls.append(f"<tool_call>\n{json.dumps(body, ensure_ascii=False)}\n</tool_call>")
+    called = "\n".join(calls)
+    if not isinstance(content, str):
+        return {"role": "assistant", "content": _joined(content, called)}
+    return {"role": "assistant", "content": f"{content}\n{called}" if content else called}

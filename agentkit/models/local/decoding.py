@@ -5,22 +5,23 @@ from __future__ import annotations
 import copy
 import threading
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from tokenizers.decoders import DecodeStream
 
 from agentkit.models.local.batch_cache import BatchCache
 from agentkit.models.local.forward import Forward
-from agentkit.models.local.given_media import GivenMedia
-from agentkit.models.local.prefix_cache import CachedPrefix, PrefixCache, common_prefix
+from agentkit.models.local.media import MediaInputs
+from agentkit.models.local.prefix_cache import CachedPrefix, PrefixCache, common_prefix, fork
 from agentkit.models.local.sampling import Choice, Sampler
-
-if TYPE_CHECKING:
-    import torch
 
 WAIT_S = 1.0  # callers whose tokens another thread computes are woken; this is for the case that it dies
 MOST_ROWS = 16  # replies under way at once; more callers wait, or their caches would outgrow the memory
+CONTEXT = 6  # prompt tokens a decoder needs to join the first generated token to (a leading space, an open character)
 MOST_SHARED = 8  # forced tokens fed one by one with the other rows; more are cheaper in a forward of their own
 
 
@@ -49,7 +50,7 @@ class TokenSequence:
     cached_tokens: int = 0
     computed: int = 0
     cache: Any = None
-    media: GivenMedia | None = None
+    media: MediaInputs | None = None
     finished: bool = False
     out: SimpleQueue[NewToken | Exception | None] = field(default_factory=SimpleQueue)
 
@@ -62,8 +63,9 @@ class TokenSequence:
 class Decoder:
     """Decodes sequences on one model. Whichever caller finds the model free computes for all that are under way."""
 
-    def __init__(self, forward: Forward, prefixes: PrefixCache) -> None:
+    def __init__(self, forward: Forward, prefixes: PrefixCache, *, most_rows: int = MOST_ROWS) -> None:
         self._forward = forward
+        self._most_rows = most_rows
         self._prefixes = prefixes
         self._lock = threading.Lock()
         self._arriving: deque[TokenSequence] = deque()
@@ -119,7 +121,7 @@ class Decoder:
     def _step(self) -> None:
         """Compute a token for everyone."""
         self._settle()
-        while self._arriving and len(self._active) < MOST_ROWS:
+        while self._arriving and len(self._active) < self._most_rows:
             self._admit(self._arriving.popleft())
         running = [sequence for sequence in self._active if not sequence.finished]
         together = [sequence for sequence in running if self._can_share_a_step(sequence)]
@@ -187,11 +189,7 @@ class Decoder:
         """The first `length` tokens of a running sequence's cache, if it has one."""
         if other in self._batch.owners:
             return self._batch.copy(other, length)
-        if other.cache is None:
-            return None
-        from agentkit.models.local.attention_cache import fork
-
-        return fork(other.cache, length)
+        return None if other.cache is None else fork(other.cache, length)
 
     def _step_alone(self, sequence: TokenSequence) -> None:
         try:
@@ -283,3 +281,32 @@ def _append(sequence: TokenSequence, choice: Choice, *, complete: bool) -> None:
 def _fail(sequence: TokenSequence, error: Exception) -> None:
     sequence.finished = True
     sequence.out.put(error)
+
+
+class Detokenizer:
+    """Turns each new token into the text it completes; "" while a character is unfinished.
+
+    Special tokens are left out unless asked for: some models begin a tool call with one.
+    """
+
+    def __init__(self, tokenizer: Any, prompt_ids: Sequence[int], *, keep_special: bool = False) -> None:
+        self._skip = not keep_special
+        self._tokenizer = tokenizer
+        self._context = list(prompt_ids[-CONTEXT:])
+        self._step: Callable[[int], str | None] = self._slow_step
+        if backend := getattr(tokenizer, "backend_tokenizer", None):
+            stream = DecodeStream(ids=self._context, skip_special_tokens=self._skip)
+            self._step = lambda token: stream.step(backend, token)
+
+    def feed(self, token: int) -> str:
+        """The text that `token` completes."""
+        return self._step(token) or ""
+
+    def _slow_step(self, token: int) -> str | None:
+        before: str = self._tokenizer.decode(self._context, skip_special_tokens=self._skip)
+        after: str = self._tokenizer.decode([*self._context, token], skip_special_tokens=self._skip)
+        self._context.append(token)
+        if after.endswith("\ufffd"):
+            return ""
+        self._context = self._context[-CONTEXT:]
+        return after[len(before.rstrip("\ufffd")) :]

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
-from agentkit.models.local.prefix_cache import Reuse
+import torch
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
-if TYPE_CHECKING:
-    import torch
+from agentkit.models.local.batch_cache import BatchCache
+from agentkit.models.local.media import MediaInputs
+from agentkit.models.local.prefix_cache import Reuse, growing_cache
 
-    from agentkit.models.local.batch_cache import BatchCache
-    from agentkit.models.local.given_media import GivenMedia
-
-CACHE_NAMES = ("past_key_values", "cache_params", "state")  # attention models; Mamba, xLSTM; RWKV
+CACHE_NAME = "cache" if hasattr(CausalLMOutputWithPast, "cache") else "past_key_values"  # until transformers 5.23
+OTHER_CACHE_NAMES = ("past_key_values", "cache_params", "state")  # models with code of their own; Mamba, xLSTM; RWKV
 PROBE_TOKENS, PROBE_SPLIT = 14, 6
 TOLERANCE = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 3e-2}  # of the largest logit
 
@@ -31,13 +34,13 @@ class Forward:
     def __init__(self, model: Any) -> None:
         self._model = model
         parameters = inspect.signature(model.forward).parameters
-        self._cache_name = next((name for name in CACHE_NAMES if name in parameters), CACHE_NAMES[0])
+        self._cache_name = next((n for n in (CACHE_NAME, *OTHER_CACHE_NAMES) if n in parameters), CACHE_NAME)
         self._options = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
         self.plain_attention = _is_plain_attention(model)
         self._rope_limit = _rope_limit(model)
         in_chunks = bool(getattr(_text_config(model), "attention_chunk_size", None))
         self.can_batch = self.plain_attention and "position_ids" in parameters and not in_chunks
-        self._offset = [module for module in model.modules() if hasattr(module, "rope_deltas")]
+        self._moving = [module for module in model.modules() if hasattr(module, "rope_deltas")]
         self.steps, self.extends = (True, True) if self.plain_attention else self._measure()
 
     @property
@@ -68,7 +71,7 @@ class Forward:
         return {layer.get_seq_length() for layer in cache.layers if layer.is_initialized} == {tokens}
 
     def __call__(
-        self, ids: Sequence[int], computed: int, cache: Any, media: GivenMedia | None = None
+        self, ids: Sequence[int], computed: int, cache: Any, media: MediaInputs | None = None
     ) -> tuple[torch.Tensor, Any]:
         """The logits (1, vocabulary) after `ids`, and their cache; the first `computed` are in `cache`.
 
@@ -86,55 +89,58 @@ class Forward:
 
     def batch(self, tokens: Sequence[int], cache: BatchCache) -> torch.Tensor:
         """The logits (batch, vocabulary) after one more token in each row of `cache`."""
-        import torch
-
         mask, positions = cache.places(self.device)
-        self._set_offset(None)
-        with torch.inference_mode():
-            inputs = torch.tensor(tokens, device=self.device)[:, None]
-            output = self._model(
-                input_ids=inputs,
-                attention_mask=mask,
-                past_key_values=cache.cache,
-                position_ids=positions[:, None],
-                use_cache=True,
-                **self._options,
-            )
+        rows = [[token] for token in tokens]
+        logits, _ = self._rows(rows, cache.cache, attention_mask=mask, position_ids=positions[:, None])
         cache.grow()
-        logits: torch.Tensor = output.logits[:, -1]
         return logits
 
     def _run(
         self, ids: Sequence[int], cache: Any, *, use_cache: bool = True, media: Mapping[str, Any] | None = None
     ) -> tuple[torch.Tensor, Any]:
-        import torch
-
         if cache is None and use_cache and self.plain_attention:
-            from agentkit.models.local.attention_cache import growing_cache
-
             cache = growing_cache()
-        with torch.inference_mode():
-            inputs = torch.tensor([list(ids)], device=self.device)
-            given = {} if cache is None else {self._cache_name: cache}
-            given |= {name: self._place(value) for name, value in (media or {}).items()}
-            self._set_offset(getattr(cache, "rope_deltas", None))
-            output = self._model(input_ids=inputs, use_cache=use_cache, **given, **self._options)
-        cache = getattr(output, self._cache_name, None) if use_cache else None
-        if media and self._offset and cache is not None:
-            cache.rope_deltas = self._offset[0].rope_deltas
+        return self._rows([list(ids)], cache, use_cache=use_cache, media=media)
+
+    def _rows(
+        self,
+        rows: Sequence[Sequence[int]],
+        cache: Any,
+        *,
+        use_cache: bool = True,
+        media: Mapping[str, Any] | None = None,
+        **places: torch.Tensor,
+    ) -> tuple[torch.Tensor, Any]:
+        """One pass of the model: the logits (batch, vocabulary) after the tokens of each row, and the cache."""
+        inputs = {**places, **{name: self._place(value) for name, value in (media or {}).items()}}
+        if cache is not None:
+            inputs[self._cache_name] = cache
+        with torch.inference_mode(), self._offset(getattr(cache, "rope_deltas", None)):
+            ids = torch.tensor(rows, device=self.device)
+            output = self._model(input_ids=ids, use_cache=use_cache, **inputs, **self._options)
+            cache = getattr(output, CACHE_NAME, None) if use_cache else None
+            if use_cache and cache is None:
+                cache = getattr(output, self._cache_name, None)
+            if media and self._moving and cache is not None:
+                cache.rope_deltas = self._moving[0].rope_deltas
         return output.logits[:, -1], cache
 
-    def _set_offset(self, offset: Any) -> None:
+    @contextmanager
+    def _offset(self, offset: Any) -> Iterator[None]:
         """How far positions have moved from token numbers: models with positions in space keep that of the last prompt.
 
-        It belongs to one sequence, so it travels with its cache.
+        It belongs to one sequence, so it travels with its cache; the model's own is put back.
         """
-        for module in self._offset:
+        own = [module.rope_deltas for module in self._moving]
+        for module in self._moving:
             module.rope_deltas = offset
+        try:
+            yield
+        finally:
+            for module, before in zip(self._moving, own, strict=True):
+                module.rope_deltas = before
 
     def _place(self, value: Any) -> Any:
-        import torch
-
         if not isinstance(value, torch.Tensor):
             return value
         return value.to(self.device, self._model.dtype if value.is_floating_point() else None)
@@ -158,9 +164,6 @@ class Forward:
 
 
 def _is_plain_attention(model: Any) -> bool:
-    from transformers import DynamicCache
-    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
-
     if getattr(model.config, "is_encoder_decoder", False) or not model._supports_default_dynamic_cache():
         return False
     kinds = {type(layer) for layer in DynamicCache(config=model.config).layers}

@@ -1,7 +1,11 @@
-"""Loads a model and its tokenizer from a folder or a repository, with errors that say what to do."""
+"""Loads a model and its tokenizer from a folder or a repository, quantized where that is asked for.
+
+What is not there (a package, a name, memory) is an error that says what to do.
+"""
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,9 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from agentkit.errors import ConfigurationError, ModelError
-from agentkit.models.local.memory import check_room, free_bytes, memory_errors, weight_bytes
 from agentkit.models.local.missing_package import missing_package
-from agentkit.models.local.quantization import quantization_config
 
 PURPOSE = "for models in this process"
 CAUSAL, SEQ2SEQ, MULTIMODAL = "AutoModelForCausalLM", "AutoModelForSeq2SeqLM", "AutoModelForMultimodalLM"
@@ -25,6 +27,10 @@ AUTO_CLASS = {
     "any-to-any": MULTIMODAL,
 }
 TEXT_ONLY = (CAUSAL, SEQ2SEQ)
+BITS = {"nf4": {"load_in_4bit": True}, "int8": {"load_in_8bit": True}}
+BITS_KEYWORDS = ("load_in_4bit", "load_in_8bit", "bnb_4bit_", "llm_int8_")
+GIB = 2**30
+ADVICE = "take a smaller model, quantization='nf4', or dtype='bfloat16'"
 SHARED_OPTIONS = ("revision", "token", "cache_dir", "local_files_only", "trust_remote_code", "subfolder")
 
 
@@ -45,7 +51,7 @@ def load_model(
     _check_folder(model_id)
     options = dict(model_kwargs or {})
     shared = {name: options[name] for name in SHARED_OPTIONS if name in options}
-    with loading_errors(model_id), progress_on_terminals_only():
+    with loading_errors(model_id), _quiet():
         import transformers
 
         if config := quantization_config(quantization, options):
@@ -65,18 +71,22 @@ def load_model(
 
 
 @contextmanager
-def progress_on_terminals_only() -> Iterator[None]:
-    """Bars for whoever watches; a log or a pipe gets none."""
-    from transformers.utils import logging
+def _quiet() -> Iterator[None]:
+    """Bars for whoever watches: a log or a pipe gets none. No advice to let a package download faster code."""
+    from transformers.utils import logging as bars
 
-    hush = logging.is_progress_bar_enabled() and not sys.stderr.isatty()
+    kernels = logging.getLogger("bitsandbytes.backends.cpu.ops")  # says so when it is imported
+    level = kernels.level
+    kernels.setLevel(logging.ERROR)
+    hush = bars.is_progress_bar_enabled() and not sys.stderr.isatty()
     if hush:
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        bars.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
+        kernels.setLevel(level)
         if hush:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+            bars.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 @contextmanager
@@ -101,7 +111,7 @@ def loading_errors(model_id: str) -> Iterator[None]:
 
 def load_tokenizer(model_id: str) -> Any:
     """A model's tokenizer alone."""
-    with loading_errors(model_id), progress_on_terminals_only():
+    with loading_errors(model_id), _quiet():
         from transformers import AutoTokenizer
 
         return AutoTokenizer.from_pretrained(model_id)
@@ -169,3 +179,78 @@ def _not_found_message(model_id: str, error: OSError) -> str:
 
 def _line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]
+
+
+def quantization_config(name: str | None, options: dict[str, Any]) -> Any:
+    """`nf4` (4 bits, double quantization) or `int8` as a BitsAndBytesConfig; None where nothing is quantized.
+
+    Keywords such as `load_in_4bit=True` among `options` are taken out of them and mean the same.
+    """
+    given = {key: options.pop(key) for key in tuple(options) if key.startswith(BITS_KEYWORDS)}
+    if name is None and not any(given.get(key) for key in ("load_in_4bit", "load_in_8bit")):
+        return None
+    if name is not None and name not in BITS:
+        raise ConfigurationError(f"expected quantization 'nf4' or 'int8', saw {name!r}")
+    if "quantization_config" in options:
+        raise ConfigurationError(
+            "expected quantization or model_kwargs['quantization_config'], saw both; leave one out"
+        )
+    wanted = {**(BITS[name] if name else {}), **given}
+    try:
+        import accelerate  # type: ignore[import-untyped]  # noqa: F401
+        import bitsandbytes  # noqa: F401
+        import torch
+        from transformers import BitsAndBytesConfig
+    except ImportError as error:
+        raise missing_package(error, "for quantization") from error
+    if wanted.get("load_in_4bit"):
+        # half-precision arithmetic is four times slower than float32 on a CPU
+        compute = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+        defaults = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "bnb_4bit_compute_dtype": compute}
+        wanted = {**defaults, **wanted}
+    elif not torch.cuda.is_available():  # else it warns of every product of every token that it computes in float16
+        logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+    return BitsAndBytesConfig(**wanted)  # type: ignore[no-untyped-call]
+
+
+def weight_bytes(folder: Path) -> int:
+    """The size of the weights in a model's folder."""
+    kinds = [sorted(folder.glob(pattern)) for pattern in ("*.safetensors", "*.bin")]
+    return sum(path.stat().st_size for path in next(filter(None, kinds), []))
+
+
+def free_bytes(device: str) -> int:
+    """How much may still be taken on a device."""
+    import torch
+
+    if device.startswith("cuda"):
+        return int(torch.cuda.mem_get_info(device)[0])
+    import psutil
+
+    return int(psutil.virtual_memory().available)  # type: ignore[no-untyped-call]
+
+
+def check_room(model_id: str, needed: int, free: int) -> None:
+    """Say so before a load that would end in the operating system's killing the process."""
+    if needed > free:
+        raise ModelError(
+            f"expected room for {model_id}, whose weights take {needed / GIB:.1f} GiB, "
+            f"saw {free / GIB:.1f} GiB free; {ADVICE}"
+        )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a processor or a GPU."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
+
+
+@contextmanager
+def memory_errors(model_id: str, doing: str) -> Iterator[None]:
+    """Turns running out of memory into one line with what to do."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ModelError(f"expected room for {doing} {model_id}, memory ran out; {ADVICE}") from error

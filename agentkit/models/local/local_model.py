@@ -1,8 +1,8 @@
-"""A model in this process as a chat backend: renders, encodes, decodes."""
+"""A transformers model and its tokenizer: renders, encodes, decodes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
@@ -11,38 +11,30 @@ from typing import Any
 from agentkit.errors import ConfigurationError
 from agentkit.models.backend import ChatRequest, Chunk, Message, TokenLogprob, Usage
 from agentkit.models.local.chat_template import ChatTemplate
-from agentkit.models.local.constraint import Constraint, GrammarVocabulary
-from agentkit.models.local.context import first_that_fits
-from agentkit.models.local.decoding import Decoder, NewToken, TokenSequence
-from agentkit.models.local.detokenizer import Detokenizer
+from agentkit.models.local.constraint import Constraint, GrammarVocabulary, after_thought, thinking_first
+from agentkit.models.local.decoding import MOST_ROWS, Decoder, Detokenizer, NewToken, TokenSequence
+from agentkit.models.local.encoding import PromptEncoder, WrittenTurn, first_that_fits
 from agentkit.models.local.forward import Forward
-from agentkit.models.local.given_media import given_media
-from agentkit.models.local.media import has_media, media_inputs
+from agentkit.models.local.media import MediaInputs, has_media, media_inputs
 from agentkit.models.local.prefix_cache import PrefixCache
-from agentkit.models.local.prompt_ids import PromptEncoder, WrittenTurn
-from agentkit.models.local.sampling import Choice, Grammar, prepare_sampler
-from agentkit.models.local.thinking_first import after_thought, thinking_first
-from agentkit.models.local.whole_generation import generate_whole, needs_generate
+from agentkit.models.local.sampling import Choice, Grammar, generate_whole, needs_generate, prepare_sampler
 from agentkit.models.reply import ReplyReader
 from agentkit.models.thinking import OPEN
-
-DEFAULT_MAX_NEW_TOKENS = 512
 
 
 class LocalModel:
     """A transformers model and tokenizer with everything decoding needs. Safe to share between threads."""
 
-    def __init__(self, model: Any, tokenizer: Any) -> None:
+    def __init__(self, model: Any, tokenizer: Any, *, most_rows: int = MOST_ROWS) -> None:
         """`tokenizer` is a processor where the model takes images, sound or video."""
         self.model = model
         self.processor = tokenizer
         self.tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
-        tokenizer = self.tokenizer
         self.template = ChatTemplate(self.processor)
-        self.prompts = PromptEncoder(tokenizer)
+        self.prompts = PromptEncoder(self.tokenizer)
         forward = Forward(model)
         self.prefixes = PrefixCache(forward.reuse)
-        self._decoder = Decoder(forward, self.prefixes)
+        self._decoder = Decoder(forward, self.prefixes, most_rows=most_rows)
 
     @cached_property
     def eos(self) -> frozenset[int]:
@@ -63,42 +55,38 @@ class LocalModel:
         config = self.model.config.get_text_config()
         return int(getattr(config, "max_position_embeddings", None) or 2**31)
 
-    def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
-        """The reply to a conversation."""
+    def generate_chat(self, request: ChatRequest) -> Generator[Chunk]:
+        """The reply to a conversation; the request's options name `max_new_tokens`."""
         if has_media(request.messages):
-            yield from self._generate_media(request)
+            prompt, ids, media = media_inputs(self.template, request.messages, request.tools, self.model.config)
+            yield from self.generate_text(prompt, ids, request, media=media)
             return
 
         def encode(messages: list[Message]) -> tuple[str, list[int]]:
             prompt = self.template.render(messages, tools=request.tools)
             return prompt, self.prompts.encode(prompt)
 
-        wanted = request.options.get("max_new_tokens", DEFAULT_MAX_NEW_TOKENS)
-        limit = self.context_tokens - min(wanted, self.context_tokens // 4)
+        limit = self.context_tokens - min(request.options["max_new_tokens"], self.context_tokens // 4)
         prompt, ids, fitted = first_that_fits(request.messages, encode, limit)
         if fitted.dropped_observations or fitted.dropped_messages:
             dropped = {"observations": fitted.dropped_observations, "messages": fitted.dropped_messages}
             yield Chunk(metadata={"dropped_to_fit": dropped})
         yield from self.generate_text(prompt, ids, request)
 
-    def _generate_media(self, request: ChatRequest) -> Iterator[Chunk]:
-        prompt, inputs = media_inputs(self.template, request.messages, request.tools)
-        ids = inputs.pop("input_ids")[0].tolist()
-        inputs.pop("attention_mask", None)  # all ones: one conversation, no padding
-        yield from self.generate_text(prompt, ids, request, media=inputs)
-
     def generate_text(
-        self, prompt: str, ids: Sequence[int], request: ChatRequest, *, media: Mapping[str, Any] | None = None
-    ) -> Iterator[Chunk]:
-        """The continuation of `prompt`, whose tokens are `ids`; `media` are the model's inputs beyond them."""
+        self, prompt: str, ids: Sequence[int], request: ChatRequest, *, media: MediaInputs | None = None
+    ) -> Generator[Chunk]:
+        """The continuation of `prompt`, whose tokens are `ids`."""
         request = replace(request, options=self._options(ids, request))
         if needs_generate(self.model, request.options):
-            yield from self._generate_whole(ids, request)
+            if request.grammar:
+                raise ConfigurationError(
+                    'expected no grammar with beam search, assisted decoding or an encoder-decoder; set constrain="off"'
+                )
+            yield from generate_whole(self.model, self.tokenizer, ids, request.options)
             return
         thinking = prompt.rstrip().endswith(OPEN)
-        sequence = self._sequence(ids, request, thinking=thinking)
-        if media is not None:
-            sequence.media = given_media(self.model.config, ids, media)
+        sequence = self._sequence(ids, request, thinking=thinking, media=media)
         if thinking:  # the template began the thought: so does the reply
             yield Chunk(text=OPEN)
             sequence.watch(OPEN)
@@ -110,14 +98,11 @@ class LocalModel:
                     yield self._chunk(sequence, new, len(pieces))
         finally:
             if media is None:
-                self._remember(prompt, ids, sequence, pieces)
-
-    def _remember(self, prompt: str, ids: Sequence[int], sequence: TokenSequence, pieces: list[str]) -> None:
-        written = tuple(sequence.ids[len(ids) :][: len(pieces)])
-        self.prompts.remember(WrittenTurn(prompt, tuple(ids), written, tuple(pieces)))
+                written = tuple(sequence.ids[len(ids) :][: len(pieces)])
+                self.prompts.remember(WrittenTurn(prompt, tuple(ids), written, tuple(pieces)))
 
     def _options(self, ids: Sequence[int], request: ChatRequest) -> dict[str, Any]:
-        options = {"max_new_tokens": DEFAULT_MAX_NEW_TOKENS, **request.options}
+        options = dict(request.options)
         room = self.context_tokens - len(ids)
         if room < 1:
             raise ConfigurationError(
@@ -130,17 +115,9 @@ class LocalModel:
             del options["temperature"]
         return options
 
-    def _generate_whole(self, ids: Sequence[int], request: ChatRequest) -> Iterator[Chunk]:
-        import torch
-
-        if request.grammar:
-            raise ConfigurationError(
-                'expected no grammar with beam search, assisted decoding or an encoder-decoder; set constrain="off"'
-            )
-        inputs = {"input_ids": torch.tensor([list(ids)], device=self.model.device)}
-        yield from generate_whole(self.model, self.tokenizer, inputs, request.options)
-
-    def _sequence(self, ids: Sequence[int], request: ChatRequest, *, thinking: bool) -> TokenSequence:
+    def _sequence(
+        self, ids: Sequence[int], request: ChatRequest, *, thinking: bool, media: MediaInputs | None
+    ) -> TokenSequence:
         constraint: Grammar | None = None
         if request.grammar:
             grammar = after_thought(request.grammar, self.tokenizer, inside=thinking)
@@ -156,7 +133,7 @@ class LocalModel:
             return reader.stopped
 
         detokenizer = Detokenizer(self.tokenizer, ids, keep_special=bool(request.tools))
-        return TokenSequence(list(ids), sampler, detokenizer.feed, watch)
+        return TokenSequence(list(ids), sampler, detokenizer.feed, watch, media=media)
 
     def _chunk(self, sequence: TokenSequence, new: NewToken, count: int) -> Chunk:
         usage = Usage(sequence.prompt_tokens, count, sequence.cached_tokens)

@@ -1,12 +1,16 @@
-"""Images, sound and video in messages, for models whose processor takes them."""
+"""Images, sound and video in messages, for models whose processor takes them; and when what was computed of them holds
+for another prompt."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +33,7 @@ READERS = {
     "audio": ("feature_extractor", "audio_processor"),
     "video": ("video_processor",),
 }
+PLACEHOLDER = re.compile(r"(image|video|audio|vision).*token(_id|_index)?$")
 SOURCES = "a url, a path, base64 or a data: address"
 
 
@@ -38,9 +43,9 @@ def has_media(messages: Sequence[Message]) -> bool:
 
 
 def media_inputs(
-    template: ChatTemplate, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()
-) -> tuple[str, dict[str, Any]]:
-    """The prompt text, and the model's inputs: `input_ids` (1, tokens) with placeholders, and what stands there."""
+    template: ChatTemplate, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], config: Any
+) -> tuple[str, list[int], MediaInputs]:
+    """The prompt text, its tokens with placeholders, and what stands there; `config` is the model's."""
     with ExitStack() as files:
         read = [_for_processor(message, files) for message in messages]
         kinds = {part["type"] for part in _parts(read)} - {"text"}
@@ -48,7 +53,10 @@ def media_inputs(
         prompt, accepted, native = template.accepted(read, tools)
         _check_shown(template, accepted, kinds)
         with _media_errors():
-            return prompt, template.tensors(accepted, native)
+            inputs = template.tensors(accepted, native)
+    ids: list[int] = inputs.pop("input_ids")[0].tolist()
+    inputs.pop("attention_mask", None)  # all ones: one conversation, no padding
+    return prompt, ids, MediaInputs.of(config, ids, inputs)
 
 
 def _parts(messages: Sequence[Message]) -> Iterator[Mapping[str, Any]]:
@@ -160,3 +168,37 @@ def _media_errors() -> Iterator[None]:
 
 def _one(kind: str) -> str:
     return "audio" if kind == "audio" else f"an {kind}" if kind == "image" else f"a {kind}"
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class MediaInputs:
+    """The model's inputs beyond tokens, for its first forward.
+
+    Two prompts with the same `key` have the same pixels and waves; those end before the token number `end`. A key of
+    None says that nothing is known of that: such a prompt is computed whole.
+    """
+
+    inputs: Mapping[str, Any]
+    key: str | None = None
+    end: int = 0
+
+    @classmethod
+    def of(cls, config: Any, ids: Sequence[int], inputs: Mapping[str, Any]) -> MediaInputs:
+        """`inputs` for a prompt of `ids`, where `config` is the model's."""
+        placeholders = {value for name, value in vars(config).items() if PLACEHOLDER.search(name)}
+        places = [number for number, token in enumerate(ids) if token in placeholders]
+        return cls(inputs, _digest(inputs, len(ids)), places[-1] + 1) if places else cls(inputs)
+
+
+def _digest(inputs: Mapping[str, Any], tokens: int) -> str | None:
+    import torch
+
+    digest = hashlib.sha256()
+    for name, value in sorted(inputs.items()):
+        if not isinstance(value, torch.Tensor):
+            return None
+        if tuple(value.shape) == (1, tokens) and not value.is_floating_point():
+            continue  # the kind of each token: the ids say it
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

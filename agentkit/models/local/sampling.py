@@ -1,17 +1,22 @@
-"""Chooses tokens as transformers' own GenerationConfig says: `generate` prepares the processors, we run the loop."""
+"""Chooses tokens as transformers' own GenerationConfig says: `generate` prepares the processors, we run the loop.
+
+Beam search, assisted decoding and encoder-decoders are no loop over tokens: `generate` computes their replies whole.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from transformers import EosTokenCriteria, LogitsProcessorList, MaxLengthCriteria, StoppingCriteriaList
+from transformers.generation.configuration_utils import GenerationMode
 
 from agentkit.errors import ConfigurationError
-from agentkit.models.local.constraint import Constraint
-from agentkit.models.local.thinking_first import ThinkingFirst
-
-if TYPE_CHECKING:
-    import torch
+from agentkit.models.backend import Chunk, Usage
+from agentkit.models.local.constraint import Constraint, ThinkingFirst
 
 Grammar = Constraint | ThinkingFirst
 
@@ -54,8 +59,6 @@ class Sampler:
 
     def choose(self, ids: Sequence[int], logits: torch.Tensor, *, room: int) -> Choice:
         """The next token from `logits` (1, vocabulary) after `ids`, when `room` tokens may still come."""
-        import torch
-
         if self.constraint is not None and room <= min(2 * CLOSING_TOKENS, self.max_new_tokens // 2):
             closer = self.constraint.closer(text_only=room > min(CLOSING_TOKENS, self.max_new_tokens // 3))
             if closer is not None:
@@ -75,11 +78,7 @@ class Sampler:
 
     def ends(self, ids: Sequence[int]) -> bool:
         """Whether a criterion of the configuration (`max_time` …) ends the sequence."""
-        if not self._criteria:
-            return False
-        import torch
-
-        return bool(self._criteria(torch.tensor([list(ids)]), None).all())
+        return bool(self._criteria) and bool(self._criteria(torch.tensor([list(ids)]), None).all())
 
     def _greedy(self, logits: torch.Tensor, constraint: Grammar) -> Choice:
         """The likeliest token if the grammar allows it, which spares the mask."""
@@ -113,22 +112,11 @@ def prepare_sampler(
     top_logprobs: int | None = None,
 ) -> Sampler:
     """A sampler for `ids` with whatever GenerationConfig has in `options`, plus `seed`."""
-    import torch
-    from transformers import LogitsProcessorList
-
     options = dict(options)
     seed = options.pop("seed", None)
     sampled = options.get("do_sample", model.generation_config.do_sample)
     masks = [lambda _, scores: masked(scores, constraint)] if constraint is not None and sampled else []
-    prompt = torch.tensor([list(ids)], device=model.device)
-    try:
-        prepared = model.generate(
-            prompt, custom_generate=_capture, logits_processor=LogitsProcessorList(masks), **options
-        )
-    except (TypeError, ValueError) as error:
-        raise ConfigurationError(
-            f"expected generation parameters that GenerationConfig knows: {' '.join(str(error).split())[:300]}"
-        ) from error
+    prepared = _generate(model, ids, options, custom_generate=_capture, logits_processor=LogitsProcessorList(masks))
     config = prepared["generation_config"]
     processors = prepared["logits_processor"]
     if constraint is not None and not sampled and processors:
@@ -156,6 +144,43 @@ def _capture(_model: Any, _ids: Any, **prepared: Any) -> dict[str, Any]:
 
 def _own_criteria(criteria: Any) -> Any:
     """The criteria beyond length and end of sequence, which the loop itself knows."""
-    from transformers import EosTokenCriteria, MaxLengthCriteria, StoppingCriteriaList
-
     return StoppingCriteriaList([c for c in criteria if not isinstance(c, EosTokenCriteria | MaxLengthCriteria)])
+
+
+def needs_generate(model: Any, options: Mapping[str, Any]) -> bool:
+    """Whether these options (or this model) need a search that is not one token after the other."""
+    if getattr(model.config, "is_encoder_decoder", False):
+        return True
+    config = copy.copy(model.generation_config)
+    config.update(**{name: value for name, value in options.items() if hasattr(config, name)})
+    mode = config.get_generation_mode(options.get("assistant_model"))
+    return mode not in (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE)
+
+
+def generate_whole(model: Any, tokenizer: Any, ids: Sequence[int], options: Mapping[str, Any]) -> Iterator[Chunk]:
+    """The reply as one chunk; nothing is cached, and a stop string is cut only afterwards."""
+    options = dict(options)
+    seed = options.pop("seed", None)
+    devices = range(torch.cuda.device_count())
+    with torch.inference_mode(), torch.random.fork_rng(devices, enabled=seed is not None):
+        if seed is not None:  # `generate` draws from torch's own generators, which belong to the whole process
+            torch.manual_seed(seed)
+        tokens = _generate(model, ids, options)
+    start = 0 if getattr(model.config, "is_encoder_decoder", False) else len(ids)
+    reply: Sequence[int] = tokens[0, start:].tolist()
+    yield Chunk(
+        text=tokenizer.decode(reply, skip_special_tokens=True).rstrip("\ufffd"),
+        usage=Usage(len(ids), len(reply)),
+        finish_reason="length" if len(reply) >= options.get("max_new_tokens", len(reply) + 1) else "stop",
+    )
+
+
+def _generate(model: Any, ids: Sequence[int], options: Mapping[str, Any], **own: Any) -> Any:
+    """`generate` without its stop strings, for which it would build tables at every call: replies are cut as text."""
+    prompt = torch.tensor([list(ids)], device=model.device)
+    try:
+        return model.generate(prompt, **{**options, "stop_strings": None}, **own)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"expected generation parameters that GenerationConfig knows: {' '.join(str(error).split())[:300]}"
+        ) from error
