@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from agentkit.events import Observation, Source
+from agentkit.secrets import Secrets
 from agentkit.toolbox.approximate_tokens import cut_to_tokens
 
 
