@@ -269,7 +269,7 @@ def _of_spec(spec: ModelSpec) -> BaseChatModel:
         from agentkit.langchain.pipeline import HuggingFacePipeline
 
         llm: Any = HuggingFacePipeline.from_model_id(model_id=spec.name, pipeline_kwargs=spec.options, **spec.loading)
-        return ChatHuggingFace(llm=llm, constrain=cast(Any, spec.constrain))
+        return ChatHuggingFace(llm=llm, constrain=spec.constrain)
     if spec.place == "hosted":
         from agentkit.langchain.endpoint import HuggingFaceEndpoint
 
@@ -281,7 +281,7 @@ def _with_fallbacks(model: BaseChatModel, fallbacks: Sequence[Any]) -> BaseChatM
     from agentkit.models.hosted.fallbacks import WithFallbacks
 
     models = [model, *(chat_model(one) if isinstance(one, str) else one for one in fallbacks)]
-    backends = [one.llm if isinstance(one, ChatHuggingFace) else one for one in models]
+    backends: list[Any] = [one.llm if isinstance(one, ChatHuggingFace) else one for one in models]
     for one in backends:
         if not isinstance(one, ChatBackend):
             raise ConfigurationError(

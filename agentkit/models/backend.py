@@ -196,7 +196,10 @@ class Completion:
 class ChatBackend(Protocol):
     """Computes replies to chat requests. `capabilities: Capabilities` may stand beside `model_id`."""
 
-    model_id: str
+    @property
+    def model_id(self) -> str:
+        """The model's name, its folder, or its server's address."""
+        ...
 
     def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
         """The reply to one request, piece by piece."""

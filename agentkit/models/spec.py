@@ -10,10 +10,10 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from agentkit.errors import ConfigurationError
-from agentkit.models.backend import ChatBackend
+from agentkit.models.backend import ChatBackend, Constrain
 
 EXPECTED = (
     "expected builtin, local:FOLDER, local:ORG/NAME, hf:ORG/NAME, http(s)://ADDRESS, or PROVIDER:NAME for langchain"
@@ -42,7 +42,7 @@ class ModelSpec:
     options: Mapping[str, Any]
     name: str = ""
     loading: Mapping[str, Any]
-    constrain: str = "actions"
+    constrain: Constrain = "actions"
 
 
 def read_spec(spec: str, options: Mapping[str, Any] | None = None) -> ModelSpec:
@@ -97,6 +97,8 @@ def _backend(spec: ModelSpec) -> ChatBackend | None:
 
 def _local(name: str, options: dict[str, Any]) -> ModelSpec:
     constrain = options.pop("constrain", "actions")
+    if constrain not in get_args(Constrain):
+        raise ConfigurationError(f"constrain is one of {', '.join(get_args(Constrain))}, not {constrain!r}")
     loading = {name: options.pop(name) for name in LOADING if name in options}
     generation = {**loading.pop("pipeline_kwargs", {}), **options}
     return ModelSpec(place="local", name=name, options=generation, loading=loading, constrain=constrain)
