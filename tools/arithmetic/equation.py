@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from agentkit.tools.arithmetic import units
 from agentkit.tools.arithmetic.functions import FUNCTIONS
 from agentkit.tools.arithmetic.irrational import CONSTANTS
-from agentkit.tools.arithmetic.number_words import WORDS
 from agentkit.tools.arithmetic.refusal import quoted, refusal
 from agentkit.tools.arithmetic.tokens import Token
 from agentkit.tools.arithmetic.unit_words import check_ignorable
-from agentkit.tools.arithmetic.wording import LISTS
+from agentkit.tools.arithmetic.wording import LISTS, WORDS
 
 LONGEST_LABEL = 5
 _CHANGING = "percentage in to into as than less more from by if not no or about log ln sqrt root"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
+from agentkit.number_words import MULTIPLES, ONES, ORDINALS, VALUES, read_cardinal
 from agentkit.tools.arithmetic.decimal_text import exact_text
-from agentkit.tools.arithmetic.number_words import WORDS, read_number
-from agentkit.tools.arithmetic.refusal import refusal
+from agentkit.tools.arithmetic.refusal import quoted, refusal
 from agentkit.tools.arithmetic.tokens import Token
 
 _OPENINGS = """what what's whats is are the calculate calc calculation input compute evaluate find solve please how much
@@ -30,8 +30,16 @@ _LONGEST = max(map(len, _PHRASES))
 _POWERS = {"squared": 2, "cubed": 3}
 _MULTIPLIERS = {"twice": 2, "double": 2, "thrice": 3, "triple": 3}
 _ORDINAL_ENDINGS = ("st", "nd", "rd", "th")
-_ORDINAL_WORDS = "second third fourth fifth sixth seventh eighth ninth tenth"
-_ORDINALS = {word: value for value, word in enumerate(_ORDINAL_WORDS.split(), 2)}
+_POWER_WORDS = {word: value for value, word in enumerate(ORDINALS) if value > 1}
+
+_PLURAL_SCALES = {"millions": 10**6, "billions": 10**9, "trillions": 10**12}
+_COUNTED = MULTIPLES | _PLURAL_SCALES
+_SUFFIXES = {"k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "mn": 10**6, "bn": 10**9, "Bn": 10**9, "tn": 10**12}
+_PARTS = {"half": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8}
+_PARTS |= {"ninth": 9, "tenth": 10, "hundredth": 100, "thousandth": 1000, "halves": 2}
+_PARTS |= {f"{part}s": size for part, size in list(_PARTS.items()) if part != "halves"}
+WORDS = frozenset({*VALUES, *_COUNTED, *_PARTS})
+"""Words that are part of a number: understood or refused, never dropped."""
 
 LISTS = frozenset({"sum", "product", "difference", "mean"})
 """Signs for `the sum of 3 and 4`: a list of numbers follows."""
@@ -100,7 +108,7 @@ def _at(tokens: list[Token], place: int) -> tuple[list[Token], int]:
         return [Token("sign", sign, " ".join(t.text for t in tokens[place : place + used]), spoken=True)], used
     token = tokens[place]
     word = token.text.casefold() if token.kind == "word" else ""
-    if number := read_number(tokens[place:]):
+    if number := _number_at(tokens, place):
         value, used = number
         text = exact_text(value)
         written = " ".join(t.written for t in tokens[place : place + used])
@@ -134,8 +142,8 @@ def _ordinal_power(tokens: list[Token], place: int) -> tuple[list[Token], int] |
     if not (_word_at(tokens, place) == "to" and _word_at(tokens, place + 1) == "the"):
         return None
     place += 2
-    if _word_at(tokens, place) in _ORDINALS:
-        value = _whole(_ORDINALS[_word_at(tokens, place)])
+    if _word_at(tokens, place) in _POWER_WORDS:
+        value = _whole(_POWER_WORDS[_word_at(tokens, place)])
         place += 1
     elif place < len(tokens) and tokens[place].kind == "number":
         value = tokens[place]
@@ -147,6 +155,91 @@ def _ordinal_power(tokens: list[Token], place: int) -> tuple[list[Token], int] |
     if place < len(tokens) and not tokens[place].is_sign(")", "?", "="):
         raise refusal("'to the ...' is not understood here; write the power with ^ and brackets.")
     return [_sign("^"), value], place - start
+
+
+# -- numbers in words: `2.5 million`, `three quarters`, `two and a half`; whole ones are read by number_words ---------
+
+
+def _number_at(tokens: list[Token], place: int) -> tuple[Fraction, int] | None:
+    """The number that stands there in words, or partly so, and how many tokens it takes."""
+    if tokens[place].kind == "number":
+        return _after_digits(tokens, place)
+    words = _words_from(tokens, place)
+    whole, used = read_cardinal(words)
+    value, used = (Fraction(1), 1) if not used and words[0] in ("a", "an") else (Fraction(whole), used)
+    if part := _part(words, used, value if used else None):
+        return part
+    value, used = _scaled(words, value, used) if used else (value, 0)
+    if not used or (used == 1 and words[0] in ("a", "an")):
+        return None
+    value, used = _with_point(words, value, used)
+    return _with_fraction(words, value, used)
+
+
+def _words_from(tokens: list[Token], place: int) -> list[str]:
+    """The words from there on in lower case, "" for what is no word, and "" thrice after the last."""
+    return [_word_at(tokens, each) for each in range(place, len(tokens) + 3)]
+
+
+def _after_digits(tokens: list[Token], place: int) -> tuple[Fraction, int] | None:
+    value, used = tokens[place].value, 1
+    words = _words_from(tokens, place)
+    if words[1] and tokens[place + 1].glued and tokens[place + 1].written in _SUFFIXES:
+        value, used = value * _SUFFIXES[tokens[place + 1].written], 2
+    value, used = _scaled(words, value, used)
+    if used == 1 and words[1] in _PARTS:
+        written = f"{tokens[place].text} {tokens[place + 1].text}"
+        raise refusal(f"{quoted(written)} is not understood; write a fraction as (2/3).")
+    value, used = _with_fraction(words, value, used)
+    return (value, used) if used > 1 else None
+
+
+def _scaled(words: Sequence[str], value: Fraction, used: int) -> tuple[Fraction, int]:
+    """`5 dozen`, `3 hundred thousand`, `two millions`."""
+    while (word := words[used]) in _COUNTED:
+        value, used = value * _COUNTED[word], used + 1
+    return value, used
+
+
+def _part(words: Sequence[str], used: int, count: Fraction | None) -> tuple[Fraction, int] | None:
+    """`half`, `a quarter`, `two thirds`, `half a million`."""
+    word = words[used]
+    if word not in _PARTS or (count is None and word != "half"):
+        return None
+    plural = word.endswith("s")
+    if count is not None and (plural == (count == 1) or used > 2):
+        raise refusal(f"{quoted(' '.join(words[: used + 1]))} is not understood; write it as (2/3).")
+    value = Fraction(1 if count is None else count) / _PARTS[word]
+    used += 1
+    if words[used] in ("a", "an") and words[used + 1] in MULTIPLES:
+        return _scaled(words, value, used + 1)
+    if words[used] == "of" and words[used + 1] in ("a", "an") and words[used + 2] in MULTIPLES:
+        return _scaled(words, value, used + 2)
+    return _scaled(words, value, used)
+
+
+def _with_point(words: Sequence[str], value: Fraction, used: int) -> tuple[Fraction, int]:
+    """`three point one four`."""
+    if words[used] != "point" or words[used + 1] not in ONES:
+        return value, used
+    place, used = Fraction(1, 10), used + 1
+    while (word := words[used]) in ONES:
+        value, place, used = value + ONES[word] * place, place / 10, used + 1
+    return _scaled(words, value, used)
+
+
+def _with_fraction(words: Sequence[str], value: Fraction, used: int) -> tuple[Fraction, int]:
+    """`two and a half`."""
+    count = {"a": 1, "an": 1, **ONES}.get(words[used + 1], 0)
+    part = words[used + 2]
+    if words[used] != "and" or not count or part not in _PARTS or part.endswith("s") == (count == 1):
+        return value, used
+    if value.denominator != 1 or value >= 1000:
+        raise refusal("'and a half' of a large number is not understood; write the number in digits.")
+    return value + Fraction(count, _PARTS[part]), used + 3
+
+
+# -- tokens ----------------------------------------------------------------------------------------------------------
 
 
 def _sign(text: str) -> Token:
