@@ -15,6 +15,9 @@ MalformedTurn and ToolError become observations; the others leave the loop.
 
 from __future__ import annotations
 
+from contextlib import suppress
+from importlib.util import find_spec
+
 __all__ = [
     "AgentkitError",
     "CassetteDrift",
@@ -24,6 +27,7 @@ __all__ = [
     "ModelError",
     "ReplyChanged",
     "ToolError",
+    "import_failure",
 ]
 
 
@@ -67,3 +71,18 @@ class MalformedTurn(AgentkitError):
 
 class ToolError(AgentkitError):
     """A tool's own failure (bad input, nothing found): the message is the observation."""
+
+
+def import_failure(error: BaseException, package: str, *, install: str, purpose: str = "", module: str = "") -> str:
+    """Why `package` cannot be imported, and what to do about it, for an error's message.
+
+    One that is not there is to be installed: `install` is what pip is given. One that is there and fails to import tells
+    its own reason, because to install it again would mend nothing. `module` is its import name where that is another.
+    """
+    subject = f"{package}, needed {purpose}," if purpose else package
+    module = module or package.replace("-", "_")
+    is_missing = isinstance(error, ModuleNotFoundError) and error.name == module
+    with suppress(ImportError, ValueError):  # of a parent that is missing, or a module without a spec
+        if not is_missing and find_spec(module) is not None:
+            return f"{subject} is installed but does not import: {' '.join(str(error).split())[:300]}"
+    return f"{subject} is not installed; run pip install {install}"

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
-from agentkit.errors import ToolError
+from agentkit.errors import ToolError, import_failure
 from agentkit.tool import Result
 from agentkit.tools.json_text import line_of
 from agentkit.tools.search_text import MOST_RESULTS, MOST_TOKENS, NOTHING_FOUND, Hit, checked_query, search_result
 
 TIMEOUT_S = 4
-INSTALL = "pip install 'agentkit-react[web]'"
+INSTALL = "'agentkit-react[web]'"
 _REFUSES = ("ratelimit", "rate limit", " 429", " 202", " 403")
 _NOTHING = f"{NOTHING_FOUND}: there is none, or the engines that need no key refuse this machine for now."
 
@@ -48,8 +48,8 @@ class WebSearch:
         query = checked_query(query)
         try:
             found = (self.engine or self._ddgs)(query)
-        except ImportError:
-            failure = f"a search without a key needs ddgs; {INSTALL}"
+        except ImportError as error:
+            failure = import_failure(error, "ddgs", purpose="to search without a key", install=INSTALL)
         except Exception as error:  # ddgs lets through what its engines raise: parsers, codecs, TLS
             failure = _failure(error)
             if not failure:

@@ -27,16 +27,19 @@ class Listed:
 
 def show(servers: Sequence[str], *, as_json: bool) -> int:
     """List the tools; the names of langchain-community's are one line, for none of them is made."""
-    from agentkit.langchain.community import INSTALL, community_names
+    from agentkit.langchain.community import community_names
 
     listed = [*_installed(), *_offered(servers)]
-    theirs = community_names()
+    try:
+        theirs, missing = community_names(), ""
+    except ConfigurationError as error:
+        theirs, missing = [], str(error)
     if as_json:
         more = [Listed(name, None, "langchain-community") for name in theirs]
         print(json.dumps([asdict(tool) for tool in [*listed, *more]], ensure_ascii=False))
         return 0
     _print_table(listed)
-    print(f"\nlangchain-community: {', '.join(theirs) if theirs else f'not installed; {INSTALL}'}")
+    print("\n" + (missing or f"langchain-community: {', '.join(theirs)}"))
     return 0
 
 

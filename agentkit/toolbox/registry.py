@@ -32,14 +32,16 @@ def find_tool(name: str, llm: Any = None) -> Any:
     key = LANGCHAIN_NAMES.get(name, name).casefold()
     if key in known:
         return load(known[key])
-    from agentkit.langchain.community import INSTALL, community_names, community_tool
+    from agentkit.langchain.community import community_names, community_tool
 
-    theirs = community_names()
+    try:
+        theirs, more = community_names(), "`agentkit tools` lists those of langchain-community"
+    except ConfigurationError as error:
+        theirs, more = [], str(error)
     if key in theirs:
         return community_tool(key, llm)
-    more = "`agentkit tools` lists those of langchain-community" if theirs else f"{INSTALL} brings more"
     raise ConfigurationError(
-        f"unknown tool {name!r}: expected one of {', '.join(sorted(known)) or 'no installed tool'}; {more}, "
+        f"unknown tool {name!r}: expected one of {', '.join(sorted(known)) or 'no installed tool'}; {more}; "
         f"a package adds its own through the entry-point group {GROUP!r}"
     )
 

@@ -200,7 +200,9 @@ def test_pdf_without_pypdf(fill: Fill, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "docs")], capture_output=True, text=True, check=True
     )
-    assert done.stdout == "a.pdf is not searched: pip install 'agentkit-react[docs]' to read PDF\n"
+    assert done.stdout == (
+        "a.pdf is not searched: pypdf, needed to read PDF, is not installed; run pip install 'agentkit-react[docs]'\n"
+    )
 
 
 def test_a_damaged_index_is_made_anew(fill: Fill, tmp_path: Path) -> None:

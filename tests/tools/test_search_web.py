@@ -79,7 +79,14 @@ def test_nothing_found_by_ddgs_may_mean_refused() -> None:
         ),
         (DDGSException("ConnectError: refused"), "could not be reached; check the network connection"),
         (ValueError("line one\nline two"), "failed (ValueError); try again"),
-        (ModuleNotFoundError("No module named 'ddgs'"), "needs ddgs; pip install 'agentkit-react[web]'"),
+        (
+            ModuleNotFoundError("No module named 'ddgs'", name="ddgs"),
+            "ddgs, needed to search without a key, is not installed; run pip install 'agentkit-react[web]'",
+        ),
+        (
+            ModuleNotFoundError("No module named 'primp'", name="primp"),
+            "ddgs, needed to search without a key, is installed but does not import: No module named 'primp'",
+        ),
     ],
 )
 def test_failures_are_one_line_with_what_to_do(error: Exception, said: str) -> None:

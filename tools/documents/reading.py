@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 
+from agentkit.errors import import_failure
 from agentkit.tools.documents.formats import HTML, TABLES, kind_of, suffix_of
 from agentkit.tools.documents.passages import Passage, passages_of
 from agentkit.tools.documents.text_file import text_of
 
 MOST_BYTES = 20_000_000
-NEEDS_PYPDF = "pip install 'agentkit-react[docs]' to read PDF"
 NO_TEXT = "no text"
 
 
@@ -71,8 +71,9 @@ def _pdf(content: bytes) -> Sequence[Passage]:
 
     try:
         pages = list(pdf_pages(content))
-    except ImportError:
-        raise Unread(NEEDS_PYPDF, may_change=True) from None
+    except ImportError as error:
+        reason = import_failure(error, "pypdf", purpose="to read PDF", install="'agentkit-react[docs]'")
+        raise Unread(reason, may_change=True) from error
     except UnreadablePdf as error:
         raise Unread(str(error)) from error
     if not pages:
