@@ -14,14 +14,13 @@ from langchain_core.tools import StructuredTool, tool
 from pydantic import BaseModel
 
 from agentkit import AgentExecutor
-from agentkit.events import Observation
 from agentkit.deadline import within
 from agentkit.errors import ConfigurationError, ToolError
-from agentkit.events import Action, Source
+from agentkit.events import Action, Observation, Source
 from agentkit.langchain.tools import as_langchain, from_langchain, schema_of
 from agentkit.react_json.grammar import react_json_grammar
+from agentkit.retry import RetryPolicy
 from agentkit.tool import Result, Tool
-from agentkit.toolbox.calling import Retries
 from agentkit.toolbox.toolbox import Toolbox
 from tests.conftest import Scripted, action, final
 
@@ -210,7 +209,7 @@ class Flaky:
         return text
 
 
-AT_ONCE = Retries(tries=3, first_wait_s=0, jitter=lambda: 0.0)
+AT_ONCE = RetryPolicy(tries=3, first_wait_s=0, jitter=lambda: 0.0)
 
 
 def by_hand(cause: Exception) -> ToolError:
@@ -267,12 +266,6 @@ def test_a_langchain_tool_is_marked_in_its_metadata() -> None:
     found = from_langchain(marked)
     assert (found.idempotent, found.timeout_s) == (True, 5.0)
     assert observe(Toolbox([found], retries=AT_ONCE), Action("flaky", {"text": "x"})) == ["x"]
-
-
-def test_waits_double_and_are_jittered() -> None:
-    retries = Retries(tries=9, first_wait_s=1, longest_wait_s=3, jitter=lambda: 0.5)
-    waits = [retries.wait_s(ours("t", str, idempotent=True), ConnectionError(), attempt) for attempt in (1, 2, 3)]
-    assert waits == [0.75, 1.5, 2.25]
 
 
 # -- what the model sees of a result -------------------------------------------------------------------------------

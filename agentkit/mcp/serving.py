@@ -12,9 +12,10 @@ from agentkit import __version__
 from agentkit.errors import AgentkitError, ConfigurationError, ToolError
 from agentkit.events import Observation
 from agentkit.mcp.server import INSTALL
+from agentkit.retry import RetryPolicy
 from agentkit.secrets import Secrets
 from agentkit.tool import Tool
-from agentkit.toolbox.calling import OutOfTime, Retries, acall
+from agentkit.toolbox.calling import OutOfTime, acall
 from agentkit.toolbox.observed_text import admitted
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ async def _text(known: Mapping[str, Tool], name: str, arguments: dict[str, Any])
         raise ToolError(f"unknown tool {name!r}: expected one of {', '.join(known)}")
     tool = known[name]
     try:
-        value = await acall(tool, arguments, Retries(), tool.timeout_s)
+        value = await acall(tool, arguments, RetryPolicy(), tool.timeout_s)
     except OutOfTime:
         raise ToolError(f"{name} gave no result within {tool.timeout_s:g} s") from None
     except ToolError as error:

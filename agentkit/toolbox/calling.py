@@ -4,44 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import random
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any
 
-from agentkit.deadline import remaining_s
 from agentkit.errors import ToolError
 from agentkit.events import ToolInput
+from agentkit.retry import Attempts, RetryPolicy
 from agentkit.tool import Tool
 
 # requests', httpx' and urllib3's errors of a connection share these names, not a base class.
 TRANSIENT = {"ConnectionError", "TimeoutError", "Timeout", "TransportError", "ConnectTimeout", "ReadTimeout"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retries:
-    """How often a tool marked `idempotent` is tried, and how long it waits between: doubled each time, jittered."""
-
-    tries: int = 3
-    first_wait_s: float = 0.5
-    longest_wait_s: float = 8.0
-    jitter: Callable[[], float] = random.random
-
-    def wait_s(self, tool: Tool, error: Exception, attempt: int) -> float:
-        """Seconds until the next try; raises what the run is to see when there is none."""
-        if not tool.idempotent or not is_transient(error):
-            raise error
-        wait_s = min(self.first_wait_s * 2.0 ** (attempt - 1), self.longest_wait_s) * (0.5 + self.jitter() / 2)
-        left_s = remaining_s()
-        if attempt >= self.tries or (left_s is not None and left_s <= wait_s):
-            if isinstance(error, ToolError):
-                raise error
-            seen = " ".join(f"{type(error).__name__}: {error}".split())
-            raise ToolError(f"Error: {tool.name} failed {attempt} times, last with {seen}") from error
+def wait_s(tool: Tool, error: Exception, attempts: Attempts) -> float:
+    """Seconds until an idempotent tool is tried again; raises what the run is to see when it is not."""
+    if not tool.idempotent or not is_transient(error):
+        raise error
+    has_try = attempts.fail()
+    wait_s = attempts.wait_s()
+    if has_try and attempts.has_time_for(wait_s):
         return wait_s
+    if isinstance(error, ToolError):
+        raise error
+    seen = " ".join(f"{type(error).__name__}: {error}".split())
+    raise ToolError(f"Error: {tool.name} failed {attempts.failures} times, last with {seen}") from error
 
 
 def is_transient(error: BaseException | None) -> bool:
@@ -54,7 +43,7 @@ def is_transient(error: BaseException | None) -> bool:
 class ThreadCall:
     """A tool called in a daemon thread. Whoever stops waiting gives it up: the thread ends after what it is at."""
 
-    def __init__(self, tool: Tool, tool_input: ToolInput, retries: Retries, limit_s: float | None) -> None:
+    def __init__(self, tool: Tool, tool_input: ToolInput, retries: RetryPolicy, limit_s: float | None) -> None:
         self._abandoned = threading.Event()
         self._ends_s = None if limit_s is None else time.monotonic() + limit_s
         self.future = in_daemon_thread(call, tool, tool_input, retries, self._abandoned)
@@ -80,38 +69,38 @@ class OutOfTime(Exception):
     """A tool took longer than it may."""
 
 
-def call(tool: Tool, tool_input: ToolInput, retries: Retries, abandoned: threading.Event | None = None) -> Any:
+def call(tool: Tool, tool_input: ToolInput, retries: RetryPolicy, abandoned: threading.Event | None = None) -> Any:
     """What the tool gives, in this thread."""
-    for attempt in range(1, retries.tries + 1):
+    attempts = retries.begin()
+    while True:
         try:
             return tool.call(tool_input)
         except Exception as error:
-            if (abandoned or threading.Event()).wait(retries.wait_s(tool, error, attempt)):
+            if (abandoned or threading.Event()).wait(wait_s(tool, error, attempts)):
                 raise
-    raise AssertionError("the last try returns or raises")
 
 
-async def acall(tool: Tool, tool_input: ToolInput, retries: Retries, limit_s: float | None) -> Any:
+async def acall(tool: Tool, tool_input: ToolInput, retries: RetryPolicy, limit_s: float | None) -> Any:
     """What the tool gives, awaited; raises `OutOfTime` and what the tool raises."""
+    attempts = retries.begin()
     started = False
     try:
         async with asyncio.timeout(limit_s) as deadline:
             started = True
             if tool.arun is None:
                 return await _in_thread(tool, tool_input, retries)
-            for attempt in range(1, retries.tries + 1):
+            while True:
                 try:
                     return await tool.acall(tool_input)
                 except Exception as error:
-                    await asyncio.sleep(retries.wait_s(tool, error, attempt))
+                    await asyncio.sleep(wait_s(tool, error, attempts))
     except TimeoutError:
         if not started or not deadline.expired():
             raise
         raise OutOfTime from None
-    raise AssertionError("the last try returns or raises")
 
 
-async def _in_thread(tool: Tool, tool_input: ToolInput, retries: Retries) -> Any:
+async def _in_thread(tool: Tool, tool_input: ToolInput, retries: RetryPolicy) -> Any:
     thread = ThreadCall(tool, tool_input, retries, None)
     try:
         return await asyncio.wrap_future(thread.future)

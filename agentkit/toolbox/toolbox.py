@@ -11,9 +11,10 @@ from typing import Any
 from agentkit.deadline import remaining_s
 from agentkit.errors import ToolError
 from agentkit.events import Action, Observation
+from agentkit.retry import RetryPolicy
 from agentkit.secrets import Secrets
 from agentkit.tool import Result, Tool
-from agentkit.toolbox.calling import OutOfTime, Retries, ThreadCall, acall, call, in_daemon_thread
+from agentkit.toolbox.calling import OutOfTime, ThreadCall, acall, call, in_daemon_thread
 from agentkit.toolbox.observed_text import admitted
 from agentkit.toolbox.registry import is_named
 
@@ -36,14 +37,14 @@ class Toolbox:
         approve: Approve | None = None,
         allow: Collection[str] | None = None,
         max_observation_tokens: int | None = None,
-        retries: Retries | None = None,
+        retries: RetryPolicy | None = None,
     ) -> None:
         self._tools = {tool.name: tool for tool in tools}
         self._allowed = [name for name in self._tools if allow is None or is_named(name, allow)]
         self._timeout_s = timeout_s
         self._approve = approve
         self._max_tokens = max_observation_tokens
-        self._retries = retries or Retries()
+        self._retries = retries or RetryPolicy()
 
     @property
     def deterministic(self) -> frozenset[str]:
