@@ -46,12 +46,12 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.run
-	@$(PIP) --editable '.[local,test]'
+	@$(PIP) --editable '.[local,test,test-local]'
 	@$(PIP) --no-deps langchain-tests
 	@touch $@
 
 $(VENV)/.check: $(VENV)/.test
-	@$(PIP) --editable '.[local,test,check]'
+	@$(PIP) --editable '.[local,test,test-local,check]'
 	@touch $@
 
 $(VENV)/.site: pyproject.toml constraints.txt | $(VENV)/bin/python

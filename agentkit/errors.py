@@ -76,8 +76,8 @@ class ToolError(AgentkitError):
 def import_failure(error: BaseException, package: str, *, install: str, purpose: str = "", module: str = "") -> str:
     """Why `package` cannot be imported, and what to do about it, for an error's message.
 
-    One that is not there is to be installed: `install` is what pip is given. One that is there and fails to import tells
-    its own reason, because to install it again would mend nothing. `module` is its import name where that is another.
+    One that is not there is to be installed: `install` is what pip is given. One that is there and fails to import
+    tells its own reason, because to install it again mends nothing. `module` is its import name where that is another.
     """
     subject = f"{package}, needed {purpose}," if purpose else package
     module = module or package.replace("-", "_")

@@ -28,8 +28,8 @@ class Search:
             chosen = self.web.search
         else:
             raise ToolError(
-                f"Error: Search has nothing to search: set {KEY_VARIABLE} (a key is at {KEY_PAGE}), or pip install {INSTALL}, or "
-                "give a folder with --docs."
+                f"Error: Search has nothing to search: set {KEY_VARIABLE} (a key is at {KEY_PAGE}), or "
+                f"pip install {INSTALL}, or give a folder with --docs."
             )
         return once((self, query.casefold()), lambda: chosen(query))
 
