@@ -1,145 +1,339 @@
-"""From a JSON value to what it asks for: which keys name the tool and its input, what is an answer, what is neither."""
+"""Reads tool calls that models write in a syntax of their own: all those of the table, in any mixture of their tokens.
+
+One reader serves both modes. What has no single reading is refused with a reason; nothing is run for its sake.
+"""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from agentkit.events import Action, FinalAnswer, ToolInput
-from agentkit.react_json.lenient_json import BrokenJson, read_json
-from agentkit.react_json.turn import BREAK
+from agentkit.events import Action, FinalAnswer
+from agentkit.react_json.lenient_json import BrokenJson, read_json, read_value
+from agentkit.react_json.marks import MARKUP, NAME, TABLE, CallSyntax, Marks, Pairs, Tags, alternation, loose
+from agentkit.react_json.turn import NotADecision, decisions_in, named_action
 
-__all__ = ["NotADecision", "decisions_in", "is_no_tool", "named_action"]
+__all__ = ["READER", "CallReader", "Schemas"]
 
-_NAMES = ("action", "tool", "toolname", "function", "functionname", "name")
-_INPUTS = ("actioninput", "toolinput", "input", "arguments", "args", "parameters", "params", "toolargs", "functionargs")
-# Native formats carry their arguments as an object, some of them (OpenAI) as the text of one.
-_NATIVE_INPUTS = ("arguments", "args", "parameters", "params", "toolargs", "functionargs")
-_WRAPPERS = ("toolcall", "toolcalls", "functioncall", "functioncalls", "function", "actions", "calls")
-_ANSWERS = ("finalanswer",)
-_NO_TOOL = re.compile(r"(?:|none|null|nil|no|n/?a|nothing|-+|no (?:action|tool)s?|none (?:needed|required))\W*", re.I)
+Schemas = Mapping[str, Mapping[str, Any]]
+"""The JSON schemas of tools' arguments, by the tools' names."""
 
-
-class NotADecision(ValueError):
-    """A JSON value that is neither an action nor an answer; `meant` when it was clearly to be one."""
-
-    def __init__(self, reason: str, *, meant: bool) -> None:
-        super().__init__(reason)
-        self.meant = meant
+_BLANK = re.compile(r"\s*")
+_MIDDLE = re.compile(rf"(?:{MARKUP.pattern})?[^\s<\[]*call00000|{MARKUP.pattern}|[^\s<\[]+|[<\[]")
+_ITEM = re.compile(rf"\s*,?\s*{NAME}\s*\(")
+_KEY = r"(?P<key>[^<>\"\s=]{1,128})"
+_CDATA = re.compile(r"\s*<!\[CDATA\[(?P<text>.*?)\]\]>\s*", re.DOTALL)
+_TYPED = re.compile(r"[\[{]|-?\d+(?:\.\d+)?\Z|(?:true|false|null|none)\Z", re.IGNORECASE)
+_KINDS: Mapping[type, str] = {int: "integer", float: "number", bool: "boolean", dict: "object", list: "array"}
 
 
-def decisions_in(value: Any, *, depth: int = 0) -> list[Action | FinalAnswer]:
-    """The actions or answers that `value` asks for, in order; raises `NotADecision`."""
-    if isinstance(value, list) and value and depth < 3:
-        return [decision for item in value for decision in decisions_in(item, depth=depth + 1)]
-    if not isinstance(value, dict):
-        raise NotADecision(f"is {_article(value)}, not an object with an action", meant=False)
-    if isinstance(value.get("action"), str) and "action_input" in value and len(value) == 2:
-        return [named_action(value["action"], value["action_input"])]
-    keys = _normal(value)
-    answers = [keys[key] for key in _ANSWERS if key in keys]
-    names = [key for key in _NAMES if key in keys and not (key == "function" and isinstance(keys[key], dict))]
-    if answers and (not names or is_no_tool(keys[names[0]])):
-        return [_answer(answers[0])]
-    if answers:
-        raise NotADecision("holds both an action and a final answer", meant=True)
-    if not names:
-        return _wrapped(keys, depth)
-    return [_action(keys, names)]
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What stands in front of a call's arguments: `prefix` NAME `middle`.
+
+    `after`: the token that must have come before, where there is no prefix. `ends`: what follows the arguments.
+    """
+
+    syntax: CallSyntax
+    pattern: re.Pattern[str]
+    after: re.Pattern[str] | None
+    ends: re.Pattern[str]
+    parameter: re.Pattern[str] | None = None
+    value_end: re.Pattern[str] | None = None
 
 
-def named_action(name: Any, tool_input: Any) -> Action | FinalAnswer:
-    """The action `name` with `tool_input`; the tool "Final Answer" is the answer."""
-    if is_no_tool(name):
-        raise NotADecision("names no tool", meant=True)
-    if not isinstance(name, str):
-        raise NotADecision(f"has {_article(name)} as action, which must be a tool's name in quotes", meant=True)
-    name = name.strip().replace("\\_", "_")
-    if name[0] in "fF" and re.sub(r"[\s_-]", "", name.lower()) == "finalanswer":
-        return _answer(tool_input)
-    return Action(name, _tool_input(tool_input))
+class CallReader:
+    """Reads the calls of one table of marks.
+
+    `opening` is a regular expression for what begins calls where a line begins, `closing` for the tokens that end them;
+    `python_list` for the beginning of a list of calls as Python writes them, without any token.
+    """
+
+    python_list = rf"\[\s*{NAME.replace('?P<name>', '?:')}\(\s*(?:[A-Za-z_]\w*\s*=(?!=)|\)\s*[\],])"
+
+    def __init__(self, table: Marks = TABLE) -> None:
+        self.table = table
+        tokens: dict[str, str] = {}
+        prefixes = set()
+        for syntax in table.calls:
+            at = 0
+            for match in MARKUP.finditer(syntax.opening):
+                if match[0] in syntax.tokens:
+                    word = syntax.opening[at : match.start()].strip()
+                    tokens[match[0]] = rf"(?:{loose(word)}\s*)?" if word else tokens.get(match[0], "")
+                    at = match.end()
+            if syntax.prefix and (not syntax.tokens or MARKUP.match(syntax.prefix) or syntax.prefix.startswith("<")):
+                prefixes.add(syntax.prefix)
+        self.openings = {*tokens, *prefixes}
+        self.opening = alternation(self.openings)
+        closings = {each for syntax in table.calls for each in _closings(syntax)} - tokens.keys()
+        units = [before + _with_slash(token) for token, before in tokens.items()] + [*map(_with_slash, closings)]
+        self.closing = alternation(closings)
+        self._skip = re.compile("(?:" + "|".join([r"\s+", "`{3,}(?:json)?", ";", *sorted(units, key=len)[::-1]]) + ")*")
+        self._heads = [_head(syntax) for syntax in table.calls if not syntax.is_object]
+        self._search = re.compile(self.opening, re.IGNORECASE)
+        self._python_list = re.compile(self.python_list)
+
+    def search(self, text: str, at: int = 0) -> re.Match[str] | None:
+        """The first token at or behind `at` that may begin calls."""
+        return self._search.search(text, at)
+
+    def is_python_list(self, text: str, at: int) -> bool:
+        """Whether a list of calls as Python writes them seems to begin at `at`."""
+        return self._python_list.match(text, at) is not None
+
+    def read(self, text: str, at: int, schemas: Schemas | None = None) -> tuple[list[Action], int]:
+        """All calls from `at` on and where they end; raises `NotADecision` or `BrokenJson`.
+
+        Arguments in tags get the types of `schemas`; without any, those that may be no strings are refused.
+        """
+        calls: list[Action | FinalAnswer] = []
+        ready: set[int] = set()
+        end = self._behind_tokens(text, at, ready)
+        while (one := self._one(text, end, ready, schemas)) is not None:
+            calls += one[0]
+            end = self._behind_tokens(text, one[1], ready)
+        if not calls:
+            raise NotADecision("is a tool call in a format of its own", meant=True)
+        if any(isinstance(call, FinalAnswer) for call in calls):
+            raise NotADecision("is a final answer written as a tool call", meant=True)
+        return [call for call in calls if isinstance(call, Action)], end
+
+    def read_reply(self, text: str) -> list[Action]:
+        """The calls of a reply that is nothing but calls, as JSON or Python without any token; raises as `read`."""
+        at, calls = behind(_BLANK, text, 0), list[Action]()
+        while at < len(text):
+            one = self._one(text, at, set(), None)
+            if one is None or not all(isinstance(call, Action) for call in one[0]):
+                raise NotADecision("is no tool call", meant=False)
+            if text[at] == "{" or _is_list_of_objects(text, at):
+                value = read_json(text, at)[0]
+                if not all(map(_is_call, value if isinstance(value, list) else [value])):
+                    raise NotADecision("is no tool call", meant=False)
+            calls += [call for call in one[0] if isinstance(call, Action)]
+            at = self._behind_tokens(text, one[1], set())
+        return calls
+
+    def _behind_tokens(self, text: str, at: int, ready: set[int]) -> int:
+        end = behind(self._skip, text, at)
+        for number, head in enumerate(self._heads):
+            if head.after is not None and number not in ready and head.after.search(text, at, end):
+                ready.add(number)
+        return end
+
+    def _one(
+        self, text: str, at: int, ready: set[int], schemas: Schemas | None
+    ) -> tuple[list[Action | FinalAnswer], int] | None:
+        """The call or list of calls at `at`; none when nothing there looks like one."""
+        for number, head in enumerate(self._heads):
+            if (head.after is None or number in ready) and (match := head.pattern.match(text, at)):
+                if isinstance(head.syntax.arguments, Pairs):
+                    return _read_pairs(head.syntax, head.syntax.arguments, text, match)
+                if head.syntax.arguments is None:
+                    value, end = read_json(text, match.end())
+                    return [named_action(match["name"], value)], end
+                return _read_tags(head, text, match, schemas)
+        if text.startswith(("{", "["), at):
+            value, end = read_json(text, at)
+            return decisions_in(value, native=True), end
+        return None
 
 
-def is_no_tool(name: Any) -> bool:
-    """Whether a name says that no tool is wanted."""
-    if not isinstance(name, str):
-        return name is None
-    name = name.strip(" \t\r\n*_`\"'().")
-    return not name or (name[0] in "nN-" and _NO_TOOL.fullmatch(name) is not None)
+def behind(pattern: re.Pattern[str], text: str, at: int) -> int:
+    """Where `pattern` ends when it begins at `at`; `at` when it does not."""
+    match = pattern.match(text, at)
+    return match.end() if match else at
 
 
-def _normal(value: Mapping[str, Any]) -> dict[str, Any]:
-    """The known keys without case, blanks and underscores, `Action Input` as `actioninput`."""
-    keys: dict[str, Any] = {}
-    for key, item in value.items():
-        normal = key if BREAK in key else re.sub(r"[\W_]", "", key).lower()
-        if normal in keys and normal in _NAMES + _INPUTS + _ANSWERS and keys[normal] != item:
-            raise NotADecision(f"gives {normal} twice with different values", meant=True)
-        keys.setdefault(normal, item)
-    return keys
+# -- what the table says of a syntax -----------------------------------------------------------------------------------
 
 
-def _action(keys: Mapping[str, Any], names: list[str]) -> Action | FinalAnswer:
-    inputs = [key for key in _INPUTS if key in keys]
-    if names[0] == "action" and "actioninput" in keys:
-        return named_action(keys["action"], keys["actioninput"])
-    # A thing with a name and an "input" may be anything; with arguments it is a call.
-    meant = names != ["name"] or any(key in _NATIVE_INPUTS for key in inputs)
-    if len(names) > 1 and len({str(keys[name]) for name in names}) > 1:
-        raise NotADecision(f"names the tool twice, as {names[0]} and {names[1]}", meant=meant)
-    if not inputs:
-        raise NotADecision("has no action_input", meant=names[0] == "action" or names[0] == "tool")
-    if len(inputs) > 1 or not meant:
-        raise NotADecision('must have the keys "action" and "action_input"', meant=meant)
-    tool_input = keys[inputs[0]]
-    if inputs[0] in _NATIVE_INPUTS and isinstance(tool_input, str):
-        tool_input = _object_in(tool_input)
-    return named_action(keys[names[0]], tool_input)
+def _closings(syntax: CallSyntax) -> list[str]:
+    texts = (syntax.between or "", syntax.closing)
+    return [match[0] for text in texts for match in MARKUP.finditer(text)]
 
 
-def _wrapped(keys: Mapping[str, Any], depth: int) -> list[Action | FinalAnswer]:
-    inner = [keys[key] for key in _WRAPPERS if isinstance(keys.get(key), dict | list)]
-    if len(inner) == 1 and depth < 3:
-        return decisions_in(inner[0], depth=depth + 1)
-    raise NotADecision('has no "action" key', meant="actioninput" in keys)
+def _with_slash(token: str) -> str:
+    """A pattern for a tag or token and its closing twin."""
+    plain = token.replace("</", "<", 1).replace("[/", "[", 1)
+    twin = re.match(r"<(?=\w)|\[", plain)
+    return loose(plain) if twin is None else re.escape(twin[0]) + "/?" + loose(plain).removeprefix(re.escape(twin[0]))
 
 
-def _tool_input(value: Any) -> ToolInput:
-    if isinstance(value, str | dict):
+def _head(syntax: CallSyntax) -> _Head:
+    style = syntax.arguments
+    prefix = "[" if isinstance(style, Pairs) and syntax.opening.rstrip().endswith("[") else syntax.prefix
+    pieces = _MIDDLE.findall(syntax.middle)
+    optional = [("(?:(?<!\\w)" if piece[0].isalnum() else "(?:") + rf"{_piece(piece)}\s*)?" for piece in pieces[:-1]]
+    last = [rf"(?:{_piece(piece)}\s*)?" if piece.startswith("```") else _piece(piece) for piece in pieces[-1:]]
+    closing = MARKUP.search(syntax.closing)
+    ends = re.compile(r"\s*" + (loose(closing[0]) if closing else r"\Z"), re.IGNORECASE)
+    begin, parameter, value_end = "", None, None
+    if style is None:
+        begin = r"\s*(?=\{)"
+    elif isinstance(style, Tags):
+        opening = loose(style.opening.strip())
+        begin = rf"\s*(?={opening}|{ends.pattern})"
+        middle = style.middle.rstrip()
+        attributes = r'"(?P<attributes>[^<>]{0,80}?)' + loose(middle[1:]) if middle.startswith('"') else loose(middle)
+        parameter = re.compile(rf"\s*{opening}{_KEY}{attributes}", re.IGNORECASE)
+        value_end = re.compile(rf"{loose(style.closing.strip())}(?=\s*(?:{opening}|{ends.pattern}))", re.IGNORECASE)
+    name = rf"{loose(prefix)}\s*" if prefix else ""
+    pattern = re.compile(name + NAME + r"\s*" + "".join([*optional, *last]) + begin, re.IGNORECASE)
+    after = re.compile(loose(syntax.tokens[-1])) if not prefix and syntax.tokens else None
+    return _Head(syntax, pattern, after, ends, parameter, value_end)
+
+
+def _piece(text: str) -> str:
+    return loose(text).replace(r"\s*", "") or re.escape(text)
+
+
+# -- arguments ---------------------------------------------------------------------------------------------------------
+
+
+def _read_pairs(
+    syntax: CallSyntax, style: Pairs, text: str, match: re.Match[str]
+) -> tuple[list[Action | FinalAnswer], int]:
+    """A call with arguments as pairs, or a list of them."""
+    calls: list[Action | FinalAnswer] = []
+    listed = syntax.opening.rstrip().endswith("[")
+    while True:
+        arguments, end = _pairs(text, match.end(), style, syntax.closing.lstrip()[0])
+        calls.append(named_action(match["name"], arguments))
+        if not listed:
+            return calls, end
+        following = _ITEM.match(text, end)
+        if following is None:
+            break
+        match = following
+    end = behind(_BLANK, text, end)
+    if not text.startswith("]", end):
+        raise NotADecision("is a list of tool calls that is not complete", meant=True)
+    return calls, end + 1
+
+
+def _pairs(text: str, at: int, style: Pairs, closing: str) -> tuple[dict[str, Any], int]:
+    key = re.compile(rf"\s*(?P<key>[A-Za-z_$][\w$-]*)\s*{re.escape(style.equals)}\s*")
+    quote = "" if style.quote == '"' else style.quote
+    arguments: dict[str, Any] = {}
+    while not text.startswith(closing, at := behind(_BLANK, text, at)):
+        if arguments:
+            at = at + 1 if text.startswith(",", at) else at
+            if text.startswith(closing, at := behind(_BLANK, text, at)):
+                break
+        match = key.match(text, at)
+        if match is None:
+            raise NotADecision("has arguments without their names, or is cut off", meant=True)
+        if match["key"] in arguments:
+            raise NotADecision(f"gives {match['key']} twice", meant=True)
+        arguments[match["key"]], at = read_value(text, match.end(), quote=quote)
+    return arguments, at + len(closing)
+
+
+def _read_tags(
+    head: _Head, text: str, match: re.Match[str], schemas: Schemas | None
+) -> tuple[list[Action | FinalAnswer], int]:
+    """A call with arguments in tags."""
+    assert head.parameter is not None
+    assert head.value_end is not None
+    schema = None if schemas is None else schemas.get(match["name"], {})
+    arguments: dict[str, Any] = {}
+    at = match.end()
+    while parameter := head.parameter.match(text, at):
+        cdata = _CDATA.match(text, parameter.end())
+        value_end = head.value_end.search(text, cdata.end() if cdata else parameter.end())
+        if value_end is None:
+            raise NotADecision("is a tool call in tags that is not complete", meant=True)
+        key = parameter["key"]
+        if key in arguments:
+            raise NotADecision(f"gives {key} twice", meant=True)
+        value = cdata["text"] if cdata else _without_line_ends(text[parameter.end() : value_end.start()])
+        attributes = parameter.groupdict().get("attributes") or ""
+        arguments[key] = _argument(key, value, schema, as_json='string="false"' in attributes)
+        at = value_end.end()
+    closing = head.ends.match(text, at)
+    if closing is None:
+        raise NotADecision("is a tool call in tags that is not complete", meant=True)
+    return [named_action(match["name"], arguments)], closing.end()
+
+
+def _without_line_ends(value: str) -> str:
+    """The value without the line end that templates put on both sides of it."""
+    return re.sub(r"\A\r?\n", "", re.sub(r"\r?\n\Z", "", value))
+
+
+def _argument(key: str, value: str, schema: Mapping[str, Any] | None, *, as_json: bool) -> Any:
+    """A value in the type that the tool's schema says."""
+    if schema is None and not as_json:
+        if _TYPED.match(value.strip()):
+            raise NotADecision("has arguments in tags, whose types cannot be told", meant=True)
         return value
-    if value is None:
-        return {}
-    if isinstance(value, list):
-        raise NotADecision("has a list as action_input, which must be a string or an object", meant=True)
-    return json.dumps(value)
+    properties = (schema or {}).get("properties") or {}
+    kinds = _kinds(properties[key], schema or {}) if key in properties else set[str]()
+    return _typed(value, _ALL if as_json and "string" not in kinds else kinds)
 
 
-def _answer(value: Any) -> FinalAnswer:
-    text = value.strip() if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    if not text or value is None:
-        raise NotADecision("is a final answer without text", meant=True)
-    return FinalAnswer(text)
+_ALL = {*_KINDS.values(), "null"}
 
 
-def _object_in(text: str) -> ToolInput:
-    """The object that native arguments give as the text of one; other text is the input itself."""
-    if not text.startswith("{"):
+def _kinds(schema: Any, root: Mapping[str, Any], depth: int = 0) -> set[str]:
+    """The types that a schema allows."""
+    if not isinstance(schema, Mapping) or depth > 8:
+        return {"string"}
+    if isinstance(reference := schema.get("$ref"), str):
+        place: Any = root
+        for step in reference.removeprefix("#/").split("/"):
+            place = place.get(step) if isinstance(place, Mapping) else None
+        return _kinds(place, root, depth + 1)
+    if schemas := schema.get("anyOf") or schema.get("oneOf"):
+        return {kind for each in schemas for kind in _kinds(each, root, depth + 1)}
+    if schemas := schema.get("allOf"):
+        return set.intersection(*(_kinds(each, root, depth + 1) for each in schemas))
+    if isinstance(kind := schema.get("type"), str):
+        return {kind}
+    if isinstance(kind, list):
+        return set(kind)
+    if values := [*schema.get("enum", ()), *([schema["const"]] if "const" in schema else ())]:
+        return {_kind(value) for value in values}
+    return {"object"} if "properties" in schema else {*_ALL, "string"}
+
+
+def _kind(value: Any) -> str:
+    return "string" if isinstance(value, str) else "null" if value is None else _KINDS[type(value)]
+
+
+def _typed(text: str, kinds: set[str]) -> Any:
+    """The value of a text in one of `kinds`; the text itself where it may be a string, or is of none of them."""
+    bare = text.strip()
+    if "null" in kinds and bare.lower() in ("null", "none"):
+        return None
+    if not kinds or ("string" in kinds and not kinds >= _ALL):
         return text
     try:
-        value, end = read_json(text, 0)
-    except BrokenJson as broken:
-        raise NotADecision(f"has arguments whose JSON {broken}", meant=True) from None
-    return value if isinstance(value, dict) and not text[end:].strip() else text
+        value, end = read_value(bare.lower() if bare.lower() in ("true", "false") else bare, 0)
+    except BrokenJson:
+        return text
+    if end < len(bare) or isinstance(value, str):
+        return text
+    kind = _kind(value)
+    if kind in kinds or (kind == "integer" and "number" in kinds):
+        return value
+    if kind == "number" and "integer" in kinds and value == int(value):
+        return int(value)
+    return text
 
 
-def _article(value: Any) -> str:
-    kinds = {
-        str: "a string",
-        bool: "a truth value",
-        list: "a list without actions",
-        dict: "an object",
-        type(None): "null",
-    }
-    return kinds.get(type(value), "a number")
+def _is_list_of_objects(text: str, at: int) -> bool:
+    return text.startswith("[", at) and text.startswith("{", behind(_BLANK, text, at + 1))
+
+
+def _is_call(value: Any) -> bool:
+    """Whether a JSON value that stands alone is a call: an answer in JSON may have a name, too."""
+    return (
+        isinstance(value, dict) and isinstance(value.get("name"), str) and bool({"arguments", "parameters"} & {*value})
+    )
+
+
+READER = CallReader()

@@ -12,23 +12,23 @@ import math
 import re
 from typing import Any
 
-__all__ = ["MAX_DEPTH", "BrokenJson", "read_json"]
+__all__ = ["MAX_DEPTH", "BrokenJson", "read_json", "read_value"]
 
 MAX_DEPTH = 256
 """Deeper values are refused: serialisers down the line recurse."""
 
 # Between tokens: white space, invisible marks (right-to-left, BOM), comments.
-_GAP = re.compile(r"(?:[\s\ufeff\u200b-\u200f\u2060\u202a-\u202e]++|//[^\n]*+|\#[^\n]*+|/\*.*?\*/)*+", re.DOTALL)
+_GAP = re.compile(r"(?:[\s\ufeff\u200b-\u200f\u2060\u202a-\u202e]+|//[^\n]*|\#[^\n]*|/\*.*?\*/)*", re.DOTALL)
 # What opens a string, and what may close it. A smart quote is also closed by its ASCII twin.
 _STRINGS = {
-    '"': re.compile(r'"((?:[^"\\]++|\\.)*+)"', re.DOTALL),
-    "'": re.compile(r"'((?:[^'\\]++|\\.)*+)'", re.DOTALL),
-    **dict.fromkeys("“”„", re.compile(r'[“”„]((?:[^“”"\\]++|\\.)*+)[“”"]', re.DOTALL)),
-    **dict.fromkeys("‘’‚", re.compile(r"[‘’‚]((?:[^‘’'\\]++|\\.)*+)[‘’']", re.DOTALL)),
+    '"': re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)"', re.DOTALL),
+    "'": re.compile(r"'([^'\\]*(?:\\.[^'\\]*)*)'", re.DOTALL),
+    **dict.fromkeys("“”„", re.compile(r'[“”„]([^“”"\\]*(?:\\.[^“”"\\]*)*)[“”"]', re.DOTALL)),
+    **dict.fromkeys("‘’‚", re.compile(r"[‘’‚]([^‘’'\\]*(?:\\.[^‘’'\\]*)*)[‘’']", re.DOTALL)),
 }
-_KEY = re.compile(r"[A-Za-z_$][\w$-]*+")
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*+)(\.[0-9]++)?([eE][+-]?[0-9]++)?(?![\w.])")
-_WORD = re.compile(r"-?[A-Za-z]\w*+")
+_KEY = re.compile(r"[A-Za-z_$][\w$-]*")
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?(?![\w.])")
+_WORD = re.compile(r"-?[A-Za-z]\w*")
 _WORDS = {"true": True, "false": False, "null": None, "True": True, "False": False, "None": None}
 _NO_NUMBERS = {"NaN", "nan", "Infinity", "-Infinity", "inf", "-inf"}
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
@@ -57,7 +57,20 @@ def read_json(text: str, start: int, *, repair: bool = True) -> tuple[Any, int]:
     except (ValueError, RecursionError):
         if not repair:
             raise BrokenJson("is no strict JSON", start) from None
-        value, end = _Reader(text, start).read()
+        return read_value(text, start)
+    return _checked(text, start, value, end)
+
+
+def read_value(text: str, start: int, *, quote: str = "") -> tuple[Any, int]:
+    """Any value that starts at `start`, with repairs, and where it ends; raises `BrokenJson`.
+
+    `quote` is a token that stands around strings besides the usual quotes: nothing inside it is an escape.
+    """
+    value, end = _Reader(text, start, quote).read()
+    return _checked(text, start, value, end)
+
+
+def _checked(text: str, start: int, value: Any, end: int) -> tuple[Any, int]:
     if text.count("{", start, end) + text.count("[", start, end) > MAX_DEPTH and _depth(value) > MAX_DEPTH:
         raise BrokenJson(f"is nested more than {MAX_DEPTH} levels deep", end)
     if text.find("\\u", start, end) >= 0 and not _encodable(value):
@@ -124,7 +137,8 @@ class _Frame:
 class _Reader:
     """Reads one value with repairs; a loop with a stack, because depth is the model's choice."""
 
-    def __init__(self, text: str, start: int) -> None:
+    def __init__(self, text: str, start: int, quote: str = "") -> None:
+        self._quote = quote
         self._text = text
         self._at = start
         self._stack: list[_Frame] = []
@@ -147,6 +161,8 @@ class _Reader:
         char = self._next()
         if char == "{" or char == "[":
             return self._open(char)
+        if self._quote and self._text.startswith(self._quote, self._at):
+            return True, self._quoted()
         if char in _STRINGS:
             return True, self._string(char)
         if match := _NUMBER.match(self._text, self._at):
@@ -191,7 +207,9 @@ class _Reader:
         return True, frame.close()
 
     def _key(self, char: str) -> str:
-        if char in _STRINGS:
+        if self._quote and self._text.startswith(self._quote, self._at):
+            key = self._quoted()
+        elif char in _STRINGS:
             key = self._string(char)
         elif match := _KEY.match(self._text, self._at):
             key, self._at = match[0], match.end()
@@ -208,6 +226,14 @@ class _Reader:
             raise BrokenJson("ends inside a string", len(self._text))
         self._at = match.end()
         return _unescaped(match[1])
+
+    def _quoted(self) -> str:
+        start = self._at + len(self._quote)
+        end = self._text.find(self._quote, start)
+        if end < 0:
+            raise BrokenJson("ends inside a string", len(self._text))
+        self._at = end + len(self._quote)
+        return self._text[start:end]
 
     def _next(self) -> str:
         match = _GAP.match(self._text, self._at)

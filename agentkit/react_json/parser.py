@@ -10,15 +10,16 @@ from __future__ import annotations
 import re
 
 from agentkit.events import Action, FinalAnswer
-from agentkit.react_json.calls import NotADecision, named_action
 from agentkit.react_json.lenient_json import BrokenJson, read_json
-from agentkit.react_json.turn import Turn
+from agentkit.react_json.marks import TABLE, leading_letters
+from agentkit.react_json.turn import NotADecision, Turn, named_action
 
 __all__ = ["parse_clean_turn", "parse_turn"]
 
-# The form that the prompt asks for, on one line of thought. No "<", "[" or "◁": they may begin reasoning.
-_CLEAN = re.compile(r"Thought:([^\n<\[◁]*+)\n(?:Action:\s*+```(?:json)?\s*+(?=\{)|Final Answer:([^\n<\[◁]*+)\Z)")
-_CLEAN_END = re.compile(r"(\s*+```)\s*\Z")
+# The form that the prompt asks for, on one line of thought without "<", "[" or "◁": they may begin reasoning.
+_LINE = rf"[^\n{leading_letters([*TABLE.thinking, *TABLE.thinking.values(), *TABLE.turn_ends])}]*"
+_CLEAN = re.compile(rf"Thought:({_LINE})\n(?:Action:\s*```(?:json)?\s*(?=\{{)|Final Answer:({_LINE})\Z)")
+_CLEAN_END = re.compile(r"(\s*```)\s*\Z")
 _CLEAN_KEYS = {"action", "action_input"}
 
 
@@ -27,7 +28,7 @@ def parse_turn(text: str) -> Turn:
     turn = parse_clean_turn(text)
     if turn is None:
         # Its patterns take longer to compile than a replay of clean turns to run.
-        from agentkit.react_json.thorough import parse_turn_thoroughly
+        from agentkit.react_json.verdict import parse_turn_thoroughly
 
         turn = parse_turn_thoroughly(text)
     return turn

@@ -1,4 +1,5 @@
-"""Passages of a turn that may hold an action: JSON, native tool calls, the older text form."""
+"""Passages of a turn that may hold an action: JSON, native tool calls, and the older dialect's text form, which models
+fall back to: `Action: name` and `Action Input: text or JSON`."""
 
 from __future__ import annotations
 
@@ -7,18 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from agentkit.events import Action, FinalAnswer
-from agentkit.react_json.calls import NotADecision, decisions_in
 from agentkit.react_json.lenient_json import BrokenJson, read_json
-from agentkit.react_json.native_calls import read_native
-from agentkit.react_json.sections import TRAILER, behind
-from agentkit.react_json.text_action import text_action
+from agentkit.react_json.sections import BODY, Sections, behind
+from agentkit.react_json.turn import NotADecision, decisions_in, is_no_tool, named_action
 
-__all__ = ["Found", "Passages", "TooManyBroken"]
+__all__ = ["Passage", "Passages", "TooManyBroken"]
 
 _MAX_BROKEN = 100
-_MEANT_AS_ACTION = re.compile(r"[{,]\s*+[\"'“]?(?:action|tool|function|name)(?:[\"'”_]|\s*+:)", re.IGNORECASE)
-_MORE_ON_THE_LINE = re.compile(r"[ \t]*+[,;]?[ \t]*+(?=\{)")
-_RUN_ON = re.compile(r"[ \t]*+(?:[:\"'“]|,[ \t]*+[\"'“\w])")
+_MEANT_AS_ACTION = re.compile(r"[{,]\s*[\"'“]?(?:action|tool|function|name)(?:[\"'”_]|\s*:)", re.IGNORECASE)
+_MORE_ON_THE_LINE = re.compile(r"[ \t]*(?:[,;][ \t]*)?(?=\{)")
+_RUN_ON = re.compile(r"[ \t]*(?:[:\"'“]|,[ \t]*[\"'“\w])")
+_WORD = re.compile(r"\w")
+_FENCE = re.compile(r"(`{3,}|~{3,})[^\n`]*\n")
 
 
 class TooManyBroken(ValueError):
@@ -26,8 +27,8 @@ class TooManyBroken(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """A passage: what it asks for, or what is wrong with it.
+class Passage:
+    """What a passage asks for, or what is wrong with it.
 
     `labelled`: `Action:` begins its line; `inline`: `Action:` stands behind a sentence.
     """
@@ -42,12 +43,13 @@ class Found:
 
 @dataclass
 class Passages:
-    """What was found so far; `hint` is what was wrong with a passage that need not be an action.
+    """The passages so far; `hint` is what was wrong with one that need not be an action.
 
-    Each `read_…` notes what it finds and returns where to go on.
+    Each `read_…` notes what it reads and returns where to go on.
     """
 
-    found: list[Found] = field(default_factory=list)
+    sections: Sections
+    items: list[Passage] = field(default_factory=list)
     hint: str = ""
     _blocked: int = 0
     _broken: int = 0
@@ -56,6 +58,9 @@ class Passages:
         self, text: str, at: int, start: int, *, labelled: bool = False, inline: bool = False, doubtful: bool = False
     ) -> int:
         """The JSON at `at`, and more of it on the same line. `doubtful`: it may be part of an answer."""
+        if self.sections.calls.is_python_list(text, at):
+            doubtful = doubtful or not labelled
+            return self.read_native(text, at, start, labelled=labelled, inline=inline, doubtful=doubtful)
         end = self._one(text, at, start, labelled=labelled, inline=inline, doubtful=doubtful)
         while end is not None and (more := _MORE_ON_THE_LINE.match(text, end)):
             at = more.end()
@@ -66,7 +71,7 @@ class Passages:
         """One JSON value; none where there is none. What was read in vain is not read again."""
         if at < self._blocked:
             if labelled:
-                self.found.append(Found(start=start, end=at + 1, problem="its JSON is damaged", labelled=True))
+                self.items.append(Passage(start=start, end=at + 1, problem="its JSON is damaged", labelled=True))
             return None
         try:
             value, value_end = read_json(text, at)
@@ -75,7 +80,7 @@ class Passages:
             meant = (labelled and not doubtful) or _MEANT_AS_ACTION.search(text, at, broken.at) is not None
             self._fail(start, at + 1, f"its JSON {broken}", meant=meant and not inline, labelled=labelled)
             return None
-        end = behind(TRAILER, text, value_end)
+        end = behind(self.sections.trailer, text, value_end)
         try:
             decisions = decisions_in(value)
             if _RUN_ON.match(text, end):
@@ -84,33 +89,62 @@ class Passages:
             meant = error.meant or (labelled and not doubtful)
             self._fail(start, end, f"its JSON {error}", meant=meant and not inline, labelled=labelled)
             return end
-        self.found.append(Found(start=start, end=end, decisions=decisions, labelled=labelled, inline=inline))
+        self.items.append(Passage(start=start, end=end, decisions=decisions, labelled=labelled, inline=inline))
         return end
 
-    def read_native(self, text: str, at: int, start: int, *, labelled: bool = False, doubtful: bool = False) -> int:
-        """Tool calls in a format of their own."""
+    def read_native(
+        self, text: str, at: int, start: int, *, labelled: bool = False, inline: bool = False, doubtful: bool = False
+    ) -> int:
+        """Tool calls in a syntax of the model's own."""
         try:
-            decisions, end = read_native(text, at)
+            decisions, end = self.sections.calls.read(text, at)
         except (NotADecision, BrokenJson) as error:
             self._fail(start, at + 1, f"it {error}", meant=not doubtful, labelled=labelled)
             return at + 1
-        self.found.append(Found(start=start, end=end, decisions=decisions, labelled=labelled))
+        self.items.append(Passage(start=start, end=end, decisions=decisions, labelled=labelled, inline=inline))
         return end
 
-    def read_text_action(self, name: str, written: str, start: int, end: int) -> None:
-        """The older dialect's action."""
+    def read_text_action(self, name: str, text: str, start: int, end: int) -> None:
+        """The older dialect's action, whose input is `text`."""
         try:
-            decision = text_action(name, written.strip())
+            decision = self._text_action(name, text.strip())
         except (NotADecision, BrokenJson) as error:
             self._fail(start, end, f"its input {error}", meant=True, labelled=True)
         else:
-            self.found.append(Found(start=start, end=end, decisions=[decision], labelled=True))
+            self.items.append(Passage(start=start, end=end, decisions=[decision], labelled=True))
+
+    def _text_action(self, name: str, text: str) -> Action | FinalAnswer:
+        at = behind(BODY, text, 0)
+        if not text.startswith(("{", "["), at):
+            return named_action(name, _bare_input(text))
+        value, end = read_json(text, at)
+        if _WORD.search(text, behind(self.sections.trailer, text, end)):
+            raise NotADecision("goes on behind its JSON", meant=True)
+        if not isinstance(value, dict):
+            return named_action(name, text)
+        if value.keys() == {"action", "action_input"}:
+            if value["action"] != name:
+                raise NotADecision("names another action inside", meant=True)
+            value = value["action_input"]
+        return named_action(name, value)
 
     def _fail(self, start: int, end: int, problem: str, *, meant: bool, labelled: bool) -> None:
         self._broken += 1
         if self._broken > _MAX_BROKEN:
             raise TooManyBroken
         if meant:
-            self.found.append(Found(start=start, end=end, problem=problem, labelled=labelled))
+            self.items.append(Passage(start=start, end=end, problem=problem, labelled=labelled))
         else:
             self.hint = self.hint or problem
+
+
+def _bare_input(text: str) -> str:
+    """An input without its fence or its quotes."""
+    fence = _FENCE.match(text)
+    if fence is not None and text.endswith("\n" + fence[1]) and fence.end() < len(text) - len(fence[1]):
+        text = text[fence.end() : -len(fence[1]) - 1]
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'`" and text.count(text[0]) == 2 and "\\" not in text:
+        text = text[1:-1]
+    if not text or is_no_tool(text):
+        raise NotADecision("is missing", meant=True)
+    return text

@@ -1,4 +1,5 @@
-"""From what stands in a turn to what it decides: one action, one answer, or what the model has to mend."""
+"""The parser for turns in any form: from what stands in a turn to what it decides, one action, one answer, or what the
+model has to mend."""
 
 from __future__ import annotations
 
@@ -9,41 +10,63 @@ from dataclasses import replace
 
 from agentkit.errors import MalformedTurn
 from agentkit.events import Action, FinalAnswer
-from agentkit.react_json.calls import is_no_tool
-from agentkit.react_json.passages import Found
-from agentkit.react_json.sections import mark_at
-from agentkit.react_json.turn import Turn
-from agentkit.react_json.turn_scan import Answer, Scan
+from agentkit.react_json.passages import Passage, TooManyBroken
+from agentkit.react_json.scan import Answer, Scan
+from agentkit.react_json.sections import SECTIONS, Sections
+from agentkit.react_json.turn import Turn, is_no_tool
 
-__all__ = ["judged", "malformed"]
+__all__ = ["parse_turn_thoroughly"]
 
 _ACTION_FORM = 'Action: and then {"action": "TOOL NAME", "action_input": "INPUT"} in a ```json block'
 _WORD = re.compile(r"\w")
 _FENCE_LINE = re.compile(r"^[ \t]*(?:`{3,}|~{3,}).*$", re.MULTILINE)
 
 
-def malformed(what: str) -> MalformedTurn:
+def parse_turn_thoroughly(text: str, sections: Sections = SECTIONS) -> Turn:
+    """Read a turn in any form; raises `MalformedTurn`."""
+    try:
+        return _read(text, sections)
+    except MalformedTurn as error:
+        error.text = text
+        raise
+
+
+def _read(text: str, sections: Sections) -> Turn:
+    if not text.strip():
+        raise _malformed("the turn is empty. Write Thought:, and then an Action: or the Final Answer:.")
+    try:
+        text.encode()
+        return _verdict(Scan(text, sections).run())
+    except UnicodeEncodeError:
+        raise _malformed("the turn holds half of a surrogate pair, which cannot be sent. Leave it out.") from None
+    except TooManyBroken:
+        raise _malformed("the turn is full of damaged JSON. Write one action, or the final answer.") from None
+    except RecursionError:
+        raise _malformed("the action_input is nested too deeply. Write a flat one.") from None
+
+
+def _malformed(what: str) -> MalformedTurn:
     """The error whose message goes back to the model, in one line."""
     return MalformedTurn(f"Invalid format: {what}")
 
 
-def judged(scan: Scan) -> Turn:
+def _verdict(scan: Scan) -> Turn:
     """The turn that was scanned; raises `MalformedTurn`."""
     if scan.unclosed:
-        raise malformed(f"the reasoning was never closed. Close it, then write {_ACTION_FORM}, or Final Answer:.")
-    counted = [passage for passage in _unquoted(scan) if not passage.inline]
+        raise _malformed(f"the reasoning was never closed. Close it, then write {_ACTION_FORM}, or Final Answer:.")
+    counted = [passage for passage in _counting(scan) if not passage.inline]
     answers = [*_answers(scan, scan.finals, scan.final_ends)]
     if scan.contradicted and (counted or answers):
-        raise malformed("reasoning ends behind the decision. Write the decision after the reasoning, alone.")
+        raise _malformed("reasoning ends behind the decision. Write the decision after the reasoning, alone.")
     for passage in counted:
         if passage.problem:
-            raise malformed(f"there is an action, but {passage.problem}. Write {_ACTION_FORM}, complete.")
+            raise _malformed(f"there is an action, but {passage.problem}. Write {_ACTION_FORM}, complete.")
     decided = _one([*_decisions(scan, counted), *answers] or _second_best(scan))
     if decided is None:
         raise _nothing(scan)
     _check_name(scan, decided[0], labelled=any(passage.labelled for passage in counted))
     decision, start, end = decided
-    thought = _without_label(_own_text(scan, scan.start, start))
+    thought = _without_label(scan, _own_text(scan, scan.start, start))
     return Turn(replace(decision, log=scan.text[:end].rstrip()), thought, scan.invented)
 
 
@@ -58,18 +81,18 @@ def _one(decided: Sequence[Decided]) -> Decided | None:
     first = decided[0]
     kinds = {type(decision) for decision, _, _ in decided}
     if len(kinds) > 1:
-        raise malformed(
+        raise _malformed(
             "the turn has both an action and a final answer. Write only the action and wait for its observation, "
             "or only the final answer."
         )
     if any(decision != first[0] for decision, _, _ in decided):
         if isinstance(first[0], Action):
-            raise malformed("the turn has two different actions. Write one, then wait for its observation.")
-        raise malformed("the turn has two different final answers. Write one Final Answer:.")
+            raise _malformed("the turn has two different actions. Write one, then wait for its observation.")
+        raise _malformed("the turn has two different final answers. Write one Final Answer:.")
     return first
 
 
-def _decisions(scan: Scan, passages: Sequence[Found]) -> list[Decided]:
+def _decisions(scan: Scan, passages: Sequence[Passage]) -> list[Decided]:
     return [
         (decision, passage.start, min(passage.end, len(scan.text)))
         for passage in passages
@@ -79,27 +102,27 @@ def _decisions(scan: Scan, passages: Sequence[Found]) -> list[Decided]:
 
 def _second_best(scan: Scan) -> list[Decided]:
     """An action or an answer that begins behind a sentence, or the label `Answer:`, for want of a proper one."""
-    inline = [passage for passage in _unquoted(scan) if passage.inline]
+    inline = [passage for passage in _counting(scan) if passage.inline]
     return [*_decisions(scan, inline), *_answers(scan, scan.weak_finals[:1], ())]
 
 
-def _unquoted(scan: Scan) -> Iterator[Found]:
+def _counting(scan: Scan) -> Iterator[Passage]:
     """The passages that count.
 
     Without a label of its own, JSON is an action when it begins or ends what the model says. Between words, or in front
     of a labelled action, it is something that the thought quotes.
     """
-    plain = _blanked(scan)
-    found = scan.passages.found
-    last_labelled = max((passage.start for passage in found if passage.labelled), default=-1)
-    at = _behind_label(plain, scan.start)
-    words_before = at > scan.start and plain[scan.start : at].strip() != ""
-    for passage in found:
-        words_before = words_before or _WORD.search(plain, at, passage.start) is not None
+    text = _blanked(scan)
+    passages = scan.passages.items
+    last_labelled = max((passage.start for passage in passages if passage.labelled), default=-1)
+    at = _behind_label(scan, text, scan.start)
+    words_before = at > scan.start and text[scan.start : at].strip() != ""
+    for passage in passages:
+        words_before = words_before or _WORD.search(text, at, passage.start) is not None
         at = passage.end
         following = bisect_left(scan.marks, passage.end)
-        stop = scan.marks[following] if following < len(scan.marks) else len(plain)
-        words_after = _WORD.search(plain, passage.end, stop) is not None
+        stop = scan.marks[following] if following < len(scan.marks) else len(text)
+        words_after = _WORD.search(text, passage.end, stop) is not None
         if passage.labelled or not (words_before and (words_after or passage.start < last_labelled)):
             yield passage
 
@@ -114,7 +137,7 @@ def _answers(scan: Scan, labels: Sequence[Answer], ends: Sequence[int]) -> Itera
         if len(fences) % 2 and text.endswith(fences[-1]):
             text = text.removesuffix(fences[-1]).rstrip()
         if not text:
-            raise malformed("the final answer is empty. Write it behind Final Answer:.")
+            raise _malformed("the final answer is empty. Write it behind Final Answer:.")
         yield FinalAnswer(text), label.label, end
 
 
@@ -124,16 +147,16 @@ def _check_name(scan: Scan, decision: Action | FinalAnswer, *, labelled: bool) -
     if name is None or is_no_tool(name) or labelled or len(name.split()) > 3:
         return
     if isinstance(decision, FinalAnswer):
-        raise malformed("the turn has an action without input and a final answer. Write one of them.")
+        raise _malformed("the turn has an action without input and a final answer. Write one of them.")
     if decision.tool != name:
-        raise malformed("the turn names two different tools. Write one action.")
+        raise _malformed("the turn names two different tools. Write one action.")
 
 
 def _nothing(scan: Scan) -> MalformedTurn:
     """What to say about a turn without a decision."""
     if not _own_text(scan, scan.start, len(scan.text)).strip():
         what = "an observation was written instead of an action" if scan.invented else "nothing follows the reasoning"
-    elif scan.passages.found:
+    elif scan.passages.items:
         what = "an action stands in the middle of the thought"
     elif scan.passages.hint:
         what = f"no action was found, {scan.passages.hint}"
@@ -141,7 +164,7 @@ def _nothing(scan: Scan) -> MalformedTurn:
         what = "the action has no input"
     else:
         what = "there is neither an action nor a final answer"
-    return malformed(f"{what}. Write {_ACTION_FORM}, or Final Answer: and the answer.")
+    return _malformed(f"{what}. Write {_ACTION_FORM}, or Final Answer: and the answer.")
 
 
 def _own_text(scan: Scan, start: int, end: int) -> str:
@@ -163,12 +186,12 @@ def _blanked(scan: Scan) -> str:
     return "".join([*pieces, scan.text[at:]])
 
 
-def _behind_label(text: str, at: int) -> int:
+def _behind_label(scan: Scan, text: str, at: int) -> int:
     """Behind the label "Thought:", when that is what stands first."""
     at += len(text) - at - len(text[at:].lstrip())
-    label = mark_at(text, at)
+    label = scan.sections.mark_at(text, at)
     return label.end() if label is not None and label.lastgroup == "thought" else at
 
 
-def _without_label(thought: str) -> str:
-    return thought[_behind_label(thought, 0) :].strip()
+def _without_label(scan: Scan, thought: str) -> str:
+    return thought[_behind_label(scan, thought, 0) :].strip()

@@ -19,7 +19,7 @@ from typing import Any
 from agentkit.errors import MalformedTurn
 from agentkit.events import Action
 from agentkit.react_json.parser import parse_turn
-from agentkit.react_json.thorough import parse_turn_thoroughly
+from agentkit.react_json.verdict import parse_turn_thoroughly
 
 OUTPUTS = Path(__file__).parent.parent / "react_json" / "react_outputs.jsonl"
 CLEAN = 'Thought: I need the power.\nAction:\n```json\n{"action": "Calculator", "action_input": "25^0.43"}\n```'

@@ -18,7 +18,7 @@ from agentkit.errors import MalformedTurn
 from agentkit.events import Action, FinalAnswer
 from agentkit.react_json.lenient_json import MAX_DEPTH, BrokenJson, read_json
 from agentkit.react_json.parser import parse_clean_turn, parse_turn
-from agentkit.react_json.thorough import parse_turn_thoroughly
+from agentkit.react_json.verdict import parse_turn_thoroughly
 from agentkit.react_json.turn import Turn
 
 OUTPUTS = Path(__file__).parent / "react_outputs.jsonl"

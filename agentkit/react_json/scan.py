@@ -1,7 +1,7 @@
 """One pass over a turn: which decisions stand in it and where, what is reasoning, and where the model's own part ends.
 
 The pass jumps from mark to mark. What has been read as JSON is skipped, so that nothing inside a string is a mark; so
-are fenced code and reasoning. The verdict on what was found is `agentkit.react_json.parser`'s.
+are fenced code and reasoning. What the turn decides is judged in `agentkit.react_json.verdict`.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from agentkit.react_json.passages import Passages
-from agentkit.react_json.sections import BODY, CLOSING_FENCE, INPUT, OBSERVATION, REASONING, behind, mark_at, next_mark
+from agentkit.react_json.sections import BODY, CLOSING_FENCE, Sections, behind
 
 __all__ = ["Answer", "Scan"]
 
 _WORD = re.compile(r"\w")
-_BLANK = re.compile(r"\s*+")
+_BLANK = re.compile(r"\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,14 @@ class Scan:
     """
 
     text: str
+    sections: Sections
     start: int = 0
     invented: int = 0
     contradicted: bool = False
     unclosed: bool = False
     wrapped: bool = False
     named_only: str | None = None
-    passages: Passages = field(default_factory=Passages)
+    passages: Passages = field(init=False)
     finals: list[Answer] = field(default_factory=list)
     final_ends: list[int] = field(default_factory=list)
     weak_finals: list[Answer] = field(default_factory=list)
@@ -54,17 +55,20 @@ class Scan:
     _unfenced: bool = False
     _first: int = 0
 
+    def __post_init__(self) -> None:
+        self.passages = Passages(self.sections)
+
     def run(self) -> Scan:
         """Read the whole text; raises `TooManyBroken`."""
         self._first = behind(_BLANK, self.text, 0)
-        mark = next_mark(self.text, 0)
+        mark = self.sections.next_mark(self.text, 0)
         while mark is not None:
             self.marks.append(mark.start())
             kind = mark.lastgroup or ""
             at = _HANDLERS[kind](self, mark)
             # What follows reasoning stands where a line begins, whether there is a new line or not.
             fresh = kind in ("opening", "closing", "prelude")
-            mark = (mark_at(self.text, at) if fresh else None) or next_mark(self.text, at)
+            mark = (self.sections.mark_at(self.text, at) if fresh else None) or self.sections.next_mark(self.text, at)
         return self
 
     @property
@@ -85,13 +89,14 @@ class Scan:
         """
         if not self._settled:
             self._settled = True
-            if observation := OBSERVATION.search(self.text, at):
+            if observation := self.sections.observation.search(self.text, at):
                 self._cut(observation.start())
 
     def _cut(self, at: int) -> None:
-        self.invented += sum(1 for _ in OBSERVATION.finditer(self.text, at))
-        tag = REASONING.search(self.text, at)
-        self.contradicted = tag is not None and tag.lastgroup == "closing" and tag[0] != "<|end|>"
+        self.invented += sum(1 for _ in self.sections.observation.finditer(self.text, at))
+        tag = next(self.sections.reasoning(self.text, at), None)
+        closes = tag is not None and tag.lastgroup == "closing" and tag[0].lower() not in self.sections.turn_ends
+        self.contradicted = closes
         self.text = self.text[:at]
 
     def _on_observation(self, mark: re.Match[str]) -> int:
@@ -100,7 +105,7 @@ class Scan:
 
     def _on_end(self, mark: re.Match[str]) -> int:
         if not self.begins_at(mark.start()):
-            self.invented += sum(1 for _ in OBSERVATION.finditer(self.text, mark.end()))
+            self.invented += sum(1 for _ in self.sections.observation.finditer(self.text, mark.end()))
             self.text = self.text[: mark.start()]
         return mark.end()
 
@@ -109,7 +114,8 @@ class Scan:
     def _on_opening(self, mark: re.Match[str]) -> int:
         if self.in_answer and self._within_line(mark):
             return mark.end()
-        closing = next((m for m in REASONING.finditer(self.text, mark.end()) if m.lastgroup == "closing"), None)
+        tags = self.sections.reasoning(self.text, mark.end())
+        closing = next((tag for tag in tags if tag.lastgroup == "closing"), None)
         end = closing.end() if closing else len(self.text)
         self.reasoning.append((mark.start(), end))
         self.unclosed = closing is None and not self.finals
@@ -119,7 +125,7 @@ class Scan:
         """Reasoning that the prompt opened: nothing before counts."""
         if not (self.in_answer and self._within_line(mark)):
             self.start = mark.end()
-            for seen in (self.passages.found, self.finals, self.final_ends, self.weak_finals, self.reasoning):
+            for seen in (self.passages.items, self.finals, self.final_ends, self.weak_finals, self.reasoning):
                 seen.clear()
             self.named_only = self._question = None
         return mark.end()
@@ -161,12 +167,12 @@ class Scan:
     def _on_action(self, mark: re.Match[str]) -> int:
         self._settle(mark.end())
         at = behind(BODY, self.text, mark.end())
+        native = self.sections.mark_at(self.text, at)
+        if native is not None and native.lastgroup == "native":
+            return self.passages.read_native(self.text, at, mark.start(), labelled=True)
         if self.text.startswith(("{", "["), at):
             doubtful = self.in_answer
             return self.passages.read_json(self.text, at, mark.start(), labelled=True, doubtful=doubtful)
-        native = mark_at(self.text, at)
-        if native is not None and native.lastgroup == "native":
-            return self.passages.read_native(self.text, at, mark.start(), labelled=True)
         return self._read_text_action(mark)
 
     def _on_inline_action(self, mark: re.Match[str]) -> int:
@@ -199,7 +205,7 @@ class Scan:
             at = behind(BODY, self.text, mark.start())
             if self.text.startswith(("{", "["), at):
                 return self.passages.read_json(self.text, at, mark.start())
-            inner = mark_at(self.text, line_end)
+            inner = self.sections.mark_at(self.text, line_end)
             self.wrapped = self.wrapped or (inner is not None and self.begins_at(mark.start()))
             if inner is not None and (inner.lastgroup == "native" or self.begins_at(mark.start())):
                 return line_end
@@ -209,13 +215,13 @@ class Scan:
 
     def _read_text_action(self, mark: re.Match[str]) -> int:
         at = behind(_BLANK, self.text, mark.end())
-        if at >= len(self.text) or mark_at(self.text, at) is not None:
+        if at >= len(self.text) or self.sections.mark_at(self.text, at) is not None:
             self.named_only = self.named_only or ""
             return mark.end()
         line_end = self.text.find("\n", at)
         line_end = len(self.text) if line_end < 0 else line_end
         name = self.text[at:line_end].strip(" \t\r*`\"'")
-        label = INPUT.match(self.text, line_end)
+        label = self.sections.input.match(self.text, line_end)
         if label is None:
             self.named_only = self.named_only if self.in_answer else name
             return line_end
@@ -224,7 +230,7 @@ class Scan:
         return end
 
     def _input_end(self, at: int) -> int:
-        while (mark := next_mark(self.text, at)) is not None:
+        while (mark := self.sections.next_mark(self.text, at)) is not None:
             if mark.lastgroup not in _INSIDE_INPUT:
                 return mark.start()
             at = mark.end()

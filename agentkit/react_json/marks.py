@@ -1,0 +1,446 @@
+"""THE table of marks: labels, think tags, ends of turns, and how models write tool calls.
+
+Whatever reads, writes, constrains or defuses a mark derives it from here: the parser (`sections`, `calls`), the defuser
+(`hostile`), the readers of replies (`agentkit.models.thinking`, `agentkit.models.tool_calls`), the grammar of calls and
+the messages that go to a server. A mark that is added to the table is known to all of them.
+
+    more = replace(TABLE, thinking={**TABLE.thinking, "<ponder>": "</ponder>"})     # or a table of one's own
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+__all__ = [
+    "BREAK",
+    "CALL_ID",
+    "HERMES",
+    "TABLE",
+    "CallSyntax",
+    "Marks",
+    "Pairs",
+    "Tags",
+    "alternation",
+    "leading_letters",
+    "literals",
+    "loose",
+]
+
+BREAK = "\u200b"
+"""A zero-width space. It stands where foreign text would have begun something; people do not see it."""
+
+CALL_ID = "call00000"
+"""Stands where a call's id goes: nine letters and digits, which is what Mistral's template insists on."""
+
+NAME = r"(?P<name>[\w.:/-]{1,128}?)"
+"""A tool's name in a call."""
+
+
+# -- how calls are written ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Tags:
+    """Arguments in tags: `opening` KEY `middle` VALUE `closing` for each. A string stands as it is, others as JSON."""
+
+    opening: str
+    middle: str
+    closing: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Arguments as KEY `equals` VALUE, with commas between. `quote` is a string's: `"` as in Python, or a token."""
+
+    equals: str
+    quote: str = '"'
+
+
+@dataclass(frozen=True, slots=True)
+class CallSyntax:
+    """The text around calls: `opening` NAME `middle` ARGUMENTS (`between` NAME `middle` ARGUMENTS)* `closing`.
+
+    `between` is None where a turn makes one call. `arguments` says how those are written; None: as a JSON object.
+    """
+
+    opening: str
+    middle: str
+    between: str | None
+    closing: str
+    arguments: Tags | Pairs | None = None
+
+    @property
+    def trigger(self) -> str:
+        """What cannot stand in a reply unless a call follows; "" where a call is nothing but JSON or Python."""
+        opening = self.opening.lstrip()
+        markup = MARKUP.match(opening)
+        return markup[0] if markup else re.split(r"[{\[]", opening)[0].rstrip()
+
+    @property
+    def tokens(self) -> list[str]:
+        """Tags and tokens in front of the first name, but those that open any message."""
+        return [match[0] for match in MARKUP.finditer(self.opening) if match[0] not in _CHANNELS]
+
+    @property
+    def prefix(self) -> str:
+        """What stands behind the last of the `tokens`, up to the name; "" where that is JSON, or the name itself."""
+        rest = self.opening.rpartition(self.tokens[-1])[2] if self.tokens else self.opening
+        return "" if _BARE.match(rest) else rest.strip()
+
+    @property
+    def is_object(self) -> bool:
+        """Whether a call is one JSON object, its name inside."""
+        return self.arguments is None and self.opening.rstrip().endswith('"')
+
+    def write(self, *calls: tuple[str, Mapping[str, Any]]) -> str:
+        """The text of calls, each a name and its arguments."""
+        bodies = [name + self.middle + self.write_arguments(arguments) for name, arguments in calls]
+        return self.opening + (self.between or "").join(bodies) + self.closing
+
+    def write_arguments(self, arguments: Mapping[str, Any]) -> str:
+        """The text of one call's arguments."""
+        style = self.arguments
+        if style is None:
+            return json.dumps(arguments, ensure_ascii=False)
+        if isinstance(style, Pairs):
+            return _pairs(style, arguments)
+        texts = {key: value if isinstance(value, str) else _json(value) for key, value in arguments.items()}
+        return "".join(f"{style.opening}{key}{style.middle}{text}{style.closing}" for key, text in texts.items())
+
+
+def _pairs(style: Pairs, arguments: Mapping[str, Any]) -> str:
+    separator = ", " if style.quote == '"' else ","
+    return separator.join(f"{key}{style.equals}{_literal(value, style.quote)}" for key, value in arguments.items())
+
+
+def _literal(value: Any, quote: str) -> str:
+    """A value as Python writes it, or with quotes of another kind and keys without any."""
+    if quote == '"':
+        return repr(value) if not isinstance(value, str) else _json(value)
+    if isinstance(value, str):
+        return quote + value + quote
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_literal(item, quote)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(_literal(item, quote) for item in value) + "]"
+    return _json(value)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _objects(opening: str, closing: str, *, between: str | None = "}, {", arguments: str = "arguments") -> CallSyntax:
+    """JSON objects with a name and arguments; `between` them is the list's, unless a turn repeats the tokens."""
+    head = '{"name": "'
+    following = None if between is None else between + head.removeprefix("{")
+    return CallSyntax(opening + head, f'", "{arguments}": ', following, "}" + closing)
+
+
+_PYTHON = Pairs("=")
+_PARAMETER = Tags('<parameter name="', '">', "</parameter>\n")
+
+HERMES = CallSyntax(
+    opening='<tool_call>\n{"name": "',
+    middle='", "arguments": ',
+    between='}\n</tool_call>\n<tool_call>\n{"name": "',
+    closing="}\n</tool_call>",
+)
+"""What models are asked for whose own syntax is not known."""
+
+CALLS: tuple[CallSyntax, ...] = (
+    # JSON objects, in tags or tokens.
+    HERMES,  # Qwen 2.5 and 3, Hermes, Granite 4, EXAONE, ERNIE
+    _objects("<tool_calls>[", "]</tool_calls>"),  # Jamba, Hunyuan
+    _objects("<function_call>", "</function_call>", between="}</function_call>\n<function_call>{"),  # Granite 20B FC
+    _objects("<function_calls>[", "]</function_calls>"),
+    _objects("<functioncall>", "</functioncall>", between=None),  # Glaive
+    _objects("<TOOLCALL>[", "]</TOOLCALL>"),  # Nemotron Nano
+    _objects("<longcat_tool_call>", "</longcat_tool_call>", between="}</longcat_tool_call>\n<longcat_tool_call>{"),
+    _objects("<|tool_call|>[", "]<|/tool_call|>"),  # Granite 3 (without the end), Phi-4-mini
+    _objects("<|tool_calls|>[", "]<|/tool_calls|>"),
+    _objects("[TOOL_CALLS] [", "]"),  # Mistral
+    _objects("[TOOL_CALL]", "[/TOOL_CALL]", between=None),
+    _objects("<|tool_call_start|>[", "]<|tool_call_end|>"),
+    _objects("<|python_tag|>", "<|eom_id|>", between="}; {", arguments="parameters"),  # Llama 3
+    _objects("", "", between="}; {", arguments="parameters"),  # Llama 3, 4
+    _objects("<|action_start|><|plugin|>", "<|action_end|>", between=None, arguments="parameters"),  # InternLM
+    CallSyntax(  # Command
+        '<|START_ACTION|>[{"tool_call_id": "0", "tool_name": "',
+        '", "parameters": ',
+        '}, {"tool_call_id": "0", "tool_name": "',
+        "}]<|END_ACTION|>",
+    ),
+    # A name, and JSON arguments.
+    CallSyntax("[TOOL_CALLS]", "[ARGS]", "[TOOL_CALLS]", ""),  # Ministral, Magistral
+    CallSyntax("[TOOL_CALLS]", f"[CALL_ID]{CALL_ID}[ARGS]", "[TOOL_CALLS]", ""),
+    CallSyntax("[TOOL_CALLS]", "", "[TOOL_CALLS]", ""),
+    CallSyntax("<function=", ">", "</function>\n<function=", "</function>"),  # Llama 3.1's custom functions
+    CallSyntax(  # Kimi
+        "<|tool_calls_section_begin|><|tool_call_begin|>functions.",
+        f":{CALL_ID}<|tool_call_argument_begin|>",
+        "<|tool_call_end|><|tool_call_begin|>functions.",
+        "<|tool_call_end|><|tool_calls_section_end|>",
+    ),
+    CallSyntax(  # DeepSeek V3, R1
+        "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>",
+        "\n```json\n",
+        "\n```<｜tool▁call▁end｜>\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>",
+        "\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+    ),
+    CallSyntax(  # DeepSeek V3.1
+        "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>",
+        "<｜tool▁sep｜>",
+        "<｜tool▁call▁end｜><｜tool▁call▁begin｜>",
+        "<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+    ),
+    CallSyntax(  # gpt-oss: harmony
+        "<|channel|>commentary to=functions.", " <|constrain|>json<|message|>", None, "<|call|>"
+    ),
+    CallSyntax(
+        "<|start|>assistant<|channel|>commentary to=functions.", " <|constrain|>json<|message|>", None, "<|call|>"
+    ),
+    CallSyntax("<|start|>assistant to=functions.", "<|channel|>commentary json<|message|>", None, "<|call|>"),
+    # A name, and arguments in tags.
+    CallSyntax(  # Qwen3-Coder, Qwen 3.5 and later, Nemotron 3
+        "<tool_call>\n<function=",
+        ">\n",
+        "</function>\n</tool_call>\n<tool_call>\n<function=",
+        "</function>\n</tool_call>",
+        Tags("<parameter=", ">\n", "\n</parameter>\n"),
+    ),
+    CallSyntax(  # GLM 4.5 and later
+        "<tool_call>",
+        "\n",
+        "</tool_call>\n<tool_call>",
+        "</tool_call>",
+        Tags("<arg_key>", "</arg_key>\n<arg_value>", "</arg_value>\n"),
+    ),
+    CallSyntax(  # MiniCPM
+        '<function name="',
+        '">',
+        '</function>\n<function name="',
+        "</function>",
+        Tags('<param name="', '">', "</param>"),
+    ),
+    CallSyntax(  # MiniMax M2; the same in other name spaces elsewhere
+        '<minimax:tool_call>\n<invoke name="',
+        '">\n',
+        '</invoke>\n<invoke name="',
+        "</invoke>\n</minimax:tool_call>",
+        _PARAMETER,
+    ),
+    CallSyntax(
+        '<function_calls>\n<invoke name="',
+        '">\n',
+        '</invoke>\n<invoke name="',
+        "</invoke>\n</function_calls>",
+        _PARAMETER,
+    ),
+    CallSyntax(  # DeepSeek V3.2
+        '<｜DSML｜function_calls>\n<｜DSML｜invoke name="',
+        '">\n',
+        '</｜DSML｜invoke>\n<｜DSML｜invoke name="',
+        "</｜DSML｜invoke>\n</｜DSML｜function_calls>",
+        Tags('<｜DSML｜parameter name="', '">', "</｜DSML｜parameter>\n"),
+    ),
+    # A name, and arguments as pairs.
+    CallSyntax("<|tool_call_start|>[", "(", "), ", ")]<|tool_call_end|>", _PYTHON),  # LFM2
+    CallSyntax("<|python_start|>[", "(", "), ", ")]<|python_end|>", _PYTHON),  # Llama 4
+    CallSyntax("<function_calls>\n", "(", ")\n", ")\n</function_calls>", _PYTHON),  # Olmo 3
+    CallSyntax("[", "(", "), ", ")]", _PYTHON),  # Llama 3.2, 4
+    CallSyntax(
+        "<|tool_call>call:", "{", "}<tool_call|><|tool_call>call:", "}<tool_call|>", Pairs(":", '<|"|>')
+    ),  # Gemma 4
+    CallSyntax(  # FunctionGemma
+        "<start_function_call>call:",
+        "{",
+        "}<end_function_call><start_function_call>call:",
+        "}<end_function_call>",
+        Pairs(":", "<escape>"),
+    ),
+)
+
+
+# -- the other marks ---------------------------------------------------------------------------------------------------
+
+LABELS: Mapping[str, str] = {  # in the languages into which models translate them; regular expressions
+    "observation": "Observation|观察结果|观察|觀察|観察|관찰|Observación|Observação|Beobachtung|Наблюдение",
+    "thought": "Thoughts?|思考|想法|Pensamiento|Pensamento|Pensée|Gedanke|Мысль|생각",
+    "input": "Action[ _-]?Input|行动输入|行動輸入|动作输入|操作输入|行動入力|Entrada de (?:la )?acción",
+    "action": "Action|行动|行動|动作|操作|Acción|Ação|Aktion|Действие|행동",
+    "final": (
+        "Final[ _-]?Answer|最终答案|最终回答|最終答案|最終回答|최종 답변|Respuesta final|Resposta final|Réponse finale"
+        "|Endgültige Antwort|Finale Antwort|Окончательный ответ|Финальный ответ"
+    ),
+    "answer": "Answer|答案|Antwort|Respuesta",
+    "question": "Question|问题",
+}
+WEAK_LABELS = {"answer", "question"}
+"""Labels that are words of any text: they decide only where a turn has nothing better."""
+
+THINKING: Mapping[str, str] = {
+    **{f"<{name}>": f"</{name}>" for name in ("think", "thinking", "thought", "reasoning", "reflection")},
+    **{f"<{name}>": f"</{name}>" for name in ("seed:think", "mm:think", "longcat_think")},  # Seed-OSS, MiniMax, LongCat
+    "[THINK]": "[/THINK]",  # Magistral
+    "◁think▷": "◁/think▷",  # Kimi-VL
+    "<|START_THINKING|>": "<|END_THINKING|>",  # Command
+    "<|begin_of_thought|>": "<|end_of_thought|>",
+    "<|think_start|>": "<|think_end|>",
+    "<|inner_prefix|>": "<|inner_suffix|>",  # Apertus
+    "<|channel>thought": "<channel|>",  # Gemma 4
+    "<|channel|>analysis<|message|>": "<|end|>",  # gpt-oss
+    "<|start|>assistant<|channel|>analysis<|message|>": "<|end|>",
+}
+"""What opens reasoning, and what closes it."""
+
+PRELUDES = (
+    *(
+        f"{start}<|channel|>{channel}<|message|>"
+        for start in ("", "<|start|>assistant")
+        for channel in ("final", "commentary")
+    ),
+    "<|START_RESPONSE|>",
+    "<|begin_of_solution|>",
+)
+"""What stands in front of the part that is meant for the reader."""
+
+TURN_ENDS = (
+    *(
+        "<|im_end|>",
+        "<|im_start|>",
+        "<|eot_id|>",
+        "<|eom_id|>",
+        "<|endoftext|>",
+        "<|end_of_text|>",
+        "<|end|>",
+        "<|return|>",
+    ),
+    *(
+        "</s>",
+        "<end_of_turn>",
+        "<turn|>",
+        "<eos>",
+        "<｜end▁of▁sentence｜>",
+        "<|END_OF_TURN_TOKEN|>",
+        "<|END_RESPONSE|>",
+    ),
+    "<|end_of_solution|>",
+)
+"""What chat templates put at the end of a turn; behind it a model talks to itself."""
+
+NAME_KEYS = ("action", "tool", "tool name", "function", "function name", "name")
+INPUT_KEYS = ("action input", "tool input", "input")
+ARGUMENTS_KEYS = ("arguments", "args", "parameters", "params", "tool args", "function args")
+ANSWER_KEYS = ("final answer",)
+"""Keys of JSON objects that are actions, in any case, with blanks, underscores or hyphens between the words.
+
+Native calls carry arguments as an object, some of them (OpenAI's) as the text of one.
+"""
+
+TEMPLATE_TOKENS = (
+    *("<s>", "<bos>", "<unk>", "<pad>", "<start_of_turn>", "<|turn>", "<start_of_image>", "<end_of_image>", "<image>"),
+    *("<<SYS>>", "<</SYS>>", "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[gMASK]", "<sop>"),
+    *("[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[TOOL_CONTENT]", "[IMG]"),
+    *("[ARGS]", "[CALL_ID]", "<tool>", "</tool>", "<tools>", "</tools>", "<tool_response>", "</tool_response>"),
+    *("<arg_key>", "<arg_value>", "<escape>", "<start_function_response>", "<end_function_response>"),
+)
+"""Other tokens of chat templates, which nobody but a template may write. Those of the shape <|…|> need no entry."""
+
+
+@dataclass(frozen=True)
+class Marks:
+    """A table of marks, and what is derived from it for all readers alike."""
+
+    calls: Sequence[CallSyntax] = CALLS
+    thinking: Mapping[str, str] = field(default_factory=lambda: THINKING)
+    labels: Mapping[str, str] = field(default_factory=lambda: LABELS)
+    preludes: Sequence[str] = PRELUDES
+    turn_ends: Sequence[str] = TURN_ENDS
+    template_tokens: Sequence[str] = TEMPLATE_TOKENS
+
+    @cached_property
+    def markup(self) -> str:
+        """A regular expression for all markup of the table but labels. Of a tag with attributes it is the beginning."""
+        texts = {*self.thinking, *self.thinking.values(), *self.preludes, *self.turn_ends, *self.template_tokens}
+        for syntax in self.calls:
+            texts |= set(_markup_of(syntax))
+        names = {tag[1] for text in texts if (tag := _PLAIN_TAG.match(text))}
+        tags = rf"</?(?:\w{{1,16}}:)?(?:{'|'.join(sorted(names))})[\s=>]"
+        others = (text for text in texts if not (_PLAIN_TAG.match(text) or re.match(_TOKEN, text)))
+        return f"{_TOKEN}|{tags}|{alternation(others)}"
+
+
+TABLE = Marks()
+
+
+# -- regular expressions of what the table says ------------------------------------------------------------------------
+
+MARKUP = re.compile(r'<[^<>"=\s]+>|\[/?[A-Z_]+\]')
+"""A whole tag or token."""
+
+_BARE = re.compile(r"\s*\[?\s*(?:\{|$)|\s*\[\s*$")
+_CHANNELS = {"<|start|>", "<|channel|>", "<|message|>", "<|constrain|>"}  # of harmony: they open any message
+_TOKEN = r"<[|｜][^|｜<>\n]{1,60}[|｜]>|<\|\w{1,40}>|<\w{1,40}\|>"  # of any chat template
+_PLAIN_TAG = re.compile(r"</?(?:\w+:)?(\w+)[ =>]")
+_TAG_BEGINNING = re.compile(r'<[^<>\s]+(?: name)?="?')
+_PIECE = re.compile(rf"\s+|{MARKUP.pattern}|[{{}}\[\],:]|<?[^\s{{}}\[\],:<]+|<")
+_NAME_SPACE = re.compile(r"<(/?)(?:\w+:)?(?=[A-Za-z_]+(?:[>=]|$))")
+
+
+def _markup_of(syntax: CallSyntax) -> Iterator[str]:
+    """Tags and tokens of a syntax, and the beginnings of its tags with attributes."""
+    style = syntax.arguments
+    quote = [style.quote] if isinstance(style, Pairs) and style.quote != '"' else []
+    tags = [style.opening, style.middle, style.closing] if isinstance(style, Tags) else []
+    for text in (syntax.opening, syntax.middle, syntax.between or "", syntax.closing, *tags, *quote):
+        yield from (match[0] for match in MARKUP.finditer(text) if match[0] not in _CHANNELS)
+        yield from (match[0] for match in _TAG_BEGINNING.finditer(text))
+    if syntax.prefix and not syntax.tokens:
+        yield syntax.prefix
+
+
+def loose(text: str) -> str:
+    """A regular expression for `text` with any white space between its pieces, any id for `CALL_ID`, tags in any name
+    space, and tokens spelled with ASCII letters."""
+    pattern, before = "", ""
+    for piece in _PIECE.findall(text):
+        if (piece.isspace() or (pattern and _separable(before, piece))) and not pattern.endswith(r"\s*"):
+            pattern += r"\s*"
+        if not piece.isspace():
+            pattern += _loose_piece(piece)
+        before = piece
+    return pattern
+
+
+def _separable(first: str, second: str) -> bool:
+    """Whether white space may stand between two pieces that have none."""
+    if ":" in (first, second):
+        return '"' in first or '"' in second
+    return any((len(piece) == 1 and piece in "{}[],") or MARKUP.fullmatch(piece) for piece in (first, second))
+
+
+def _loose_piece(piece: str) -> str:
+    escaped = _NAME_SPACE.sub(r"<\1(?:\\w{1,16}:)?", re.escape(piece)) if piece.startswith("<") else re.escape(piece)
+    escaped = escaped.replace(CALL_ID, r"[\w-]+").replace(r"functions\.", r"(?:functions\.)?")
+    return escaped.replace("｜", "[|｜]").replace("▁", "[▁_]")
+
+
+def alternation(texts: Iterable[str]) -> str:
+    """A regular expression for any of `texts`, loosely, the longest first."""
+    return "|".join(loose(text) for text in sorted({*texts}, key=lambda text: (-len(text), text)))
+
+
+def literals(texts: Iterable[str]) -> str:
+    """A regular expression for any of `texts` to the letter, the longest first."""
+    return "|".join(re.escape(text) for text in sorted({*texts}, key=lambda text: (-len(text), text)))
+
+
+def leading_letters(texts: Iterable[str]) -> str:
+    """The letters that begin `texts`, for a class in a regular expression."""
+    return "".join(re.escape(letter) for letter in sorted({text[0] for text in texts}))
