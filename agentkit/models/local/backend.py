@@ -15,16 +15,19 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from agentkit.errors import ConfigurationError
-from agentkit.models.backend import Capabilities, ChatRequest, Chunk, Constrain, Message
+from agentkit.models.backend import Capabilities, ChatRequest, Chunk, Constrain, Message, TurnGrammar
+from agentkit.models.builtin.copying import copying_grammar
 from agentkit.models.local.chat_template import ChatTemplate
 from agentkit.models.local.loading import load_model, load_tokenizer, memory_errors
 from agentkit.models.reply import ReplyReader
+from agentkit.react_json.grammar import react_json_grammar
 
 if TYPE_CHECKING:
     from agentkit.models.local.local_model import LocalModel
 
 DEFAULT_BATCH_SIZE = 16
 DEFAULT_MAX_NEW_TOKENS = 512
+TURN_GRAMMARS: Mapping[str, TurnGrammar] = {"actions": react_json_grammar, "copy": copying_grammar}
 
 T = TypeVar("T")
 
@@ -99,6 +102,7 @@ class LocalBackend:
             in_process=True,
             over_http=False,
             grammar=True,
+            turn_grammars=TURN_GRAMMARS,
             constrain=self._constrain,
             tools=True,
             call_syntax=template.call_syntax,
