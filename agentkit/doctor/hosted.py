@@ -15,6 +15,7 @@ import httpx
 
 from agentkit.doctor.local import ECHO, Finding
 from agentkit.doctor.raw_server import RawServer, Refused
+from agentkit.models.hosted.model import HostedModel
 
 COUNT = "Count from one to ten in words, with commas between."
 SAY_HELLO = "Say hello."
@@ -29,9 +30,9 @@ def hosted_probes(model: Any, *, client: httpx.Client | None = None) -> list[tup
     """Probes of the server behind a hosted model, in an order in which they may build on each other; none else."""
     llm: Any = getattr(model, "llm", None)
     hosted = getattr(llm, "_hosted", llm)
-    if not hasattr(hosted, "place"):
+    if not isinstance(hosted, HostedModel):
         return []
-    server = RawServer(hosted.place(), client or httpx.Client(timeout=TIMEOUT_S))
+    server = RawServer(hosted.place, client or httpx.Client(timeout=TIMEOUT_S))
     return [(name, partial(_probed, name, probe, server)) for name, probe in PROBES]
 
 

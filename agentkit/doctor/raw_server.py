@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from agentkit.errors import ModelError
-from agentkit.models.hosted.failures import failed, without_secrets
+from agentkit.models.hosted.failures import refusal, without_secrets
 from agentkit.models.hosted.places import Outgoing, Place
 
 
@@ -75,4 +75,4 @@ class RawServer:
 
 
 def _said(status: int, headers: Mapping[str, str], body: bytes, asking: Outgoing) -> str:
-    return without_secrets(failed(status, headers, body, now_s=0.0).said, *asking.secrets)
+    return without_secrets(refusal(status, headers, body, now_s=0.0).message, *asking.secrets)

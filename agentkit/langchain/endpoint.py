@@ -14,7 +14,7 @@ from langchain_core.outputs import GenerationChunk
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
 
 from agentkit.errors import ConfigurationError
-from agentkit.models.backend import ChatRequest, Chunk
+from agentkit.models.backend import Capabilities, ChatRequest, Chunk
 from agentkit.models.hosted.body import generation_options
 from agentkit.models.hosted.model import HostedModel
 from agentkit.models.hosted.options import hosted_model, refuse_unknown
@@ -98,6 +98,11 @@ class HuggingFaceEndpoint(LLM):
     def model_id(self) -> str:
         """The repository's or model's name, or the server's address."""
         return self._hosted.model_id
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What a chat server does."""
+        return self._hosted.capabilities
 
     # -- ChatBackend -----------------------------------------------------------------------------------------------
 

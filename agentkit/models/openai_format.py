@@ -1,17 +1,134 @@
-"""What several readers of OpenAI's format need: server-sent events, tool calls in pieces, and usage."""
+"""Reads replies in OpenAI's format, whole or event by event, whatever dialect of it a server speaks."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from agentkit.events import Usage
-from agentkit.models.backend import NativeCall, ToolCallPiece
+from agentkit.models.backend import Chunk, NativeCall, TokenLogprob, ToolCallPiece
 
+_FINISH_REASON = {
+    "eos_token": "stop",  # as TGI says it
+    "stop_sequence": "stop",
+    "end_turn": "stop",
+    "max_tokens": "length",
+    "function_call": "tool_calls",
+}
+_BROKEN = ("error", "abort", "aborted", "cancelled")
+_THINKING = ("reasoning_content", "reasoning", "thinking")
 _COST = ("cost", "estimated_cost", "total_cost")  # OpenRouter, DeepInfra, Perplexity
 _COST_HEADERS = ("x-litellm-response-cost",)
+
+
+class NotACompletion(ValueError):
+    """What was read is no part of a chat completion; the message says what it is."""
+
+
+class BrokenReply(Exception):
+    """The server broke its reply off; `status` is the HTTP status that it names for that."""
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class CompletionReader:
+    """One reply on its way in. Calls are handed out with the end of the reply, whole.
+
+    `salt` goes into the ids of calls that come without one, which are the same when the same run is replayed; `headers`
+    are the response's.
+    """
+
+    def __init__(self, *, salt: int = 0, headers: Mapping[str, str] | None = None) -> None:
+        self._salt = salt
+        self._headers = headers
+        self._calls = ToolCallPieces()
+        self._usage: Usage | None = None
+        self._finish_reason: str | None = None
+        self._model: str | None = None
+        self._ended = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether the server said that the reply is complete."""
+        return self._ended or self._finish_reason is not None
+
+    def read(self, data: str | bytes | Mapping[str, Any]) -> Chunk | None:
+        """What an event, or a whole body, adds. Raises `NotACompletion` and `BrokenReply`."""
+        if isinstance(data, str) and data.strip() == "[DONE]":
+            self._ended = True
+            return None
+        try:
+            return self._read(data if isinstance(data, Mapping) else _object(data))
+        except NotACompletion:
+            raise
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise NotACompletion(f"one with a field of the wrong type ({type(error).__name__})") from error
+
+    def end(self) -> Chunk:
+        """The last chunk: calls, usage, and how the reply ended. A call that was cut off is none."""
+        calls = self._calls.calls()
+        reason = self._finish_reason or ("tool_calls" if calls else "stop")
+        whole = [call for call in calls if reason != "length" or is_json_object(call.arguments)]
+        return Chunk(
+            tool_calls=tuple(self._piece(number, call) for number, call in enumerate(whole)),
+            usage=self._usage,
+            finish_reason=reason,
+            metadata={"model_name": self._model} if self._model else None,
+        )
+
+    def _read(self, value: Mapping[str, Any]) -> Chunk | None:
+        if value.get("error"):
+            raise _broken(value["error"])
+        choices = value.get("choices")
+        if not isinstance(choices, list):
+            raise NotACompletion(f"JSON without choices ({', '.join(map(str, value))[:80] or 'empty'})")
+        self._model = value.get("model") or self._model
+        if isinstance(usage := value.get("usage"), Mapping):
+            self._usage = usage_of(usage, self._headers)
+        return self._read_choice(choices[0]) if choices else None
+
+    def _read_choice(self, choice: Any) -> Chunk | None:
+        self._finish(choice.get("finish_reason"))
+        for delta in tool_call_deltas(choice):
+            self._calls.add_delta(delta)
+        message = choice.get("delta") or choice.get("message") or {}
+        thinking = next((message[name] for name in _THINKING if isinstance(message.get(name), str)), "")
+        nested, text = _texts(message.get("content"))
+        logprobs = _logprobs(choice.get("logprobs"))
+        text = text or message.get("refusal") or ""
+        if not (text or thinking or nested or logprobs):
+            return None
+        return Chunk(text=text, thinking=thinking + nested, logprobs=logprobs)
+
+    def _finish(self, reason: Any) -> None:
+        if reason is None or reason == "":
+            return
+        if reason in _BROKEN:
+            raise BrokenReply(f"broke the reply off (finish_reason {reason!r})")
+        self._finish_reason = _FINISH_REASON.get(str(reason), str(reason))
+
+    def _piece(self, number: int, call: NativeCall) -> ToolCallPiece:
+        content = f"{self._salt} {number} {call.name or None} {call.arguments}"
+        made = f"call_{hashlib.sha256(content.encode('utf-8', 'replace')).hexdigest()[:9]}"
+        return ToolCallPiece(index=number, id=call.id or made, name=call.name or None, arguments=call.arguments or "{}")
+
+
+def chunks_of(body: str | bytes | Mapping[str, Any]) -> Iterator[Chunk]:
+    """A recorded reply: one JSON object, or a stream of events. Raises as `CompletionReader.read`."""
+    reader = CompletionReader()
+    events: Sequence[str | bytes | Mapping[str, Any]] = [body]
+    if not isinstance(body, Mapping):
+        content = body.encode() if isinstance(body, str) else body
+        if not content.lstrip().startswith(b"{"):
+            stream = ServerSentEvents()
+            events = [*stream.feed(content), *stream.rest()] or [body]
+    yield from filter(None, map(reader.read, events))
+    yield reader.end()
 
 
 class ServerSentEvents:
@@ -55,13 +172,13 @@ class ToolCallPieces:
         """A piece of a backend's."""
         self._add(piece.index, piece.id, piece.name, piece.arguments)
 
-    def add_delta(self, delta: Mapping[str, Any], *, index: Any = None) -> None:
-        """An item of a message's or a delta's `tool_calls`; `index` is its place, where it does not say one."""
+    def add_delta(self, delta: Mapping[str, Any]) -> None:
+        """One of `tool_call_deltas`."""
         function = delta.get("function") or {}
         arguments = function.get("arguments") or ""
         if not isinstance(arguments, str):  # Ollama's own way
             arguments = json.dumps(arguments, ensure_ascii=False)
-        self._add(delta.get("index", index), delta.get("id"), function.get("name"), arguments)
+        self._add(delta.get("index"), delta.get("id"), function.get("name"), arguments)
 
     def calls(self) -> tuple[NativeCall, ...]:
         """The calls so far; an id that none came with is ""."""
@@ -93,6 +210,14 @@ def is_json_object(text: str) -> bool:
         return False
 
 
+def tool_call_deltas(choice: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The tool calls of a whole message, each with its place, or pieces of them, of a stream's delta."""
+    if delta := choice.get("delta"):
+        return list(delta.get("tool_calls") or ())
+    whole = (choice.get("message") or {}).get("tool_calls") or ()
+    return [{**call, "index": place} for place, call in enumerate(whole)]
+
+
 def usage_of(counts: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Usage:
     """The tokens in a reply's `usage`, with what they cost where the server says that, there or in a header."""
     details = counts.get("prompt_tokens_details")
@@ -115,3 +240,49 @@ def _stated_usd(counts: Mapping[str, Any], headers: Mapping[str, str]) -> float 
         except (TypeError, ValueError):
             continue
     return None
+
+
+def _object(data: str | bytes) -> Mapping[str, Any]:
+    if not data.strip():
+        raise NotACompletion("an empty reply")
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        start = data[:60].decode("utf-8", "replace") if isinstance(data, bytes) else data[:60]
+        start = " ".join(start.split())
+        raise NotACompletion("an HTML page" if start[:1] == "<" else f"no JSON ({start!r})") from None
+    if not isinstance(value, dict):
+        raise NotACompletion(f"a JSON {type(value).__name__}")
+    return value
+
+
+def _broken(error: Any) -> BrokenReply:
+    """An error that comes with status 200, in a stream above all."""
+    code = error.get("code") if isinstance(error, Mapping) else None
+    message = error.get("message") if isinstance(error, Mapping) else error
+    return BrokenReply(f"broke off: {message}", status=code if isinstance(code, int) and 400 <= code < 600 else None)
+
+
+def _texts(content: Any) -> tuple[str, str]:
+    """The (thinking, text) of a message's content, which may be a list of parts (Mistral's)."""
+    if isinstance(content, str) or content is None:
+        return "", content or ""
+    thinking, text = "", ""
+    for part in content if isinstance(content, Sequence) else ():
+        if isinstance(part, Mapping) and part.get("type") == "thinking":
+            thinking += "".join(_texts(part.get("thinking")))
+        elif isinstance(part, Mapping):
+            text += str(part.get("text") or "")
+    return thinking, text
+
+
+def _logprobs(given: Any) -> tuple[TokenLogprob, ...]:
+    content = given.get("content") if isinstance(given, Mapping) else None
+    return tuple(
+        TokenLogprob(
+            str(each["token"]),
+            float(each["logprob"]),
+            tuple((str(one["token"]), float(one["logprob"])) for one in each.get("top_logprobs") or ()),
+        )
+        for each in content or ()
+    )

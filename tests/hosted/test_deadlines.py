@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import aclosing, closing
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -16,12 +16,10 @@ import pytest
 from agentkit.deadline import within
 from agentkit.errors import ModelError
 from agentkit.models.backend import ChatRequest
-from agentkit.models.hosted.failures import Failure
 from agentkit.models.hosted.model import HostedModel
-from agentkit.models.hosted.retries import Retries
 from tests.hosted.asking import WAYS, Ask
 from tests.hosted.conftest import Make
-from tests.hosted.server import ChatServer, Play, error, say, silent, stalls, trickle
+from tests.hosted.server import ChatServer, Play, body, error, say, silent, stalls, trickle
 
 HI = ChatRequest(messages=[{"role": "user", "content": "hi"}])
 Backend = Callable[..., HostedModel]
@@ -56,52 +54,51 @@ def test_a_stream_that_falls_silent_is_hung_up_on_at_the_deadline(
         WAYS[way](chat(total_timeout=0.3, timeout=100))
 
 
+@dataclass
 class Clock:
-    """Moves when it is told to."""
+    """Moves when something waits."""
 
-    def __init__(self) -> None:
-        self.now_s = 0.0
+    now_s: float = 0.0
+    waits: list[float] = field(default_factory=list)
 
     def __call__(self) -> float:
         return self.now_s
 
+    def wait(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self.now_s += seconds
 
-def test_patience_is_bounded_by_retries_and_by_the_deadline() -> None:
+
+def timed(model: HostedModel, clock: Clock) -> HostedModel:
+    """The model with this clock, and with the shortest waits."""
+    retries = replace(model.retries, clock=clock, jitter=lambda: 1.0)
+    return replace(model, retries=retries, sleep=clock.wait, now_s=clock)
+
+
+def test_retries_are_bounded_by_their_number(server: ChatServer, backend: Backend) -> None:
+    server.plays = [say("hello"), *[error(500, "broke")] * 7]
     clock = Clock()
-    patience = Retries(max_retries=6, total_s=100, clock=clock, jitter=lambda: 1.0).begin()
-    waits = []
-    for _ in range(6):
-        waits.append(patience.wait_s(Failure("broke", status=500)))
-        clock.now_s += waits[-1]
-    assert waits == [0.375, 0.75, 1.5, 3.0, 6.0, 6.0]
-    with pytest.raises(Failure, match=r"^broke$"):
-        patience.wait_s(Failure("broke", status=500))
+    model = timed(backend(max_retries=6, total_timeout=100), clock)
+    list(model.generate_chat(HI))
+    with pytest.raises(ModelError, match=r"broke \(tried 7 times\)$"):
+        list(model.generate_chat(HI))
+    assert clock.waits == [0.375, 0.75, 1.5, 3.0, 6.0, 6.0]
 
 
-def test_a_loading_model_is_waited_for_until_the_deadline() -> None:
+def test_a_loading_model_is_waited_for_until_the_deadline(server: ChatServer, backend: Backend) -> None:
+    server.plays = [body(b'{"error": "Model is loading", "estimated_time": 500.0}', 503)] * 4
     clock = Clock()
-    patience = Retries(max_retries=0, total_s=100, clock=clock).begin()
-    for _ in range(3):
-        wait_s = patience.wait_s(Failure("loads", status=503, loading_s=500.0))
-        assert wait_s == 30.0
-        clock.now_s += wait_s
-    with pytest.raises(Failure, match=r"loads; the next try would be in 30 s, after the deadline"):
-        patience.wait_s(Failure("loads", status=503, loading_s=500.0))
+    with pytest.raises(ModelError, match=r"loading; the next try would be in 30 s, after the deadline"):
+        list(timed(backend(max_retries=0, total_timeout=100), clock).generate_chat(HI))
+    assert clock.waits == [30.0] * 3
 
 
 @pytest.mark.parametrize("retry_after_s", [0.0, 3.0, 60.0])
-def test_the_server_says_when_to_come_again(retry_after_s: float) -> None:
-    patience = Retries(total_s=100, clock=Clock()).begin()
-    assert patience.wait_s(Failure("busy", status=429, retry_after_s=retry_after_s)) == retry_after_s
-
-
-def test_the_nearer_deadline_holds() -> None:
+def test_the_server_says_when_to_come_again(server: ChatServer, backend: Backend, retry_after_s: float) -> None:
+    server.plays = [error(429, retry_after=str(retry_after_s)), say("hello")]
     clock = Clock()
-    with within(5, clock=clock):
-        assert Retries(total_s=100, clock=clock).begin().left_s() == 5
-        assert Retries(total_s=2, clock=clock).begin().left_s() == 2
-        assert Retries(total_s=None, clock=clock).begin().left_s() == 5
-    assert Retries(total_s=None, clock=clock).begin().left_s() is None
+    list(timed(backend(total_timeout=100), clock).generate_chat(HI))
+    assert clock.waits == [retry_after_s]
 
 
 def test_a_closed_stream_closes_its_connection(server: ChatServer, backend: Backend) -> None:

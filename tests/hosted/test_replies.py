@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from agentkit.events import Usage
 from agentkit.models.backend import ChatRequest
 from agentkit.models.hosted.model import HostedModel
-from agentkit.models.hosted.server_sent import ServerSent
+from agentkit.models.openai_format import ServerSentEvents
 from tests.hosted.asking import WAYS, Ask
 from tests.hosted.conftest import Make
 from tests.hosted.server import ChatServer, Line, Play, body, events, pieces_of, say
@@ -187,7 +187,7 @@ lines = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), min_siz
 @given(st.lists(lines, min_size=1), st.integers(1, 9))
 def test_events_do_not_depend_on_how_the_bytes_are_cut(datas: list[str], size: int) -> None:
     wire = "".join(f"data: {data}\n\n" for data in datas).encode()
-    parser = ServerSent()
+    parser = ServerSentEvents()
     read = [event for start in range(0, len(wire), size) for event in parser.feed(wire[start : start + size])]
     assert read + parser.rest() == datas
 

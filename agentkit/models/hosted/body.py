@@ -60,7 +60,7 @@ def request_body(
         **more,
     }
     if "response_format" in refused and request.response_format:
-        body["messages"] = _told(body["messages"], request.response_format)
+        body["messages"] = _with_format(body["messages"], request.response_format)
     if "max_tokens" in refused:
         body["max_completion_tokens"] = body.get("max_tokens")
     return {name: value for name, value in body.items() if value is not None and name not in refused}
@@ -90,32 +90,25 @@ def _logprobs(top: int | None) -> dict[str, Any]:
     return {"logprobs": True, "top_logprobs": top or None}
 
 
-def _told(messages: list[dict[str, Any]], wanted: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _with_format(messages: list[dict[str, Any]], wanted: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The format asked for in words, of a server that has no field for it."""
     schema = wanted.get("json_schema", {}).get("schema")
     what = f"JSON that fits this schema: {json.dumps(schema, ensure_ascii=False)}" if schema else "one JSON object"
-    return (
-        [{"role": "system", "content": _AS_ASKED.format(what=what)}, *messages]
-        if not _system(messages)
-        else [
-            {**messages[0], "content": f"{messages[0]['content']}\n\n{_AS_ASKED.format(what=what)}"},
-            *messages[1:],
-        ]
-    )
-
-
-def _system(messages: list[dict[str, Any]]) -> bool:
-    return messages[0]["role"] == "system" and isinstance(messages[0]["content"], str)
+    instruction = _AS_ASKED.format(what=what)
+    first, *rest = messages
+    if first["role"] == "system" and isinstance(first["content"], str):
+        return [{**first, "content": f"{first['content']}\n\n{instruction}"}, *rest]
+    return [{"role": "system", "content": instruction}, *messages]
 
 
 DROPPABLE = ("stream_options", "stop", "response_format", "max_tokens")
 """Fields that we can do without: usage may be missing, stops are enforced here, formats are asked for in words."""
 
 
-def refused_field(body: Mapping[str, Any], said: str) -> str | None:
+def refused_field(body: Mapping[str, Any], message: str) -> str | None:
     """The field of `body` that an error message names, if it names one."""
-    if "max_completion_tokens" in said and "max_tokens" in body:
+    if "max_completion_tokens" in message and "max_tokens" in body:
         return "max_tokens"
     beyond = [name for name in body if name not in ("messages", "model", "stream", "max_tokens")]
-    named = [name for name in beyond if re.search(rf"(?<![\w.]){re.escape(name)}(?![\w])", said)]
+    named = [name for name in beyond if re.search(rf"(?<![\w.]){re.escape(name)}(?![\w])", message)]
     return max(named, key=len, default=None)

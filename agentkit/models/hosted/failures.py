@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from agentkit.models.openai_format import BrokenReply, NotACompletion
+
 RETRIED = (408, 409, 429)  # and every 5xx, as openai-python does it
 _LOADING = re.compile(r"\bloading\b", re.IGNORECASE)
 _SECRET = re.compile(r"\b(?:hf_|sk-)[A-Za-z0-9_-]{8,}|(?<=[Bb]earer )[^\s'\",;]{8,}")
-_SAID_CHARS = 300
+_MOST_CHARS = 300
 _LOADING_S = 2.0  # a server that is loading without saying how long it takes
 
 
@@ -24,7 +26,7 @@ class Failure(Exception):
 
     def __init__(
         self,
-        said: str,
+        message: str,
         *,
         status: int | None = None,
         retry: bool = True,
@@ -32,8 +34,8 @@ class Failure(Exception):
         retry_after_s: float | None = None,
         loading_s: float | None = None,
     ) -> None:
-        super().__init__(said)
-        self.said = said
+        super().__init__(message)
+        self.message = message
         self.status = status
         self.retry = retry
         self.doubtful = doubtful
@@ -41,23 +43,39 @@ class Failure(Exception):
         self.loading_s = loading_s
 
 
-def not_a_completion(seen: str) -> Failure:
-    """A reply with status 200 that is none."""
-    said = f"expected a chat completion, saw {seen}; is this an OpenAI-compatible server's address?"
-    return Failure(said, doubtful=True)
+def unreadable(error: NotACompletion | BrokenReply) -> Failure:
+    """A reply with status 200 that is none, or that breaks off."""
+    if isinstance(error, BrokenReply):
+        return Failure(without_secrets(str(error)), status=error.status, retry=_may_pass(error.status))
+    seen = without_secrets(str(error))
+    message = f"expected a chat completion, saw {seen}; is this an OpenAI-compatible server's address?"
+    return Failure(message, doubtful=True)
 
 
-def failed(status: int, headers: Mapping[str, str], body: bytes, *, now_s: float) -> Failure:
+def refusal(status: int, headers: Mapping[str, str], body: bytes, *, now_s: float) -> Failure:
     """The failure a response with an error status stands for; `now_s` is the time of day (seconds since 1970)."""
     value = _json(body)
-    said = without_secrets(_said(value, body)) or "no details"
+    details = without_secrets(_message(value, body)) or "no details"
     return Failure(
-        f"answered HTTP {status}: {said}",
+        f"answered HTTP {status}: {details}",
         status=status,
-        retry=status in RETRIED or status >= 500,
+        retry=_may_pass(status),
         retry_after_s=_retry_after_s(headers, now_s),
-        loading_s=_loading_s(value, said) if status == 503 else None,
+        loading_s=_loading_s(value, details) if status == 503 else None,
     )
+
+
+def lookup_failure(error: Exception, token: str) -> Failure:
+    """The Hub did not say where a provider has the model."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    details = without_secrets(one_line(error), token)
+    return Failure(
+        f"could not be looked up on the Hub ({details})", status=status, retry=_may_pass(status), doubtful=True
+    )
+
+
+def _may_pass(status: int | None) -> bool:
+    return status is None or status in RETRIED or status >= 500
 
 
 def without_secrets(text: str, *secrets: str | None) -> str:
@@ -65,10 +83,10 @@ def without_secrets(text: str, *secrets: str | None) -> str:
     for secret in secrets:
         if secret and len(secret) > 3:
             text = text.replace(secret, "***")
-    return _SECRET.sub("***", " ".join(text.split()))[:_SAID_CHARS]
+    return _SECRET.sub("***", " ".join(text.split()))[:_MOST_CHARS]
 
 
-def described(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """An exception in one line."""
     text = without_secrets(str(error))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
@@ -81,7 +99,7 @@ def _json(body: bytes) -> Any:
         return None
 
 
-def _said(value: Any, body: bytes) -> str:
+def _message(value: Any, body: bytes) -> str:
     """The message in an error's body, wherever the server put it."""
     while isinstance(value, dict):
         value = next((value[key] for key in ("error", "message", "detail", "error_message") if value.get(key)), "")
@@ -107,8 +125,8 @@ def _retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
         return None
 
 
-def _loading_s(value: Any, said: str) -> float | None:
+def _loading_s(value: Any, details: str) -> float | None:
     estimated = value.get("estimated_time") if isinstance(value, dict) else None
     if isinstance(estimated, int | float):
         return max(1.0, float(estimated))
-    return _LOADING_S if _LOADING.search(said) else None
+    return _LOADING_S if _LOADING.search(details) else None

@@ -6,12 +6,13 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, closing
 from dataclasses import replace
-from typing import Any
+from functools import cached_property
 
+from agentkit.deadline import remaining_s
 from agentkit.errors import ConfigurationError, ModelError, ReplyChanged
-from agentkit.models.backend import ChatBackend, ChatRequest, Chunk
-from agentkit.models.hosted.shown import Shown
-from agentkit.recorder import active
+from agentkit.models.backend import Capabilities, ChatBackend, ChatRequest, Chunk, capabilities_of
+from agentkit.models.chat import prepared, recorded
+from agentkit.models.hosted.delivery import PieceByPiece
 
 _LOG = logging.getLogger("agentkit")
 
@@ -19,8 +20,9 @@ _LOG = logging.getLogger("agentkit")
 class WithFallbacks:
     """A backend that asks `backends` one after the other until one gives a whole reply.
 
-    Each has made its own retries by then. What was shown of a reply that broke must be the beginning of the next one's,
-    else `ReplyChanged` is raised. `response_metadata["model_name"]` says which model answered.
+    Each has made its own retries by then, and each is recorded by itself. What was delivered of a reply that broke must
+    be the beginning of the next one's, else `ReplyChanged` is raised. `response_metadata["model_name"]` says which
+    model answered.
     """
 
     def __init__(self, backends: Sequence[ChatBackend], *, notice: Callable[[str], None] | None = None) -> None:
@@ -30,16 +32,31 @@ class WithFallbacks:
         self.model_id = self.backends[0].model_id
         self._notice = notice
 
+    @cached_property
+    def capabilities(self) -> Capabilities:
+        """What all of them can do; it is the first that something is learnt about."""
+        each = [capabilities_of(backend) for backend in self.backends]
+        limits = [one.max_new_tokens for one in each if one.max_new_tokens is not None]
+        return Capabilities(
+            in_process=all(one.in_process for one in each),
+            over_http=True if all(one.over_http for one in each) else None,
+            tools=all(one.tools for one in each),
+            max_new_tokens=max(limits) if len(limits) == len(each) else None,
+            identity=each[0].identity,
+            alternatives=self.backends,
+        )
+
     def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
         """The reply of the first model that gives one."""
-        shown = Shown()
+        delivery = PieceByPiece()
         for backend in self.backends:
-            shown.begin()
+            delivery.begin()
+            asked = prepared(request, capabilities_of(backend))
             try:
-                with closing(_recorded(backend).generate_chat(request)) as chunks:
+                with closing(recorded(backend).generate_chat(asked)) as chunks:
                     for chunk in chunks:
-                        yield from shown.new(_signed(chunk, backend))
-                yield from shown.end()
+                        yield from delivery.add(_signed(chunk, backend))
+                yield from delivery.end()
                 return
             except ReplyChanged:
                 raise
@@ -48,15 +65,16 @@ class WithFallbacks:
 
     async def agenerate_chat(self, request: ChatRequest) -> AsyncIterator[Chunk]:
         """The same, awaiting."""
-        shown = Shown()
+        delivery = PieceByPiece()
         for backend in self.backends:
-            shown.begin()
+            delivery.begin()
+            asked = prepared(request, capabilities_of(backend))
             try:
-                async with aclosing(_recorded(backend).agenerate_chat(request)) as chunks:
+                async with aclosing(recorded(backend).agenerate_chat(asked)) as chunks:
                     async for chunk in chunks:
-                        for new in shown.new(_signed(chunk, backend)):
+                        for new in delivery.add(_signed(chunk, backend)):
                             yield new
-                for new in shown.end():
+                for new in delivery.end():
                     yield new
                 return
             except ReplyChanged:
@@ -75,14 +93,10 @@ class WithFallbacks:
             self._notice(line)
 
 
-def _recorded(backend: ChatBackend) -> Any:
-    """The backend, or what a cassette has of it."""
-    cassette = active()
-    return backend if cassette is None else cassette.backend(backend)
-
-
 def _signed(chunk: Chunk, backend: ChatBackend) -> Chunk:
-    """The last chunk of a reply with the name of the model."""
+    """The last chunk of a reply with the name of the model; any other of one in this process must come in time."""
     if chunk.finish_reason is None:
+        if capabilities_of(backend).in_process and remaining_s() == 0:
+            raise TimeoutError
         return chunk
     return replace(chunk, metadata={"model_name": backend.model_id, **(chunk.metadata or {})})

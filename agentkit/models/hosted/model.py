@@ -14,27 +14,38 @@ import logging
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, TypeVar
 
 from agentkit.errors import ConfigurationError, ModelError
-from agentkit.events import Usage
-from agentkit.models.backend import ChatRequest, Chunk
-from agentkit.models.hosted.answers import Answer
+from agentkit.models.backend import Capabilities, ChatRequest, Chunk
 from agentkit.models.hosted.body import DROPPABLE, refused_field, request_body
-from agentkit.models.hosted.clients import Clients
-from agentkit.models.hosted.failures import Failure, failed, without_secrets
+from agentkit.models.hosted.delivery import AtTheEnd, PieceByPiece
+from agentkit.models.hosted.failures import Failure, refusal, unreadable, without_secrets
 from agentkit.models.hosted.places import Outgoing, Place
-from agentkit.models.hosted.prices import Prices, listed_usd, stated_usd
-from agentkit.models.hosted.retries import Patience, Retries
-from agentkit.models.hosted.server_sent import ServerSent
-from agentkit.models.hosted.shown import Shown, Withheld
-from agentkit.models.hosted.wire import Ask, AsyncExchange, Exchange, Head, Read, Send, Steps, Wait, adrive, drive
+from agentkit.models.hosted.wire import (
+    Ask,
+    AsyncExchange,
+    Clients,
+    Exchange,
+    Head,
+    Read,
+    Send,
+    Steps,
+    Wait,
+    adrive,
+    drive,
+)
+from agentkit.models.openai_format import BrokenReply, CompletionReader, NotACompletion, ServerSentEvents
 from agentkit.recorder import active
+from agentkit.retry import Attempts, RetryPolicy
 
 T = TypeVar("T")
 Effects = Generator[Any, Any, T]
+Delivery = PieceByPiece | AtTheEnd
+Prices = Mapping[str, tuple[float, float]]
+"""From a model's name to US dollars per million tokens, of the prompt and of the completion."""
 
 _LOG = logging.getLogger("agentkit")
 UNPROCESSABLE = (400, 404, 422)
@@ -43,10 +54,12 @@ _WANTS_A_MODEL = re.compile(
     re.IGNORECASE,
 )
 AFTER_END_S = 1.0  # for what may follow the end of a reply: usage, and the end of the response
+DOUBTFUL_TRIES = 2  # where there may be no chat server at the address
+LOADING_POLL_S = 30.0  # a loading model is asked again at least this often
 
 
 @dataclass(slots=True)
-class _Learned:
+class _Quirks:
     """What a server has shown of itself: fields it refuses, its only model's name, and that it gives good replies.
 
     `secrets` are the keys that were sent to it.
@@ -60,28 +73,40 @@ class _Learned:
 
 @dataclass(frozen=True, kw_only=True)
 class HostedModel:
-    """`place` gives requests their address; called for the first time only when something is asked.
+    """`locate` gives requests their address; called only when something is asked.
 
-    `defaults` are generation parameters by GenerationConfig's names, `extra` goes into the body as it is. `read_s` is
-    the longest silence of the server. `notice` is told in a line when there is a wait; the log has it too.
+    `identity` is the address and the model without keys. `defaults` are generation parameters by GenerationConfig's
+    names, `extra` goes into the body as it is. `read_s` is the longest silence of the server. `notice` gets a line when
+    there is a wait; the log has it too.
     """
 
     model_id: str
-    place: Callable[[], Place] = field(repr=False)
+    locate: Callable[[], Place] = field(repr=False)
+    identity: str = ""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
     stop: Sequence[str] = ()
     streaming: bool = False
     connect_s: float = 10.0
     read_s: float = 120.0
-    retries: Retries = field(default_factory=Retries)
+    retries: RetryPolicy = field(default_factory=lambda: RetryPolicy(tries=5, total_s=600.0))
     prices: Prices = field(default_factory=dict)
     notice: Callable[[str], None] | None = field(default=None, repr=False)
     sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
     asleep: Callable[[float], Awaitable[None]] = field(default=asyncio.sleep, repr=False)
     now_s: Callable[[], float] = field(default=time.time, repr=False)
 
-    _learned: _Learned = field(default_factory=_Learned, init=False, repr=False)
+    _quirks: _Quirks = field(default_factory=_Quirks, init=False, repr=False)
+
+    @cached_property
+    def capabilities(self) -> Capabilities:
+        """What any chat server does; whether one calls tools in its own syntax is found out by asking."""
+        return Capabilities(
+            over_http=True,
+            tools=True,
+            max_new_tokens=self.defaults.get("max_new_tokens"),
+            identity=self.identity or self.model_id,
+        )
 
     def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
         """The reply; closing the iterator closes the connection."""
@@ -100,66 +125,68 @@ class HostedModel:
         await self._clients.aclose()
 
     @cached_property
-    def _place(self) -> Place:
-        return self.place()
+    def place(self) -> Place:
+        """Where the model is; raises `ConfigurationError` where a token is missing."""
+        return self.locate()
 
     @cached_property
     def _clients(self) -> Clients:
-        return Clients(encrypted=not getattr(self._place, "url", "https:").startswith("http:"))
+        return Clients(encrypted=self.place.is_encrypted)
 
     # -- one call, in steps that touch no socket -------------------------------------------------------------------
 
     def _steps(self, request: ChatRequest) -> Steps:
-        patience = self.retries.begin()
-        reader = Shown() if request.stream else Withheld()
+        attempts = self.retries.begin()
+        delivery = PieceByPiece() if request.stream else AtTheEnd()
         while True:
             body = self._body(request)
             try:
-                yield from self._attempt(request, body, patience, reader)
+                yield from self._attempt(request, body, attempts, delivery)
                 return
             except Failure as failure:
-                if failure.status in UNPROCESSABLE and (yield from self._adapted(body, failure, patience)):
+                if failure.status in UNPROCESSABLE and (yield from self._adapts(body, failure, attempts)):
                     continue
                 try:
-                    wait_s = patience.wait_s(failure, known=self._learned.answers)
+                    wait_s = self._wait_s(failure, attempts)
                 except Failure as last:
-                    raise self._error(last, patience) from failure
-                self._tell(failure, wait_s)
-                yield Wait(0.0 if _replaying() else wait_s)
+                    raise self._error(last, attempts) from failure
+                self._notify(failure, wait_s)
+                yield Wait(0.0 if _is_replayed() else wait_s)
 
-    def _attempt(
-        self, request: ChatRequest, body: dict[str, Any], patience: Patience, reader: Shown | Withheld
-    ) -> Steps:
-        reader.begin()
-        head = yield from self._sent(body, patience)
-        answer = Answer(salt=len(request.messages), cost=partial(self._cost, head.headers))
-        if head.headers.get("content-type", "").startswith("text/event-stream"):
-            yield from self._streamed(answer, patience, reader)
-        elif (chunk := answer.read((yield from self._rest(patience)))) is not None:
-            yield from reader.new(chunk)
-        if not answer.finished:
+    def _attempt(self, request: ChatRequest, body: dict[str, Any], attempts: Attempts, delivery: Delivery) -> Steps:
+        delivery.begin()
+        head = yield from self._send(body, attempts)
+        reader = CompletionReader(salt=len(request.messages), headers=head.headers)
+        try:
+            if head.headers.get("content-type", "").startswith("text/event-stream"):
+                yield from self._read_stream(reader, attempts, delivery)
+            elif (chunk := reader.read((yield from self._rest(attempts)))) is not None:
+                yield from delivery.add(chunk)
+        except (NotACompletion, BrokenReply) as error:
+            raise unreadable(error) from error
+        if not reader.finished:
             raise Failure("ended the reply before it was complete")
-        self._learned.answers = True
-        yield from reader.end()
-        yield answer.end()
+        self._quirks.answers = True
+        yield from delivery.end()
+        yield self._priced(reader.end())
 
-    def _streamed(self, answer: Answer, patience: Patience, reader: Shown | Withheld) -> Steps:
+    def _read_stream(self, reader: CompletionReader, attempts: Attempts, delivery: Delivery) -> Steps:
         """The events of a stream, up to the end of the response, so that its connection can be used again."""
-        events = ServerSent()
-        while (piece := (yield from self._next_piece(answer, patience))) is not None:
+        events = ServerSentEvents()
+        while (piece := (yield from self._next_piece(reader, attempts))) is not None:
             for data in events.feed(piece):
-                if (chunk := answer.read(data)) is not None:
-                    yield from reader.new(chunk)
-        for data in events.rest() if not answer.finished else ():
-            if (chunk := answer.read(data)) is not None:
-                yield from reader.new(chunk)
+                if (chunk := reader.read(data)) is not None:
+                    yield from delivery.add(chunk)
+        for data in events.rest() if not reader.finished else ():
+            if (chunk := reader.read(data)) is not None:
+                yield from delivery.add(chunk)
 
-    def _next_piece(self, answer: Answer, patience: Patience) -> Effects[bytes | None]:
+    def _next_piece(self, reader: CompletionReader, attempts: Attempts) -> Effects[bytes | None]:
         """More of the stream; nothing that fails after the reply's end matters."""
         piece: bytes | None
-        if not answer.finished:
-            piece = yield Read(patience.left_s())
-            patience.left_s()
+        if not reader.finished:
+            piece = yield Read(_left_s(attempts))
+            _left_s(attempts)
             return piece
         try:
             piece = yield Read(AFTER_END_S)
@@ -167,26 +194,25 @@ class HostedModel:
             return None
         return piece
 
-    def _sent(self, body: dict[str, Any], patience: Patience) -> Effects[Head]:
+    def _send(self, body: dict[str, Any], attempts: Attempts) -> Effects[Head]:
         """The head of a good response."""
-        place = self._place
+        place = self.place
         outgoing = (yield Ask(partial(place.chat, body))) if place.looks_up else place.chat(body)
-        return (yield from self._good(outgoing, patience))
+        return (yield from self._ask(outgoing, attempts))
 
-    def _good(self, outgoing: Outgoing, patience: Patience) -> Effects[Head]:
-        left_s = patience.left_s()
+    def _ask(self, outgoing: Outgoing, attempts: Attempts) -> Effects[Head]:
+        left_s = _left_s(attempts)
         read_s = self.read_s if left_s is None else min(self.read_s, left_s)
-        connect_s = min(self.connect_s, read_s)
-        self._learned.secrets |= outgoing.secrets
-        head: Head = yield Send(outgoing, connect_s, read_s, left_s)
+        self._quirks.secrets |= outgoing.secrets
+        head: Head = yield Send(outgoing, min(self.connect_s, read_s), read_s, left_s)
         if head.status >= 300:
-            raise failed(head.status, head.headers, (yield from self._rest(patience)), now_s=self.now_s())
+            raise refusal(head.status, head.headers, (yield from self._rest(attempts)), now_s=self.now_s())
         return head
 
-    def _rest(self, patience: Patience) -> Effects[bytes]:
+    def _rest(self, attempts: Attempts) -> Effects[bytes]:
         """What is left of a response."""
         pieces = []
-        while (piece := (yield Read(patience.left_s()))) is not None:
+        while (piece := (yield Read(_left_s(attempts)))) is not None:
             pieces.append(piece)
         return b"".join(pieces)
 
@@ -197,72 +223,107 @@ class HostedModel:
             extra=self.extra,
             stop=self.stop,
             stream=request.stream or self.streaming,
-            refused=self._learned.refused,
+            refused=self._quirks.refused,
         )
-        return {"model": self._learned.model, **body} if self._learned.model else body
+        return {"model": self._quirks.model, **body} if self._quirks.model else body
 
-    def _cost(
-        self, headers: Mapping[str, str], said: Mapping[str, Any], usage: Usage, served: str | None
-    ) -> float | None:
-        stated = stated_usd(said, headers)
-        return listed_usd(self.prices, (self.model_id, served), usage) if stated is None else stated
+    def _priced(self, last: Chunk) -> Chunk:
+        """The last chunk with what the reply costs by the table of prices, where the server does not say."""
+        usage = last.usage
+        if usage is None or usage.cost_usd is not None:
+            return last
+        names = (self.model_id, str((last.metadata or {}).get("model_name")))
+        prices = next((self.prices[name] for name in names if name in self.prices), None)
+        if prices is None:
+            return last
+        cost_usd = (usage.prompt_tokens * prices[0] + usage.completion_tokens * prices[1]) / 1e6
+        return replace(last, usage=replace(usage, cost_usd=cost_usd))
 
     # -- what a server does not take -------------------------------------------------------------------------------
 
-    def _adapted(self, body: Mapping[str, Any], failure: Failure, patience: Patience) -> Effects[bool]:
+    def _adapts(self, body: Mapping[str, Any], failure: Failure, attempts: Attempts) -> Effects[bool]:
         """Whether the next body will be one that this server may take."""
-        name = refused_field(body, failure.said) if failure.status != 404 else None
+        name = refused_field(body, failure.message) if failure.status != 404 else None
         if name in DROPPABLE:
             _LOG.info("%s does not take %s; going on without it", self.model_id, name)
-            self._learned.refused.add(name)
+            self._quirks.refused.add(name)
             return True
         if name is not None:
-            said = f"{self.model_id} does not take {name}: leave it out ({failure.said})"
-            raise ConfigurationError(self._shown(said))
-        if "model" in body or getattr(self._place, "model", None) or not _WANTS_A_MODEL.search(failure.said):
+            message = f"{self.model_id} does not take {name}: leave it out ({failure.message})"
+            raise ConfigurationError(self._redacted(message))
+        if "model" in body or self.place.model or not _WANTS_A_MODEL.search(failure.message):
             return False
-        return (yield from self._model_found(patience))
+        return (yield from self._finds_model(attempts))
 
-    def _model_found(self, patience: Patience) -> Effects[bool]:
+    def _finds_model(self, attempts: Attempts) -> Effects[bool]:
         """Whether the server has one model only, which will be named from now on."""
-        asking = self._place.models()
-        if asking is None or self._learned.model is not None:
-            return self._learned.model is not None
+        asking = self.place.models()
+        if asking is None or self._quirks.model is not None:
+            return self._quirks.model is not None
         try:
-            yield from self._good(asking, patience)
-            known = json.loads((yield from self._rest(patience)))
-            names = [str(one["id"]) for one in known["data"]]
+            yield from self._ask(asking, attempts)
+            listing = json.loads((yield from self._rest(attempts)))
+            names = [str(one["id"]) for one in listing["data"]]
         except (Failure, ValueError, LookupError, TypeError):
             return False
         if len(names) > 1:
             listed = ", ".join(names[:10])
             raise ConfigurationError(f"{self.model_id} wants a model's name; name one after a #: {listed}")
-        self._learned.model = names[0] if names else None
+        self._quirks.model = names[0] if names else None
         return bool(names)
 
     # -- failures --------------------------------------------------------------------------------------------------
 
-    def _error(self, failure: Failure, patience: Patience) -> Exception:
-        said = self._shown(f"{self.model_id} {failure.said}")
+    def _wait_s(self, failure: Failure, attempts: Attempts) -> float:
+        """Seconds to wait before the next attempt; raises what failed where there is none."""
+        if not failure.retry:
+            raise failure
+        _left_s(attempts)
+        if failure.loading_s is None:
+            is_doubtful = failure.doubtful and not self._quirks.answers
+            if not attempts.fail(tries=DOUBTFUL_TRIES if is_doubtful else None):
+                raise failure
+        if failure.retry_after_s is not None:
+            wait_s = failure.retry_after_s
+        elif failure.loading_s is not None:
+            wait_s = min(failure.loading_s, LOADING_POLL_S)
+        else:
+            wait_s = attempts.wait_s()
+        if not attempts.has_time_for(wait_s):
+            message = f"{failure.message}; the next try would be in {wait_s:.3g} s, after the deadline"
+            raise Failure(message, status=failure.status, retry=False)
+        return wait_s
+
+    def _error(self, failure: Failure, attempts: Attempts) -> Exception:
+        message = self._redacted(f"{self.model_id} {failure.message}")
         if failure.status in (401, 403):
-            return ConfigurationError(f"{said}; it refused the token: check it and its rights")
-        tries = f" (tried {patience.failures} times)" if patience.failures > 1 else ""
-        return ModelError(said + tries)
+            return ConfigurationError(f"{message}; it refused the token: check it and its rights")
+        tries = f" (tried {attempts.failures} times)" if attempts.failures > 1 else ""
+        return ModelError(message + tries)
 
-    def _shown(self, text: str) -> str:
-        return without_secrets(text, *self._learned.secrets)
+    def _redacted(self, text: str) -> str:
+        return without_secrets(text, *self._quirks.secrets)
 
-    def _tell(self, failure: Failure, wait_s: float) -> None:
+    def _notify(self, failure: Failure, wait_s: float) -> None:
         if failure.loading_s is not None:
             line = f"{self.model_id} is loading the model; asking again in {wait_s:.0f} s"
         else:
-            line = self._shown(f"{self.model_id} {failure.said}; trying again in {wait_s:.1f} s")
+            line = self._redacted(f"{self.model_id} {failure.message}; trying again in {wait_s:.1f} s")
         _LOG.info("%s", line)
         if self.notice is not None:
             self.notice(line)
 
 
-def _replaying() -> bool:
+def _left_s(attempts: Attempts) -> float | None:
+    """Seconds until the deadline; `None` where there is none. Raises `Failure` when it has passed."""
+    left_s = attempts.left_s()
+    if left_s == 0:
+        message = f"gave no whole reply within {attempts.limit_s:.3g} s; raise total_timeout, or the run's"
+        raise Failure(message, retry=False)
+    return left_s
+
+
+def _is_replayed() -> bool:
     """Whether a recorded run is replayed, in which no wait is waited for again."""
-    cassette = active()
-    return cassette is not None and cassette.plays
+    recorder = active()
+    return recorder is not None and recorder.plays

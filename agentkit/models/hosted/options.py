@@ -12,10 +12,9 @@ from urllib.parse import urlsplit
 
 from agentkit.errors import ConfigurationError
 from agentkit.models.hosted.body import GENERATION, generation_options
-from agentkit.models.hosted.model import HostedModel
+from agentkit.models.hosted.model import HostedModel, Prices
 from agentkit.models.hosted.places import place
-from agentkit.models.hosted.prices import read_prices
-from agentkit.models.hosted.retries import Retries
+from agentkit.retry import RetryPolicy
 
 MAX_NEW_TOKENS = 512
 TASKS = ("text-generation", "conversational", "text2text-generation", "image-text-to-text", "any-to-any")
@@ -66,8 +65,11 @@ def hosted_model(
         headers = {**user, **headers}
     lifted, extra = generation_options(model_kwargs or {})
     return HostedModel(
-        model_id=repo_id or model or _shown(endpoint_url or ""),
-        place=partial(
+        model_id=repo_id or model or _without_query(endpoint_url or ""),
+        identity=f"{repo_id} {provider}"
+        if repo_id
+        else " ".join(filter(None, [_without_query(endpoint_url or ""), model])),
+        locate=partial(
             place,
             repo_id=repo_id,
             endpoint_url=endpoint_url,
@@ -82,7 +84,7 @@ def hosted_model(
         streaming=streaming,
         connect_s=connect_timeout,
         read_s=timeout,
-        retries=Retries(max_retries=max_retries, total_s=total_timeout),
+        retries=RetryPolicy(tries=max_retries + 1, total_s=total_timeout),
         prices=read_prices(prices),
         notice=notice,
     )
@@ -111,6 +113,31 @@ def _without_user(url: str) -> tuple[str, dict[str, str]]:
     return parts._replace(netloc=host).geturl(), {"authorization": f"Basic {basic}"}
 
 
-def _shown(url: str) -> str:
+def _without_query(url: str) -> str:
     """The address as it stands in messages and cassettes: its query may hold a key."""
     return urlsplit(url)._replace(query="").geturl()
+
+
+def read_prices(given: Mapping[str, Any] | str | Path | None) -> Prices:
+    """Prices from a mapping, or from a TOML file of lines like `"ORG/NAME" = [0.5, 1.5]`."""
+    if given is None:
+        return {}
+    if isinstance(given, str | Path):
+        import tomllib
+
+        try:
+            given = tomllib.loads(Path(given).expanduser().read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"prices {given}: expected a TOML file ({error})") from error
+    return {name: _price(name, value) for name, value in given.items()}
+
+
+def _price(name: str, value: Any) -> tuple[float, float]:
+    try:
+        prompt, completion = value
+        return float(prompt), float(completion)
+    except (TypeError, ValueError):
+        raise ConfigurationError(
+            'expected prices as {"ORG/NAME": (dollars per 1M prompt tokens, per 1M completion tokens)}, '
+            f"saw {value!r} for {name}"
+        ) from None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import mimetypes
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from agentkit.errors import ConfigurationError
 from agentkit.models.backend import Message
-from agentkit.models.hosted.parts import wire_part
 from agentkit.models.thinking import ThinkingText
 
 BREAK = "\u200b"
@@ -18,6 +21,9 @@ _MARKUP = re.compile(
     r"|</?(?:tool_call|tool_response|tools|think)>"  # Qwen, Hermes
     r"|\[gMASK\]|<sop>"
 )
+
+_READY = ("image_url", "input_audio", "video_url", "audio_url", "file")  # OpenAI's and vLLM's own
+_KINDS = {"image": "image/png", "audio": "audio/wav", "video": "video/mp4"}  # with the type where none is given
 
 
 def outgoing_messages(messages: Sequence[Message]) -> list[Message]:
@@ -41,7 +47,7 @@ def _outgoing(message: Message) -> Message:
 
 
 def _part(role: str, part: Mapping[str, Any]) -> dict[str, Any]:
-    return {"type": "text", "text": _text(role, part["text"])} if part.get("type") == "text" else wire_part(part)
+    return {"type": "text", "text": _text(role, part["text"])} if part.get("type") == "text" else _wire_part(part)
 
 
 def _text(role: str, text: str) -> str:
@@ -53,3 +59,59 @@ def _text(role: str, text: str) -> str:
 def _without_thoughts(text: str) -> str:
     thinking = ThinkingText()
     return thinking.feed(text)[1] + thinking.flush()[1]
+
+
+# -- images, sound and video, from the shapes that people write -------------------------------------------------------
+
+
+def _wire_part(part: Mapping[str, Any]) -> dict[str, Any]:
+    """A part of a message's content that is not text."""
+    kind = str(part.get("type"))
+    if kind in _READY:
+        nested = part.get(kind)
+        return {**part, kind: {"url": nested}} if isinstance(nested, str) and kind.endswith("_url") else dict(part)
+    if kind not in _KINDS:
+        raise ConfigurationError(f"expected a part of type text, {', '.join((*_KINDS, *_READY))}; saw {kind!r}")
+    source = _source(part, kind)
+    if kind == "audio":
+        return {"type": "input_audio", "input_audio": _audio(source)}
+    return {"type": f"{kind}_url", f"{kind}_url": {"url": source}}
+
+
+def _source(part: Mapping[str, Any], kind: str) -> str:
+    """An address: `http(s):` as it is, everything else as `data:`."""
+    for name in ("url", kind, "path", "base64", "data"):
+        given = part.get(name)
+        if isinstance(given, bytes):
+            return _data(given, part, kind)
+        if isinstance(given, Path) or (name == "path" and given):
+            return _file(Path(given), kind)
+        if isinstance(given, str) and given:
+            if name in ("base64", "data"):
+                return f"data:{_media_type(part, kind)};base64,{given}"
+            return given if given.startswith(("http://", "https://", "data:")) else _file(Path(given), kind)
+    raise ConfigurationError(f"expected an {kind} with url, path or base64, saw {', '.join(part)}")
+
+
+def _file(path: Path, kind: str) -> str:
+    try:
+        content = path.expanduser().read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{kind} {path}: cannot be read ({error.strerror}); check the path") from None
+    return _data(content, {"mime_type": mimetypes.guess_type(path.name)[0]}, kind)
+
+
+def _data(content: bytes, part: Mapping[str, Any], kind: str) -> str:
+    return f"data:{_media_type(part, kind)};base64,{base64.b64encode(content).decode()}"
+
+
+def _media_type(part: Mapping[str, Any], kind: str) -> str:
+    return str(part.get("mime_type") or part.get("media_type") or _KINDS[kind])
+
+
+def _audio(source: str) -> dict[str, str]:
+    head, comma, data = source.partition(",")
+    if not comma or not head.startswith("data:"):
+        raise ConfigurationError("expected audio as path or base64: OpenAI's format has no addresses for it")
+    kind = head.removeprefix("data:").partition(";")[0].rpartition("/")[2].removeprefix("x-")
+    return {"data": data, "format": {"mpeg": "mp3", "wave": "wav"}.get(kind, kind)}

@@ -6,11 +6,11 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar
 from urllib.parse import parse_qsl, urlsplit
 
 from agentkit.errors import ConfigurationError
-from agentkit.models.hosted.failures import Failure, described, without_secrets
+from agentkit.models.hosted.failures import lookup_failure, without_secrets
 
 TOKEN_VARIABLES = ("HF_TOKEN", "HUGGINGFACEHUB_API_TOKEN")
 KEY_VARIABLE = "AGENTKIT_API_KEY"  # for servers that are not Hugging Face's
@@ -36,37 +36,28 @@ class Outgoing:
         return {value.removeprefix("Bearer ").removeprefix("Basic ") for value in values}
 
 
-class Place(Protocol):
-    """Makes requests of bodies."""
-
-    @property
-    def looks_up(self) -> bool:
-        """Whether it may ask the Hub first, and block while it does."""
-        ...
-
-    def chat(self, body: Mapping[str, Any]) -> Outgoing:
-        """A chat completion."""
-        ...
-
-    def models(self) -> Outgoing | None:
-        """The question which models there are, where it can be asked."""
-        ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
     """An OpenAI-compatible server; `url` is its address, its `/v1`, or its `/v1/chat/completions`."""
 
     url: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    model: str | None = None
-    looks_up: bool = field(default=False, init=False)
+    model: str | None = None  # None: the server knows
+
+    looks_up: ClassVar[bool] = False
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether what is sent cannot be read on its way."""
+        return not self.url.startswith("http:")
 
     def chat(self, body: Mapping[str, Any]) -> Outgoing:
+        """The request for a chat completion."""
         named = {"model": self.model, **body} if self.model else dict(body)
         return Outgoing(_endpoint(self.url, "/chat/completions"), _with_json(self.headers), encoded(named))
 
     def models(self) -> Outgoing | None:
+        """The question which models there are, where it can be asked."""
         return Outgoing(_endpoint(self.url, "/models"), self.headers)
 
 
@@ -75,41 +66,40 @@ class Provider:
     """A provider that huggingface_hub knows: its helper writes address, headers and body."""
 
     provider: str
-    repo_id: str
+    model: str
     token: str = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    looks_up: bool = field(default=True, init=False)
+
+    looks_up: ClassVar[bool] = True  # it asks the Hub where the provider has the model, and blocks meanwhile
+    is_encrypted: ClassVar[bool] = True
 
     def chat(self, body: Mapping[str, Any]) -> Outgoing:
+        """The request for a chat completion."""
         from huggingface_hub.inference._providers import get_provider_helper
 
         parameters = {name: value for name, value in body.items() if name != "messages"}
         try:
-            helper = get_provider_helper(self.provider, task="conversational", model=self.repo_id)  # type: ignore[arg-type]
+            helper = get_provider_helper(self.provider, task="conversational", model=self.model)  # type: ignore[arg-type]
             made = helper.prepare_request(
                 inputs=body["messages"],
                 parameters=parameters,
                 headers=dict(self.headers),
-                model=self.repo_id,
+                model=self.model,
                 api_key=self.token,
             )
         except ValueError as error:
-            said = without_secrets(str(error), self.token)
-            raise ConfigurationError(f"{self.repo_id} through {self.provider}: {said}") from None
+            reason = without_secrets(str(error), self.token)
+            raise ConfigurationError(f"{self.model} through {self.provider}: {reason}") from None
         except Exception as error:
-            raise _not_looked_up(error, self.token) from error
+            raise lookup_failure(error, self.token) from error
         return Outgoing(made.url, made.headers, encoded(made.json))  # type: ignore[arg-type]
 
     def models(self) -> Outgoing | None:
+        """None: the router is not asked."""
         return None
 
 
-def _not_looked_up(error: Exception, token: str) -> Failure:
-    """The Hub did not say where the provider has the model."""
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    retry = status is None or status >= 500 or status in (408, 409, 429)
-    said = without_secrets(described(error), token)
-    return Failure(f"could not be looked up on the Hub ({said})", status=status, retry=retry, doubtful=True)
+Place = Server | Provider
 
 
 def place(
@@ -141,7 +131,7 @@ def place(
         return Server(url=ROUTER, model=repo_id, headers=_own_headers(headers, token))
     if provider not in _known_providers():
         return Server(url=ROUTER, model=f"{repo_id}:{provider}", headers=_own_headers(headers, token))
-    return Provider(provider=provider, repo_id=repo_id, token=token, headers=headers)
+    return Provider(provider=provider, model=repo_id, token=token, headers=headers)
 
 
 def hub_token() -> str | None:

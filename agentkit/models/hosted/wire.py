@@ -1,27 +1,31 @@
-"""The two drivers of a request: a generator says what to do next, they do it, blocking or awaiting."""
+"""The two drivers of a request: a generator says what to do next, they do it, blocking or awaiting.
+
+Plain httpx, because deadlines within a stream, and cancelling, need the connection itself.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import httpx
 
 from agentkit.models.backend import Chunk
-from agentkit.models.hosted.clients import Clients
-from agentkit.models.hosted.failures import Failure, described
+from agentkit.models.hosted.failures import Failure, one_line
 from agentkit.models.hosted.places import Outgoing
 
 ALARM_S = 1.0  # a read that may last this much longer than allowed is not worth a thread
+MOST_IDLE = 128
+_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=1, keepalive_expiry=30.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(NamedTuple):
     """Do: send a request; gives a `Head`. `read_s` is the longest silence, `limit_s` for all of it (when awaiting)."""
 
     outgoing: Outgoing
@@ -30,29 +34,25 @@ class Send:
     limit_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(NamedTuple):
     """Do: read on; gives bytes, `None` at the end. No longer than `limit_s`."""
 
     limit_s: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(NamedTuple):
     """Do: let the time pass, without a connection."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """Do: call something that may block; gives its result."""
 
     function: Callable[[], Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """How a response begins."""
 
     status: int
@@ -74,9 +74,9 @@ def drive(steps: Steps, exchange: Exchange) -> Iterator[Chunk]:
             try:
                 result = exchange.do(effect)
             except Exception as error:
-                effect = _thrown(steps, error)
+                effect = _next(steps.throw, error)
             else:
-                effect = _sent(steps, result)
+                effect = _next(steps.send, result)
     finally:
         steps.close()
         exchange.close()
@@ -94,24 +94,18 @@ async def adrive(steps: Steps, exchange: AsyncExchange) -> AsyncIterator[Chunk]:
             try:
                 result = await exchange.do(effect)
             except Exception as error:
-                effect = _thrown(steps, error)
+                effect = _next(steps.throw, error)
             else:
-                effect = _sent(steps, result)
+                effect = _next(steps.send, result)
     finally:
         steps.close()
         await exchange.close()
 
 
-def _sent(steps: Steps, result: Any) -> Any:
+def _next(resume: Callable[[Any], Any], value: Any) -> Any:
+    """What the steps want next; `None` at their end."""
     try:
-        return steps.send(result)
-    except StopIteration:
-        return None
-
-
-def _thrown(steps: Steps, error: Exception) -> Any:
-    try:
-        return steps.throw(error)
+        return resume(value)
     except StopIteration:
         return None
 
@@ -263,14 +257,14 @@ def _request(client: httpx.Client | httpx.AsyncClient, effect: Send) -> httpx.Re
 
 def _failure(error: Exception, *, doubtful: bool = False) -> Failure:
     if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol | httpx.LocalProtocolError):
-        return Failure(f"cannot be asked ({described(error)})", retry=False)
+        return Failure(f"cannot be asked ({one_line(error)})", retry=False)
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-        said = f"could not be reached ({described(error)})"
+        message = f"could not be reached ({one_line(error)})"
     elif isinstance(error, httpx.TimeoutException | TimeoutError):
-        said = f"was silent for too long ({type(error).__name__})"
+        message = f"was silent for too long ({type(error).__name__})"
     else:
-        said = f"broke the connection ({described(error)})"
-    return Failure(said, doubtful=doubtful)
+        message = f"broke the connection ({one_line(error)})"
+    return Failure(message, doubtful=doubtful)
 
 
 def _hang_up(connection: socket.socket | None) -> None:
@@ -279,3 +273,80 @@ def _hang_up(connection: socket.socket | None) -> None:
             socket.socket.shutdown(connection, socket.SHUT_RDWR)
         except OSError:
             return  # it is closed
+
+
+# -- connections -------------------------------------------------------------------------------------------------------
+
+
+class Clients:
+    """Lends a client for a call, each with one connection that is kept for reuse.
+
+    Idle ones are closed when their owner goes, or the event loop they belong to ends. One client for all would do it,
+    but httpx looks through all of a client's connections at every request: at 64 calls at once that takes seven times
+    as long as the calls.
+    """
+
+    def __init__(self, *, encrypted: bool) -> None:
+        # Reading the certificates takes 20 ms. Without them no redirect is followed: it could lead to https.
+        context = httpx.create_ssl_context() if encrypted else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._options: dict[str, Any] = {"limits": _LIMITS, "follow_redirects": encrypted, "verify": context}
+        self._idle: list[httpx.Client] = []
+        self._of_loops: dict[asyncio.AbstractEventLoop, tuple[list[httpx.AsyncClient], AsyncGenerator[None]]] = {}
+        weakref.finalize(self, _close_all, self._idle)
+
+    def borrow(self) -> httpx.Client:
+        """A client for one thread."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return httpx.Client(**self._options)
+
+    def give_back(self, client: httpx.Client) -> None:
+        """The client is idle again."""
+        if len(self._idle) < MOST_IDLE:
+            self._idle.append(client)
+        else:
+            client.close()
+
+    async def aborrow(self) -> httpx.AsyncClient:
+        """A client of the running event loop."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._of_loops:
+            idle: list[httpx.AsyncClient] = []
+            keeper = _closed_with_loop(idle, self._of_loops)
+            self._of_loops[loop] = idle, keeper
+            await anext(keeper)
+        idle = self._of_loops[loop][0]
+        return idle.pop() if idle else httpx.AsyncClient(**self._options)
+
+    async def agive_back(self, client: httpx.AsyncClient) -> None:
+        """The client is idle again; where its loop is ending, it is closed."""
+        idle, _ = self._of_loops.get(asyncio.get_running_loop(), (None, None))
+        if idle is not None and len(idle) < MOST_IDLE:
+            idle.append(client)
+        else:
+            await client.aclose()
+
+    def close(self) -> None:
+        """Close the idle connections of all threads."""
+        _close_all(self._idle)
+
+    async def aclose(self) -> None:
+        """Close the idle connections of the running event loop."""
+        if (kept := self._of_loops.get(asyncio.get_running_loop())) is not None:
+            await kept[1].aclose()
+
+
+def _close_all(idle: list[httpx.Client]) -> None:
+    while idle:
+        idle.pop().close()
+
+
+async def _closed_with_loop(idle: list[httpx.AsyncClient], of_loops: dict[Any, Any]) -> AsyncGenerator[None]:
+    """A generator that is not finished: a loop that ends closes it (`shutdown_asyncgens`), and with it the clients."""
+    try:
+        yield
+    finally:
+        of_loops.pop(asyncio.get_running_loop(), None)
+        while idle:
+            await idle.pop().aclose()

@@ -9,43 +9,43 @@ from agentkit.errors import ReplyChanged
 from agentkit.models.backend import Chunk
 
 
-class Shown:
-    """What a reader has of a reply. A repeated reply must begin with it, else `ReplyChanged` is raised."""
+class PieceByPiece:
+    """Hands a reply on as it comes. `ReplyChanged` is raised for a repeated one that does not begin with it."""
 
     def __init__(self) -> None:
-        self._shown = {"thinking": "", "text": ""}
+        self._delivered = {"thinking": "", "text": ""}
         self._repeated = {"thinking": 0, "text": 0}
 
     def begin(self) -> None:
         """The reply begins, for the first time or anew."""
         self._repeated = dict.fromkeys(self._repeated, 0)
 
-    def new(self, chunk: Chunk) -> Iterator[Chunk]:
-        """What of `chunk` was not shown yet."""
-        thinking, text = self._new("thinking", chunk.thinking), self._new("text", chunk.text)
+    def add(self, chunk: Chunk) -> Iterator[Chunk]:
+        """What of `chunk` its reader does not have yet."""
+        thinking, text = self._beyond("thinking", chunk.thinking), self._beyond("text", chunk.text)
         if thinking == chunk.thinking and text == chunk.text:
             yield chunk
         elif thinking or text:
             yield replace(chunk, thinking=thinking, text=text, logprobs=chunk.logprobs if text else ())
 
     def end(self) -> Iterator[Chunk]:
-        """The reply is complete: all that was shown must have come."""
-        if any(self._repeated[channel] < len(shown) for channel, shown in self._shown.items()):
+        """The reply is complete: all that its reader has must have come."""
+        if any(self._repeated[channel] < len(delivered) for channel, delivered in self._delivered.items()):
             raise ReplyChanged(_CHANGED)
         return iter(())
 
-    def _new(self, channel: str, piece: str) -> str:
-        shown, start = self._shown[channel], self._repeated[channel]
-        repeated, new = piece[: len(shown) - start], piece[max(0, len(shown) - start) :]
-        if not shown.startswith(repeated, start):
+    def _beyond(self, channel: str, piece: str) -> str:
+        delivered, start = self._delivered[channel], self._repeated[channel]
+        repeated, new = piece[: len(delivered) - start], piece[max(0, len(delivered) - start) :]
+        if not delivered.startswith(repeated, start):
             raise ReplyChanged(_CHANGED)
         self._repeated[channel] = start + len(piece)
-        self._shown[channel] = shown + new
+        self._delivered[channel] = delivered + new
         return new
 
 
-class Withheld:
-    """Shows a reply when it is complete: one that breaks before can be repeated, whatever comes then."""
+class AtTheEnd:
+    """Hands a reply on when it is complete: one that breaks before can be repeated, whatever comes then."""
 
     def __init__(self) -> None:
         self._chunks: list[Chunk] = []
@@ -54,7 +54,7 @@ class Withheld:
         """The reply begins, for the first time or anew."""
         self._chunks.clear()
 
-    def new(self, chunk: Chunk) -> Iterator[Chunk]:
+    def add(self, chunk: Chunk) -> Iterator[Chunk]:
         """Nothing yet."""
         self._chunks.append(chunk)
         return iter(())
