@@ -23,11 +23,10 @@ from pydantic import ConfigDict, Field
 
 from agentkit.errors import ConfigurationError
 from agentkit.langchain.messages import to_dicts, to_generation_chunk
+from agentkit.langchain.structured_output import Schema, read_call, read_text, repaired, response_format
 from agentkit.models.backend import Capabilities, ChatBackend, ChatRequest, capabilities_of
 from agentkit.models.chat import BackendChat, Reply, prepared, recorded
-from agentkit.models.hosted.repair import repaired
 from agentkit.models.spec import EXPECTED, ModelSpec, read_spec
-from agentkit.models.structured_output import Schema, read_call, read_text, response_format
 
 REQUEST_FIELDS = ("tools", "tool_choice", "response_format", "grammar", "stream")
 

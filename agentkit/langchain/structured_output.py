@@ -1,4 +1,5 @@
-"""Structured replies from servers that may not enforce them: validated here, and asked for once more with the error."""
+"""Replies as values: a JSON schema for the model, the reader of what it wrote, and for servers that may not enforce
+the schema a second try with the error."""
 
 from __future__ import annotations
 
@@ -13,11 +14,42 @@ from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.utils.function_calling import convert_to_json_schema
 
-from agentkit.models.structured_output import Schema, read_text
-
+Schema = dict[str, Any] | type
 Read = Callable[[AIMessage], Any]
 
 _AGAIN = "That was not what I need: {problem}\nAnswer again with {what} and nothing else."
+
+
+def response_format(schema: Schema) -> dict[str, Any]:
+    """OpenAI's `response_format` for a pydantic class, a TypedDict or a JSON schema."""
+    wanted = convert_to_json_schema(schema)
+    return {"type": "json_schema", "json_schema": {"name": wanted.get("title", "answer"), "schema": wanted}}
+
+
+def read_text(schema: Schema | None, message: AIMessage) -> Any:
+    """The value a reply's text holds."""
+    text = str(message.text).strip().removeprefix("```json").removeprefix("```").removesuffix("```")
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise OutputParserException(f"expected JSON, saw {text[:200]!r}: {error}", llm_output=text) from error
+    return _validated(schema, value)
+
+
+def read_call(schema: Schema, message: AIMessage) -> Any:
+    """The arguments of a reply's first tool call; None where there is no call."""
+    return _validated(schema, message.tool_calls[0]["args"]) if message.tool_calls else None
+
+
+def _validated(schema: Schema | None, value: Any) -> Any:
+    validate = getattr(schema, "model_validate", None) or getattr(schema, "parse_obj", None)  # pydantic 2, or 1
+    if isinstance(schema, type) and validate:
+        try:
+            return validate(value)
+        except ValueError as error:
+            problem = " ".join(str(error).split())[:300]
+            raise OutputParserException(f"expected {schema.__name__}: {problem}", llm_output=str(value)) from error
+    return value
 
 
 class Repaired(Runnable[Any, AIMessage]):
@@ -54,9 +86,9 @@ class Repaired(Runnable[Any, AIMessage]):
         what = "one JSON object"
         if self._schema is not None:
             what = f"JSON that fits this schema: {json.dumps(convert_to_json_schema(self._schema), ensure_ascii=False)}"
-        said = AIMessage(str(reply.text) or "(nothing)")
+        first = AIMessage(str(reply.text) or "(nothing)")
         question = HumanMessage(_AGAIN.format(problem=problem, what=what))
-        return [*_messages(asked), said, question]
+        return [*_messages(asked), first, question]
 
 
 def repaired(
