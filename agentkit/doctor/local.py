@@ -10,9 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any, Literal
 
-from agentkit.models.local.loading import ADVICE, GIB, free_bytes
+from agentkit.models.local.loading import ADVICE, GIB, INSTALL, free_bytes
 from agentkit.models.local.media import kinds_taken
-from agentkit.models.local.missing_package import INSTALL
 
 PACKAGES = {
     "huggingface_hub": "hosted models",

@@ -155,12 +155,18 @@ AUDIO = "load_audio requires soundfile and soxr, which were not found in your en
 @pytest.mark.parametrize(
     ("error", "kind", "says"),
     [
-        (ImportError("no module", name="bitsandbytes"), ConfigurationError, r"package bitsandbytes .* run pip install"),
-        (ImportError("AutoModel requires the PyTorch library"), ConfigurationError, r"package pytorch .*\[local\]"),
+        (ModuleNotFoundError("no", name="torch"), ConfigurationError, r"torch, needed .*, is not installed.*\[local\]"),
+        (ModuleNotFoundError("no", name="bitsandbytes"), ConfigurationError, r"bitsandbytes, .* run pip install"),
+        (
+            ImportError("AutoModel requires the PyTorch library"),
+            ConfigurationError,
+            "pytorch, .* not import: Auto",
+        ),
         (ImportError("Qwen2VLVideoProcessor requires the Torchvision library"), ConfigurationError, "torchvision"),
-        (ImportError(AUDIO), ConfigurationError, r"package soundfile .*\[media\]"),
-        (ImportError("whatever"), ConfigurationError, "whatever"),
-        (ValueError("requires `accelerate`. `pip install accelerate`"), ConfigurationError, r"accelerate .*\[local\]"),
+        (ImportError("a broken libtorchcodec.so"), ConfigurationError, "a package, .*: a broken libtorchcodec"),
+        (ImportError(AUDIO), ConfigurationError, "soundfile, needed for models in this process,"),
+        (ImportError("cannot compile it"), ConfigurationError, "a package, .* does not import: cannot compile it"),
+        (ValueError("requires `accelerate`. `pip install accelerate`"), ConfigurationError, "accelerate, needed"),
         (MemoryError(), ModelError, "quantization='nf4'"),
         (RuntimeError("CUDA out of memory"), ModelError, "a smaller model"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), ModelError, "a smaller model"),
@@ -180,7 +186,7 @@ def test_what_goes_wrong_while_loading(error: Exception, kind: type[AgentkitErro
 @pytest.mark.parametrize("package", ["bitsandbytes", "accelerate"])
 def test_a_package_that_is_not_there(package: str, wide_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ConfigurationError, match=rf"package {package} for quantization.*agentkit-react\[local\]"):
+    with pytest.raises(ConfigurationError, match=rf"{package}, needed for quantization, is not inst.*\[local\]"):
         HuggingFacePipeline.from_model_id(str(wide_folder), quantization="nf4")
 
 
@@ -188,7 +194,7 @@ def test_grammars_without_their_package(model_folder: Path, monkeypatch: pytest.
     chat = ChatHuggingFace.from_model_id(str(model_folder))
     monkeypatch.setitem(sys.modules, "llguidance", None)
     monkeypatch.setitem(sys.modules, "llguidance.hf", None)
-    with pytest.raises(ConfigurationError, match=r'llguidance .* constrain="off"'):
+    with pytest.raises(ConfigurationError, match=r'llguidance, .* not installed; .* constrain="off"'):
         chat.with_structured_output({"title": "T", "type": "object", "properties": {}}).invoke(QUESTION)
 
 

@@ -21,6 +21,8 @@ from agentkit.models.backend import ChatBackend, ChatRequest, capabilities_of
 from agentkit.models.builtin import builtin_folder
 from agentkit.models.local.backend import LocalBackend
 from agentkit.models.local.chat_template import each_text
+from agentkit.models.reply import ReplyReader
+from agentkit.react_json.marks import TABLE
 
 from .conftest import build_llama, build_tokenizer
 
@@ -69,6 +71,8 @@ import sys
 from agentkit.models.backend import ChatRequest
 from agentkit.models.local.backend import LocalBackend
 from agentkit.models.local.chat_template import each_text
+from agentkit.models.reply import ReplyReader
+from agentkit.react_json.marks import TABLE
 assert not {{"torch", "transformers"}} & sys.modules.keys()
 backend = LocalBackend.from_model_id({str(builtin_folder())!r}, pipeline_kwargs={{"max_new_tokens": 8}})
 assert "".join(chunk.text for chunk in backend.generate_chat(ChatRequest(messages={QUESTION!r})))
@@ -131,6 +135,36 @@ def test_the_users_model_and_process_stay_as_they_are() -> None:
     after = state(model, tokenizer)
     after["logging"] = {name: after["logging"][name] for name in before["logging"]}  # libraries make more as they run
     assert {name for name in before if before[name] != after[name]} == set()
+
+
+# -- thoughts come before a grammar ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("begun", [True, False])
+@pytest.mark.parametrize(("opening", "closing"), sorted(TABLE.thinking.items()))
+def test_whatever_the_tags_a_thought_is_free_and_the_answer_held(opening: str, closing: str, begun: bool) -> None:
+    tokenizer = build_tokenizer()
+    tokenizer.add_tokens([opening, closing])
+    if begun:
+        starts = "<|im_start|>assistant\n"
+        tokenizer.chat_template = tokenizer.chat_template.replace(starts, f"{starts}{opening}\n")
+    model = build_llama(tokenizer)
+    thought = tokenizer(f"{opening}Action: hm{closing}", add_special_tokens=False)["input_ids"]
+    wanted = iter(thought[1:] if begun else thought)
+
+    def prefer(_module: Any, _inputs: Any, output: Any) -> None:
+        if (token := next(wanted, None)) is not None:
+            output.logits[..., token] = 1e4
+
+    model.register_forward_hook(prefer)
+    request = ChatRequest(
+        messages=QUESTION, grammar='start: "Final Answer: " /[0-9]{3}/', options={"max_new_tokens": 40}
+    )
+    chunks = LocalBackend(model, tokenizer).generate_chat(request)
+    reader = ReplyReader()
+    pieces = [*map(reader.read, chunks), reader.rest()]
+    assert "".join(piece.thinking for piece in pieces).strip() == "Action: hm"
+    assert "".join(piece.text for piece in pieces)[:14] == "Final Answer: "
 
 
 # -- parameters of its own ---------------------------------------------------------------------------------------------

@@ -14,9 +14,10 @@ from typing import Any
 
 from agentkit.errors import ConfigurationError
 from agentkit.models.backend import Message
-from agentkit.models.call_syntax import CALL_ID, HERMES, CallSyntax, learned_syntax
+from agentkit.models.call_syntax import learned_syntax
 from agentkit.models.local.encoding import BREAK
 from agentkit.models.tool_calls import instructions
+from agentkit.react_json.marks import CALL_ID, HERMES, CallSyntax
 
 PLAIN_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{{ message.role | capitalize }}: {{ message.content }}\n\n{% endfor %}"

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy
 import torch
 
-from agentkit.errors import ConfigurationError
-from agentkit.models.thinking import CLOSE, OPEN
+from agentkit.errors import ConfigurationError, import_failure
+from agentkit.models.local.loading import LOCAL
+from agentkit.react_json.marks import TABLE
 
 CLOSERS = ("}", "]", '"', "\n", "`", "0", "e", "l", "u")  # what ends an object, a list, a string; a number, true, null
 INSIDE = "q"  # where this may stand, so may nearly anything: inside a string, or in free text
@@ -23,11 +24,9 @@ class GrammarVocabulary:
     def __init__(self, tokenizer: Any, *, size: int, eos: Sequence[int]) -> None:
         try:
             import llguidance.hf
-        except ImportError:
-            raise ConfigurationError(
-                "expected the package llguidance for grammars; run pip install 'agentkit-react[local]', "
-                'or turn grammars off with constrain="off"'
-            ) from None
+        except ImportError as error:
+            reason = import_failure(error, "llguidance", purpose="for grammars", install=LOCAL)
+            raise ConfigurationError(f'{reason}, or turn grammars off with constrain="off"') from error
         if getattr(tokenizer, "backend_tokenizer", None) is None:
             raise ConfigurationError(
                 f'grammars need a fast tokenizer, saw {type(tokenizer).__name__}; turn them off with constrain="off"'
@@ -119,38 +118,38 @@ class Constraint:
 
 
 class ThinkingFirst:
-    """A constraint that begins after `</think>`, or at once where the model does not open a thought.
+    """A constraint that begins after a thought, or at once where the model opens none.
 
-    Only for vocabularies in which the tags are single tokens, as reasoning models have them.
+    Only for vocabularies in which the tags are single tokens, as reasoning models have them. `thoughts` are the tokens
+    that open one, with those that close it; `closing` is that of a thought which the prompt has begun.
     """
 
-    def __init__(self, constraint: Constraint, *, opening: int, closing: int, inside: bool) -> None:
+    def __init__(self, constraint: Constraint, thoughts: Mapping[int, int], *, closing: int | None) -> None:
         self._constraint = constraint
-        self._opening = opening
+        self._thoughts = thoughts
         self._closing = closing
-        self._state: Literal["may think", "thinking", "held"] = "thinking" if inside else "may think"
+        self._holds = False
 
     @property
     def finished(self) -> bool:
         """Whether nothing more may come."""
-        return self._state == "held" and self._constraint.finished
+        return self._holds and self._constraint.finished
 
     def allowed(self) -> torch.Tensor:
         """A mask (vocabulary,) of the tokens that may come next."""
         mask = self._constraint.allowed()
-        if self._state == "thinking":
-            mask = mask.new_ones(mask.shape)
+        if self._closing is not None:
+            mask[:] = True
             mask[list(self._constraint.eos)] = False
-        elif self._state == "may think":
-            mask = mask.clone()
-            mask[self._opening] = True
+        elif not self._holds:
+            mask[list(self._thoughts)] = True
         return mask
 
     def allows(self, token: int) -> bool:
         """Whether `token` may come next."""
-        if self._state == "thinking":
+        if self._closing is not None:
             return token not in self._constraint.eos
-        return self._constraint.allows(token) or (self._state == "may think" and token == self._opening)
+        return self._constraint.allows(token) or (not self._holds and token in self._thoughts)
 
     def begin(self) -> list[int]:
         """No token is certain while the model may still think."""
@@ -158,33 +157,43 @@ class ThinkingFirst:
 
     def closer(self, *, text_only: bool = False) -> int | None:
         """A token that brings the reply nearer to its end."""
-        return self._closing if self._state == "thinking" else self._constraint.closer(text_only=text_only)
+        return self._constraint.closer(text_only=text_only) if self._closing is None else self._closing
 
     def accept(self, token: int) -> list[int]:
         """Take `token`; the tokens that must follow it, already taken."""
-        if self._state == "may think":
-            self._state = "thinking" if token == self._opening else "held"
-            return [] if self._state == "thinking" else self._constraint.accept(token)
-        if self._state == "thinking":
+        if self._closing is not None:
             if token != self._closing:
                 return []
-            self._state = "held"
+            self._closing, self._holds = None, True
             return self._constraint.begin()
+        if not self._holds and token in self._thoughts:
+            self._closing = self._thoughts[token]
+            return []
+        self._holds = True
         return self._constraint.accept(token)
 
 
-def after_thought(grammar: str, tokenizer: Any, *, inside: bool) -> str:
-    """`grammar`, with the rest of a thought before it where one is open whose end is spelled, no token to wait for."""
-    if not inside or CLOSE in tokenizer.get_added_vocab():
-        return grammar
-    spelled = re.escape(CLOSE).replace("/", r"\/")
-    begun = f"start: thought answer\nthought[lazy]: /(.|\\n)*{spelled}/\nanswer:"
-    return re.sub(r"^start\s*:", lambda _: begun, grammar, count=1, flags=re.MULTILINE)
+Grammar = Constraint | ThinkingFirst
 
 
-def thinking_first(constraint: Constraint, tokenizer: Any, *, inside: bool) -> Constraint | ThinkingFirst:
-    """`constraint` for a model that may think first, if this tokenizer's model is one; `inside`: it has begun to."""
+def held_to(grammar: str, tokenizer: Any, vocabulary: GrammarVocabulary, *, begun: str) -> Grammar:
+    """What holds a reply to `grammar` once the model has thought; `begun` is the tag of a thought in the prompt."""
     added = tokenizer.get_added_vocab()
-    if OPEN not in added or CLOSE not in added:
-        return constraint
-    return ThinkingFirst(constraint, opening=added[OPEN], closing=added[CLOSE], inside=inside)
+    closing = TABLE.thinking.get(begun, "")
+    if (
+        closing and closing not in added
+    ):  # spelled: no token to wait for, so the grammar takes in the rest of the thought
+        spelled = re.escape(closing).replace("/", r"\/")
+        rest = f"start: thought answer\nthought[lazy]: /(.|\\n)*{spelled}/\nanswer:"
+        grammar = re.sub(r"^start\s*:", lambda _: rest, grammar, count=1, flags=re.MULTILINE)
+        return Constraint(grammar, vocabulary)
+    constraint = Constraint(grammar, vocabulary)
+    pairs = TABLE.thinking.items()
+    thoughts = {added[first]: added[last] for first, last in pairs if first in added and last in added}
+    return ThinkingFirst(constraint, thoughts, closing=added.get(closing)) if thoughts or closing else constraint
+
+
+def begun_thought(prompt: str) -> str:
+    """The tag with which a prompt has begun the model's thought; "" where it has not."""
+    end = prompt.rstrip()
+    return max((tag for tag in TABLE.thinking if end.endswith(tag)), key=len, default="")

@@ -6,16 +6,26 @@ What is not there (a package, a name, memory) is an error that says what to do.
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from agentkit.errors import ConfigurationError, ModelError
-from agentkit.models.local.missing_package import missing_package
+from agentkit.errors import ConfigurationError, ModelError, import_failure
+from agentkit.models.builtin import builtin_folder
 
 PURPOSE = "for models in this process"
+LOCAL, MEDIA = "'agentkit-react[local]'", "'agentkit-react[media]'"
+INSTALL = {
+    **dict.fromkeys(("accelerate", "bitsandbytes", "llguidance", "pytorch", "torch", "transformers"), LOCAL),
+    **dict.fromkeys(("soundfile", "soxr", "pillow", "pil"), MEDIA),
+    **{name: name for name in ("torchcodec", "torchvision", "torchaudio", "timm")},
+    **{name: name for name in ("sentencepiece", "protobuf", "tiktoken", "mistral-common")},
+}
+"""What pip is given, by the names that libraries call each other in their errors."""
+IMPORTED_AS = {"pytorch": "torch", "pillow": "PIL", "pil": "PIL", "protobuf": "google.protobuf"}
 CAUSAL, SEQ2SEQ, MULTIMODAL = "AutoModelForCausalLM", "AutoModelForSeq2SeqLM", "AutoModelForMultimodalLM"
 AUTO_CLASS = {
     "text-generation": "",  # whatever the model is
@@ -51,7 +61,7 @@ def load_model(
     _check_folder(model_id)
     options = dict(model_kwargs or {})
     shared = {name: options[name] for name in SHARED_OPTIONS if name in options}
-    with loading_errors(model_id), _quiet():
+    with loading_errors(model_id), _quiet(model_id):
         import transformers
 
         if config := quantization_config(quantization, options):
@@ -70,15 +80,23 @@ def load_model(
     return model.eval(), tokenizer
 
 
+def use_one_thread() -> None:
+    """For a process that runs one small model: a second thread would cost more than it computes."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Bars for whoever watches: a log or a pipe gets none. No advice to let a package download faster code."""
+def _quiet(model_id: str) -> Iterator[None]:
+    """Bars on a terminal, where there is something to wait for; no advice to let a package download faster code."""
     from transformers.utils import logging as bars
 
     kernels = logging.getLogger("bitsandbytes.backends.cpu.ops")  # says so when it is imported
     level = kernels.level
     kernels.setLevel(logging.ERROR)
-    hush = bars.is_progress_bar_enabled() and not sys.stderr.isatty()
+    awaited = sys.stderr.isatty() and model_id != str(builtin_folder())
+    hush = bars.is_progress_bar_enabled() and not awaited
     if hush:
         bars.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
@@ -109,9 +127,19 @@ def loading_errors(model_id: str) -> Iterator[None]:
         raise ConfigurationError(f"expected a model transformers can load, saw {model_id}: {_line(error)}") from error
 
 
+def missing_package(error: BaseException, purpose: str) -> ConfigurationError:
+    """What to tell the user about an ImportError, ours or a library's own."""
+    named = f"{getattr(error, 'name', None) or ''} {error}".lower()
+    name = next((name for name in INSTALL if re.search(rf"\b{name}\b", named)), None)
+    if name is None:
+        return ConfigurationError(f"a package, needed {purpose}, does not import: {_line(error)}")
+    module = IMPORTED_AS.get(name, "")
+    return ConfigurationError(import_failure(error, name, install=INSTALL[name], purpose=purpose, module=module))
+
+
 def load_tokenizer(model_id: str) -> Any:
     """A model's tokenizer alone."""
-    with loading_errors(model_id), _quiet():
+    with loading_errors(model_id), _quiet(model_id):
         from transformers import AutoTokenizer
 
         return AutoTokenizer.from_pretrained(model_id)

@@ -11,15 +11,14 @@ from typing import Any
 from agentkit.errors import ConfigurationError
 from agentkit.models.backend import ChatRequest, Chunk, Message, TokenLogprob, Usage
 from agentkit.models.local.chat_template import ChatTemplate
-from agentkit.models.local.constraint import Constraint, GrammarVocabulary, after_thought, thinking_first
+from agentkit.models.local.constraint import GrammarVocabulary, begun_thought, held_to
 from agentkit.models.local.decoding import MOST_ROWS, Decoder, Detokenizer, NewToken, TokenSequence
 from agentkit.models.local.encoding import PromptEncoder, WrittenTurn, first_that_fits
 from agentkit.models.local.forward import Forward
 from agentkit.models.local.media import MediaInputs, has_media, media_inputs
 from agentkit.models.local.prefix_cache import PrefixCache
-from agentkit.models.local.sampling import Choice, Grammar, generate_whole, needs_generate, prepare_sampler
+from agentkit.models.local.sampling import Choice, generate_whole, needs_generate, prepare_sampler
 from agentkit.models.reply import ReplyReader
-from agentkit.models.thinking import OPEN
 
 
 class LocalModel:
@@ -85,11 +84,11 @@ class LocalModel:
                 )
             yield from generate_whole(self.model, self.tokenizer, ids, request.options)
             return
-        thinking = prompt.rstrip().endswith(OPEN)
-        sequence = self._sequence(ids, request, thinking=thinking, media=media)
-        if thinking:  # the template began the thought: so does the reply
-            yield Chunk(text=OPEN)
-            sequence.watch(OPEN)
+        thought = begun_thought(prompt)
+        sequence = self._sequence(ids, request, thought=thought, media=media)
+        if thought:  # the template began it: so does the reply
+            yield Chunk(text=thought)
+            sequence.watch(thought)
         pieces: list[str] = []
         try:
             with closing(self._decoder.decode(sequence)) as tokens:
@@ -116,13 +115,11 @@ class LocalModel:
         return options
 
     def _sequence(
-        self, ids: Sequence[int], request: ChatRequest, *, thinking: bool, media: MediaInputs | None
+        self, ids: Sequence[int], request: ChatRequest, *, thought: str, media: MediaInputs | None
     ) -> TokenSequence:
-        constraint: Grammar | None = None
+        constraint = None
         if request.grammar:
-            grammar = after_thought(request.grammar, self.tokenizer, inside=thinking)
-            constraint = Constraint(grammar, self.vocabulary)
-            constraint = thinking_first(constraint, self.tokenizer, inside=thinking)
+            constraint = held_to(request.grammar, self.tokenizer, self.vocabulary, begun=thought)
         sampler = prepare_sampler(
             self.model, ids, request.options, eos=self.eos, constraint=constraint, top_logprobs=request.top_logprobs
         )

@@ -17,7 +17,7 @@ from typing import Any
 from agentkit.errors import ConfigurationError
 from agentkit.models.backend import Message
 from agentkit.models.local.chat_template import ChatTemplate
-from agentkit.models.local.missing_package import missing_package
+from agentkit.models.local.loading import missing_package
 
 KINDS = {
     "image": "image",

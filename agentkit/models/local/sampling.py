@@ -16,9 +16,7 @@ from transformers.generation.configuration_utils import GenerationMode
 
 from agentkit.errors import ConfigurationError
 from agentkit.models.backend import Chunk, Usage
-from agentkit.models.local.constraint import Constraint, ThinkingFirst
-
-Grammar = Constraint | ThinkingFirst
+from agentkit.models.local.constraint import Grammar
 
 CLOSING_TOKENS = 64  # where a grammar holds, the last tokens of the limit (at most a third) are for ending well,
 # and as many before them for going on from free text to what must follow it
