@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import httpx
 
-from agentkit.doctor.local import ECHO, Finding
-from agentkit.doctor.raw_server import RawServer, Refused
-from agentkit.models.hosted.model import HostedModel
+from agentkit.doctor.probes import ECHO, Finding
+from agentkit.errors import ModelError
+from agentkit.models.hosted.failures import refusal, without_secrets
+from agentkit.models.hosted.places import Outgoing, Place
+from agentkit.models.openai_format import ServerSentEvents
 
 COUNT = "Count from one to ten in words, with commas between."
 SAY_HELLO = "Say hello."
@@ -26,17 +29,13 @@ CONTEXT = ("max_model_len", "context_length", "context_window", "max_context_len
 TIMEOUT_S = 60.0
 
 
-def hosted_probes(model: Any, *, client: httpx.Client | None = None) -> list[tuple[str, Callable[[Any], Finding]]]:
-    """Probes of the server behind a hosted model, in an order in which they may build on each other; none else."""
-    llm: Any = getattr(model, "llm", None)
-    hosted = getattr(llm, "_hosted", llm)
-    if not isinstance(hosted, HostedModel):
-        return []
-    server = RawServer(hosted.place, client or httpx.Client(timeout=TIMEOUT_S))
+def server_probes(place: Place, *, client: httpx.Client | None = None) -> list[tuple[str, Callable[[], Finding]]]:
+    """Probes of the server behind a hosted model, in an order in which they may build on each other."""
+    server = RawServer(place, client or httpx.Client(timeout=TIMEOUT_S))
     return [(name, partial(_probed, name, probe, server)) for name, probe in PROBES]
 
 
-def _probed(name: str, probe: Callable[[RawServer], Finding], server: RawServer, model: Any) -> Finding:
+def _probed(name: str, probe: Callable[[RawServer], Finding], server: RawServer) -> Finding:
     try:
         return probe(server)
     except Refused as refused:
@@ -48,13 +47,13 @@ def _server(server: RawServer) -> Finding:
     if known is None:
         return Finding("server", "ok", "does not list its models")
     listed = ", ".join(server.names[:5]) + (" …" if len(server.names) > 5 else "")
-    if len(server.names) > 1 and not getattr(server.place, "model", None):
+    if len(server.names) > 1 and not server.place.model:
         return Finding("server", "note", listed, "name one of them: chat_model(…, model=NAME), or ADDRESS#NAME")
     return Finding("server", "ok", listed or "lists no model")
 
 
 def _context(server: RawServer) -> Finding:
-    wanted = getattr(server.place, "model", None)
+    wanted = server.place.model
     for one in server.models() or ():
         about = {**one, **(one.get("meta") or {})}
         tokens = next((about[name] for name in CONTEXT if isinstance(about.get(name), int)), None)
@@ -198,3 +197,73 @@ PROBES: tuple[tuple[str, Callable[[RawServer], Finding]], ...] = (
     ("sampling", _sampling),
     ("cost", _cost),
 )
+
+
+# -- the server, asked as it is ----------------------------------------------------------------------------------------
+
+
+class Refused(Exception):
+    """The server answered a request with an error."""
+
+
+@dataclass
+class RawServer:
+    """Asks a model's server as the model does, and gives its answers as they are: the model mends and cuts them."""
+
+    place: Place
+    client: httpx.Client
+    names: list[str] = field(default_factory=list)  # of its models, as far as it says
+
+    def models(self) -> list[dict[str, Any]] | None:
+        """What the server says of its models; `None` where it says nothing."""
+        asking = self.place.models()
+        if asking is None:
+            return None
+        try:
+            response = self._sent("GET", asking)
+            known = [one for one in response.json()["data"] if isinstance(one.get("id"), str)]
+        except (Refused, ValueError, LookupError, TypeError, AttributeError):
+            return None
+        self.names = [one["id"] for one in known]
+        return known
+
+    def ask(self, question: str, *, max_tokens: int = 32, **fields: Any) -> dict[str, Any]:
+        """The first choice of an answer, with the answer's `usage`."""
+        answer = self._sent("POST", self._request(question, {"max_tokens": max_tokens, **fields})).json()
+        return {**answer["choices"][0], "usage": answer.get("usage")}
+
+    def text(self, question: str, **fields: Any) -> str:
+        """The text of an answer."""
+        return str(self.ask(question, **fields)["message"].get("content") or "")
+
+    def events(self, question: str, *, max_tokens: int) -> Iterator[dict[str, Any]]:
+        """The events of a streamed answer, or the whole answer where the server does not stream."""
+        wanted = {"max_tokens": max_tokens, "stream": True, "stream_options": {"include_usage": True}}
+        asking = self._request(question, wanted)
+        with self.client.stream("POST", asking.url, headers=asking.headers, content=asking.content) as response:
+            if response.status_code >= 400:
+                raise Refused(_reason(response.status_code, response.headers, response.read(), asking))
+            if not response.headers.get("content-type", "").startswith("text/event-stream"):
+                yield json.loads(response.read())
+                return
+            stream = ServerSentEvents()
+            for piece in response.iter_bytes():
+                yield from (json.loads(event) for event in stream.feed(piece) if event.startswith("{"))
+            yield from (json.loads(event) for event in stream.rest() if event.startswith("{"))
+
+    def _request(self, question: str, fields: Mapping[str, Any]) -> Outgoing:
+        named = {"model": self.names[0]} if len(self.names) == 1 and not self.place.model else {}
+        return self.place.chat({**named, "messages": [{"role": "user", "content": question}], **fields})
+
+    def _sent(self, method: str, asking: Outgoing) -> httpx.Response:
+        try:
+            response = self.client.request(method, asking.url, headers=dict(asking.headers), content=asking.content)
+        except httpx.HTTPError as error:
+            raise ModelError(without_secrets(f"{type(error).__name__}: {error}", *asking.secrets)) from None
+        if response.status_code >= 400:
+            raise Refused(_reason(response.status_code, response.headers, response.content, asking))
+        return response
+
+
+def _reason(status: int, headers: Mapping[str, str], body: bytes, asking: Outgoing) -> str:
+    return without_secrets(refusal(status, headers, body, now_s=0.0).message, *asking.secrets)

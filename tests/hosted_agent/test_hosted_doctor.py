@@ -7,19 +7,19 @@ from typing import Any
 
 import pytest
 
-from agentkit import chat_model
+from agentkit.doctor import examine_model
 from agentkit.doctor.hosted import PROBES
-from agentkit.doctor.local import examine_model
+from agentkit.models.hosted.options import hosted_model
 from tests.hosted_agent.doctor_servers import Deaf, Obedient, Strict
 from tests.hosted_agent.server import Server, serving
 
 NAMES = [name for name, _ in PROBES]
 
 
-def examined(server: Server, **options: Any) -> dict[str, tuple[str, str]]:
+def examined(server: Server) -> dict[str, tuple[str, str]]:
     """Status and what was seen, by the probe's name; numbers that differ from run to run left out."""
     with serving(server):
-        model = chat_model(server.url, max_retries=0, **options)
+        model = hosted_model(endpoint_url=server.url, max_retries=0)
         findings = {finding.name: finding for finding in examine_model(model)}
     return {
         name: (findings[name].status, re.sub(r"[\d.]+ (?=s\b|tokens/s)", "", findings[name].seen)) for name in NAMES
@@ -96,7 +96,8 @@ def test_a_stop_whose_text_is_kept_is_honoured() -> None:
 
 
 def test_a_server_that_is_not_there_is_a_problem_in_every_probe_and_shows_no_key() -> None:
-    model = chat_model("http://127.0.0.1:9", max_retries=0, huggingfacehub_api_token="hf_secretsecretsecret")
+    key = "hf_secretsecretsecret"
+    model = hosted_model(endpoint_url="http://127.0.0.1:9", max_retries=0, huggingfacehub_api_token=key)
     findings = list(examine_model(model))
     assert {finding.status for finding in findings} == {"problem"}
     assert "secret" not in str(findings)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from agentkit import chat_model
-from agentkit.doctor.local import Finding, examine_installation, examine_model
+from agentkit.doctor import Finding, examine_installation, examine_model
 from agentkit.errors import ModelError
-from agentkit.models import ChatHuggingFace, HuggingFacePipeline
 from agentkit.models.backend import ChatRequest, Chunk, Usage
+from agentkit.models.local.backend import LocalBackend
 
 from .conftest import build_llama
 from .test_native_calls import tokenizer_of
@@ -21,8 +20,7 @@ def test_the_installation_is_listed() -> None:
 
 
 def test_a_healthy_local_model(model_folder: Path) -> None:
-    model = ChatHuggingFace.from_model_id(str(model_folder))
-    findings = {finding.name: finding for finding in examine_model(model)}
+    findings = {finding.name: finding for finding in examine_model(f"local:{model_folder}")}
     assert [f for f in findings.values() if f.status == "problem"] == []
     assert {"answer", "stop", "tool call", "bos", "system role", "grammar", "cache", "context"} <= set(findings)
     assert findings["tool call"].seen == "echo, and back"
@@ -37,7 +35,7 @@ def test_a_healthy_local_model(model_folder: Path) -> None:
 
 def test_what_a_model_brings_is_named() -> None:
     tokenizer = tokenizer_of("mistral")
-    model = ChatHuggingFace(llm=HuggingFacePipeline(model=build_llama(tokenizer), tokenizer=tokenizer))
+    model = LocalBackend(build_llama(tokenizer), tokenizer)
     findings = {finding.name: finding for finding in examine_model(model)}
     assert findings["call syntax"].seen == """the model's own: '[TOOL_CALLS] [{"name": "'"""
     assert findings["tool role"] == Finding("tool role", "ok", "taken")
@@ -47,8 +45,7 @@ def test_what_a_model_brings_is_named() -> None:
 
 
 def test_every_note_says_what_to_do(model_folder: Path) -> None:
-    model = ChatHuggingFace.from_model_id(str(model_folder))
-    findings = [*examine_installation(), *examine_model(model)]
+    findings = [*examine_installation(), *examine_model(f"local:{model_folder}")]
     assert [f for f in findings if f.status != "ok" and not f.advice] == []
 
 
@@ -60,7 +57,7 @@ def test_a_server_that_writes_on_after_the_stop() -> None:
             usage = Usage(prompt_tokens=9, completion_tokens=24)
             yield Chunk(text="one two three four five six", usage=usage, finish_reason="length")
 
-    stop = next(f for f in examine_model(ChatHuggingFace(llm=Deaf())) if f.name == "stop")
+    stop = next(f for f in examine_model(Deaf()) if f.name == "stop")
     assert (stop.status, stop.seen) == ("note", "'hre' cut off after 24 tokens")
 
 
@@ -72,13 +69,13 @@ def test_a_failing_server_is_a_finding_for_every_probe() -> None:
             raise ModelError("expected an answer, the server said 500; try later")
             yield
 
-    findings = list(examine_model(ChatHuggingFace(llm=Broken())))
+    findings = list(examine_model(Broken()))
     assert [f.status for f in findings] == ["problem"] * 4
     assert all("the server said 500" in f.seen for f in findings)
 
 
 def test_a_template_that_leaves_out_the_system_role_is_told_from_one_that_refuses_it() -> None:
-    finding = next(f for f in examine_model(chat_model("builtin")) if f.name == "system role")
+    finding = next(f for f in examine_model("builtin") if f.name == "system role")
     assert finding == Finding(
         "system role", "note", "left out by the template", "put instructions into the user's message"
     )

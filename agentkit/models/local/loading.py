@@ -162,18 +162,18 @@ def _folder(model_id: str, shared: Mapping[str, Any]) -> Path:
         return path
     from huggingface_hub import try_to_load_from_cache
 
-    known = try_to_load_from_cache(
+    config = try_to_load_from_cache(
         model_id, "config.json", cache_dir=shared.get("cache_dir"), revision=shared.get("revision")
     )
-    return Path(known).parent if isinstance(known, str) else Path("/nonexistent")
+    return Path(config).parent if isinstance(config, str) else Path("/nonexistent")
 
 
 def _check_folder(model_id: str) -> None:
     path = Path(model_id).expanduser()
     looks_local = path.is_absolute() or model_id.startswith((".", "~")) or model_id.count("/") > 1
     if looks_local and not (path / "config.json").is_file():
-        seen = "a folder without config.json" if path.is_dir() else "no such folder"
-        raise ConfigurationError(f"expected a model folder at {model_id}, saw {seen}; check the path")
+        place = "a folder without config.json" if path.is_dir() else "no such folder"
+        raise ConfigurationError(f"expected a model folder at {model_id}, saw {place}; check the path")
 
 
 def _device(device: int | str | None) -> str:
@@ -256,6 +256,13 @@ def free_bytes(device: str) -> int:
     import psutil
 
     return int(psutil.virtual_memory().available)  # type: ignore[no-untyped-call]
+
+
+def gpu_name() -> str | None:
+    """The graphics processor that models run on, where there is one."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
 def check_room(model_id: str, needed: int, free: int) -> None:

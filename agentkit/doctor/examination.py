@@ -1,0 +1,80 @@
+"""Examines an installation and a model: what works, what does not, and what to do about it."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+
+from agentkit.doctor.probes import PROBES, Finding
+from agentkit.models.backend import ChatBackend, capabilities_of
+from agentkit.models.chat import BackendChat, ChatModel
+from agentkit.models.local.loading import INSTALL, gpu_name
+from agentkit.models.spec import backend_of
+
+Probe = tuple[str, Callable[[], Finding]]
+
+PACKAGES = {
+    "huggingface_hub": "hosted models",
+    "transformers": "models in this process",
+    "torch": "models in this process",
+    "llguidance": "grammars",
+    "accelerate": "device_map and quantization",
+    "bitsandbytes": "quantization",
+    "pillow": "images",
+    "soundfile": "sound",
+}
+
+
+def examine_installation() -> Iterator[Finding]:
+    """Python, packages and hardware."""
+    yield Finding("python", "ok", platform.python_version())
+    for package, purpose in PACKAGES.items():
+        try:
+            yield Finding(package, "ok", version(package))
+        except PackageNotFoundError:
+            command = f"run pip install {INSTALL.get(package, package)}"
+            yield Finding(package, "note", "not installed", f"for {purpose} {command}")
+    if find_spec("torch"):
+        name = gpu_name()
+        yield Finding("gpu", "ok", name or "none", "" if name else "models run on the processor: take small ones")
+
+
+def examine_model(model: str | ChatBackend) -> Iterator[Finding]:
+    """A model by its spec or its backend, probe by probe; a probe that fails is a finding, not an error."""
+    backend = backend_of(model) if isinstance(model, str) else model
+    chat = BackendChat(backend) if backend is not None else _langchain_chat(str(model))
+    probes: list[Probe] = [(name, partial(probe, chat)) for name, probe in PROBES]
+    for name, probe in [*probes, *(_own_probes(backend) if backend is not None else ())]:
+        try:
+            yield probe()
+        except Exception as error:
+            seen = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            yield Finding(name, "problem", seen, "see the message")
+
+
+def _own_probes(backend: ChatBackend) -> Iterable[Probe]:
+    """Those that only a model of its kind can be asked."""
+    capabilities = capabilities_of(backend)
+    if capabilities.in_process:
+        from agentkit.doctor.local import PROBES as LOCAL
+        from agentkit.models.local.backend import LocalBackend
+
+        if isinstance(backend, LocalBackend):
+            return [(name, partial(probe, backend)) for name, probe in LOCAL]
+    if capabilities.over_http:
+        from agentkit.doctor.hosted import server_probes
+        from agentkit.models.hosted.model import HostedModel
+
+        if isinstance(backend, HostedModel):
+            return server_probes(backend.place)
+    return ()
+
+
+def _langchain_chat(spec: str) -> ChatModel:
+    from agentkit.langchain.chat_model import chat_model
+    from agentkit.langchain.model import chat_of
+
+    return chat_of(chat_model(spec))
