@@ -70,9 +70,6 @@ def test_it_runs_without_langchain() -> None:
 import sys
 from agentkit.models.backend import ChatRequest
 from agentkit.models.local.backend import LocalBackend
-from agentkit.models.local.chat_template import each_text
-from agentkit.models.reply import ReplyReader
-from agentkit.react_json.marks import TABLE
 assert not {{"torch", "transformers"}} & sys.modules.keys()
 backend = LocalBackend.from_model_id({str(builtin_folder())!r}, pipeline_kwargs={{"max_new_tokens": 8}})
 assert "".join(chunk.text for chunk in backend.generate_chat(ChatRequest(messages={QUESTION!r})))

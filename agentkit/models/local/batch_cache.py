@@ -103,13 +103,13 @@ class BatchCache:
 
     def _make_room(self, rows: int, length: int) -> None:
         """Move to buffers for `rows` rows, one of them of `length` tokens, with columns to spare on both sides."""
-        known = self.columns
-        longest = max(length, known.stop - known.start)
+        columns = self.columns
+        longest = max(length, columns.stop - columns.start)
         spare = max(LEAST_SPARE, longest // 4)
         with torch.inference_mode():
             for layer in self._layers():
                 capacity = (max(rows, layer.capacity[0]), longest + 2 * spare)
-                layer.move(len(self.owners), known, spare + longest, capacity)
+                layer.move(len(self.owners), columns, spare + longest, capacity)
         self._end = spare + longest
 
 

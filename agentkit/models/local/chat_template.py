@@ -15,9 +15,9 @@ from typing import Any
 from agentkit.errors import ConfigurationError
 from agentkit.models.backend import Message
 from agentkit.models.call_syntax import learned_syntax
-from agentkit.models.local.encoding import BREAK
+from agentkit.models.local.encoding import SEAM
 from agentkit.models.tool_calls import instructions
-from agentkit.react_json.marks import CALL_ID, HERMES, CallSyntax
+from agentkit.react_json.marks import BREAK, CALL_ID, HERMES, CallSyntax
 
 PLAIN_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{{ message.role | capitalize }}: {{ message.content }}\n\n{% endfor %}"
@@ -58,7 +58,7 @@ class ChatTemplate:
 
     def prompt_text(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> str:
         """The prompt for people to read."""
-        return self.render(messages, tools=tools).replace(BREAK, "")
+        return self.render(messages, tools=tools).replace(SEAM, "")
 
     def render(self, messages: Sequence[Message], *, tools: Sequence[Mapping[str, Any]] = ()) -> str:
         """The prompt text, up to where the assistant's turn begins (or goes on, if the last message is its own)."""
@@ -73,9 +73,9 @@ class ChatTemplate:
         """
         guarded = [each_text(message, self._guarded) for message in messages]
         tools = each_text(tools, self._guarded)
-        told = with_system(guarded, instructions(tools)) if tools else guarded
+        instructed = _with_system(guarded, instructions(tools)) if tools else guarded
         as_they_are = [(guarded, tools)] if not tools or self.native_calls else []
-        in_words = [(alternating(told), ()), (alternating(without_system(told)), ())]
+        in_words = [(_alternating(instructed), ()), (_alternating(_without_system(instructed)), ())]
         refusal: Exception | None = None
         for attempt, native in (*as_they_are, *in_words):
             try:
@@ -98,28 +98,25 @@ class ChatTemplate:
 
         It encodes the whole prompt at once: a zero-width space does here what separate encoding does for text.
         """
-        read, shown = each_text([self._for_template(messages), list(tools)], lambda text: text.replace(BREAK, "\u200b"))
-        inputs = self.processor.apply_chat_template(
-            read,
+        inputs = each_text([self._for_template(messages), list(tools)], lambda text: text.replace(SEAM, BREAK))
+        tensors = self.processor.apply_chat_template(
+            inputs[0],
             chat_template=None if self._writer is self.processor else self._writer.chat_template,
-            tools=shown or None,
+            tools=inputs[1] or None,
             tokenize=True,
             return_dict=True,
             return_tensors="pt",
             **_ending(messages),
         )
-        return dict(inputs)
+        return dict(tensors)
 
     def _for_template(
         self, messages: Sequence[Message], *, short_ids: bool = True, arguments_as_text: bool = False
     ) -> list[Message]:
         """The messages in the form the template reads."""
-        read = list(messages)
-        if short_ids and any(message.get("tool_calls") for message in read) and self._writes_ids:
-            read = [_with_short_ids(message) for message in read]
-        if not arguments_as_text:
-            read = [_with_arguments(message) for message in read]
-        return [_in_parts(message) for message in read] if self._in_parts else read
+        short_ids = short_ids and any(message.get("tool_calls") for message in messages) and self._writes_ids
+        form = partial(_in_form, short_ids=short_ids, arguments_as_text=arguments_as_text, in_parts=self._in_parts)
+        return [form(message) for message in messages]
 
     def takes_role(self, role: str) -> bool:
         """Whether the model's own template writes a message of this role into the prompt."""
@@ -177,8 +174,8 @@ class ChatTemplate:
 
     def _guarded(self, text: str) -> str:
         """The text with a break inside everything that would become a special token."""
-        text = text.replace(BREAK, "")
-        return self._special.sub(lambda m: m[0][0] + BREAK + m[0][1:], text) if self._special else text
+        text = text.replace(SEAM, "")
+        return self._special.sub(lambda m: m[0][0] + SEAM + m[0][1:], text) if self._special else text
 
 
 def each_text(value: Any, change: Callable[[str], str]) -> Any:
@@ -219,35 +216,27 @@ def _ending(messages: Sequence[Message]) -> dict[str, bool]:
     return {"add_generation_prompt": not continues, "continue_final_message": continues}
 
 
-def _with_arguments(message: Message) -> Message:
-    """Templates take a call's arguments as a value, the wire has them as text."""
-    if not message.get("tool_calls"):
-        return message
-    calls = []
-    for call in message["tool_calls"]:
-        function = call["function"]
-        calls.append({**call, "function": {**function, "arguments": json.loads(function["arguments"])}})
-    return {**message, "tool_calls": calls}
+def _in_form(message: Message, *, short_ids: bool, arguments_as_text: bool, in_parts: bool) -> Message:
+    """A message as a template reads it: calls with their arguments as a value, where the wire has text."""
 
+    def as_read(call: Mapping[str, Any]) -> dict[str, Any]:
+        function, id_ = call["function"], call["id"]
+        arguments = function["arguments"] if arguments_as_text else json.loads(function["arguments"])
+        return {**call, "id": _short_id(id_) if short_ids else id_, "function": {**function, "arguments": arguments}}
 
-def _with_short_ids(message: Message) -> Message:
-    """Ids of calls in nine letters and digits: what Mistral's template insists on."""
+    message = dict(message)
     if message.get("tool_calls"):
-        message = {**message, "tool_calls": [{**call, "id": _short_id(call["id"])} for call in message["tool_calls"]]}
-    if message.get("tool_call_id"):
-        message = {**message, "tool_call_id": _short_id(message["tool_call_id"])}
+        message["tool_calls"] = [as_read(call) for call in message["tool_calls"]]
+    if short_ids and message.get("tool_call_id"):
+        message["tool_call_id"] = _short_id(message["tool_call_id"])
+    if in_parts and isinstance(message.get("content"), str):
+        message["content"] = _parts(message["content"])
     return message
 
 
 def _short_id(number: str) -> str:
-    if re.fullmatch("[a-zA-Z0-9]{9}", number):
-        return number
-    return hashlib.sha256(number.encode()).hexdigest()[:9]
-
-
-def _in_parts(message: Message) -> Message:
-    content = message.get("content")
-    return {**message, "content": [{"type": "text", "text": content}]} if isinstance(content, str) else message
+    """An id in nine letters and digits: what Mistral's template insists on."""
+    return number if re.fullmatch("[a-zA-Z0-9]{9}", number) else hashlib.sha256(number.encode()).hexdigest()[:9]
 
 
 def refusals() -> tuple[type[Exception], ...]:
@@ -257,14 +246,14 @@ def refusals() -> tuple[type[Exception], ...]:
     return (TemplateError, ValueError, TypeError)
 
 
-def with_system(messages: Sequence[Message], text: str) -> list[Message]:
+def _with_system(messages: Sequence[Message], text: str) -> list[Message]:
     """`text` added to the system message."""
     if messages and messages[0]["role"] == "system":
         return [{**messages[0], "content": _joined(messages[0]["content"], text)}, *messages[1:]]
     return [{"role": "system", "content": text}, *messages]
 
 
-def without_system(messages: Sequence[Message]) -> list[Message]:
+def _without_system(messages: Sequence[Message]) -> list[Message]:
     """The system message's text at the head of the first user message."""
     system = [m["content"] for m in messages if m["role"] == "system"]
     rest = [m for m in messages if m["role"] != "system"]
@@ -276,7 +265,7 @@ def without_system(messages: Sequence[Message]) -> list[Message]:
     return [{"role": "user", "content": content}, *rest]
 
 
-def alternating(messages: Sequence[Message]) -> list[Message]:
+def _alternating(messages: Sequence[Message]) -> list[Message]:
     """Calls as text, their results as the user's observations, and neighbours of one role joined."""
     joined: list[Message] = []
     for message in map(_in_words, messages):
@@ -305,12 +294,8 @@ def _in_words(message: Message) -> Message:
         return {"role": "user", "content": observed}
     if not message.get("tool_calls"):
         return message
-    calls = []
-    for call in message["tool_calls"]:
-        function = call["function"]
-        body = {"name": function["name"], "arguments": json.loads(function["arguments"])}
-        calls.append(f"<tool_call>\n{json.dumps(body, ensure_ascii=False)}\n</tool_call>")
-    called = "\n".join(calls)
+    functions = [call["function"] for call in message["tool_calls"]]
+    calls = HERMES.write(*((function["name"], json.loads(function["arguments"])) for function in functions))
     if not isinstance(content, str):
-        return {"role": "assistant", "content": _joined(content, called)}
-    return {"role": "assistant", "content": f"{content}\n{called}" if content else called}
+        return {"role": "assistant", "content": _joined(content, calls)}
+    return {"role": "assistant", "content": f"{content}\n{calls}" if content else calls}

@@ -178,11 +178,11 @@ class Decoder:
         sequence.cache, sequence.computed = self._prefixes.take(sequence.ids)
         if self._forward.reuse != "crop":
             return
-        known = [other for other in self._active if other.media is None and other is not sequence]
-        shared = [min(common_prefix(sequence.ids, o.ids[: o.computed]), len(sequence.ids) - 1) for o in known]
+        others = [other for other in self._active if other.media is None and other is not sequence]
+        shared = [min(common_prefix(sequence.ids, o.ids[: o.computed]), len(sequence.ids) - 1) for o in others]
         longest = max(shared, default=0)
         if longest > sequence.computed:
-            sequence.cache = self._copy(known[shared.index(longest)], longest)
+            sequence.cache = self._copy(others[shared.index(longest)], longest)
             sequence.computed = longest if sequence.cache is not None else 0
 
     def _copy(self, other: TokenSequence, length: int) -> Any:

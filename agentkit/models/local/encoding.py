@@ -14,7 +14,7 @@ from typing import Any
 
 from agentkit.models.backend import Message
 
-BREAK = "\ufdd0"
+SEAM = "\ufdd0"
 """Stands in a prompt where tokens must not join (a Unicode noncharacter, never text)."""
 
 REMEMBERED = 32
@@ -44,8 +44,8 @@ class PromptEncoder:
 
     def encode(self, prompt: str) -> list[int]:
         """Ids of `prompt`, whose special tokens are those of its template: none is added."""
-        known, ids = self._known_beginning(prompt)
-        for part in prompt[known:].split(BREAK):
+        start, ids = self._remembered_beginning(prompt)
+        for part in prompt[start:].split(SEAM):
             ids += self._encode_after(part) if ids else self._encode(part)
         return ids
 
@@ -53,7 +53,7 @@ class PromptEncoder:
         """Keep the tokens of a turn for prompts that continue it."""
         self._written.append(turn)
 
-    def _known_beginning(self, prompt: str) -> tuple[int, list[int]]:
+    def _remembered_beginning(self, prompt: str) -> tuple[int, list[int]]:
         """The length of the longest beginning that was written before, and its ids."""
         best, ids = 0, list[int]()
         for turn in list(self._written):

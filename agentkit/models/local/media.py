@@ -47,11 +47,11 @@ def media_inputs(
 ) -> tuple[str, list[int], MediaInputs]:
     """The prompt text, its tokens with placeholders, and what stands there; `config` is the model's."""
     with ExitStack() as files:
-        read = [_for_processor(message, files) for message in messages]
-        kinds = {part["type"] for part in _parts(read)} - {"text"}
-        _check_taken(template.processor, kinds)
-        prompt, accepted, native = template.accepted(read, tools)
-        _check_shown(template, accepted, kinds)
+        named = [_for_processor(message, files) for message in messages]
+        kinds = {part["type"] for part in _parts(named)} - {"text"}
+        _check_processor(template.processor, kinds)
+        prompt, accepted, native = template.accepted(named, tools)
+        _check_template(template, accepted, kinds)
         with _media_errors():
             inputs = template.tensors(accepted, native)
     ids: list[int] = inputs.pop("input_ids")[0].tolist()
@@ -70,19 +70,19 @@ def kinds_taken(processor: Any) -> list[str]:
     return [kind for kind, names in READERS.items() if any(getattr(processor, name, None) for name in names)]
 
 
-def _check_taken(processor: Any, kinds: set[str]) -> None:
-    taken = kinds_taken(processor)
-    for kind in sorted(kinds - set(taken)):
-        expected = " and ".join(["text", *taken]) if taken else "text only"
+def _check_processor(processor: Any, kinds: set[str]) -> None:
+    inputs = kinds_taken(processor)
+    for kind in sorted(kinds - set(inputs)):
+        expected = " and ".join(["text", *inputs]) if inputs else "text only"
         raise ConfigurationError(f"expected {expected}, saw {_one(kind)}; take a model that is made for {kind} input")
 
 
-def _check_shown(template: ChatTemplate, messages: Sequence[Message], kinds: set[str]) -> None:
+def _check_template(template: ChatTemplate, messages: Sequence[Message], kinds: set[str]) -> None:
     """Some templates leave out what they do not know, without a word."""
-    shown = template.text(messages, ()) if template.is_own else None
+    prompt = template.text(messages, ()) if template.is_own else None
     for kind in kinds:
         without = [_without(message, kind) for message in messages]
-        if shown is None or template.text(without, ()) == shown:
+        if prompt is None or template.text(without, ()) == prompt:
             raise ConfigurationError(
                 f"expected a chat template with a place for {_one(kind)}, this model's has none in these roles; "
                 "put it into a user message, or take another model"

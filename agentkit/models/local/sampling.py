@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import torch
@@ -31,29 +31,19 @@ class Choice:
     top: tuple[tuple[int, float], ...] = ()
 
 
+@dataclass(eq=False, slots=True)
 class Sampler:
     """Chooses the next token of one sequence from its logits."""
 
-    def __init__(
-        self,
-        processors: Any,
-        criteria: Any,
-        *,
-        do_sample: bool,
-        max_new_tokens: int,
-        eos: frozenset[int],
-        generator: torch.Generator | None = None,
-        constraint: Grammar | None = None,
-        top_logprobs: int | None = None,
-    ) -> None:
-        self.max_new_tokens = max_new_tokens
-        self.eos = eos
-        self.constraint = constraint
-        self._processors = processors
-        self._criteria = criteria
-        self._do_sample = do_sample
-        self._generator = generator
-        self._top_logprobs = top_logprobs
+    processors: Any
+    criteria: Any
+    _: KW_ONLY
+    do_sample: bool
+    max_new_tokens: int
+    eos: frozenset[int]
+    generator: torch.Generator | None = None
+    constraint: Grammar | None = None
+    top_logprobs: int | None = None
 
     def choose(self, ids: Sequence[int], logits: torch.Tensor, *, room: int) -> Choice:
         """The next token from `logits` (1, vocabulary) after `ids`, when `room` tokens may still come."""
@@ -62,21 +52,21 @@ class Sampler:
             if closer is not None:
                 return self._with_logprob(closer, logits)
         scores = logits
-        if self._processors:
+        if self.processors:
             so_far, scores = torch.tensor([list(ids)], device=logits.device), scores.float()
-            for processor in self._processors:  # the list's own call inspects signatures each time: 0.5 ms
+            for processor in self.processors:  # the list's own call inspects signatures each time: 0.5 ms
                 scores = processor(so_far, scores)
         elif self.constraint is not None:
             return self._greedy(logits, self.constraint)
-        if self._do_sample:
-            chosen = torch.multinomial(scores.softmax(-1), 1, generator=self._generator)
+        if self.do_sample:
+            chosen = torch.multinomial(scores.softmax(-1), 1, generator=self.generator)
         else:
             chosen = scores.argmax(-1)
         return self._with_logprob(int(chosen), logits)
 
     def ends(self, ids: Sequence[int]) -> bool:
         """Whether a criterion of the configuration (`max_time` …) ends the sequence."""
-        return bool(self._criteria) and bool(self._criteria(torch.tensor([list(ids)]), None).all())
+        return bool(self.criteria) and bool(self.criteria(torch.tensor([list(ids)]), None).all())
 
     def _greedy(self, logits: torch.Tensor, constraint: Grammar) -> Choice:
         """The likeliest token if the grammar allows it, which spares the mask."""
@@ -86,10 +76,10 @@ class Sampler:
         return self._with_logprob(token, logits)
 
     def _with_logprob(self, token: int, logits: torch.Tensor) -> Choice:
-        if self._top_logprobs is None:
+        if self.top_logprobs is None:
             return Choice(token)
         logprobs = logits[0].float().log_softmax(-1)
-        top = logprobs.topk(self._top_logprobs)
+        top = logprobs.topk(self.top_logprobs)
         likeliest = zip(top.indices.tolist(), top.values.tolist(), strict=True)
         return Choice(token, float(logprobs[token]), tuple(likeliest))
 
