@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 from agentkit.events import Usage
 
 if TYPE_CHECKING:
-    from agentkit.models.call_syntax import CallSyntax
+    from agentkit.react_json.marks import CallSyntax
 
 __all__ = [
     "Capabilities",

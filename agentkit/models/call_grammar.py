@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agentkit.errors import ConfigurationError
-from agentkit.models.call_syntax import CALL_ID, CallSyntax
-
-COMPACT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+from agentkit.react_json.grammar import json_rule
+from agentkit.react_json.marks import CALL_ID, CallSyntax, Pairs, Tags
 
 Tool = Mapping[str, Any]
 
@@ -38,7 +37,7 @@ def tool_grammar(
         function = tool["function"]
         rules.append(f"call_{number}: {write(function['name'] + syntax.middle)} arguments_{number}")
         parameters = function.get("parameters") or {"type": "object", "properties": {}}
-        rules.append(f"arguments_{number}: {json_rule(parameters)}")
+        rules += _arguments(f"arguments_{number}", parameters, syntax.arguments, write)
     if tool_choice in (None, "auto", False):
         more = f"({write(syntax.between)} call)*" if syntax.between and parallel else ""
         rules += _text_then(syntax, write, f"call {more} {write(syntax.closing)}")
@@ -51,19 +50,79 @@ def _text_then(syntax: CallSyntax, write: _Literals, calls: str) -> list[str]:
     """Rules for text that cannot open a call, alone or followed by `calls`."""
     trigger = syntax.trigger
     if not trigger:
-        bare = re.escape(syntax.opening.strip()).replace("/", r"\/")
+        bare = _regex(syntax.opening.strip())
         return [f"start: TEXT | {write(syntax.opening)} {calls}", rf"TEXT: /(.|\n)*/ & ~/\s*{bare}(.|\n)*/"]
     after = syntax.opening.lstrip().removeprefix(trigger)
     opened = f"{write(after)} {calls}"
     if trigger in write.special:
         return [f"start: TEXT? | TEXT? {write(trigger)} {opened}", r"TEXT: /(.|\n)+/"]
-    pattern = re.escape(trigger).replace("/", r"\/")
+    pattern = _regex(trigger)
     return [
         f"start: text | opened {opened}",
         "text: TEXT",
         rf"TEXT: /(.|\n)*/ & ~/(.|\n)*{pattern}(.|\n)*/",
         rf"opened[lazy]: /(.|\n)*{pattern}/",
     ]
+
+
+def _arguments(name: str, schema: Mapping[str, Any], style: Tags | Pairs | None, write: _Literals) -> list[str]:
+    """Rules for a call's arguments: a JSON object, or each by itself, in the schema's order, optional ones left out."""
+    if style is None:
+        return [f"{name}: {json_rule(schema)}"]
+    required = schema.get("required", ())
+    rules, items = [], []
+    for number, (key, each) in enumerate((schema.get("properties") or {}).items()):
+        value = f"{name}_{number}"
+        each = {**each, "$defs": schema["$defs"]} if "$defs" in schema else each
+        if isinstance(style, Tags):
+            begin, end = style.opening + key + style.middle, style.closing
+        else:
+            quote = style.quote if style.quote != '"' and _is_text(each) else ""
+            begin, end = key + style.equals + quote, quote
+        bare = _is_text(each) and end != ""  # a string without quotes of its own, up to what ends it
+        rules.append(_bare_text(value, each, end, write) if bare else f"{value}: {json_rule(each)}{_then(end, write)}")
+        items.append((f"{write(begin)} {value}", key in required))
+    return [*rules, *_sequence(name, items, write(style.separator) if isinstance(style, Pairs) else "")]
+
+
+def _is_text(schema: Mapping[str, Any]) -> bool:
+    return schema.get("type") == "string"
+
+
+def _then(text: str, write: _Literals) -> str:
+    return f" {write(text)}" if text else ""
+
+
+def _bare_text(rule: str, schema: Mapping[str, Any], end: str, write: _Literals) -> str:
+    """A rule for a string as it is, and what ends it: one of an enumeration, or the text up to the end."""
+    if "enum" in schema:
+        return f"{rule}: ({' | '.join(write(text) for text in schema['enum'])}) {write(end)}"
+    mark = end.strip()
+    if mark in write.special:
+        return rf"{rule}: (/(.|\n)+/)?{_then(end, write)}"
+    return rf"{rule}[lazy]: /(.|\n)*{_regex(end)}/"
+
+
+def _sequence(name: str, items: Sequence[tuple[str, bool]], separator: str) -> list[str]:
+    """Rules for `items` in order, of which those that are required must stand, with `separator` between them.
+
+    `NAME` begins the sequence; `NAME_rest_N` is what may follow once something stands, from item N on.
+    """
+    rules = []
+    for place in range(len(items) + 1):
+        for rule, before in ((f"{name}_rest_{place}", f"{separator} "), (f"{name}_all_{place}", "")):
+            if place == len(items):
+                rules.append(f'{rule}: ""')
+                continue
+            item, required = items[place]
+            following = f"{before}{item} {name}_rest_{place + 1}"
+            skipped = f" | {rule.rsplit('_', 1)[0]}_{place + 1}"
+            rules.append(f"{rule}: {following}{'' if required else skipped}")
+    return [f"{name}: {name}_all_0", *rules]
+
+
+def _regex(text: str) -> str:
+    return re.escape(text).replace("/", r"\/").replace("\\\n", r"\n")
 
 
 class _Literals:
@@ -93,21 +152,3 @@ def _chosen(tools: Sequence[Tool], tool_choice: Any) -> Sequence[Tool]:
         names = ", ".join(tool["function"]["name"] for tool in tools)
         raise ConfigurationError(f"expected tool_choice auto, any, none or one of {names}; saw {tool_choice!r}")
     return named
-
-
-def json_rule(schema: Mapping[str, Any]) -> str:
-    """A schema as the right side of a grammar rule: on one line as `json.dumps` writes it, no unknown properties."""
-    return f"%json {json.dumps({'x-guidance': COMPACT, **_closed(schema)})}"
-
-
-def _closed(schema: Any) -> Any:
-    """The schema with every object that lists its properties having no others."""
-    if isinstance(schema, list):
-        return [_closed(each) for each in schema]
-    if not isinstance(schema, Mapping):
-        return schema
-    closed = {key: _closed(value) for key, value in schema.items() if key not in ("enum", "const", "default")}
-    kept = {key: value for key, value in schema.items() if key not in closed}
-    if isinstance(schema.get("properties"), Mapping) and schema.get("type") == "object":
-        return {"additionalProperties": False, **closed, **kept}
-    return {**closed, **kept}

@@ -1,15 +1,14 @@
-"""How a model writes tool calls: learned from its own chat template, Hermes' way where that has none."""
+"""How a model writes tool calls, learned from its own chat template."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from agentkit.models.backend import Message
+from agentkit.react_json.marks import CALL_ID, CallSyntax
 
-CALL_ID = "call00000"  # nine letters and digits: what Mistral's template insists on
 _PROBE: dict[str, Any] = {"id": CALL_ID, "type": "function", "function": {"name": "probe", "arguments": '{"n": 17}'}}
 _PROBE_TOOL = {
     "type": "function",
@@ -20,39 +19,10 @@ _PROBE_TOOL = {
     },
 }
 _ASKED: Message = {"role": "user", "content": "hello"}
-_SAID: Message = {"role": "assistant", "content": "Zq"}
+_ANSWERED: Message = {"role": "assistant", "content": "Zq"}
 _CALL = re.compile(r'(.*?)probe(.*?)\{\s*"n"\s*:\s*17\s*\}(.*)', re.DOTALL)
-_LEADING_MARKUP = re.compile(r"<[^<>\s]+>|\[[A-Z_]+\]")
 
 Render = Callable[[Sequence[Message], Sequence[Mapping[str, Any]]], str]
-
-
-@dataclass(frozen=True, slots=True)
-class CallSyntax:
-    """The text around calls: `opening` NAME `middle` ARGUMENTS (`between` NAME `middle` ARGUMENTS)* `closing`.
-
-    ARGUMENTS are a JSON object. `between` is None where a turn makes one call. `CALL_ID` stands where a call's id goes.
-    """
-
-    opening: str
-    middle: str
-    between: str | None
-    closing: str
-
-    @property
-    def trigger(self) -> str:
-        """What cannot stand in a reply unless a call follows; "" where a call is nothing but its JSON."""
-        opening = self.opening.lstrip()
-        markup = _LEADING_MARKUP.match(opening)
-        return markup[0] if markup else opening.partition("{")[0].rstrip()
-
-
-HERMES = CallSyntax(
-    opening='<tool_call>\n{"name": "',
-    middle='", "arguments": ',
-    between='}\n</tool_call>\n<tool_call>\n{"name": "',
-    closing="}\n</tool_call>",
-)
 
 
 def learned_syntax(render: Render, markup: re.Pattern[str] | None) -> CallSyntax | None:
@@ -63,12 +33,12 @@ def learned_syntax(render: Render, markup: re.Pattern[str] | None) -> CallSyntax
     """
     if "probe" not in render([_ASKED], [_PROBE_TOOL]):
         return None
-    said = render([_ASKED, _SAID], [_PROBE_TOOL])
-    one = _CALL.fullmatch(_what_differs(render([_ASKED, _calling(1)], [_PROBE_TOOL]), said, markup))
+    answered = render([_ASKED, _ANSWERED], [_PROBE_TOOL])
+    one = _CALL.fullmatch(_what_differs(render([_ASKED, _calling(1)], [_PROBE_TOOL]), answered, markup))
     if one is None or not one[1].strip() or not one[2].strip():
         return None
     try:
-        two = _CALL.fullmatch(_what_differs(render([_ASKED, _calling(2)], [_PROBE_TOOL]), said, markup))
+        two = _CALL.fullmatch(_what_differs(render([_ASKED, _calling(2)], [_PROBE_TOOL]), answered, markup))
     except Exception:  # templates refuse what they were not written for in many ways: this one takes one call a turn
         two = None
     second = _CALL.fullmatch(two[3]) if two else None

@@ -25,9 +25,9 @@ from agentkit.models.backend import (
     capabilities_of,
 )
 from agentkit.models.call_grammar import tool_grammar
-from agentkit.models.call_syntax import HERMES
 from agentkit.models.reply import ReplyReader
 from agentkit.models.structured_output import format_grammar
+from agentkit.react_json.marks import HERMES
 from agentkit.recorder import active
 
 REPEATS = 2  # of a turn whose stream broke for good
@@ -174,7 +174,8 @@ class Reply:
     def __init__(self, request: ChatRequest, capabilities: Capabilities, model_id: str) -> None:
         self.usage: Usage | None = None
         self._model_id = model_id
-        self._reader = ReplyReader(request.stop, calls=(capabilities.call_syntax or HERMES) if request.tools else None)
+        syntax = (capabilities.call_syntax or HERMES) if request.tools else None
+        self._reader = ReplyReader(request.stop, calls=syntax, tools=request.tools)
         self._finish_reason: str | None = None
         self._text: list[str] = []
         self._thinking: list[str] = []

@@ -3,23 +3,30 @@ calls in the model's own syntax read out of it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from agentkit.models.backend import Chunk
-from agentkit.models.call_syntax import CallSyntax
 from agentkit.models.stopping import StopText
 from agentkit.models.thinking import ThinkingText
 from agentkit.models.tool_calls import ToolCallText
+from agentkit.react_json.marks import CallSyntax
 
 
 class ReplyReader:
-    """A state machine without I/O: feed it chunks until it says `stopped`, then take the `rest`."""
+    """A state machine without I/O: feed it chunks until it says `stopped`, then take the `rest`.
 
-    def __init__(self, stop: Sequence[str] = (), *, calls: CallSyntax | None = None) -> None:
+    `calls` is the syntax that the model calls tools in, those of the table besides; None where there are none to call.
+    `tools` are their OpenAI schemas, which say the types of arguments that are written as text.
+    """
+
+    def __init__(
+        self, stop: Sequence[str] = (), *, calls: CallSyntax | None = None, tools: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
         self._thinking = ThinkingText()
         self._stop = StopText(stop)
-        self._calls = ToolCallText(calls) if calls else None
+        self._calls = ToolCallText(calls, tools=tools) if calls else None
 
     @property
     def stopped(self) -> bool:

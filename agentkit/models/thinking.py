@@ -1,21 +1,27 @@
-"""Separates what a reasoning model writes inside `<think>…</think>` from its answer, however the pieces are cut."""
+"""Separates what a reasoning model writes inside `<think>…</think>`, or tags like it, from its answer, however the
+pieces are cut."""
 
 from __future__ import annotations
 
-from agentkit.models.stopping import unfinished_match
+import re
+from collections.abc import Mapping
+from functools import lru_cache
 
-OPEN, CLOSE = "<think>", "</think>"
+from agentkit.models.stopping import unfinished_match
+from agentkit.react_json.marks import TABLE, Marks, literals
 
 
 class ThinkingText:
-    """Splits a reply into thinking and answer.
+    """Splits a reply into thinking and answer; what stands in front of the part for the reader is dropped.
 
     A thought opens at the start of a line only: inside a line (a JSON string, a quotation) the tag is text. One that is
-    never closed swallows the rest of the reply, so that nothing weighed up in it is taken for the answer.
+    never closed swallows the rest of the reply, so that nothing weighed up in it is taken for the answer. Only its own
+    tag closes it.
     """
 
-    def __init__(self) -> None:
-        self._inside = False
+    def __init__(self, table: Marks = TABLE) -> None:
+        self._closings, self._tags, self._line_tag = _tags_of(table)
+        self._closing = ""  # of the thought that is open
         self._held = ""
         self._line_start = True
         self._skip_newlines = False
@@ -25,46 +31,52 @@ class ThinkingText:
         self._held += text
         thinking, answer = "", ""
         while self._held:
-            tag = CLOSE if self._inside else OPEN
-            taken, opened = self._take(tag)
-            if self._inside:
+            if self._closing:
+                taken, goes_on = self._thought()
                 thinking += taken
             else:
+                taken, goes_on = self._text()
                 answer += self._answer(taken)
-            if not opened:
+            if not goes_on:
                 break
-            self._inside = not self._inside
-            self._skip_newlines, self._line_start = not self._inside, True
+            self._skip_newlines, self._line_start = not self._closing, True
         return thinking, answer
 
     def flush(self) -> tuple[str, str]:
         """What was held back, when no more text comes."""
         held, self._held = self._held, ""
-        return (held, "") if self._inside else ("", self._answer(held))
+        return (held, "") if self._closing else ("", self._answer(held))
 
-    def _take(self, tag: str) -> tuple[str, bool]:
-        """The text before `tag` and whether the tag follows; the tag is dropped, a possible beginning of it held."""
-        found = self._find(tag)
-        if found >= 0:
-            taken, self._held = self._held[:found], self._held[found + len(tag) :]
-            return taken, True
-        keep = unfinished_match(self._held, tag)
-        if keep and not self._opens(len(self._held) - keep):
-            keep = 0
-        cut = len(self._held) - keep
-        taken, self._held = self._held[:cut], self._held[cut:]
-        return taken, False
+    def _thought(self) -> tuple[str, bool]:
+        """The thought up to its end, and whether that was reached."""
+        held = self._held
+        if end := re.search(re.escape(self._closing), held, re.IGNORECASE):
+            self._held, self._closing = held[end.end() :], ""
+            return held[: end.start()], True
+        cut = len(held) - unfinished_match(held[-len(self._closing) :].lower(), self._closing)
+        self._held = held[cut:]
+        return held[:cut], False
 
-    def _find(self, tag: str) -> int:
-        found = self._held.find(tag)
-        while found >= 0 and not self._opens(found):
-            found = self._held.find(tag, found + 1)
-        return found
+    def _text(self) -> tuple[str, bool]:
+        """The text up to a tag, and whether one follows; the tag is dropped, a possible beginning of it held."""
+        held = self._held
+        tag = self._line_tag.search(held)
+        if tag is not None and tag.start() == 0 and not self._line_start:
+            tag = self._line_tag.search(held, 1)
+        if tag is not None:
+            self._held, self._closing = held[tag.end() :], self._closings.get(tag["tag"].lower(), "")
+            return held[: tag.start("tag")], True
+        cut = len(held) - self._unfinished(held)
+        self._held = held[cut:]
+        return held[:cut], False
 
-    def _opens(self, position: int) -> bool:
-        """Whether a tag at `position` counts: inside a thought always, else at the start of a line."""
-        line = self._held[:position].rpartition("\n")
-        return self._inside or (not line[2].strip() and (bool(line[1]) or self._line_start))
+    def _unfinished(self, held: str) -> int:
+        """The length of the end of `held` that may be the beginning of a tag: all of its last line but blanks."""
+        line = held.rpartition("\n")
+        if not line[1] and not self._line_start:
+            return 0
+        begun = line[2].lstrip().lower()
+        return len(begun) if begun and any(tag.startswith(begun) for tag in self._tags) else 0
 
     def _answer(self, text: str) -> str:
         if self._skip_newlines:
@@ -74,3 +86,11 @@ class ThinkingText:
             line = text.rpartition("\n")
             self._line_start = not line[2].strip() and (bool(line[1]) or self._line_start)
         return text
+
+
+@lru_cache(maxsize=8)
+def _tags_of(table: Marks) -> tuple[Mapping[str, str], list[str], re.Pattern[str]]:
+    """What closes each opening tag; all that begins a line; a pattern for it. In small letters."""
+    closings = {opening.lower(): closing.lower() for opening, closing in table.thinking.items()}
+    tags = [*closings, *(prelude.lower() for prelude in table.preludes)]
+    return closings, tags, re.compile(rf"(?:\A|(?<=\n))[^\S\n]*(?P<tag>{literals(tags)})", re.IGNORECASE)

@@ -6,112 +6,208 @@ import json
 import re
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Literal
 
+from agentkit.events import Action
 from agentkit.models.backend import ToolCallPiece
-from agentkit.models.call_syntax import CALL_ID, HERMES, CallSyntax
-from agentkit.models.stopping import unfinished_match
+from agentkit.react_json.calls import CallReader, behind
+from agentkit.react_json.lenient_json import BrokenJson
+from agentkit.react_json.marks import HERMES, NAME, TABLE, CallSyntax, Marks, loose, pieces_of
+from agentkit.react_json.turn import NotADecision
 
-OPEN, CLOSE = "<tool_call>", "</tool_call>"
-MARKERS = (OPEN, "[TOOL_CALLS]", "<|python_tag|>")  # Hermes and Qwen; Mistral; Llama 3
-INSTRUCTIONS = (
-    "You may call these tools, given as JSON schemas:\n{tools}\nTo call one, write\n"
-    '<tool_call>\n{{"name": "TOOL", "arguments": {{...}}}}\n</tool_call>'
-)
-_MISTRAL = re.compile(r"\[TOOL_CALLS\]\s*([\w.-]+)?(?:\[(?:CALL_ID|ARGS)\][^{\[]*)*")
-_END_TOKEN = re.compile(r"<\|[a-z_]+\|>\s*$")
-_NAME = r"(?P<name>[\w.:/-]+)"
+LONGEST_HEAD = 600  # characters up to a call's arguments: what has more is read when the reply ends
+MOST_FAILURES = 100  # tokens that open no call, before the rest of a reply is text
+_WORD = re.compile(r"\w")
+_FENCE = re.compile(r"^[ \t]{0,3}(?:`{3,}|~{3,})", re.MULTILINE)
+_OPEN_QUOTES, _CLOSED_QUOTES = "\"'`“‘«", "\"'`”’»"
+_SENTENCE_END = re.compile(r"[.!?。！？…][ \t]*\Z")
+_TOKEN_PLACE = re.compile(r"[.!?。！？…:：)\]][ \t]*\Z|\w\Z")
 
 
 def instructions(tools: Sequence[Mapping[str, Any]]) -> str:
     """What a model whose template knows no tools is told."""
-    return INSTRUCTIONS.format(tools="\n".join(json.dumps(tool["function"], ensure_ascii=False) for tool in tools))
+    schemas = "\n".join(json.dumps(tool["function"], ensure_ascii=False) for tool in tools)
+    call = f"{HERMES.opening}TOOL{HERMES.middle}{{...}}{HERMES.closing}"
+    return f"You may call these tools, given as JSON schemas:\n{schemas}\nTo call one, write\n{call}"
 
 
 class ToolCallText:
-    """Keeps the text of a reply apart from the calls at its end, however the pieces are cut.
+    """Keeps the text of a reply apart from its calls, however the pieces are cut.
 
-    A call in the model's own syntax is passed on as it comes: its name first, then its arguments. What only looks like
-    one is held until the end, and read in any of the syntaxes that models are trained on, or given back as text.
+    A call with JSON arguments is passed on as it comes, its name first, where it can be nothing else: in the model's
+    own syntax, or where it begins the reply. All others are held until the end and read then. As in the dialect, calls
+    count that begin or end what the model says; between words, in quotes or in a fence they are quoted.
     """
 
-    def __init__(self, syntax: CallSyntax = HERMES) -> None:
-        trigger = syntax.trigger
-        self._markers = MARKERS if trigger in ("", *MARKERS) else (trigger, *MARKERS)
-        self._first = re.compile(rf"\s*{_loosely(syntax.opening)}{_NAME}{_loosely(syntax.middle)}(?=\{{)")
-        between = rf"\s*{_loosely(syntax.between)}{_NAME}{_loosely(syntax.middle)}(?=\{{)" if syntax.between else "(?!)"
-        self._next = re.compile(between)
-        self._closing = re.compile(rf"\s*{_loosely(syntax.closing)}")
-        self._unspaced_closing = "".join(syntax.closing.split())
-        self._state: Literal["text", "opening", "arguments", "after"] = "text"
-        self._said_nothing = True
-        self._held = ""
+    def __init__(
+        self, syntax: CallSyntax = HERMES, *, tools: Sequence[Mapping[str, Any]] = (), table: Marks = TABLE
+    ) -> None:
+        self._syntax = syntax
+        self._schemas = {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in tools}
+        self._reader, self._streams = _readers(syntax, table)
+        self._stream = self._streams[0]
+        self._state: Literal["text", "opening", "arguments", "after", "late"] = "text"
+        self._held: list[str] = []
+        self._text = _Text()
+        self._early = False
         self._arguments = _JsonObject()
         self._count = 0
 
     def feed(self, text: str) -> tuple[str, tuple[ToolCallPiece, ...]]:
         """The text that certainly belongs to no call, and the pieces of calls that are complete."""
-        self._held += text
-        said = self._text() if self._state == "text" else ""
+        self._held.append(text)
+        if self._state == "late" or not text:
+            return "", ()
+        held, released = "".join(self._held), ""
+        if self._state == "text":
+            released, held = self._released(held)
         pieces: list[ToolCallPiece] = []
-        while piece := self._piece():
+        while (step := self._piece(held)) is not None:
+            piece, held = step
             if pieces and pieces[-1].index == piece.index:
                 pieces[-1] = replace(pieces[-1], arguments=pieces[-1].arguments + piece.arguments)
             else:
                 pieces.append(piece)
-        return said, tuple(pieces)
+        self._held = [held]
+        return released, tuple(pieces)
 
     def flush(self) -> tuple[str, tuple[ToolCallPiece, ...]]:
         """The text that was no call after all, and the calls that were not passed on yet."""
-        held, self._held = self._held, ""
-        if self._state == "opening":
-            calls = read_calls(held)
-            return ("", calls) if calls else (held, ())
-        if self._state == "after":
-            return self._after(held)
-        return held, ()
+        held, self._held = "".join(self._held), []
+        if self._state in ("text", "arguments"):
+            return held, ()
+        if self._count:
+            text, calls = self._calls_in(held[behind(self._stream.closing, held, 0) :])
+            return self._reader.without_end(text).strip(), calls
+        if not self._text.has_words and held.lstrip()[:1] in ("{", "["):
+            try:
+                return "", self._pieces(self._reader.read_reply(self._reader.without_end(held)))
+            except (NotADecision, BrokenJson):
+                pass
+        return self._calls_in(held)
 
-    def _text(self) -> str:
-        """Release what cannot be part of a call."""
-        held = self._held
-        starts = [held.find(marker) for marker in self._markers if marker in held]
-        bare = held.lstrip()[:1] in ("{", "[") and self._said_nothing  # Llama 3 writes nothing but the JSON
-        cut = 0 if bare else min(starts, default=len(held) - max(unfinished_match(held, m) for m in self._markers))
-        if bare or starts:
+    # -- as it comes
+
+    def _released(self, held: str) -> tuple[str, str]:
+        """What cannot be part of a call, and the rest."""
+        begun = self._reader.search(held)
+        bare = not self._text.has_words and held.lstrip()[:1] in ("{", "[")  # nothing but JSON, or Python
+        cut = 0 if bare else begun.start() if begun else len(held) - self._reader.unfinished(held)
+        self._text.add(held[:cut])
+        if bare or begun:
             self._state = "opening"
-        said, self._held = held[:cut], held[cut:]
-        self._said_nothing = self._said_nothing and not said.strip()
-        return said
+            own = bool(self._syntax.trigger) and held.startswith(self._syntax.trigger, cut)
+            alone = not self._text.has_words and self._text.is_place("")
+            self._early = (own and not self._text.quotes) or alone
+        return held[:cut], held[cut:]
 
-    def _piece(self) -> ToolCallPiece | None:
-        """The next piece of a call in what is held, if it is complete."""
+    def _piece(self, held: str) -> tuple[ToolCallPiece, str] | None:
+        """The next piece of a call in what is held, and the rest; None until it is complete."""
         if self._state in ("opening", "after"):
-            begun = (self._first if self._state == "opening" else self._next).match(self._held)
+            begun = self._begun(held)
             if begun is None:
+                if len(held) > LONGEST_HEAD or not self._early:
+                    self._state = "late"
                 return None
-            self._held, self._state, self._arguments = self._held[begun.end() :], "arguments", _JsonObject()
+            self._state, self._arguments = "arguments", _JsonObject()
             self._count += 1
-            return ToolCallPiece(index=self._count - 1, id=_new_id(), name=begun["name"])
-        if self._state == "arguments" and self._held:
-            length = self._arguments.read(self._held)
-            arguments, self._held = self._held[:length], self._held[length:]
-            if self._arguments.complete:
-                self._state = "after"
-            return ToolCallPiece(index=self._count - 1, arguments=arguments)
+            return ToolCallPiece(index=self._count - 1, id=_new_id(), name=begun["name"]), held[begun.end() :]
+        if self._state != "arguments" or not held:
+            return None
+        length = self._arguments.read(held)
+        if self._arguments.complete:
+            self._state = "after"
+        return ToolCallPiece(index=self._count - 1, arguments=held[:length]), held[length:]
+
+    def _begun(self, held: str) -> re.Match[str] | None:
+        """The beginning of a call whose arguments can be passed on as they come."""
+        if self._state == "after":
+            return self._stream.following.match(held)
+        for stream in self._streams if self._early else ():
+            if begun := stream.first.match(held):
+                self._stream = stream
+                return begun
         return None
 
-    def _after(self, held: str) -> tuple[str, tuple[ToolCallPiece, ...]]:
-        """What follows the last call in the model's own syntax: its end, and perhaps calls written otherwise."""
-        if self._unspaced_closing.startswith("".join(held.split())):
-            return "", ()
-        closed = self._closing.match(held)
-        rest = _END_TOKEN.sub("", held[closed.end() if closed else 0 :])
-        start = min((rest.find(marker) for marker in self._markers if marker in rest), default=0)
-        calls = read_calls(rest[start:].lstrip("; \n"))
+    # -- at the end
+
+    def _calls_in(self, held: str) -> tuple[str, tuple[ToolCallPiece, ...]]:
+        """The text of what is held, and the calls in it that count."""
+        texts: list[str] = []
+        calls: list[Action] = []
+        at = kept = failures = 0
+        while failures < MOST_FAILURES and (begun := self._reader.search(held, at)) is not None:
+            try:
+                actions, end = self._reader.read(held, begun.start(), self._schemas)
+            except (NotADecision, BrokenJson):
+                failures, at = failures + 1, begun.end()
+                continue
+            at = end
+            if self._counts(held, begun, end):
+                texts.append(held[kept : begun.start()])
+                calls += actions
+                kept = end
         if not calls:
-            return rest.strip(), ()
-        return rest[:start].strip(), tuple(replace(call, index=call.index + self._count) for call in calls)
+            return held, ()
+        texts.append(self._reader.without_end(held[kept:]).strip())
+        return "".join(texts), self._pieces(calls)
+
+    def _counts(self, held: str, begun: re.Match[str], end: int) -> bool:
+        """Whether calls from `begun` to `end` are made, not quoted."""
+        before = replace(self._text)
+        before.add(held[: begun.start()])
+        following = self._reader.search(held, end)
+        after = self._reader.without_end(held[end : following.start() if following else len(held)])
+        if before.in_fence and _FENCE.search(held, begun.start()):
+            return False
+        if before.quotes and after[:1] and after[0] in _CLOSED_QUOTES:
+            return False
+        if not before.is_place(begun[0]):
+            return False
+        return not (before.has_words and _WORD.search(after))
+
+    def _pieces(self, calls: Sequence[Action]) -> tuple[ToolCallPiece, ...]:
+        return tuple(
+            ToolCallPiece(
+                index=index, id=_new_id(), name=call.tool, arguments=json.dumps(call.tool_input, ensure_ascii=False)
+            )
+            for index, call in enumerate(calls, self._count)
+        )
+
+
+@dataclass
+class _Text:
+    """The text so far: whether it has words, its last characters, and whether it stops inside a fence."""
+
+    has_words: bool = False
+    in_fence: bool = False
+    tail: str = ""
+    _line: str = ""
+
+    def add(self, text: str) -> None:
+        self.has_words = self.has_words or _WORD.search(text) is not None
+        self.tail = (self.tail + text)[-80:]
+        first, *others = text.split("\n") if "\n" in text else [text]
+        self._line = (self._line + first)[:8]
+        for line in others:
+            self.in_fence ^= _FENCE.match(self._line) is not None
+            self._line = line[:8]
+
+    @property
+    def quotes(self) -> bool:
+        """Whether a quotation begins where the text stops."""
+        return self.tail[-1:] != "" and self.tail[-1] in _OPEN_QUOTES
+
+    def is_place(self, token: str) -> bool:
+        """Whether a call that begins with `token` can stand here: on a line of its own, behind a sentence, and tokens
+        that no prose has behind any word."""
+        line = self.tail.rpartition("\n")[2]
+        if not line.strip():
+            return True
+        tag = re.match(r"<\w|\Z", token) is not None
+        return (_SENTENCE_END if tag else _TOKEN_PLACE).search(line) is not None
 
 
 class _JsonObject:
@@ -141,48 +237,39 @@ class _JsonObject:
         return len(text)
 
 
-def _loosely(text: str) -> str:
-    """A pattern for `text` in which any white space may stand where it has some, and any id where one goes."""
-    words = (re.escape(word).replace(CALL_ID, r"[\w-]+") for word in re.split(r"\s+", text))
-    return r"\s*".join(words)
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """How calls whose arguments are JSON begin, go on and end: all of it has come before anything is passed on."""
+
+    first: re.Pattern[str]
+    following: re.Pattern[str]
+    closing: re.Pattern[str]
 
 
-def read_calls(text: str) -> tuple[ToolCallPiece, ...]:
-    """Every call in `text`, which begins where the first one does; () where any part of it is not one."""
-    if text.startswith(OPEN):
-        bodies = [part.partition(CLOSE)[0] for part in text.split(OPEN)[1:]]
-    elif text.startswith("[TOOL_CALLS]"):
-        bodies = []
-        for match in _MISTRAL.finditer(text):
-            body = text[match.end() :].partition("[TOOL_CALLS]")[0]
-            bodies.append(f'{{"name": "{match[1]}", "arguments": {body}}}' if match[1] else body)
-    else:
-        bodies = text.removeprefix("<|python_tag|>").split(";")
-    calls: list[ToolCallPiece] = []
-    for body in bodies:
-        try:
-            value = json.loads(_END_TOKEN.sub("", body.strip()))
-        except (ValueError, RecursionError):
-            return ()
-        for call in value if isinstance(value, list) else [value]:
-            name, arguments = _name_and_arguments(call)
-            if name is None:
-                return ()
-            text_arguments = json.dumps(arguments, ensure_ascii=False)
-            calls.append(ToolCallPiece(index=len(calls), id=_new_id(), name=name, arguments=text_arguments))
-    return tuple(calls)
+@lru_cache(maxsize=64)
+def _readers(syntax: CallSyntax, table: Marks) -> tuple[CallReader, tuple[_Stream, ...]]:
+    """The reader that knows the model's own syntax besides the table's, and the syntaxes that can be passed on."""
+    if syntax not in table.calls:
+        table = replace(table, calls=(syntax, *table.calls))
+    others = (each for each in table.calls if each.trigger and each != syntax)
+    return _reader(table), tuple(
+        _stream(each) for each in (syntax, *others) if each.arguments is None or each == syntax
+    )
 
 
-def _name_and_arguments(call: Any) -> tuple[str | None, Any]:
-    if not isinstance(call, dict) or not isinstance(call.get("name"), str):
-        return None, None
-    arguments = call.get("arguments", call.get("parameters", {}))
-    if isinstance(arguments, str):
-        try:
-            arguments = json.loads(arguments)
-        except ValueError:
-            return None, None
-    return (call["name"], arguments) if isinstance(arguments, dict) else (None, None)
+@lru_cache(maxsize=16)
+def _reader(table: Marks) -> CallReader:
+    return CallReader(table)
+
+
+def _stream(syntax: CallSyntax) -> _Stream:
+    nothing = re.compile("(?!)")
+    if syntax.arguments is not None:
+        return _Stream(nothing, nothing, nothing)
+    call = rf"{NAME}{loose(syntax.middle)}(?=\{{\s*[\"}}])"
+    following = rf"\s*{loose(syntax.between)}{call}" if syntax.between else "(?!)"
+    closing = "".join(rf"\s*(?:{loose(piece)})?" for piece in pieces_of(syntax.closing))
+    return _Stream(re.compile(rf"\s*{loose(syntax.opening)}{call}"), re.compile(following), re.compile(closing))
 
 
 def _new_id() -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from agentkit.events import Action, FinalAnswer
 from agentkit.react_json.lenient_json import BrokenJson, read_json, read_value
-from agentkit.react_json.marks import MARKUP, NAME, TABLE, CallSyntax, Marks, Pairs, Tags, alternation, loose
+from agentkit.react_json.marks import MARKUP, NAME, TABLE, CallSyntax, Marks, Pairs, Tags, alternation, literals, loose
 from agentkit.react_json.turn import NotADecision, decisions_in, named_action
 
 __all__ = ["READER", "CallReader", "Schemas"]
@@ -20,6 +20,7 @@ __all__ = ["READER", "CallReader", "Schemas"]
 Schemas = Mapping[str, Mapping[str, Any]]
 """The JSON schemas of tools' arguments, by the tools' names."""
 
+_NAME_SPACE = re.compile(r"<\w{1,16}(?:(:)|\Z)")
 _BLANK = re.compile(r"\s*")
 _MIDDLE = re.compile(rf"(?:{MARKUP.pattern})?[^\s<\[]*call00000|{MARKUP.pattern}|[^\s<\[]+|[<\[]")
 _ITEM = re.compile(rf"\s*,?\s*{NAME}\s*\(")
@@ -74,11 +75,33 @@ class CallReader:
         self._skip = re.compile("(?:" + "|".join([r"\s+", "`{3,}(?:json)?", ";", *sorted(units, key=len)[::-1]]) + ")*")
         self._heads = [_head(syntax) for syntax in table.calls if not syntax.is_object]
         self._search = re.compile(self.opening, re.IGNORECASE)
+        spelled = {_spelled(opening) for opening in self.openings}
+        self._beginnings = sorted(spelled | {re.sub(r"<\w+:", "<", opening) for opening in spelled})
+        self._longest = max(map(len, self._beginnings)) + 20
+        self._first_letters = {opening[0] for opening in self.openings}
+        self._end = re.compile(rf"(?:{literals(table.turn_ends)}|<\|[a-z_]+\|>)\s*\Z", re.IGNORECASE)
         self._python_list = re.compile(self.python_list)
 
     def search(self, text: str, at: int = 0) -> re.Match[str] | None:
         """The first token at or behind `at` that may begin calls."""
         return self._search.search(text, at)
+
+    def unfinished(self, text: str) -> int:
+        """The length of the end of `text` that may be the beginning of such a token."""
+        for at in range(max(0, len(text) - self._longest), len(text)):
+            if text[at] in self._first_letters:
+                tail = _spelled(text[at:])
+                tag = _NAME_SPACE.match(tail)
+                tail = f"<{tail[tag.end() :]}" if tag and tag[1] else tail
+                if (tag and not tag[1]) or any(beginning.startswith(tail) for beginning in self._beginnings):
+                    return len(text) - at
+        return 0
+
+    def without_end(self, text: str) -> str:
+        """`text` without the tokens that end a turn."""
+        while (end := self._end.search(text, max(0, len(text.rstrip()) - 40))) is not None:
+            text = text[: end.start()]
+        return text
 
     def is_python_list(self, text: str, at: int) -> bool:
         """Whether a list of calls as Python writes them seems to begin at `at`."""
@@ -92,9 +115,20 @@ class CallReader:
         calls: list[Action | FinalAnswer] = []
         ready: set[int] = set()
         end = self._behind_tokens(text, at, ready)
-        while (one := self._one(text, end, ready, schemas)) is not None:
+        stop = end
+        while True:
+            try:
+                one = self._one(text, end, ready, schemas)
+            except (NotADecision, BrokenJson):
+                if not calls:
+                    raise
+                end = stop  # what follows is looked at by itself
+                break
+            if one is None:
+                break
             calls += one[0]
-            end = self._behind_tokens(text, one[1], ready)
+            stop = one[1]
+            end = self._behind_tokens(text, stop, ready)
         if not calls:
             raise NotADecision("is a tool call in a format of its own", meant=True)
         if any(isinstance(call, FinalAnswer) for call in calls):
@@ -148,6 +182,11 @@ def behind(pattern: re.Pattern[str], text: str, at: int) -> int:
 
 
 # -- what the table says of a syntax -----------------------------------------------------------------------------------
+
+
+def _spelled(text: str) -> str:
+    """A token, or the beginning of one, in the spelling in which tokens are compared."""
+    return re.sub(r"\s+", "", text).lower().replace("｜", "|").replace("▁", "_")
 
 
 def _closings(syntax: CallSyntax) -> list[str]:

@@ -29,6 +29,7 @@ __all__ = [
     "leading_letters",
     "literals",
     "loose",
+    "pieces_of",
 ]
 
 BREAK = "\u200b"
@@ -59,6 +60,11 @@ class Pairs:
 
     equals: str
     quote: str = '"'
+
+    @property
+    def separator(self) -> str:
+        """What stands between two arguments."""
+        return ", " if self.quote == '"' else ","
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +120,7 @@ class CallSyntax:
 
 
 def _pairs(style: Pairs, arguments: Mapping[str, Any]) -> str:
-    separator = ", " if style.quote == '"' else ","
-    return separator.join(f"{key}{style.equals}{_literal(value, style.quote)}" for key, value in arguments.items())
+    return style.separator.join(f"{key}{style.equals}{_literal(value, style.quote)}" for key, value in arguments.items())
 
 
 def _literal(value: Any, quote: str) -> str:
@@ -353,7 +358,7 @@ TEMPLATE_TOKENS = (
 """Other tokens of chat templates, which nobody but a template may write. Those of the shape <|…|> need no entry."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Marks:
     """A table of marks, and what is derived from it for all readers alike."""
 
@@ -405,11 +410,16 @@ def _markup_of(syntax: CallSyntax) -> Iterator[str]:
         yield syntax.prefix
 
 
+def pieces_of(text: str) -> list[str]:
+    """The tokens, tags, brackets, words and blanks of a piece of a syntax."""
+    return _PIECE.findall(text)
+
+
 def loose(text: str) -> str:
     """A regular expression for `text` with any white space between its pieces, any id for `CALL_ID`, tags in any name
     space, and tokens spelled with ASCII letters."""
     pattern, before = "", ""
-    for piece in _PIECE.findall(text):
+    for piece in pieces_of(text):
         if (piece.isspace() or (pattern and _separable(before, piece))) and not pattern.endswith(r"\s*"):
             pattern += r"\s*"
         if not piece.isspace():

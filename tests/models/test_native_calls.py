@@ -13,9 +13,9 @@ from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, Too
 from agentkit.errors import ConfigurationError
 from agentkit.models import ChatHuggingFace, HuggingFacePipeline
 from agentkit.models.backend import Chunk
-from agentkit.models.call_syntax import HERMES, CallSyntax
 from agentkit.models.local.chat_template import ChatTemplate
 from agentkit.models.reply import ReplyReader
+from agentkit.react_json.marks import HERMES, CallSyntax
 
 from .call_templates import MARKUP, TEMPLATES
 from .conftest import build_llama, build_tokenizer

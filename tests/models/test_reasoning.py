@@ -9,8 +9,8 @@ from langchain_core.messages import HumanMessage
 
 from agentkit.models import ChatHuggingFace, HuggingFacePipeline
 from agentkit.models.backend import Chunk
-from agentkit.models.call_syntax import HERMES
 from agentkit.models.reply import ReplyReader
+from agentkit.react_json.marks import HERMES
 
 from .conftest import build_llama, build_tokenizer
 

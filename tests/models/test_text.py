@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 
 from agentkit.errors import ConfigurationError
 from agentkit.models.backend import Chunk
-from agentkit.models.call_syntax import HERMES
 from agentkit.models.reply import ReplyReader
 from agentkit.models.stopping import StopText
-from agentkit.models.tool_calls import read_calls
+from agentkit.react_json.marks import HERMES
 
 PIECES = st.lists(st.integers(1, 9), max_size=40)
 
@@ -109,6 +108,8 @@ def test_what_is_no_call_stays_text(text: str, lengths: list[int]) -> None:
 
 
 def test_several_calls() -> None:
-    calls = read_calls("\n".join(SYNTAXES[:1] * 3))
+    reader = ReplyReader(calls=HERMES)
+    chunks = [reader.read(Chunk(text="\n".join(SYNTAXES[:1] * 3))), reader.rest()]
+    calls = [piece for chunk in chunks for piece in chunk.tool_calls if piece.name]
     assert [call.index for call in calls] == [0, 1, 2]
     assert len({call.id for call in calls}) == 3

@@ -12,16 +12,9 @@ from typing import Any
 from agentkit.errors import ConfigurationError
 from agentkit.models.backend import Message
 from agentkit.models.thinking import ThinkingText
+from agentkit.react_json.marks import BREAK, TABLE
 
-BREAK = "\u200b"
-_MARKUP = re.compile(
-    r"<[|｜][^<>|｜\s]{1,40}[|｜]>"  # ChatML, Llama 3, Phi, GLM, DeepSeek
-    r"|</?s>|<(?:bos|eos|pad|unk)>|<(?:start|end)_of_(?:turn|image)>|<</?SYS>>"  # Llama 2, Gemma
-    r"|\[/?(?:INST|AVAILABLE_TOOLS|TOOL_RESULTS|TOOL_CALLS|SYSTEM_PROMPT|TOOL_CONTENT|ARGS|CALL_ID)\]"  # Mistral
-    r"|</?(?:tool_call|tool_response|tools|think)>"  # Qwen, Hermes
-    r"|\[gMASK\]|<sop>"
-)
-
+_MARKUP = re.compile(TABLE.markup)
 _READY = ("image_url", "input_audio", "video_url", "audio_url", "file")  # OpenAI's and vLLM's own
 _KINDS = {"image": "image/png", "audio": "audio/wav", "video": "video/mp4"}  # with the type where none is given
 
@@ -32,7 +25,7 @@ def outgoing_messages(messages: Sequence[Message]) -> list[Message]:
 
 
 def without_markup(text: str) -> str:
-    """The text with every special token of a chat template broken after its first character."""
+    """The text with every tag and token of the table of marks broken after its first character."""
     return _MARKUP.sub(lambda match: match[0][0] + BREAK + match[0][1:], text)
 
 
