@@ -1,79 +1,29 @@
-"""A scripted chat model and trivial tools, for tests of everything but models."""
+"""What holds for every test: no folder of the user's is read or written; what needs torch is skipped without it."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
-from typing import Any
+import os
+from collections.abc import Iterator
+from importlib.util import find_spec
 
 import pytest
-import torch
-from langchain_core.callbacks import CallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
-from langchain_core.messages.ai import UsageMetadata
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from pydantic import Field
+
+# Read when torch is imported, here and in processes of the tests: their models are so small that a second thread costs
+# more than it computes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-def action(tool: str, tool_input: Any, thought: str = "I need a tool.") -> str:
-    """A turn of the dialect that calls a tool."""
-    call = json.dumps({"action": tool, "action_input": tool_input})
-    return f"Thought: {thought}\nAction:\n```json\n{call}\n```"
+@pytest.fixture(scope="session", autouse=True)
+def _no_users_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Each worker has a cache of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        yield
 
 
-def final(answer: str) -> str:
-    """A turn of the dialect that ends."""
-    return f"Thought: I now know the final answer\nFinal Answer: {answer}"
-
-
-class Scripted(BaseChatModel):
-    """Says its turns in order, the last one again and again; keeps what it was asked. An exception is raised."""
-
-    turns: list[Any]
-    asked: list[list[BaseMessage]] = Field(default_factory=list)
-    stops: list[Sequence[str] | None] = Field(default_factory=list)
-    tokens_a_turn: int = 10
-
-    @property
-    def _llm_type(self) -> str:
-        return "scripted"
-
-    def _next(self, messages: list[BaseMessage], stop: list[str] | None) -> tuple[str, UsageMetadata]:
-        turn = self.turns[min(len(self.asked), len(self.turns) - 1)]
-        self.asked.append(messages)
-        self.stops.append(stop)
-        if isinstance(turn, BaseException):
-            raise turn
-        tokens = self.tokens_a_turn
-        return turn, UsageMetadata(input_tokens=2 * tokens, output_tokens=tokens, total_tokens=3 * tokens)
-
-    def _generate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> ChatResult:
-        text, usage = self._next(messages, stop)
-        return ChatResult(generations=[ChatGeneration(message=AIMessage(content=text, usage_metadata=usage))])
-
-    def _stream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> Iterator[ChatGenerationChunk]:
-        text, usage = self._next(messages, stop)
-        for start in range(0, len(text), 7):
-            yield ChatGenerationChunk(message=AIMessageChunk(content=text[start : start + 7]))
-        yield ChatGenerationChunk(message=AIMessageChunk(content="", usage_metadata=usage))
-
-
-@pytest.fixture
-def scripted() -> type[Scripted]:
-    return Scripted
-
-
-torch.set_num_threads(1)  # the models of the tests are so small that a second thread costs more than it computes
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if find_spec("torch") is None:
+        for item in items:
+            if item.get_closest_marker("torch"):
+                item.add_marker(pytest.mark.skip(reason="torch is not installed"))

@@ -24,7 +24,7 @@ from agentkit import (
 from agentkit.errors import ConfigurationError, ToolError
 from agentkit.events import ActionChosen, Finished, Observed, RunStarted, Thought, Token
 from agentkit.tool import Tool
-from tests.conftest import Scripted, action, final
+from tests.doubles.models import Scripted, action, final
 
 QUESTION = {"input": "What is 2 + 2?"}
 
@@ -109,10 +109,11 @@ def test_each_step_is_two_messages_and_nothing_before_them_changes() -> None:
     model = Scripted(turns=[action("calculator", "2+2"), action("calculator", "3+3"), final("6")])
     AgentExecutor.from_model(model, [calculator]).invoke(QUESTION)
     assert model.stops == [["\nObservation"]] * 3
-    assert [len(messages) for messages in model.asked] == [2, 4, 6]
-    assert model.asked[2][:4] == model.asked[1]
-    assert [message.content for message in model.asked[1][1:]] == ["What is 2 + 2?", model.turns[0], "Observation: 4"]
-    assert "calculator: Evaluates arithmetic." in str(model.asked[0][0].content)
+    assert [len(messages) for messages in model.requests] == [2, 4, 6]
+    assert model.requests[2][:4] == model.requests[1]
+    contents = [message.content for message in model.requests[1][1:]]
+    assert contents == ["What is 2 + 2?", model.turns[0], "Observation: 4"]
+    assert "calculator: Evaluates arithmetic." in str(model.requests[0][0].content)
 
 
 def test_a_langchain_template_with_a_text_scratchpad_works() -> None:
@@ -122,7 +123,7 @@ def test_a_langchain_template_with_a_text_scratchpad_works() -> None:
     )
     agent = create_react_json_agent(model, [calculator], prompt)
     assert AgentExecutor(agent=agent, tools=[calculator]).invoke(QUESTION)["output"] == "4"
-    assert model.asked[1][1].content == f"What is 2 + 2?\n\n{ADDS[0]}\nObservation: 4\nThought: "
+    assert model.requests[1][1].content == f"What is 2 + 2?\n\n{ADDS[0]}\nObservation: 4\nThought: "
 
 
 def test_the_chain_of_langchains_users_runs_unchanged() -> None:
@@ -379,7 +380,7 @@ def test_a_run_that_is_stuck_is_asked_for_its_best_answer() -> None:
 def test_trimmed_steps_are_not_shown_to_the_model() -> None:
     model = Scripted(turns=[*searching(3), final("4")])
     AgentExecutor.from_model(model, [calculator], trim_intermediate_steps=1).invoke(QUESTION)
-    assert [len(messages) for messages in model.asked] == [2, 4, 4, 4]
+    assert [len(messages) for messages in model.requests] == [2, 4, 4, 4]
 
 
 def test_unknown_words_are_refused() -> None:

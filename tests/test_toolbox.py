@@ -22,7 +22,7 @@ from agentkit.react_json.grammar import react_json_grammar
 from agentkit.retry import RetryPolicy
 from agentkit.tool import Result, Tool
 from agentkit.toolbox.toolbox import Toolbox
-from tests.conftest import Scripted, action, final
+from tests.doubles.models import Scripted, action, final
 
 
 def ours(name: str, run: Callable[[Any], Any], **options: Any) -> Tool:
@@ -180,7 +180,7 @@ def test_a_tool_that_is_not_allowed_is_neither_offered_nor_run() -> None:
         "y",
     ]
     assert ran == []
-    assert "mail" not in str(model.asked[0])
+    assert "mail" not in str(model.requests[0])
 
 
 def test_langchains_name_for_our_tool_may_be_allowed() -> None:

@@ -34,7 +34,7 @@ from agentkit import AgentExecutor, chat_model
 from agentkit.cassette import Cassette
 from agentkit.react_json.prompt import Prompt
 from agentkit.tool import Tool
-from tests.conftest import action, final
+from tests.doubles.models import action, final
 
 STEPS, REPEATS = 10, 5
 PROMPT = (

@@ -24,9 +24,10 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from agentkit.cassette.format.file import load, partial_of
 from agentkit.errors import CassetteError
+from agentkit.models.scripted import ScriptedBackend
 from agentkit.tool import Tool
-from tests.cassette.runs import ScriptedBackend, answer, run
-from tests.conftest import action, final
+from tests.cassette.runs import answer, run
+from tests.doubles.models import action, final
 
 TURNS = (
     *(action("Search", f"question {number}") for number in range(3)),
@@ -68,14 +69,14 @@ class Slow(ScriptedBackend):
     def generate_chat(self, request: Any) -> Any:
         time.sleep(SLOW_S)
         turn = sum(message["role"] == "assistant" for message in request.messages)
-        self.turns = (*[""] * len(self.asked), TURNS[turn])
+        self.replies = lambda _: TURNS[turn]
         yield from super().generate_chat(request)
         with self.notes.open("a") as file:
             file.write(f"turn {turn}\n")
 
 
 def model(notes: Path) -> Slow:
-    backend = Slow()
+    backend = Slow(())
     backend.notes = notes
     return backend
 

@@ -17,9 +17,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.cassette.runs import PROMPT, ScriptedBackend, Tools, run
+from agentkit.models.scripted import ScriptedBackend
+from tests.cassette.runs import PROMPT, Tools, run
 from tests.cassette.transcribe import FILE
-from tests.conftest import action, final
+from tests.doubles.models import action, final
 
 REPEATS = 7
 STEPS = 10

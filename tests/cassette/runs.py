@@ -13,15 +13,16 @@ from agentkit.core.planner import ReactJsonPlanner
 from agentkit.core.run import Run
 from agentkit.errors import ToolError
 from agentkit.events import Event, Finished, Observed
-from agentkit.models.backend import Capabilities, ChatRequest, Chunk, Completion, Usage
+from agentkit.models.backend import Capabilities, ChatRequest, Completion, Usage
 from agentkit.models.chat import BackendChat
+from agentkit.models.scripted import ScriptedBackend
 from agentkit.react_json.prompt import Prompt
 from agentkit.recorder import active
 from agentkit.tool import Tool
 from agentkit.toolbox.toolbox import Toolbox
-from tests.conftest import action, final
+from tests.doubles.models import action, final
 
-IN_PROCESS, UNDECLARED = Capabilities(in_process=True, over_http=False), Capabilities()
+UNDECLARED = Capabilities()
 QUESTION = "Who is 25, and what is 5 times that?"
 PROMPT = "[system]\nTools: Search, Calculator.\n[human]\n{input}\n[messages agent_scratchpad]"
 TURNS = (
@@ -29,30 +30,6 @@ TURNS = (
     "<think>five times</think>\n" + action("Calculator", "25*5"),
     final("125"),
 )
-
-
-@dataclass
-class ScriptedBackend:
-    """Says its turns in pieces, in this process; an exception among them is raised half way through."""
-
-    turns: Sequence[str | BaseException] = TURNS
-    model_id: str = "scripted"
-    capabilities: Capabilities = IN_PROCESS
-    asked: list[ChatRequest] = field(default_factory=list)
-
-    def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
-        turn = self.turns[len(self.asked)]
-        self.asked.append(request)
-        if isinstance(turn, BaseException):
-            yield Chunk(text="Thought: I ")
-            raise turn
-        for start in range(0, len(turn), 9):
-            yield Chunk(text=turn[start : start + 9])
-        yield Chunk(finish_reason="stop", usage=Usage(100, len(turn), 50))
-
-    async def agenerate_chat(self, request: ChatRequest) -> AsyncIterator[Chunk]:
-        for chunk in self.generate_chat(request):
-            yield chunk
 
 
 @dataclass

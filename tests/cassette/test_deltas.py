@@ -15,8 +15,9 @@ from agentkit.cassette.format.event_stream import lengthened, shortened
 from agentkit.cassette.format.file import Document, load
 from agentkit.cassette.format.render import render, save
 from agentkit.errors import CassetteDrift, CassetteError
-from tests.cassette.runs import ScriptedBackend, Tools, run
-from tests.conftest import action, final
+from agentkit.models.scripted import ScriptedBackend
+from tests.cassette.runs import TURNS, Tools, run
+from tests.doubles.models import action, final
 
 SYSTEM = {"role": "system", "content": "You answer questions."}
 GROWING = ["What is it? Think of that question for a while.\n", "Thought: look\nObservation: 4\nThought: ", "Final\n"]
@@ -57,7 +58,7 @@ def test_any_messages_come_back(tmp_path_factory: pytest.TempPathFactory, prompt
 
 def test_a_prompt_that_was_changed_in_the_file_is_told_by_its_hash(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
-    run(path, "record", ScriptedBackend(), Tools())
+    run(path, "record", ScriptedBackend(TURNS), Tools())
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace("Tools: Search", "Tools: search", 1), encoding="utf-8")
     said = (

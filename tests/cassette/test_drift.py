@@ -11,15 +11,16 @@ from agentkit.cassette import Cassette, RunSpec
 from agentkit.errors import CassetteDrift
 from agentkit.events import Action
 from agentkit.models.backend import ChatRequest
+from agentkit.models.scripted import ScriptedBackend
 from agentkit.tool import Tool
 from agentkit.toolbox.toolbox import Toolbox
-from tests.cassette.runs import PROMPT, QUESTION, TURNS, ScriptedBackend, Tools, play, run
+from tests.cassette.runs import PROMPT, QUESTION, TURNS, Tools, play, run
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "run.yaml"
-    run(path, "record", ScriptedBackend(), Tools())
+    run(path, "record", ScriptedBackend(TURNS), Tools())
     return path
 
 

@@ -11,8 +11,9 @@ from agentkit.cassette import Cassette, Replay, RunSpec, read_run_spec
 from agentkit.cassette.format.file import load
 from agentkit.errors import CassetteError
 from agentkit.models.backend import ChatRequest
-from agentkit.settings import Settings
-from tests.cassette.runs import TURNS, ScriptedBackend, Tools, answer, play, run
+from agentkit.models.scripted import ScriptedBackend
+from agentkit.settings import RunSettings
+from tests.cassette.runs import TURNS, Tools, answer, play, run
 
 HEAD = "version: 1\nagentkit: {format: 1, version: x, run: {inputs: {input: q}}}\n"
 TURN = (
@@ -56,9 +57,9 @@ HOSTILE = {
     ),
     "bad limit": (
         HEAD.replace("{inputs", "{max_iterations: many, inputs") + "interactions: []",
-        "max_iterations of another",
+        "max_iterations: expected a whole number, saw 'many'",
     ),
-    "bad tools": (HEAD.replace("{inputs", "{tools: [1], inputs") + "interactions: []", "tools to be names"),
+    "bad tools": (HEAD.replace("{inputs", "{tools: [1], inputs") + "interactions: []", "tools: expected names"),
 }
 
 
@@ -87,7 +88,7 @@ def test_it_is_refused_in_one_line(tmp_path: Path, content: str | bytes, said: s
 def test_a_reply_in_another_shape_is_refused_when_it_is_played(tmp_path: Path, response: str) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(HEAD + TURN.replace("messages: []", "model: m, messages: [], stop: []") + response)
-    backend = ScriptedBackend(model_id="m")
+    backend = ScriptedBackend(TURNS, model_id="m")
     with pytest.raises(CassetteError, match="in the recorded shape"):
         play(path, lambda cassette: list(cassette.backend(backend).generate_chat(ChatRequest(messages=[]))))
 
@@ -111,7 +112,7 @@ def test_a_missing_file_and_a_folder_are_told(tmp_path: Path) -> None:
 
 def test_any_beginning_of_a_cassette_is_refused_or_not_complete(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
-    run(path, "record", ScriptedBackend(), Tools())
+    run(path, "record", ScriptedBackend(TURNS), Tools())
     whole = path.read_bytes()
     for length in range(0, len(whole) - 2, 61):
         path.write_bytes(whole[:length])
@@ -144,7 +145,7 @@ def test_an_interrupted_run_is_saved_as_incomplete(tmp_path: Path, error: BaseEx
 
 def test_an_interrupted_run_never_replaces_a_recording(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
-    run(path, "record", ScriptedBackend(), Tools())
+    run(path, "record", ScriptedBackend(TURNS), Tools())
     before = path.read_bytes()
     with pytest.raises(KeyboardInterrupt):
         run(path, "record", ScriptedBackend((*TURNS[:1], KeyboardInterrupt())), Tools())
@@ -157,7 +158,7 @@ def test_a_turn_that_is_broken_off_is_not_recorded(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     for stop, recorded in ((("never",), 0), (("Action",), 1)):
         with Cassette(path, "record", environment={}) as cassette:
-            chunks = cassette.backend(ScriptedBackend()).generate_chat(ChatRequest(messages=[], stop=stop))
+            chunks = cassette.backend(ScriptedBackend(TURNS)).generate_chat(ChatRequest(messages=[], stop=stop))
             for _ in range(6):
                 next(chunks)
             chunks.close()  # type: ignore[attr-defined]
@@ -173,7 +174,7 @@ def test_a_run_that_fails_at_once_leaves_nothing(tmp_path: Path) -> None:
 def test_recording_again_replaces_the_file(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     for found in ("Ada is 25.", "Ada is 26."):
-        run(path, "record", ScriptedBackend(), Tools(found=found))
+        run(path, "record", ScriptedBackend(TURNS), Tools(found=found))
     assert "Ada is 26." in path.read_text()
     assert "Ada is 25." not in path.read_text()
     assert answer(run(path, "replay", ScriptedBackend(()), Tools())) == "125"
@@ -200,7 +201,7 @@ def test_a_runs_description_comes_back(tmp_path: Path) -> None:
         pass
     read = read_run_spec(path)
     assert read == spec
-    assert Settings(**read.settings) == Settings(
+    assert read.settings == RunSettings(
         model="local:ORG/NAME", tools=("calculator",), prompt=str(prompt), max_tokens=500
     )
     prompt.unlink()
@@ -209,6 +210,6 @@ def test_a_runs_description_comes_back(tmp_path: Path) -> None:
 
 def test_a_scripts_cassette_cannot_be_replayed_by_itself(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
-    run(path, "record", ScriptedBackend(), Tools())
+    run(path, "record", ScriptedBackend(TURNS), Tools())
     with pytest.raises(CassetteError, match="recorded by a script"):
         Replay(path)

@@ -20,9 +20,10 @@ import yaml
 
 from agentkit.cassette import Cassette
 from agentkit.errors import CassetteDrift
+from agentkit.models.scripted import ScriptedBackend
 from agentkit.tool import Tool
-from tests.cassette.runs import QUESTION, ScriptedBackend, ScriptedModel, Tools, answer, observations, play, run
-from tests.conftest import action, final
+from tests.cassette.runs import QUESTION, TURNS, ScriptedModel, Tools, answer, observations, play, run
+from tests.doubles.models import action, final
 
 KEY = "0123456789abcdef-key"
 
@@ -92,9 +93,9 @@ def web_tool(fetch: Any, base: str, key: str = KEY) -> list[Tool]:
 @pytest.mark.parametrize("kind", [ScriptedBackend, ScriptedModel])
 def test_a_tool_that_speaks_http_is_executed_again_and_answered(path: Path, fetch: Any, kind: Any) -> None:
     with server() as (base, asked):
-        recorded = run(path, "record", kind(), web_tool(fetch, base), environment={"WEB_API_KEY": KEY})
+        recorded = run(path, "record", kind(TURNS), web_tool(fetch, base), environment={"WEB_API_KEY": KEY})
     assert len(asked) == 1
-    replayed = run(path, "replay", kind(turns=()), web_tool(fetch, base, key="another"))
+    replayed = run(path, "replay", kind(()), web_tool(fetch, base, key="another"))
     expected = [text.replace(KEY, "<REDACTED>") for text in observations(recorded)]
     assert observations(replayed) == expected
     assert answer(replayed) == "125"
@@ -108,7 +109,7 @@ def test_a_tool_that_speaks_http_is_executed_again_and_answered(path: Path, fetc
 
 def test_bodies_are_parsed_json(path: Path) -> None:
     with server() as (base, _):
-        run(path, "record", ScriptedBackend(), web_tool(by_requests, base), environment={})
+        run(path, "record", ScriptedBackend(TURNS), web_tool(by_requests, base), environment={})
     http = yaml.safe_load(path.read_text())["interactions"][1]
     assert http["request"]["body"] == {"q": "age"}
     assert http["response"]["body"] == {"json": {"body": {"q": "age"}}}
@@ -125,7 +126,7 @@ def test_a_changed_request_drifts_although_the_tool_swallows_it(path: Path) -> N
         return post
 
     with server() as (base, _):
-        run(path, "record", ScriptedBackend(), web_tool(fetch("age"), base), environment={})
+        run(path, "record", ScriptedBackend(TURNS), web_tool(fetch("age"), base), environment={})
     said = r"step 1: HTTP: body.q changed: recorded 'age', this run 'size'"
     with pytest.raises(CassetteDrift, match=said):
         run(path, "replay", ScriptedBackend(()), web_tool(fetch("size"), base))
@@ -137,7 +138,7 @@ def test_one_request_more_drifts(path: Path) -> None:
         return by_requests(url)
 
     with server() as (base, _):
-        run(path, "record", ScriptedBackend(), web_tool(by_requests, base), environment={})
+        run(path, "record", ScriptedBackend(TURNS), web_tool(by_requests, base), environment={})
     with pytest.raises(CassetteDrift, match="no HTTP is left in the recording"):
         run(path, "replay", ScriptedBackend(()), web_tool(twice, base))
 
@@ -162,7 +163,7 @@ def test_the_network_is_blocked(path: Path, reach: Callable[[], object]) -> None
         with suppress(Exception):
             reach()
 
-    run(path, "record", ScriptedBackend(), Tools())
+    run(path, "record", ScriptedBackend(TURNS), Tools())
     said = r"this run connects to example.com, the recording does not; it was blocked"
     with pytest.raises(CassetteDrift, match=said):
         play(path, carry_on)
@@ -170,7 +171,7 @@ def test_the_network_is_blocked(path: Path, reach: Callable[[], object]) -> None
 
 def test_after_a_replay_the_network_is_as_it_was(path: Path) -> None:
     before = socket.socket.connect, socket.getaddrinfo, socket.create_connection
-    run(path, "record", ScriptedBackend(), Tools())
+    run(path, "record", ScriptedBackend(TURNS), Tools())
     run(path, "replay", ScriptedBackend(()), Tools())
     assert (socket.socket.connect, socket.getaddrinfo, socket.create_connection) == before
     with server() as (base, asked):
@@ -185,7 +186,7 @@ def test_threads_of_a_tool_that_know_no_context_are_replayed_too(path: Path) -> 
         return json.dumps(len(replies))
 
     with server() as (base, asked):
-        run(path, "record", ScriptedBackend(), web_tool(fetch, base), environment={})
+        run(path, "record", ScriptedBackend(TURNS), web_tool(fetch, base), environment={})
         assert len(asked) == 16
         asked.clear()
         for _ in range(3):

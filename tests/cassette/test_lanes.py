@@ -22,7 +22,7 @@ from agentkit.models import ChatHuggingFace
 from agentkit.models.backend import ChatRequest, Chunk
 from agentkit.tool import Tool
 from tests.cassette.test_replay import chat_server
-from tests.conftest import action, final
+from tests.doubles.models import action, final
 
 QUESTIONS = [{"input": f"What is {number} * 5?"} for number in range(1, 9)]
 ANSWERS = [str(number * 5) for number in range(1, 9)]

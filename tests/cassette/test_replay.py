@@ -19,10 +19,11 @@ from agentkit.cassette.format.file import load
 from agentkit.errors import CassetteDrift
 from agentkit.events import Event, Finished, Observed, Token
 from agentkit.models import ChatHuggingFace
+from agentkit.models.scripted import ScriptedBackend
 from agentkit.react_json.prompt import Prompt
-from agentkit.settings import Settings
-from tests.cassette.runs import ScriptedBackend, answer, observations, without_times
-from tests.conftest import Scripted, action, final
+from agentkit.settings import RunSettings
+from tests.cassette.runs import answer, observations, without_times
+from tests.doubles.models import Scripted, action, final
 
 QUESTION = {"input": "What is 25 * 5?"}
 TURNS = (action("Calculator", "25*5"), final("125"))
@@ -93,7 +94,7 @@ def test_a_hosted_run_that_was_cut_off_goes_on(path: Path, kept: int) -> None:
         path.with_name("run.partial.yaml").write_text(text[:place], encoding="utf-8")
         path.unlink()
 
-        def build(settings: Settings, prompt: Prompt) -> AgentExecutor:
+        def build(settings: RunSettings, prompt: Prompt) -> AgentExecutor:
             return AgentExecutor.from_model(chat_model(settings.model), list(settings.tools), prompt, mode="react-json")
 
         resumed = list(resume(path, build=build, environment={}).events())

@@ -17,11 +17,12 @@ from agentkit.errors import CassetteDrift, CassetteError, ConfigurationError
 from agentkit.events import ActionChosen, Event, Finished, LimitReached, Observed, ParseError
 from agentkit.langchain.executor import AgentExecutor
 from agentkit.models import ChatHuggingFace
+from agentkit.models.scripted import ScriptedBackend
 from agentkit.react_json.prompt import Prompt
-from agentkit.settings import Settings
+from agentkit.settings import RunSettings
 from agentkit.tool import Tool
-from tests.cassette.runs import TURNS, ScriptedBackend, ScriptedModel, Tools, a_run, answer, observations, run
-from tests.conftest import action, final
+from tests.cassette.runs import TURNS, ScriptedModel, Tools, a_run, answer, observations, run
+from tests.doubles.models import action, final
 
 ENTRIES = ["turn", "tool", "turn", "tool", "turn"]
 
@@ -50,7 +51,7 @@ def entry_ends(path: Path) -> list[int]:
     ("done", "torn"), [(done, torn) for done in range(6) for torn in (0, 7, -3) if done or torn >= 0]
 )
 def test_a_run_cut_off_anywhere_goes_on_there(path: Path, done: int, torn: int) -> None:
-    recorded = run(path, "record", ScriptedBackend(), Tools())
+    recorded = run(path, "record", ScriptedBackend(TURNS), Tools())
     whole = load(path)
     length = entry_ends(path)[done] + torn
     cut(path, length)
@@ -61,7 +62,7 @@ def test_a_run_cut_off_anywhere_goes_on_there(path: Path, done: int, torn: int) 
     resumed = run(path, "resume", model, tools)
     assert answer(resumed) == answer(recorded)
     assert observations(resumed) == observations(recorded)
-    assert len(model.asked) == 3 - asked
+    assert len(model.requests) == 3 - asked
     assert tools.executed.count("Search who is 25") == (kept < 2)
     assert [entry.kind for entry in load(path).entries] == ENTRIES
     assert [entry.body for entry in load(path).entries] == [entry.body for entry in whole.entries]
@@ -80,16 +81,16 @@ def test_each_entry_is_on_the_disk_before_the_run_goes_on(path: Path, kind: Any)
         return "Ada is 25."
 
     tools = [Tool(name="Search", description="Finds.", run=look), Tool(name="Calculator", description="", run=look)]
-    run(path, "record", kind(), tools)
+    run(path, "record", kind(TURNS), tools)
     assert seen == [["turn"], ["turn", "tool", "turn"]]
 
 
 def test_a_run_that_drifts_while_it_is_resumed_keeps_what_there_was(path: Path) -> None:
-    run(path, "record", ScriptedBackend(), Tools())
+    run(path, "record", ScriptedBackend(TURNS), Tools())
     cut(path, entry_ends(path)[3])
     before = load(path.with_name("run.partial.yaml")).entries
     with pytest.raises(CassetteDrift, match="step 1: messages"):
-        run(path, "resume", ScriptedBackend(), Tools(), question="Another question?")
+        run(path, "resume", ScriptedBackend(TURNS), Tools(), question="Another question?")
     assert load(path.with_name("run.partial.yaml")).entries == before
     assert not path.exists()
 
@@ -106,7 +107,7 @@ def test_a_run_that_ended_at_a_limit_goes_on_with_another(path: Path, method: An
     assert any(isinstance(event, LimitReached) for event in first)
     model = ScriptedBackend(TURNS[2:])
     assert answer(limited("resume", model, 8)) == "125"
-    assert len(model.asked) == 1
+    assert len(model.requests) == 1
     assert answer(limited("replay", ScriptedBackend(()), 8)) == "125"
 
 
@@ -182,16 +183,15 @@ def described(path: Path, turns: tuple[str, ...], **settings: Any) -> list[Event
         return list(executor(model, spec.settings).events(QUESTION))
 
 
-def executor(model: Any, settings: dict[str, Any]) -> AgentExecutor:
-    prompt, iterations = settings["prompt"], settings["max_iterations"]
-    return AgentExecutor.from_model(model, list(settings["tools"]), prompt, max_iterations=iterations)
+def executor(model: Any, settings: RunSettings, prompt: Prompt | None = None) -> AgentExecutor:
+    iterations = settings.max_iterations
+    return AgentExecutor.from_model(model, settings.tools, prompt or settings.prompt, max_iterations=iterations)
 
 
-def live(turns: tuple[str, ...], asked: list[Settings]) -> Any:
-    def build(settings: Settings, prompt: Prompt) -> AgentExecutor:
+def live(turns: tuple[str, ...], asked: list[RunSettings]) -> Any:
+    def build(settings: RunSettings, prompt: Prompt) -> AgentExecutor:
         asked.append(settings)
-        values = {"tools": settings.tools, "prompt": prompt, "max_iterations": settings.max_iterations}
-        return executor(ChatHuggingFace(llm=ScriptedBackend(turns)), values)
+        return executor(ChatHuggingFace(llm=ScriptedBackend(turns)), settings, prompt)
 
     return build
 
@@ -206,16 +206,16 @@ def test_a_described_run_is_resumed_with_another_limit(path: Path) -> None:
     first = described(path, STEPS[:2], max_iterations=2)
     assert isinstance(first[-1], Finished)
     assert not first[-1].answered
-    asked: list[Settings] = []
+    asked: list[RunSettings] = []
     run = resume(path, build=live(STEPS[2:], asked), environment={}, max_iterations=9)
     assert run.title == f"resuming {path}: local:ORG/NAME, after 2 steps"
     assert (run.inputs, run.model, run.path) == (QUESTION, "local:ORG/NAME", path)
     events = list(run.events())
     assert answer(events) == "120"
-    assert asked == [Settings(model="local:ORG/NAME", tools=("calculator",), max_iterations=9)]
+    assert asked == [RunSettings(model="local:ORG/NAME", tools=("calculator",), max_iterations=9)]
     replay = Replay(path, environment={})
     assert told(replay.events()) == told(events)
-    assert replay.run.max_iterations == 9
+    assert replay.run.settings.max_iterations == 9
 
 
 def test_a_run_goes_on_with_its_prompt_after_the_prompts_file_is_gone(path: Path, tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_a_run_goes_on_with_its_prompt_after_the_prompts_file_is_gone(path: Path
 def test_a_fork_keeps_the_first_steps_and_goes_on_otherwise(path: Path, step: int, prompt: str) -> None:
     recorded = described(path, STEPS)
     into = path.with_name("other.yaml")
-    asked: list[Settings] = []
+    asked: list[RunSettings] = []
     turns = (action("Calculator", "1+1"), final("two"))
     forked = fork(path, into, step=step, build=live(turns, asked), environment={}, model="hf:ORG/OTHER", prompt=prompt)
     assert forked.title == f"fork of {path}: hf:ORG/OTHER, after {step} step{'' if step == 1 else 's'}"
@@ -246,7 +246,7 @@ def test_a_fork_keeps_the_first_steps_and_goes_on_otherwise(path: Path, step: in
     assert len(last.steps) == step + 1
     replay = Replay(into, environment={})
     assert replay.run.forked_from == f"run.yaml, step {step}"
-    assert replay.run.prompt == prompt
+    assert replay.run.settings.prompt == prompt
     assert answer(list(replay.events())) == "two"
     assert answer(list(Replay(path, environment={}).events())) == "120"
 

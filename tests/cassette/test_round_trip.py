@@ -19,20 +19,11 @@ from agentkit.core.loop import Limits
 from agentkit.errors import CassetteDrift, CassetteError, ConfigurationError
 from agentkit.events import Action, Finished, Observation, Source, Thought, Token, Usage
 from agentkit.models.backend import ChatRequest, Chunk, Completion, NativeCall
+from agentkit.models.scripted import ScriptedBackend
 from agentkit.tool import Tool
 from agentkit.toolbox.toolbox import Toolbox
-from tests.cassette.runs import (
-    ScriptedBackend,
-    ScriptedModel,
-    Tools,
-    a_run,
-    answer,
-    arun,
-    observations,
-    run,
-    without_times,
-)
-from tests.conftest import action, final
+from tests.cassette.runs import TURNS, ScriptedModel, Tools, a_run, answer, arun, observations, run, without_times
+from tests.doubles.models import action, final
 
 
 @pytest.fixture
@@ -43,9 +34,9 @@ def path(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("kind", [ScriptedBackend, ScriptedModel])
 def test_the_same_events_come_again(path: Path, kind: Any) -> None:
     tools = Tools()
-    recorded = run(path, "record", kind(), tools)
+    recorded = run(path, "record", kind(TURNS), tools)
     again = Tools()
-    replayed = run(path, "replay", kind(turns=()), again)
+    replayed = run(path, "replay", kind(()), again)
     assert without_times(replayed) == without_times(recorded)
     assert tools.executed == ["Search who is 25", "Calculator 25*5"]
     assert again.executed == ["Calculator 25*5"]
@@ -54,14 +45,14 @@ def test_the_same_events_come_again(path: Path, kind: Any) -> None:
 
 @pytest.mark.parametrize("kind", [ScriptedBackend, ScriptedModel])
 async def test_async_runs_replay_in_either_way(path: Path, kind: Any) -> None:
-    recorded = await arun(path, "record", kind(), Tools())
-    assert without_times(await arun(path, "replay", kind(turns=()), Tools())) == without_times(recorded)
-    assert without_times(run(path, "replay", kind(turns=()), Tools())) == without_times(recorded)
+    recorded = await arun(path, "record", kind(TURNS), Tools())
+    assert without_times(await arun(path, "replay", kind(()), Tools())) == without_times(recorded)
+    assert without_times(run(path, "replay", kind(()), Tools())) == without_times(recorded)
 
 
 def test_text_comes_back_in_its_pieces_with_thinking_and_usage(path: Path) -> None:
-    recorded = run(path, "record", ScriptedBackend(), Tools())
-    replayed = run(path, "replay", ScriptedBackend(turns=()), Tools())
+    recorded = run(path, "record", ScriptedBackend(TURNS, usage=Usage(100, 20, 50)), Tools())
+    replayed = run(path, "replay", ScriptedBackend(()), Tools())
     tokens = [event.text for event in recorded if isinstance(event, Token)]
     assert [event.text for event in replayed if isinstance(event, Token)] == tokens
     assert len(tokens) > 10
@@ -72,7 +63,7 @@ def test_text_comes_back_in_its_pieces_with_thinking_and_usage(path: Path) -> No
 
 
 def test_each_turn_is_recorded_once(path: Path) -> None:
-    run(path, "record", ScriptedBackend(), Tools())
+    run(path, "record", ScriptedBackend(TURNS), Tools())
     uris = [one["request"]["uri"] for one in yaml.safe_load(path.read_text())["interactions"]]
     turn = "model://scripted/turn"
     assert uris == [turn, "tool://Search", turn, "tool://Calculator", turn]
@@ -82,14 +73,14 @@ def test_vcrpy_loads_the_file(path: Path) -> None:
     from vcr.persisters.filesystem import FilesystemPersister
     from vcr.serializers import yamlserializer
 
-    run(path, "record", ScriptedBackend(), Tools())
+    run(path, "record", ScriptedBackend(TURNS), Tools())
     requests, responses = FilesystemPersister.load_cassette(path, yamlserializer)
     assert [request.uri for request in requests][:2] == ["model://scripted/turn", "tool://Search"]
     assert responses[1]["body"]["string"] == b"Ada is 25."
 
 
 def test_a_message_stands_in_the_file_once(path: Path) -> None:
-    run(path, "record", ScriptedBackend(), Tools())
+    run(path, "record", ScriptedBackend(TURNS), Tools())
     assert path.read_text().count("Tools: Search, Calculator.") == 1
 
 
@@ -155,7 +146,7 @@ def test_what_is_found_out_once_is_remembered(path: Path) -> None:
 
     def ask(mode: Any, name: str) -> Any:
         with Cassette(path, mode, environment={}) as cassette:
-            probe = cassette.backend(ScriptedBackend())
+            probe = cassette.backend(ScriptedBackend(TURNS))
 
             def compute() -> str:
                 computed.append(name)
@@ -183,7 +174,7 @@ def test_a_tools_own_error_and_an_unknown_tool_replay(path: Path) -> None:
 
 
 def test_calls_that_are_answered_without_the_tool_are_told(path: Path) -> None:
-    run(path, "record", ScriptedBackend(), Tools())
+    run(path, "record", ScriptedBackend(TURNS), Tools())
     told: list[Any] = []
     with Cassette(path, "replay", environment={}):
         run_again = a_run(ScriptedBackend(()), Tools(), replayed=lambda *call: told.append(call))
@@ -229,7 +220,7 @@ def test_a_time_limit_strikes_again_without_waiting(path: Path) -> None:
                 cassette.clock = lambda: now_s[0]  # type: ignore[method-assign]
             return list(a_run(model, Tools(), limits=Limits(max_execution_time_s=25.0)).events())
 
-    recorded = events("record", Slow())
+    recorded = events("record", Slow(TURNS))
     assert recorded[-1].summary.stop_reason == "max_execution_time"
     ends_ms = count(10_000, 10_000)
     path.write_text(re.sub(r"at_ms: \d+", lambda _: f"at_ms: {next(ends_ms)}", path.read_text()))
@@ -247,7 +238,7 @@ def test_the_cassette_is_active_in_its_block_only(path: Path) -> None:
 
 
 def test_a_cassette_can_be_entered_again_but_not_twice_at_once(path: Path) -> None:
-    run(path, "record", ScriptedBackend(), Tools())
+    run(path, "record", ScriptedBackend(TURNS), Tools())
     cassette = Cassette(path, "replay", environment={})
     for _ in range(2):
         with cassette:

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentkit.errors import CassetteError
+from agentkit.models.scripted import ScriptedBackend
 from agentkit.secrets import REDACTED, Secrets
-from tests.cassette.runs import TURNS, ScriptedBackend, Tools, answer, run
-from tests.conftest import action, final
+from tests.cassette.runs import TURNS, Tools, answer, run
+from tests.doubles.models import action, final
 
 KEY = "s3cr3t/+key=value&more"
 ENVIRONMENT = {
@@ -89,11 +90,11 @@ def test_saving_is_refused_when_a_secret_is_left(tmp_path: Path) -> None:
 
     class Late(ScriptedBackend):
         def generate_chat(self, request):  # type: ignore[no-untyped-def]
-            if len(self.asked) == 2:
+            if len(self.requests) == 2:
                 environment["LATE_TOKEN"] = "late-but-secret"
             return super().generate_chat(request)
 
     with pytest.raises(CassetteError, match="not written, the value of LATE_TOKEN is in it") as caught:
-        run(path, "record", Late(), tools, environment=environment)
+        run(path, "record", Late(TURNS), tools, environment=environment)
     assert "late-but-secret" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []

@@ -14,7 +14,7 @@ from agentkit.events import Source, Usage
 from agentkit.models import ChatHuggingFace
 from agentkit.models.backend import ChatRequest, Chunk
 from agentkit.tool import Result, Tool
-from tests.conftest import action, final
+from tests.doubles.models import action, final
 
 QUESTION = "Who is 25, and what is 5 times that?"
 FOUND = "Ada is 25. See https://example.org/ada."

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from agentkit.report.compare import Row, changed_words, compare
 from agentkit.report.story import read_story
 from tests.cassette_use.recordings import TURNS, record
-from tests.conftest import action, final
+from tests.doubles.models import action, final
 from tests.test_cli import agentkit
 
 PROMPT = "[system]\nTools: {tools}, one of {tool_names}. Be brief.\n[human]\n{input}\n[messages agent_scratchpad]"

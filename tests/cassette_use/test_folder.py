@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agentkit.errors import ConfigurationError
-from agentkit.runs.folder import Outcome, cassettes_in, replay_files
+from agentkit.runs.folder import FileReplay, cassettes_in, replay_files
 from tests.cassette_use.recordings import record
 from tests.test_cli import SEEDS_RUN, agentkit
 
@@ -75,7 +75,7 @@ def test_no_cassettes_is_told(tmp_path: Path) -> None:
 
 
 def test_an_outcome_that_failed_says_so() -> None:
-    assert [result for result in ("ok", "drift", "error", "script") if Outcome(file="x", result=result).failed] == [  # type: ignore[arg-type]
+    assert [result for result in ("ok", "drift", "error", "script") if FileReplay(file="x", result=result).failed] == [  # type: ignore[arg-type]
         "drift",
         "error",
     ]

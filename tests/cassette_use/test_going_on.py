@@ -16,7 +16,7 @@ import pytest
 
 from agentkit.cassette.format.file import load
 from agentkit.report.story import read_story
-from tests.conftest import action, final
+from tests.doubles.models import action, final
 from tests.test_cli import SEEDS_RUN, agentkit
 
 TURNS = (action("Calculator", "25*5"), action("Calculator", "125+7"), final("132"))
@@ -140,7 +140,7 @@ def test_a_fork_begins_the_same_and_goes_on_otherwise(tmp_path: Path, server: Se
     assert "forked from run.yaml, step 1" in agentkit("show", str(into)).stdout
     assert agentkit("replay", str(into)).stdout == "132\n"
     agentkit("fork", str(file), "--step", "2", "--max-iterations", "9")
-    assert load(tmp_path / "run.fork-2.yaml").run.max_iterations == 9  # type: ignore[union-attr]
+    assert load(tmp_path / "run.fork-2.yaml").run.settings.max_iterations == 9  # type: ignore[union-attr]
 
 
 def test_a_fork_takes_another_model(tmp_path: Path, server: Server) -> None:

@@ -16,7 +16,7 @@ from agentkit.report.page import page
 from agentkit.report.story import Exchange, Story, StoryCall, StoryRun, StoryStep, read_story
 from agentkit.report.timeline import timeline
 from tests.cassette_use.recordings import QUESTION, TURNS, record
-from tests.conftest import action, final
+from tests.doubles.models import action, final
 from tests.test_cli import SEEDS_RUN
 
 TAGS = set(

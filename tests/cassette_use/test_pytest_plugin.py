@@ -18,7 +18,7 @@ SETTINGS = "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = 
 
 MODULE = """
 import pytest
-from tests.conftest import Scripted, action, final
+from tests.doubles.models import Scripted, action, final
 
 TURNS = [action("Calculator", "25*5"), final("125")]
 QUESTION = "What is 25 * 5?"
@@ -37,7 +37,7 @@ def _imported() -> None:
     for module in ("yaml", "numexpr"):
         importlib.import_module(module)
     for found in pkgutil.walk_packages(agentkit.__path__, "agentkit."):
-        if not found.name.startswith(("agentkit.__main__", "agentkit.models.builtin.")):
+        if found.name != "agentkit.__main__":
             importlib.import_module(found.name)
 
 
@@ -224,7 +224,7 @@ def test_parameters_become_names_that_any_file_system_takes(project: pytest.Pyte
 def test_folder_and_settings_can_be_overridden(project: pytest.Pytester) -> None:
     project.makeconftest(
         "import pytest\n"
-        "from tests.conftest import Scripted, final\n"
+        "from tests.doubles.models import Scripted, final\n"
         "@pytest.fixture\n"
         "def agent_cassette_folder(request):\n"
         "    return request.config.rootpath / 'recordings'\n"
@@ -235,7 +235,7 @@ def test_folder_and_settings_can_be_overridden(project: pytest.Pytester) -> None
     module = (
         "def test_ask(recorded_executor):\n"
         "    executor = recorded_executor(max_iterations=3)\n"
-        "    assert executor.limits.max_iterations == 3\n"
+        "    assert executor.settings.max_iterations == 3\n"
         "    executor.invoke('?')\n"
     )
     run(project, module, "--agent-record=once").assert_outcomes(passed=1)

@@ -15,7 +15,7 @@ from agentkit.events import Usage
 from agentkit.models.backend import Completion, NativeCall
 from agentkit.report.said import asked, said
 from agentkit.report.story import StoryCall, read_story
-from tests.conftest import action, final
+from tests.doubles.models import action, final
 
 URL = "https://host/v1/chat/completions"
 ASKED = {"model": "m", "messages": [{"role": "user", "content": "Q?"}], "stop": ["\nObservation"]}

@@ -13,7 +13,7 @@ from agentkit.cassette.format.file import load
 from agentkit.events import Usage
 from agentkit.models import ChatHuggingFace
 from tests.cassette_use.recordings import QUESTION, TURNS, Speaker, record
-from tests.conftest import final
+from tests.doubles.models import final
 from tests.test_cli import SEEDS_RUN, agentkit
 
 SHOWN = """\

@@ -18,7 +18,7 @@ from agentkit.events import Finished
 from agentkit.models import ChatHuggingFace
 from agentkit.models.hosted.options import hosted_model
 from agentkit.tool import Tool
-from tests.conftest import action, final
+from tests.doubles.models import action, final
 from tests.hosted.server import Asked, ChatServer, Play, body, breaks, error, reset, say, serving, stalls
 
 STEPS = ("alpha", "beta")

@@ -15,7 +15,7 @@ import yaml
 from agentkit import AgentExecutor, Cassette
 from agentkit.errors import CassetteDrift
 from agentkit.models import ChatHuggingFace
-from tests.conftest import action, final
+from tests.doubles.models import action, final
 from tests.hosted.conftest import Make, Waits
 from tests.hosted.server import ChatServer, Play, breaks, error, say, serving
 

@@ -15,7 +15,7 @@ from agentkit import chat_model
 from agentkit.errors import ConfigurationError, ModelError, ReplyChanged
 from agentkit.models import ChatHuggingFace
 from agentkit.models.hosted.fallbacks import WithFallbacks
-from tests.conftest import Scripted
+from tests.doubles.models import Scripted
 from tests.hosted.asking import WAYS, Ask
 from tests.hosted.conftest import Make
 from tests.hosted.server import ChatServer, breaks, error, say, serving

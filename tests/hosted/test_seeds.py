@@ -20,7 +20,7 @@ from agentkit import (
     render_text_description,
 )
 from agentkit.models import ChatHuggingFace, HuggingFaceEndpoint, HuggingFaceHub, HuggingFaceTextGenInference
-from tests.conftest import action, final
+from tests.doubles.models import action, final
 from tests.hosted.server import ChatServer, say
 
 TOKEN = "hf_abcdefghijklmnop"

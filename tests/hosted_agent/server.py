@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from agentkit.core.mode import TOOL
-from tests.conftest import action, final
+from tests.doubles.models import action, final
 
 PROBE = TOOL["function"]["name"]
 

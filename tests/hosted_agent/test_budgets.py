@@ -12,7 +12,7 @@ from agentkit.core.loop import FORCED_OUTPUT
 from agentkit.errors import ConfigurationError
 from agentkit.events import Finished, LimitReached, Usage
 from agentkit.langchain.model import usage_of
-from tests.conftest import Scripted, action
+from tests.doubles.models import Scripted, action
 from tests.hosted_agent.caller import TOOLS, Caller
 from tests.hosted_agent.server import Server, Turn
 

@@ -15,8 +15,8 @@ from agentkit.errors import CassetteError
 from agentkit.events import Event, Finished, ModeFound, Token
 from agentkit.models import ChatHuggingFace
 from agentkit.models.backend import ChatRequest, Chunk, ToolCallPiece, Usage
+from agentkit.models.scripted import ScriptedBackend
 from agentkit.tools.calculator import calculator
-from tests.cassette.runs import ScriptedBackend
 from tests.hosted_agent.caller import Caller
 from tests.hosted_agent.server import Server, Turn
 
@@ -33,8 +33,8 @@ class NativeBackend(ScriptedBackend):
     """Says `NATIVE` in this process."""
 
     def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
-        turn = NATIVE[len(self.asked)]
-        self.asked.append(request)
+        turn = NATIVE[len(self.requests)]
+        self.requests.append(request)
         yield Chunk(thinking=turn.thinking, text=turn.text)
         for index, (name, arguments) in enumerate(turn.calls):
             # As made up for calls that a model's text held: nine letters that are never the same again.
@@ -57,7 +57,7 @@ def model(request: pytest.FixtureRequest, server: Server) -> tuple[Any, str]:
         return server.url, server.url
     if request.param == "langchain":
         return Caller(script=server), "openai:scripted"
-    return ChatHuggingFace(llm=NativeBackend()), "local:ORG/NAME"
+    return ChatHuggingFace(llm=NativeBackend(())), "local:ORG/NAME"
 
 
 def run(model: Any, **options: Any) -> list[Event]:
@@ -104,7 +104,7 @@ def test_a_mode_that_was_found_out_replays_by_itself(server: Server, tmp_path: P
 
 def test_a_run_of_native_calls_replays_in_its_executor(model: tuple[Any, str], tmp_path: Path) -> None:
     recorded = record(tmp_path / "run.yaml", model, "tools")
-    again = ChatHuggingFace(llm=NativeBackend()) if model[1] == "local:ORG/NAME" else model[0]
+    again = ChatHuggingFace(llm=NativeBackend(())) if model[1] == "local:ORG/NAME" else model[0]
     with Cassette(tmp_path / "run.yaml", environment={}):
         assert settled(run(again, mode="tools")) == settled(recorded)
 
@@ -112,7 +112,7 @@ def test_a_run_of_native_calls_replays_in_its_executor(model: tuple[Any, str], t
 @pytest.mark.parametrize(("written", "instead"), [("Both.", "All."), ('"3*3"', '"3*4"'), ("Answer: 13", "Answer: 14")])
 def test_a_changed_recording_drifts(tmp_path: Path, written: str, instead: str) -> None:
     file = tmp_path / "run.yaml"
-    record(file, (ChatHuggingFace(llm=NativeBackend()), "local:ORG/NAME"), "tools")
+    record(file, (ChatHuggingFace(llm=NativeBackend(())), "local:ORG/NAME"), "tools")
     text = file.read_text()
     place = text.rindex(written) if written == "Answer: 13" else text.index(written)
     file.write_text(text[:place] + instead + text[place + len(written) :])

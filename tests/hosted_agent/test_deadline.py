@@ -16,9 +16,9 @@ from agentkit.errors import ModelError
 from agentkit.events import Finished, LimitReached
 from agentkit.models import ChatHuggingFace
 from agentkit.models.backend import ChatRequest, Chunk
+from agentkit.models.scripted import ScriptedBackend
 from agentkit.tool import Tool
-from tests.cassette.runs import ScriptedBackend
-from tests.conftest import Scripted, action, final
+from tests.doubles.models import Scripted, action, final
 from tests.hosted_agent.caller import TOOLS
 from tests.hosted_agent.server import Server, Turn
 
@@ -105,7 +105,7 @@ class Endless(ScriptedBackend):
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_model_in_this_process_stops_between_two_tokens(stream: bool) -> None:
-    backend = Endless()
+    backend = Endless(())
     executor = AgentExecutor.from_model(ChatHuggingFace(llm=backend), TOOLS, max_execution_time=0.1)
     check(*executor.events(QUESTION, stream=stream))
     assert backend.closed

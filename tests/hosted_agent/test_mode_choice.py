@@ -15,8 +15,8 @@ from agentkit.cassette import Cassette
 from agentkit.core.mode import FORGET_AFTER_S, KnownModes, ModeFinder
 from agentkit.errors import CassetteError, ModelError
 from agentkit.events import Finished, ModeFound
-from tests.cassette.runs import ScriptedBackend
-from tests.conftest import Scripted, action, final
+from agentkit.models.scripted import ScriptedBackend
+from tests.doubles.models import Scripted, action, final
 from tests.hosted_agent.caller import TOOLS, Caller
 from tests.hosted_agent.server import DIALECT, NATIVE, Server, serving
 
@@ -70,7 +70,7 @@ def test_what_was_found_is_told_once(server: Server) -> None:
 )
 def test_a_model_that_cannot_be_bound_to_tools_is_not_asked(model: Any, cache: Path) -> None:
     assert answer(model) == "4"
-    assert len(model.asked) == 2
+    assert len(model.requests) == 2
     assert not cache.exists()
 
 
@@ -79,7 +79,7 @@ def test_a_model_in_this_process_is_not_asked(cache: Path) -> None:
     from agentkit.models import ChatHuggingFace
 
     assert answer(ChatHuggingFace(llm=backend, constrain="off")) == "4"
-    assert [len(request.tools) for request in backend.asked] == [0, 0]
+    assert [len(request.tools) for request in backend.requests] == [0, 0]
 
 
 def test_a_prompt_of_ones_own_is_not_asked_about(server: Server) -> None:

@@ -16,7 +16,7 @@ from agentkit import AgentExecutor, Cassette
 from agentkit.errors import ConfigurationError
 from agentkit.mcp import McpTools, mcp_tools
 from agentkit.tool import Result, Tool
-from tests.conftest import Scripted, action, final
+from tests.doubles.models import Scripted, action, final
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -20,7 +20,7 @@ from agentkit.errors import AgentkitError, ToolError
 from agentkit.mcp import mcp_tools
 from agentkit.mcp.serving import ask_agent, server_of
 from agentkit.tool import Result, Tool
-from tests.conftest import Scripted, action, final
+from tests.doubles.models import Scripted, action, final
 
 
 def answer(question: str) -> str:

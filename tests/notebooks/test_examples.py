@@ -16,7 +16,7 @@ import pytest
 
 from agentkit import AgentExecutor, chat_model
 from agentkit.errors import ModelError
-from tests.conftest import Scripted
+from tests.doubles.models import Scripted
 from tests.notebooks.execution import FOLDER
 
 EXAMPLES = FOLDER / "examples"

@@ -15,7 +15,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import Field
 
-from tests.conftest import action, final
+from tests.doubles.models import action, final
 
 Reads = Callable[[str], str]
 """From the transcript behind the first observation's label to what the model writes."""

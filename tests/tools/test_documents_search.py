@@ -22,7 +22,7 @@ from agentkit.tools.documents.index import default_file
 from agentkit.tools.documents.query import terms_of
 from agentkit.tools.search import search
 from agentkit.tools.search_text import NOTHING_FOUND
-from tests.conftest import Scripted, action, final
+from tests.doubles.models import Scripted, action, final
 
 HANDBOOK = Path(__file__).parent / "handbook"
 Fill = Callable[..., Documents]

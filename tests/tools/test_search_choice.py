@@ -21,7 +21,7 @@ from agentkit.toolbox.run_scope import once
 from agentkit.tools.search import Search, search
 from agentkit.tools.serpapi import SerpAPIWrapper
 from agentkit.tools.web_search import WebSearch
-from tests.conftest import Scripted, action, final
+from tests.doubles.models import Scripted, action, final
 
 SOURCES = [{"title": "Oslo", "link": "https://oslo"}]
 
