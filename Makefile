@@ -1,17 +1,22 @@
 # The two commands: `make run` and `make test`. Each makes its virtual environment if there is none.
+# While you work: `make quick`, which leaves out the tests that are marked slow.
 PYTHON ?= python3
 VENV ?= .venv
 Q ?= What is 25 raised to the 0.43 power?
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run test check fix docs bench record clean
+.PHONY: run test quick check fix docs bench record clean
 
 run: $(VENV)/.run
 	@$(BIN)/agentkit run "$(Q)"
 
+# Tests of one file share models and servers, so a worker takes whole files.
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+quick: $(VENV)/.test
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow"
 
 check: $(VENV)/.check
 	$(BIN)/ruff check .

@@ -19,7 +19,11 @@ SEEDS_RUN = ROOT / "cassettes" / "leo-dicaprio.yaml"
 def agentkit(
     *words: str, cwd: Path | None = None, stdin: str = "", **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("AGENTKIT_", "SERPAPI", "HF_"))}
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("AGENTKIT_", "SERPAPI", "HF_", "XDG_"))
+    }
     return subprocess.run(
         [sys.executable, "-m", "agentkit", *words],
         capture_output=True,
@@ -114,6 +118,7 @@ def test_a_question_comes_from_stdin_and_json_goes_to_stdout() -> None:
     assert shown["usage"]["completion_tokens"] > 0
 
 
+@pytest.mark.slow
 def test_a_run_records_and_replays(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     live = agentkit("run", "What is 12 times 12?", "--record", str(file))
@@ -131,18 +136,21 @@ def test_a_changed_cassette_is_a_drift(tmp_path: Path) -> None:
     assert "error: " in done.stderr
 
 
+@pytest.mark.slow
 def test_a_limit_ends_without_an_answer() -> None:
     done = agentkit("run", "What is 12 times 12?", "--max-tokens", "1")
     assert (done.returncode, done.stdout) == (1, "")
     assert "no answer: " in done.stderr
 
 
+@pytest.mark.slow
 def test_settings_come_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "agentkit.toml").write_text('model = "nonsense"')
     assert "unknown model 'nonsense'" in agentkit("run", "x", cwd=tmp_path).stderr
     assert "unknown model 'other'" in agentkit("run", "x", cwd=tmp_path, AGENTKIT_MODEL="other").stderr
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_run_that_waits_for_its_model(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:  # accepts, and never answers
         address = f"http://127.0.0.1:{server.getsockname()[1]}"
@@ -157,6 +165,7 @@ def test_ctrl_c_ends_a_run_that_waits_for_its_model(tmp_path: Path) -> None:
     assert "Traceback" not in errors
 
 
+@pytest.mark.slow
 def test_doctor_says_what_works() -> None:
     done = agentkit("doctor", "builtin", "--json")
     findings = {finding["name"]: finding for finding in json.loads(done.stdout)}

@@ -45,6 +45,7 @@ def test_where_nobody_can_be_asked_only_yes_allows_it(option: list[str], answer:
     assert (done.stdout, done.stderr) == (answer, told)
 
 
+@pytest.mark.slow
 def test_the_allowlist_names_tools_of_the_run() -> None:
     done = agentkit("run", "What is 6*7?", "--allow", "calculator,fly", "--model", "builtin")
     assert done.returncode == 2
@@ -53,6 +54,7 @@ def test_the_allowlist_names_tools_of_the_run() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_run_with_an_mcp_server_replays_without_it(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     run = agentkit(
@@ -66,6 +68,7 @@ def test_a_run_with_an_mcp_server_replays_without_it(tmp_path: Path) -> None:
     assert (replayed.returncode, replayed.stdout) == (0, "42\n"), replayed.stderr
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_start_is_one_line() -> None:
     done = agentkit("run", "What is 6 times 7?", "--mcp", "no-such-command", "--quiet")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)

@@ -49,6 +49,7 @@ MESSAGE = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.lists(MESSAGE, max_size=4), max_size=5))
 def test_any_messages_come_back(tmp_path_factory: pytest.TempPathFactory, prompts: list[Any]) -> None:

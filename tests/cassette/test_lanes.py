@@ -90,6 +90,7 @@ async def test_runs_awaited_at_once_are_recorded_and_replayed(path: Path) -> Non
         assert ([result["output"] for result in results], len(backend.asked)) == (ANSWERS, calls)
 
 
+@pytest.mark.slow
 def test_a_batch_that_was_cut_off_goes_on(path: Path) -> None:
     batch(path, "record", questions=QUESTIONS[:3], together=3)
     text = path.read_text(encoding="utf-8")

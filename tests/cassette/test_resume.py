@@ -266,6 +266,7 @@ def test_there_must_be_something_to_resume(path: Path) -> None:
         raise AssertionError
 
 
+@pytest.mark.slow
 def test_runs_that_are_killed_at_any_moment_go_on() -> None:
     script = Path(__file__).parents[1] / "benchmarks" / "cassette_kills.py"
     done = subprocess.run([sys.executable, str(script), "6"], capture_output=True, text=True, check=True)

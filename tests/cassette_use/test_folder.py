@@ -55,6 +55,7 @@ def test_the_table_as_json(folder: Path) -> None:
     assert script["result"] == "script"
 
 
+@pytest.mark.slow
 def test_without_a_name_the_folder_cassettes_is_meant(folder: Path) -> None:
     assert "leo.yaml" in agentkit("replay", cwd=folder.parent).stdout
     done = agentkit("replay", cwd=folder)

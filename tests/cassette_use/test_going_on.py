@@ -94,6 +94,7 @@ def broken_off(server: Server, file: Path, how: signal.Signals) -> str:
     return told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_run_that_was_ended_goes_on_where_it_was(tmp_path: Path, server: Server, how: signal.Signals) -> None:
     file = tmp_path / "run.yaml"
@@ -108,6 +109,7 @@ def test_a_run_that_was_ended_goes_on_where_it_was(tmp_path: Path, server: Serve
     assert agentkit("replay", str(file)).stdout == "132\n"
 
 
+@pytest.mark.slow
 def test_a_run_that_met_a_limit_goes_on_with_more(tmp_path: Path, server: Server) -> None:
     file = tmp_path / "run.yaml"
     first = agentkit(*words(server, file), "--max-iterations", "1")
@@ -121,6 +123,7 @@ def test_a_run_that_met_a_limit_goes_on_with_more(tmp_path: Path, server: Server
     assert "this run has its answer, nothing is left to go on with" in again.stderr
 
 
+@pytest.mark.slow
 def test_a_fork_begins_the_same_and_goes_on_otherwise(tmp_path: Path, server: Server) -> None:
     file = tmp_path / "run.yaml"
     assert agentkit(*words(server, file)).returncode == 0
@@ -143,6 +146,7 @@ def test_a_fork_begins_the_same_and_goes_on_otherwise(tmp_path: Path, server: Se
     assert load(tmp_path / "run.fork-2.yaml").run.settings.max_iterations == 9  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_a_fork_takes_another_model(tmp_path: Path, server: Server) -> None:
     file = tmp_path / "run.yaml"
     assert agentkit(*words(server, file)).returncode == 0

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pytest
+
 from tests.documents.commands import environment
 from tests.documents.pages import ROOT
 from tests.documents.picture import PICTURE
@@ -19,6 +21,7 @@ def texts(svg: str) -> list[str]:
     return [piece.replace("\N{NO-BREAK SPACE}", " ").rstrip() for piece in pieces]
 
 
+@pytest.mark.slow
 def test_it_is_what_the_run_prints(tmp_path: Path) -> None:
     code = "from tests.documents.picture import draw; print(draw())"
     drawn = subprocess.run(

@@ -100,6 +100,7 @@ def agentkit(*words: str, **environment: str) -> subprocess.CompletedProcess[str
     )
 
 
+@pytest.mark.slow
 def test_the_command_records_and_replays(tmp_path: Path) -> None:
     path = str(tmp_path / "run.yaml")
     key = "my-own-key-0123456789"

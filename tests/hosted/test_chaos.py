@@ -16,6 +16,7 @@ def open_files() -> int:
     return len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rate", "at_least"), [(0.0, 60), (0.2, 55)])
 def test_runs_with_faults_end_right(rate: float, at_least: int) -> None:
     run_all(4, rate=0.0)  # what is made once is not counted

@@ -23,6 +23,8 @@ from agentkit.errors import ConfigurationError
 from agentkit.models.builtin import builtin_folder
 from tests.hosted.asking import WAYS, Ask
 
+pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.torch]
+
 pytest.importorskip("transformers")
 pytest.importorskip("openai", reason="transformers serve needs it: pip install 'transformers[serving]'")
 

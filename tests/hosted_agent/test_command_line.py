@@ -11,6 +11,8 @@ import pytest
 from tests.hosted_agent.server import Server, Turn, serving
 from tests.test_cli import agentkit
 
+pytestmark = pytest.mark.slow
+
 QUESTION = "What is 2 + 2?"
 
 

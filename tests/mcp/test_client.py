@@ -99,6 +99,7 @@ def test_servers_end_with_the_last_of_their_tools() -> None:
     assert not _lives(pid)
 
 
+@pytest.mark.slow
 def test_servers_end_with_a_process_that_fails() -> None:
     code = """
 import sys
@@ -128,6 +129,7 @@ def test_a_server_that_crashes_is_told_to_the_model() -> None:
     assert found == [f"Error: the MCP server of {name} has ended; do without it." for name in ("crash", "forecast")]
 
 
+@pytest.mark.slow
 def test_a_server_that_hangs_is_given_up() -> None:
     with mcp_tools(command("weather"), call_timeout_s=0.05) as tools:
         assert observations(run_of(tools, action("hang", {})).invoke("?")) == [

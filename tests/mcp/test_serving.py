@@ -73,6 +73,7 @@ async def test_calls_give_text_or_an_error(
     assert (result.content, result.isError) == ([types.TextContent(type="text", text=text)], is_error)
 
 
+@pytest.mark.slow
 async def test_the_command_speaks_nothing_but_the_protocol() -> None:
     command = StdioServerParameters(command=sys.executable, args=["-m", "agentkit", "mcp", "--tools", "calculator"])
     async with stdio_client(command) as streams, ClientSession(*streams) as client:
@@ -85,6 +86,7 @@ async def test_the_command_speaks_nothing_but_the_protocol() -> None:
     assert "42" in asked.content[0].text  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 async def test_the_command_serves_http() -> None:
     from mcp.client.streamable_http import streamable_http_client
 
@@ -118,6 +120,7 @@ def _serving() -> Iterator[str]:
             process.terminate()
 
 
+@pytest.mark.slow
 def test_our_client_reaches_our_server_over_http_and_a_replay_needs_neither(tmp_path: Path) -> None:
     def run(mode: Any, address: str) -> Any:
         with Cassette(tmp_path / "run.yaml", mode=mode):

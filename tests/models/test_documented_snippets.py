@@ -172,6 +172,7 @@ def run(script: str, cache: Path) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_a_pipeline_an_answer_an_agent_and_the_prompt_behind(cache: Path) -> None:
     *_, name, prompt = run(PIPELINE + INVOKE + AGENT + ASK + INSPECT, cache)
     assert name == "HuggingFaceH4/zephyr-7b-beta"
@@ -181,6 +182,7 @@ def test_a_pipeline_an_answer_an_agent_and_the_prompt_behind(cache: Path) -> Non
     )
 
 
+@pytest.mark.slow
 def test_a_quantized_pipeline_and_the_prompt_behind_a_hosted_model(cache: Path) -> None:
     four_bits = "print(llm.model.config.quantization_config.load_in_4bit)"
     *_, loaded, name, prompt = run(PIPELINE + QUANTIZED + INVOKE + four_bits + HOSTED + INSPECT, cache)

@@ -153,6 +153,7 @@ def test_rows_of_a_batch_have_the_logits_they_have_alone(model_type: str, change
         assert torch.isfinite(alone).all()
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(st.integers(3, 5), min_size=1, max_size=12), min_size=1, max_size=12))
 def test_any_sequence_of_prompts_is_exact(prompts: list[list[int]]) -> None:

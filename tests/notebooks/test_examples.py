@@ -19,6 +19,8 @@ from agentkit.errors import ModelError
 from tests.doubles.models import Scripted
 from tests.notebooks.execution import FOLDER
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = FOLDER / "examples"
 QUESTION = "What is 17 times 23?"
 
