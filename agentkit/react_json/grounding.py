@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from agentkit.number_words import spelled_numbers
+
 NUMBER = re.compile(r"(?<![\w.])-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?|(?<![\w.])-?\.\d+")
 WORD = re.compile(r"[^\W\d_]+(?:[-'’][^\W\d_]+)*")
 SENTENCE_END = re.compile(r"[.!?:]\s*$|\n\s*$|^\s*[\"“'(*-]*$")
@@ -16,20 +18,18 @@ ORDINARY = frozenset(
     "of at to for from by with as is are was were answer final thought action observation question search calculator "
     "approximately about mr mrs ms dr".split()
 )
-MEANT = "zero one two three four five six seven eight nine ten eleven twelve".split()
 
 
 def ungrounded(answer: str, question: str, observations: Sequence[str]) -> tuple[str, ...]:
     """The numbers and names of `answer` that stand in no observation and not in the question, in order, each once.
 
-    1,234 and 1234 are one number, and so are a number and its rounding to fewer digits.  Names are capitalised words
-    compared without case; an ordinary word that only begins a sentence is none.  Linear in the length of the texts.
+    1,234 and 1234 are one number, and so are a number and its rounding to fewer digits, and 25 and twenty-five.  Names
+    are capitalised words compared without case; an ordinary word that only begins a sentence is none.  Linear in the
+    length of the texts.
     """
     sources = [question, *observations]
-    written = _numbers_of(sources)
-    spoken = {word for text in sources for word in _words(text)}
-    found = [(place, text) for place, text in _strange_numbers(answer, written, spoken)]
-    found += [(place, text) for place, text in _strange_names(answer, spoken)]
+    found = [*_strange_numbers(answer, _numbers_of(sources))]
+    found += _strange_names(answer, {word for text in sources for word in _words(text)})
     return tuple(dict.fromkeys(text for _, text in sorted(found)))
 
 
@@ -60,8 +60,8 @@ def _numbers_of(texts: Sequence[str]) -> set[tuple[str, int]]:
     """Every number of the texts with all its roundings."""
     known: set[tuple[str, int]] = {("", 0)} if any("0" in text for text in texts) else set()
     for text in texts:
-        for match in NUMBER.finditer(text):
-            exact = _digits(match[0])
+        for number in (*NUMBER.findall(text), *map(str, spelled_numbers(text))):
+            exact = _digits(number)
             if exact is not None:
                 known.add(exact)
                 known.update(_roundings(*exact))
@@ -80,13 +80,10 @@ def _roundings(digits: str, place: int) -> Iterator[tuple[str, int]]:
             yield up.rstrip("0"), place + len(up) - kept
 
 
-def _strange_numbers(answer: str, known: set[tuple[str, int]], spoken: set[str]) -> Iterator[tuple[int, str]]:
+def _strange_numbers(answer: str, known: set[tuple[str, int]]) -> Iterator[tuple[int, str]]:
     for match in NUMBER.finditer(answer):
-        number = _digits(match[0])
-        small = match[0].isdigit() and int(match[0][:4]) < len(MEANT) and MEANT[int(match[0][:4])] in spoken
-        if number is not None and (number in known or small):
-            continue
-        yield match.start(), match[0]
+        if _digits(match[0]) not in known:
+            yield match.start(), match[0]
 
 
 def _strange_names(answer: str, spoken: set[str]) -> Iterator[tuple[int, str]]:

@@ -50,6 +50,6 @@ def accepts(matcher: Callable[[str], Any], tokenizer: Any) -> Callable[[str, str
 
 @pytest.fixture(scope="session")
 def heldout() -> list[dict[str, Any]]:
-    from agentkit.models.builtin.evaluate import load_cases
+    from small_model.evaluate import load_cases
 
     return load_cases(Path(__file__).parent / "heldout.jsonl")

@@ -8,12 +8,12 @@ from random import Random
 
 import pytest
 
-from agentkit.models.builtin.batches import encode
-from agentkit.models.builtin.conversations import traces
-from agentkit.models.builtin.names import Names, load_templates
-from agentkit.models.builtin.observations import SLOT_OF_PASSAGE
-from agentkit.models.builtin.relations import passages_of, related, relations
-from agentkit.react_json.grammar import react_json_grammar
+from agentkit.models.builtin.copying import copying_grammar
+from small_model.batches import encode
+from small_model.conversations import traces
+from small_model.names import Names, load_templates
+from small_model.observations import SLOT_OF_PASSAGE
+from small_model.relations import passages_of, related, relations
 
 from .conftest import TOOLS
 
@@ -38,6 +38,7 @@ def test_every_slot_of_every_passage_is_a_relation() -> None:
             assert passages_of(subject, related(subject, slot).identity)
 
 
+@pytest.mark.slow
 def test_the_showcase_questions_are_left_out() -> None:
     for trace in itertools.islice(traces(11), 3000):
         assert "0.43" not in trace.question
@@ -52,6 +53,7 @@ def test_actions_are_valid_json_on_one_line() -> None:
                 assert json.dumps(json.loads(line), ensure_ascii=False) == line
 
 
+@pytest.mark.slow
 def test_the_pieces_are_tokenised_as_the_whole(tokenizer) -> None:
     for trace in itertools.islice(traces(13), 300):
         whole = tokenizer("".join(text for text, _ in trace.segments()), add_special_tokens=False).input_ids
@@ -59,15 +61,17 @@ def test_the_pieces_are_tokenised_as_the_whole(tokenizer) -> None:
             assert encode(tokenizer, [trace])[0][0] == whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [14, 15])
 def test_the_copying_grammar_allows_nearly_every_learned_turn(accepts, seed: int) -> None:
     """What the model is taught can be said under the grammar; the rest are answers that the question already names."""
     allowed = total = 0
     for trace in itertools.islice(traces(seed), 150):
-        sources = [trace.question]
+        observations: list[str] = []
         for turn in trace.turns:
             if turn.learned:
                 total += 1
-                allowed += accepts(react_json_grammar(TOOLS, sources=sources), turn.text)
-            sources.append(turn.observation)
+                grammar = copying_grammar(TOOLS, trace.question, observations, thought_open=False)
+                allowed += accepts(grammar, turn.text)
+            observations.append(turn.observation)
     assert allowed / total > 0.97

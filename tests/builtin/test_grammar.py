@@ -10,10 +10,18 @@ from typing import Any
 
 import pytest
 
-from agentkit.react_json.copying import answers, queries, query_words
-from agentkit.react_json.grammar import NOT_FOUND, OUT_OF_REACH, react_json_grammar
-from agentkit.react_json.numbers import numbers, written_numbers
-from agentkit.react_json.spans import spans
+from agentkit.models.builtin.copying import (
+    NOT_FOUND,
+    OUT_OF_REACH,
+    answers,
+    copying_grammar,
+    numbers,
+    queries,
+    query_words,
+    spans,
+    written_numbers,
+)  # fmt: skip
+from agentkit.react_json.grammar import react_json_grammar
 
 from .conftest import TOOLS
 
@@ -44,6 +52,10 @@ def known(answer: str) -> str:
     return f"Thought: I now know the final answer\nFinal Answer: {answer}"
 
 
+def copying(question: str, *observations: str) -> str:
+    return copying_grammar(TOOLS, question, observations, thought_open=False)
+
+
 @pytest.mark.parametrize(
     ("text", "allowed"),
     [
@@ -66,8 +78,8 @@ def test_the_general_form(accepts: Callable[[str, str], bool], text: str, allowe
 
 
 def test_a_thought_that_stands_open_in_the_prompt(accepts: Callable[[str, str], bool]) -> None:
-    for sources in (None, [AUSTEN]):
-        grammar = react_json_grammar(TOOLS, sources=sources, thought_open=True)
+    for make in (react_json_grammar, copying_grammar):
+        grammar = make(TOOLS, AUSTEN, [], thought_open=True)
         turn = look_up("author of Pride and Prejudice").removeprefix("Thought:")
         assert accepts(grammar, turn)
         assert accepts(grammar, turn.removeprefix(" "))
@@ -104,15 +116,15 @@ def test_a_thought_that_stands_open_in_the_prompt(accepts: Callable[[str, str], 
     ],
 )
 def test_the_copying_form(accepts: Callable[[str, str], bool], text: str, sources: list[str], allowed: bool) -> None:
-    assert accepts(react_json_grammar(TOOLS, sources=sources), text) is allowed
+    assert accepts(copying(*sources), text) is allowed
 
 
 @pytest.mark.parametrize(
     "source", ["", " ", "\n", '"', "\\", "/", "a/b\\c", "[x](y)", "{}", "×÷√", "e\u0301", "a-b&c~d#e", "$1.50"]
 )
 def test_any_text_makes_a_valid_grammar(matcher: Callable[[str], Any], source: str) -> None:
-    matcher(react_json_grammar(TOOLS, sources=[source, source]))
-    matcher(react_json_grammar(TOOLS, sources=[source]))
+    matcher(copying(source, source))
+    matcher(copying(source))
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -122,7 +134,7 @@ def test_whatever_is_sampled_copies(matcher: Callable[[str], Any], tokenizer: An
     sources = ["What is 12% of the height of Mount Osk in metres?", "Mount Osk is 3,412 m high.", "Answer: 409.44"][
         : 1 + seed % 3
     ]
-    held = matcher(react_json_grammar(TOOLS, sources=sources))
+    held = matcher(copying(*sources))
     written: list[int] = []
     while not held.is_stopped() and len(written) < 3000:
         mask = held.compute_bitmask()

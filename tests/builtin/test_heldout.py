@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from agentkit.models.builtin import builtin_folder
-from agentkit.models.builtin.evaluate import evaluate, is_right, table
+from small_model.evaluate import evaluate, is_right, table
 
 from .wordings import produced
 
 FLOORS = {"calculator": 0.75, "search": 0.55, "two": 0.55, "three": 0.5, "recovery": 0.6, "scope": 0.6}
 
 
+@pytest.mark.slow
 def test_only_marked_cases_are_worded_as_a_template(heldout: list[dict[str, Any]]) -> None:
     for case in heldout:
         assert produced(case["question"]) == (case.get("wording") == "everyday"), case["question"]
@@ -44,6 +45,7 @@ def test_what_is_right(answer: str, expected: str | float, right: bool) -> None:
     assert is_right(answer, expected) is right
 
 
+@pytest.mark.slow
 def test_the_live_loop_answers_a_fixed_sample(heldout: list[dict[str, Any]]) -> None:
     """Every sixth case through the real executor; the floors leave room for other machines' arithmetic."""
     outcomes = evaluate(builtin_folder(), heldout[::6])

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from agentkit.models.builtin import builtin_folder
-from agentkit.models.builtin.card import model_card
-from agentkit.models.builtin.chat import CHAT_TEMPLATE, SKELETONS
+from small_model.card import model_card
+from small_model.chat import CHAT_TEMPLATE, SKELETONS
 
 TURN = 'Thought: I need to look up x\nAction:\n```json\n{"action": "Search", "action_input": "x"}\n```'
 

@@ -6,11 +6,12 @@ import functools
 import itertools
 import re
 
-from agentkit.models.builtin.arithmetic import CHOICE, SMALL_WORDS, TENS, wordings
-from agentkit.models.builtin.names import load_templates
-from agentkit.models.builtin.relations import relations
+from agentkit.number_words import SMALL, TENS
+from small_model.arithmetic import CHOICE, wordings
+from small_model.names import load_templates
+from small_model.relations import relations
 
-SPELLED = "|".join([*SMALL_WORDS, *TENS, "hundred", "and"])
+SPELLED = "|".join([*SMALL, *TENS, "hundred", "and"])
 NUMBER = rf"(?:\d[\d,.]*|(?:{SPELLED})(?:[ -](?:{SPELLED}))*)"
 NAME = r"\S+(?: \S+){0,4}"
 NUMBERS = {"a", "b", "c", "d", "s", "s2", "p", "f", "m", "big", "x", "v", "w"}
@@ -23,6 +24,7 @@ def expanded(form: str) -> list[str]:
     return ["".join(choice) for choice in itertools.islice(itertools.product(*options), 300)]
 
 
+@functools.cache
 def as_pattern(form: str) -> re.Pattern[str]:
     """A form as a regular expression, slots open, without its brackets and its last mark."""
     pieces = re.split(r"\{(\w+)\}", form.replace("[", "").replace("]", "").rstrip(".?!"))
@@ -34,8 +36,8 @@ def as_pattern(form: str) -> re.Pattern[str]:
 
 
 @functools.cache
-def patterns() -> tuple[re.Pattern[str], ...]:
-    """Every wording of the templates that has at least one word of its own."""
+def worded_forms() -> tuple[tuple[str, str], ...]:
+    """Every wording of the templates with a word of its own, after the longest text between its slots."""
     forms = set()
     for relation in relations():
         for form in relation.ask:
@@ -45,9 +47,16 @@ def patterns() -> tuple[re.Pattern[str], ...]:
     for group in ("apply", "plain", "story", "stories", "spelled"):
         forms |= {option for form, _ in wordings(group) for option in expanded(form)}
     forms |= {form for line in load_templates("talk")["scope"].strip().split("\n") for form in line.split("|")}
-    return tuple(as_pattern(form) for form in forms if re.search(r"[a-z]{2}", re.sub(r"\{\w+\}", "", form)))
+    worded = [form for form in forms if re.search(r"[a-z]{2}", re.sub(r"\{\w+\}", "", form))]
+    return tuple((longest_text(form), form) for form in worded)
+
+
+def longest_text(form: str) -> str:
+    """What stands in every question of the form, in lower case: what lacks it need not be matched."""
+    return max(re.split(r"\{\w+\}|[\[\].?!]", form), key=len).lower()
 
 
 def produced(question: str) -> bool:
     """Whether some template gives this question with other names and numbers."""
-    return any(pattern.fullmatch(question) for pattern in patterns())
+    lower = question.lower()
+    return any(text in lower and as_pattern(form).fullmatch(question) for text, form in worded_forms())

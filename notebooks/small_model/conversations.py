@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator
 from random import Random
 
+from agentkit.models.builtin.copying import NOT_FOUND, NOTHING
+
 from . import arithmetic, chat
 from .arithmetic import fill_numbers, reworded, wordings
 from .comparisons import compared
@@ -60,7 +62,7 @@ def missing(c: Composer, relation: Relation, question: str, query: str, entity: 
     other = c.rephrased(relation, query, entity)
     if other != query:
         turns.append(Turn(chat.action("Search", other), nothing()))
-    return Trace("missing", question, (*turns, Turn(chat.final(chat.MISSING, chat.NOTHING))))
+    return Trace("missing", question, (*turns, Turn(chat.final(NOT_FOUND, NOTHING))))
 
 
 def nested(c: Composer, outer: Relation, inner: Relation, form: str) -> tuple[str, list[Turn], str, str, str]:

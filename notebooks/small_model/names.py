@@ -8,12 +8,13 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agentkit.number_words import ORDINALS
+
 if TYPE_CHECKING:
     from random import Random
 
 TEMPLATES = Path(__file__).parent / "templates"
 SLOT = re.compile(r"\{(\w+)\}")
-ORDINALS = ["zeroth", "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"]
 
 
 @functools.cache

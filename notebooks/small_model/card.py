@@ -1,4 +1,4 @@
-"""The model card, from card.md.in and the evaluation's numbers: `python -m agentkit.models.builtin.card`."""
+"""The model card, from card.md.in and the evaluation's numbers: `python -m small_model.card`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from . import builtin_folder
+from agentkit.models.builtin import builtin_folder
 
 NAMES = {
     "calculator": "one-step calculator",
@@ -48,7 +48,7 @@ def model_card() -> str:
     """The text of README.md beside the weights."""
     evaluation = json.loads((builtin_folder() / "evaluation.json").read_text(encoding="utf-8"))
     fresh = json.loads((builtin_folder() / "evaluation_fresh.json").read_text(encoding="utf-8"))
-    template = (Path(__file__).parent / "templates" / "card.md.in").read_text(encoding="utf-8")
+    template = (Path(__file__).parent / "card.md.in").read_text(encoding="utf-8")
     *_, last = (builtin_folder() / "log.csv").read_text(encoding="utf-8").split()
     minutes, _, tokens, *_ = last.split(",")
     template = template.replace("{minutes}", f"{float(minutes):.0f}").replace("{tokens}", f"{int(tokens) / 1e6:.0f}")

@@ -5,25 +5,35 @@ Every function here is the Python twin of chat_template.jinja; tests/builtin com
 
 from __future__ import annotations
 
-HONEST = "I can only calculate and look things up."
-MISSING = "I could not find the answer."
+from agentkit.models.builtin.copying import (
+    ACTION,
+    ACTION_INPUT,
+    CALCULATE,
+    CANNOT,
+    END,
+    FINAL,
+    KNOW,
+    LOOK_UP,
+    NOTHING,
+    SEARCH,
+)  # fmt: skip
+
 BOS, EOS, USER, ASSISTANT, PAD = "<s>", "<|end|>", "<|user|>", "<|assistant|>", "<pad>"
 SPECIAL_TOKENS = (PAD, BOS, EOS, USER, ASSISTANT)
 # Frequent skeletons are one token each; none may begin or end inside a word that is copied.
 SKELETONS = (
     "Thought:",
-    " I need to look up ",
-    " I need to calculate ",
-    " I now know the final answer",
-    " I cannot do that with my tools",
-    " The search gave no answer",
-    "\nFinal Answer: ",
-    '\nAction:\n```json\n{"action": "',
-    '", "action_input": "',
-    '"}\n```',
+    f" {LOOK_UP}",
+    f" {CALCULATE}",
+    f" {KNOW}",
+    f" {CANNOT}",
+    f" {NOTHING}",
+    FINAL,
+    ACTION,
+    ACTION_INPUT,
+    END,
     "\nObservation:",
 )
-LOOK_UP, CALCULATE, KNOW, CANNOT, NOTHING = SKELETONS[1:6]
 CHAT_TEMPLATE = """{%- set ns = namespace(started=false) -%}
 {{- bos_token -}}
 {%- for message in messages -%}
@@ -49,10 +59,10 @@ CHAT_TEMPLATE = """{%- set ns = namespace(started=false) -%}
 
 def action(tool: str, tool_input: str) -> str:
     """One turn that looks something up or calculates."""
-    thought = LOOK_UP if tool == "Search" else CALCULATE
-    return f"Thought:{thought}{tool_input}{SKELETONS[7]}{tool}{SKELETONS[8]}{tool_input}{SKELETONS[9]}"
+    thought = LOOK_UP if tool == SEARCH else CALCULATE
+    return f"Thought: {thought}{tool_input}{ACTION}{tool}{ACTION_INPUT}{tool_input}{END}"
 
 
 def final(answer: str, thought: str = KNOW) -> str:
     """The last turn."""
-    return f"Thought:{thought}\nFinal Answer: {answer}"
+    return f"Thought: {thought}{FINAL}{answer}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from random import Random
 
+from agentkit.models.builtin.copying import CANNOT, OUT_OF_REACH
+
 from . import chat
 from .names import Names, load_templates
 from .traces import Composer, Trace, Turn
@@ -69,7 +71,7 @@ def refused(c: Composer) -> Trace:
     if c.random.random() < 0.25:
         request = c.random.choice(talk["can_you"]) + request[0].lower() + request[1:]
     request += c.random.choice(("", ".", "!", "?", "?"))
-    return Trace("scope", c.say(request), (Turn(chat.final(chat.HONEST, chat.CANNOT)),))
+    return Trace("scope", c.say(request), (Turn(chat.final(OUT_OF_REACH, CANNOT)),))
 
 
 def _options(text: str) -> list[str]:

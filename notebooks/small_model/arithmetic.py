@@ -7,41 +7,14 @@ import math
 import re
 from random import Random
 
-from .names import ORDINALS, SLOT, Names, load_templates
+from agentkit.number_words import ORDINALS, SMALL, TENS
 
-SMALL_WORDS = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-]
-SMALL_WORDS += ["sixteen", "seventeen", "eighteen", "nineteen"]
-TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+from .names import SLOT, Names, load_templates
+
 CHOICE = re.compile(r"<([^<>]*)>")
-OPENINGS: tuple[str, ...] = (
-    "What's ",
-    "what is ",
-    "Calculate ",
-    "How much is ",
-    "Compute ",
-    "Tell me ",
-    "Give me ",
-    "Work out ",
-    "Find ",
-)
-OPENINGS += ("Determine ", "Figure out ", "I need to know ", "Let me know ", "Tell me what is ", "I need ", "whats ")
+_OPENINGS = """What's|what is|Calculate|How much is|Compute|Tell me|Give me|Work out|Find|Determine|Figure out
+I need to know|Let me know|Tell me what is|I need|whats"""
+OPENINGS = tuple(f"{opening} " for line in _OPENINGS.split("\n") for opening in line.split("|"))
 
 
 @functools.cache
@@ -54,9 +27,9 @@ def wordings(key: str) -> tuple[tuple[str, str], ...]:
 def in_words(number: int) -> str:
     """An English number word below 100."""
     if number < 20:
-        return SMALL_WORDS[number]
+        return SMALL[number]
     tens, ones = divmod(number, 10)
-    return TENS[tens - 2] + (f"-{SMALL_WORDS[ones]}" if ones else "")
+    return TENS[tens - 2] + (f"-{SMALL[ones]}" if ones else "")
 
 
 def plain_number(random: Random) -> str:
@@ -87,7 +60,7 @@ def _spelled(random: Random) -> tuple[str, str]:
         text = in_words(number)
     else:
         hundreds, rest = divmod(number, 100)
-        text = f"{random.choice((SMALL_WORDS[hundreds], 'a')) if hundreds == 1 else SMALL_WORDS[hundreds]} hundred"
+        text = f"{random.choice((SMALL[hundreds], 'a')) if hundreds == 1 else SMALL[hundreds]} hundred"
         text += f" and {in_words(rest)}" if rest else ""
     return str(number), text if random.random() < 0.85 else str(number)
 

@@ -1,4 +1,4 @@
-"""Measure the built-in model in the live loop: `python -m agentkit.models.builtin.evaluate HELDOUT.jsonl`.
+"""Measure the built-in model in the live loop: `python -m small_model.evaluate HELDOUT.jsonl`.
 
 Each line of the held-out file is {"kind", "question", "answer", "search": {part of a query: observation}} and, for
 recoveries, "first_observation", which stands in for what the first action gave; "wording": "everyday" marks a question
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import builtin_folder
+from agentkit.models.builtin import builtin_folder
 
 MAX_TURNS = 8
 KINDS = ("calculator", "search", "two", "three", "recovery", "scope")
@@ -132,7 +132,7 @@ def print_failures(outcomes: Sequence[Outcome]) -> None:
 
 def main() -> None:
     """Read the options, run, print the table and on demand the failures."""
-    parser = argparse.ArgumentParser(prog="python -m agentkit.models.builtin.evaluate", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m small_model.evaluate", description=__doc__)
     parser.add_argument("heldout", type=Path)
     parser.add_argument("--folder", type=Path, default=builtin_folder())
     parser.add_argument("--constrain", nargs="+", default=["copy"], choices=("copy", "actions", "off"))
