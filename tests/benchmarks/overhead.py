@@ -2,8 +2,9 @@
 
     python tests/benchmarks/overhead.py [--steps 1,10,100,300] [--rounds 5]
 
-Prints the median CPU time per step in microseconds, all rows interleaved in one process. The row of langchain-classic
-is there when it is installed (`pip install langchain-classic`). Every run is checked: N tool calls, the right answer.
+Prints the median CPU time per step in microseconds, all rows interleaved in one process. The rows of langchain-classic
+and of langchain's create_agent are there when those are installed. Every run is checked: N tool calls, one answer.
+Rows with calls in the model's own syntax stand beside each other: create_agent knows no other.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.tools import tool
 
 from agentkit import AgentExecutor, ReActJsonSingleInputOutputParser, create_react_json_agent, format_log_to_str
-from agentkit.core import run as runner
 from agentkit.core.loop import Limits, ModelCall, ReActLoop, Turn
-from agentkit.events import Observation
-from agentkit.events import Action, FinalAnswer
+from agentkit.core.run import run
+from agentkit.events import Action, FinalAnswer, Observation
+from agentkit.models.backend import ChatRequest
+from agentkit.models.scripted import ScriptedBackend
 from agentkit.react_json.parser import parse_turn
+from agentkit.tool import Tool
 
 QUESTION = {"input": "What is the sum?"}
 ANSWER = "The answer is 42."
@@ -40,19 +43,27 @@ def turn(number: int) -> str:
 
 
 class Script(BaseChatModel):
-    """Says `steps` actions, then the answer; starts again by itself."""
+    """Says `steps` actions, then the answer; starts again by itself. `native`: in tool calls, else in ReAct-JSON."""
 
     steps: int
     at: int = 0
+    native: bool = False
 
     @property
     def _llm_type(self) -> str:
         return "script"
 
+    def bind_tools(self, tools: Any, **kwargs: Any) -> Any:
+        return self.bind(tools=tools)
+
     def _generate(self, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any) -> ChatResult:
-        text = turn(self.at) if self.at < self.steps else FINAL
+        acts = self.at < self.steps
+        message = AIMessage(turn(self.at) if acts else FINAL)
+        if self.native:
+            call = {"name": "calculator", "args": {"expression": f"2 + {self.at}"}, "id": f"c{self.at}"}
+            message = AIMessage("", tool_calls=[call]) if acts else AIMessage(ANSWER)
         self.at = (self.at + 1) % (self.steps + 1)
-        return ChatResult(generations=[ChatGeneration(message=AIMessage(content=text))])
+        return ChatResult(generations=[ChatGeneration(message=message)])
 
 
 calls = 0
@@ -66,6 +77,15 @@ def calculator(expression: str) -> str:
     return "42"
 
 
+def calculate(expression: str) -> str:
+    global calls
+    calls += 1
+    return "42"
+
+
+own_calculator = Tool(name="calculator", description="Evaluate a math expression.", run=calculate)
+
+
 def seeds_chain(model: BaseChatModel, parser: Any) -> Any:
     prompt = ChatPromptTemplate.from_template("Tools: calculator\n\n{input}\n\n{agent_scratchpad}")
     return (
@@ -74,6 +94,31 @@ def seeds_chain(model: BaseChatModel, parser: Any) -> Any:
         | model.bind(stop=["\nObservation"])
         | parser
     )
+
+
+def with_backend(steps: int) -> Callable[[], Any]:
+    """A model in a backend of ours and a tool of ours: nothing of LangChain's runs between them."""
+
+    def reply(request: ChatRequest) -> str:
+        steps_so_far = (len(request.messages) - 2) // 2
+        return turn(steps_so_far) if steps_so_far < steps else FINAL
+
+    executor = AgentExecutor.from_model(ScriptedBackend(reply), [own_calculator], max_iterations=None)
+    return lambda: executor.invoke(QUESTION)["output"]
+
+
+def with_native_calls(steps: int) -> Callable[[], Any]:
+    agent = create_react_json_agent(Script(steps=steps, native=True), [calculator], mode="tools")
+    executor = AgentExecutor(agent, [calculator], max_iterations=None)
+    return lambda: executor.invoke(QUESTION)["output"]
+
+
+def with_create_agent(steps: int) -> Callable[[], Any]:
+    from langchain.agents import create_agent
+
+    agent = create_agent(Script(steps=steps, native=True), [calculator])
+    question = {"messages": [{"role": "user", "content": QUESTION["input"]}]}
+    return lambda: agent.invoke(question, {"recursion_limit": 10_000})["messages"][-1].content
 
 
 def with_agent(steps: int, config: Any = None) -> Callable[[], Any]:
@@ -123,7 +168,7 @@ class BareToolbox:
 def loop_alone(steps: int) -> Callable[[], Any]:
     def once() -> Any:
         loop = ReActLoop(QUESTION, limits=Limits(max_iterations=None))
-        *_, last = runner.run(loop, BarePlanner(steps), BareToolbox())  # type: ignore[arg-type]
+        *_, last = run(loop, BarePlanner(steps), BareToolbox())  # type: ignore[arg-type]
         return last.output  # type: ignore[union-attr]
 
     return once
@@ -131,10 +176,13 @@ def loop_alone(steps: int) -> Callable[[], Any]:
 
 ROWS = {
     "the loop alone (loop, runner, parser)": loop_alone,
-    "agentkit, create_react_json_agent": with_agent,
+    "agentkit, a backend and a tool of its own": with_backend,
+    "agentkit, LangChain's chat model and tool": with_agent,
     "agentkit, the same with a callback handler": with_callbacks,
     "agentkit, the chain dict | prompt | model | parser": with_seeds_chain,
     "langchain-classic AgentExecutor, the same chain": with_classic,
+    "agentkit, a LangChain chat model, native calls": with_native_calls,
+    "langchain create_agent, the same model": with_create_agent,
 }
 
 
