@@ -106,9 +106,9 @@ def recorded_executor(agent_cassette: Cassette, agent_settings: dict[str, Any]) 
         named = chosen.pop("model", "builtin")
         model = named if model is None else model
         if isinstance(model, str) and agent_cassette.mode == "replay":
-            from agentkit.runs.stand_in import stand_in
+            from agentkit.runs.build import for_replay
 
-            model = stand_in(model)
+            model = for_replay(model)
         return AgentExecutor.from_model(model, **chosen)
 
     return make

@@ -1,21 +1,156 @@
-"""Settings: which source wins, and what is refused."""
+"""Settings: every one by every way in, which source wins, and what is refused."""
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from agentkit import AgentExecutor
+from agentkit.cassette import Cassette, RunSpec, read_run_spec
+from agentkit.cli import run as run_command
+from agentkit.cli.app import app
 from agentkit.errors import ConfigurationError
-from agentkit.settings import Settings, read_settings
+from agentkit.models.backend import Capabilities
+from agentkit.runs.build import build
+from agentkit.settings import SETTINGS, RunSettings, option, read_settings
+
+# Each setting: its value, as it is written on the command line (words after the option), in the environment, in TOML.
+WAYS: dict[str, tuple[Any, list[str], str, str]] = {
+    "model": ("hf:A/B", ["hf:A/B"], "hf:A/B", '"hf:A/B"'),
+    "tools": (("calculator", "search"), ["calculator, search"], "calculator,search,", '["calculator", "search"]'),
+    "docs": ("notes", ["notes"], "notes", '"notes"'),
+    "mcp": (("npx x", "http://y"), ["npx x", "http://y"], "npx x, http://y", '["npx x", "http://y"]'),
+    "allow": (("calculator",), ["calculator"], "calculator", '["calculator"]'),
+    "prompt": ("mine.txt", ["mine.txt"], "mine.txt", '"mine.txt"'),
+    "mode": ("tools", ["tools"], "tools", '"tools"'),
+    "options": (
+        {"temperature": 0.5, "provider": "auto"},
+        ["temperature=0.5", "provider=auto"],
+        "temperature=0.5, provider=auto",
+        '{temperature = 0.5, provider = "auto"}',
+    ),
+    "fallbacks": (("hf:C/D", "builtin"), ["hf:C/D", "builtin"], "hf:C/D, builtin", '["hf:C/D", "builtin"]'),
+    "trim_intermediate_steps": (4, ["4"], "4", "4"),
+    "tool_timeout_s": (2.5, ["2.5"], "2.5", "2.5"),
+    "max_observation_tokens": (500, ["500"], "500", "500"),
+    "max_iterations": (7, ["7"], "7", "7"),
+    "timeout": (60.0, ["60"], "60", "60"),
+    "max_tokens": (9000, ["9000"], "9000", "9000"),
+    "max_cost": (0.25, ["0.25"], "0.25", "0.25"),
+    "max_repeats": (5, ["5"], "5", "5"),
+    "early_stopping_method": ("generate", ["generate"], "generate", '"generate"'),
+    "must_be_grounded": (True, [], "yes", "true"),
+}
+EVERY = pytest.mark.parametrize("name", [field.name for field in fields(RunSettings)])
 
 
-def read(tmp_path: Path, given: dict[str, object] | None = None, **environment: str) -> Settings:
+def expected(name: str) -> RunSettings:
+    return replace(RunSettings(), **{name: WAYS[name][0]})
+
+
+def read(tmp_path: Path, given: dict[str, object] | None = None, **environment: str) -> RunSettings:
     return read_settings(given or {}, environment={"HOME": str(tmp_path / "home"), **environment}, here=tmp_path)
 
 
-def test_defaults(tmp_path: Path) -> None:
-    assert read(tmp_path) == Settings(model="builtin", tools=("search", "calculator"), prompt="react-json")
+# -- every setting -----------------------------------------------------------------------------------------------------
+
+
+@EVERY
+def test_the_command_line(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[RunSettings] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run_command, "begin", lambda settings, *_, **__: seen.append(settings))
+    words = WAYS[name][1]
+    repeated = [part for word in words for part in (option(name), word)] if words else [option(name)]
+    CliRunner().invoke(app, ["run", "x", *repeated], env={"HOME": str(tmp_path)})
+    assert seen == [expected(name)]
+
+
+@EVERY
+def test_the_environment(name: str, tmp_path: Path) -> None:
+    assert read(tmp_path, **{f"AGENTKIT_{name.upper()}": WAYS[name][2]}) == expected(name)
+
+
+@EVERY
+def test_the_file(name: str, tmp_path: Path) -> None:
+    (tmp_path / "agentkit.toml").write_text(f"{name} = {WAYS[name][3]}")
+    assert read(tmp_path) == expected(name)
+
+
+@EVERY
+def test_a_cassette_keeps_it(name: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("{tools} {tool_names} {input} {agent_scratchpad}", encoding="utf-8")
+    settings = expected(name)
+    if name == "prompt":
+        settings = replace(settings, prompt=str(tmp_path / "mine.txt"))
+    spec = RunSpec.of({"input": "x"}, settings)
+    with Cassette(tmp_path / "run.yaml", "record", run=spec, environment={}):
+        pass
+    assert read_run_spec(tmp_path / "run.yaml") == spec
+
+
+class Unasked:
+    """A model that is named, and never asked."""
+
+    model_id = "unasked"
+    capabilities = Capabilities()
+
+    def complete(self, request: Any) -> Any:
+        raise AssertionError
+
+    acomplete = complete
+
+
+BUILT = {
+    "tools": lambda runner, _: [tool.name for tool in runner.tools] == ["Calculator", "Search"],
+    "docs": lambda runner, _: "Searches this folder" in runner.tools[0].description,
+    "allow": lambda runner, _: [tool.name for tool in runner.agent.tools] == ["Calculator"],
+    "prompt": lambda runner, _: runner.prompt.name.endswith("mine.txt"),
+    "mode": lambda runner, _: runner.agent.mode == "tools",
+    "trim_intermediate_steps": lambda _, run: run.trim("123456") == "3456",
+    "max_iterations": lambda _, run: run.limits.max_iterations == 7,
+    "timeout": lambda _, run: run.limits.max_execution_time_s == 60,
+    "max_tokens": lambda _, run: run.limits.max_tokens == 9000,
+    "max_cost": lambda _, run: run.limits.max_cost_usd == 0.25,
+    "max_repeats": lambda _, run: run.limits.max_repeats == 5,
+    "early_stopping_method": lambda _, run: run.limits.early_stopping_method == "generate",
+    "must_be_grounded": lambda _, run: run.must_be_grounded,
+}
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_a_run_is_built_from_it(name: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("{tools} {tool_names} {input} {agent_scratchpad}", encoding="utf-8")
+    settings = expected(name)
+    if name == "prompt":
+        settings = replace(settings, prompt=str(tmp_path / "mine.txt"))
+    runner = build(settings, model=Unasked())
+    assert BUILT[name](runner, runner.run({"input": "x"}))
+
+
+# -- the executor's keywords -------------------------------------------------------------------------------------------
+
+KEYWORDS = {
+    "timeout": "max_execution_time",
+    **{name: name for name, one in SETTINGS.items() if one.group == "limits" and name != "timeout"},
+    "tool_timeout_s": "tool_timeout_s",
+    "max_observation_tokens": "max_observation_tokens",
+}
+
+
+@pytest.mark.parametrize(("name", "keyword"), KEYWORDS.items())
+def test_the_executor_takes_it(name: str, keyword: str) -> None:
+    executor = AgentExecutor(lambda _: None, [], **{keyword: WAYS[name][0]})  # type: ignore[arg-type]
+    assert getattr(executor.settings, name) == WAYS[name][0]
+    defaults = AgentExecutor(lambda _: None, []).settings  # type: ignore[arg-type]
+    assert replace(defaults, must_be_grounded=None) == RunSettings()
+
+
+# -- which source wins -------------------------------------------------------------------------------------------------
 
 
 def test_the_command_line_wins_over_the_environment_over_the_file(tmp_path: Path) -> None:
@@ -27,7 +162,7 @@ def test_the_command_line_wins_over_the_environment_over_the_file(tmp_path: Path
         AGENTKIT_PROMPT="environment",
         AGENTKIT_TIMEOUT="2.5",
     )
-    assert settings == Settings(model="line", prompt="environment", max_iterations=3, tools=("search",), timeout=2.5)
+    assert settings == RunSettings(model="line", prompt="environment", max_iterations=3, tools=("search",), timeout=2.5)
 
 
 def test_the_users_file_counts_where_there_is_none_here(tmp_path: Path) -> None:
@@ -37,16 +172,19 @@ def test_the_users_file_counts_where_there_is_none_here(tmp_path: Path) -> None:
     assert read(tmp_path, XDG_CONFIG_HOME=str(tmp_path / "config")).model == "mine"
 
 
-def test_tools_are_names_with_commas(tmp_path: Path) -> None:
-    assert read(tmp_path, AGENTKIT_TOOLS="search, calculator,").tools == ("search", "calculator")
+def test_the_environment_is_looked_up_when_it_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTKIT_MODEL", "first")
+    assert read_settings({}, here=tmp_path).model == "first"
+    monkeypatch.setattr("os.environ", {"AGENTKIT_MODEL": "second"})
+    assert read_settings({}, here=tmp_path).model == "second"
 
 
-def test_budgets_modes_and_fallbacks_come_from_anywhere(tmp_path: Path) -> None:
-    (tmp_path / "agentkit.toml").write_text('mode = "tools"\nmax_cost = 2\nfallbacks = ["builtin"]')
-    assert read(tmp_path) == Settings(mode="tools", max_cost=2.0, fallbacks=("builtin",))
-    given = {"mode": "react-json", "fallbacks": ("hf:A/B",)}
-    settings = read(tmp_path, given, AGENTKIT_MAX_COST="0.5", AGENTKIT_FALLBACKS="hf:C/D, builtin")
-    assert settings == Settings(mode="react-json", max_cost=0.5, fallbacks=("hf:A/B",))
+def test_a_limit_can_be_lifted(tmp_path: Path) -> None:
+    (tmp_path / "agentkit.toml").write_text('max_tokens = 10\nmax_repeats = "none"')
+    assert read(tmp_path, {"max_tokens": "none"}) == RunSettings(max_repeats=None)
+
+
+# -- what is refused ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -54,13 +192,29 @@ def test_budgets_modes_and_fallbacks_come_from_anywhere(tmp_path: Path) -> None:
     [
         ("model = ", "expected TOML"),
         ("modell = 'x'", "unknown setting 'modell'; did you mean model"),
-        ("max_iterations = 'many'", "expected int, saw 'many'"),
-        ("max_iterations = 0", "at least 1"),
+        ("model = 5", "model: expected text, saw 5"),
+        ("max_iterations = 'many'", "max_iterations: expected a whole number, saw 'many'"),
+        ("max_iterations = 2.7", "max_iterations: expected a whole number, saw 2.7"),
+        ("max_iterations = true", "max_iterations: expected a whole number, saw True"),
+        ("max_iterations = 0", "expected max_iterations of at least 1, saw 0"),
         ("mode = 'native'", "expected the mode auto, react-json or tools, saw 'native'"),
-        ("max_cost = 'much'", "expected float, saw 'much'"),
+        ("max_cost = 'much'", "max_cost: expected a number, saw 'much'"),
+        ("timeout = nan", "timeout: expected a number, saw nan"),
+        ("timeout = -1", "expected timeout of at least 0, saw -1"),
+        ("tools = [1]", r"tools: expected names, saw \[1\]"),
+        ("must_be_grounded = 'perhaps'", "must_be_grounded: expected yes or no, saw 'perhaps'"),
+        ("options = ['temperature']", "options: expected options"),
     ],
 )
 def test_a_file_that_cannot_be_meant_is_refused(tmp_path: Path, toml: str, message: str) -> None:
     (tmp_path / "agentkit.toml").write_text(toml)
     with pytest.raises(ConfigurationError, match=message):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("name", [name for name, setting in SETTINGS.items() if setting.least is not None])
+def test_no_limit_takes_what_is_no_number(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=f"{option(name)}: expected a "):
+        read(tmp_path, {name: "many"})
+    with pytest.raises(ConfigurationError, match=f"AGENTKIT_{name.upper()}: expected a "):
+        read(tmp_path, **{f"AGENTKIT_{name.upper()}": "many"})

@@ -185,8 +185,7 @@ class Recording:
     def _scrubbed_run(self) -> RunSpec | None:
         if self._run is None:
             return None
-        values = {name: getattr(self._run, name) for name in ("inputs", "options", "prompt", "prompt_text", "steps")}
-        return replace(self._run, **without_surrogates(self.secrets.scrub(values)))
+        return self._run.scrubbed(lambda value: without_surrogates(self.secrets.scrub(value)))
 
     # -- the file --------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import json
 import sys
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agentkit.cli.view import printable, shortened
 
@@ -14,26 +14,33 @@ if TYPE_CHECKING:
     from agentkit.events import Action
 
 
-_ASKING = threading.Lock()  # tools that run at once ask one after another
-
-
 def approver(*, yes: bool, before: Callable[[], None] = lambda: None) -> Callable[[Action], bool]:
     """What the run asks; `yes` answers for the user, `before` clears the line."""
+    lock = threading.Lock()  # tools that run at once ask one after another
 
-    def ask(action: Action) -> bool:
-        with _ASKING:
-            return _asked(action, before)
+    def approve(action: Action) -> bool:
+        with lock:
+            before()
+            if can_ask():
+                return ask(action.tool, action.tool_input, "has side effects. Run it?")
+            call = _call(action.tool, action.tool_input)
+            print(f"not run: {call} has side effects, and nobody can be asked here; --yes allows it", file=sys.stderr)
+            return False
 
-    return (lambda action: True) if yes else ask
+    return (lambda action: True) if yes else approve
 
 
-def _asked(action: Action, before: Callable[[], None]) -> bool:
-    before()
-    text = action.tool_input
-    shown = text if isinstance(text, str) else json.dumps(text, ensure_ascii=False, default=str)
-    call = f"{printable(action.tool)}({printable(shortened(shown))})"
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        print(f"not run: {call} has side effects, and nobody can be asked here; --yes allows it", file=sys.stderr)
-        return False
-    print(f"{call} has side effects. Run it? [y/N] ", end="", file=sys.stderr, flush=True)
+def can_ask() -> bool:
+    """Whether somebody is at a terminal to answer."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def ask(tool: str, tool_input: Any, question: str) -> bool:
+    """Ask about one call of a tool; anything but yes is no."""
+    print(f"{_call(tool, tool_input)} {question} [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _call(tool: str, tool_input: Any) -> str:
+    text = tool_input if isinstance(tool_input, str) else json.dumps(tool_input, ensure_ascii=False, default=str)
+    return f"{printable(tool)}({printable(shortened(text))})"

@@ -59,7 +59,7 @@ def _as_mapping(story: Story) -> dict[str, Any]:
         "made": story.made,
         "complete": story.complete,
         "model": story.model,
-        "settings": {**story.spec.settings, "options": dict(story.spec.options)} if story.spec else None,
+        "settings": asdict(story.spec.settings) if story.spec else None,
         "seconds": story.seconds,
         "runs": [_run_as_mapping(run) for run in story.runs],
     }

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +50,7 @@ class View:
 
     def wait(self, text: str) -> None:
         """A spinner, on a terminal, until the next line is shown."""
-        if self.quiet or not self.console.file.isatty():  # not is_terminal: FORCE_COLOR asks for colour, not motion
+        if self.quiet or not sys.stderr.isatty():  # FORCE_COLOR asks for colour, not motion
             return
         self.settle()
         self._status = self.console.status(text)
@@ -60,19 +63,33 @@ class View:
             self._status = None
 
     def show(self, events: Iterable[Event], *, inputs: dict[str, Any], model: str) -> int:
-        """Show a run to its end; the exit code."""
+        """Show a run to its end, and what its models log; the exit code."""
         finished = None
         try:
-            for event in events:
-                self._collect(event)
-                if not self.quiet:
-                    self._show_event(event)
-                if isinstance(event, Finished):
-                    finished = event
+            with self._log():
+                for event in events:
+                    self._collect(event)
+                    if not self.quiet:
+                        self._show_event(event)
+                    if isinstance(event, Finished):
+                        finished = event
         finally:
             self.settle()
         assert finished is not None
         return self._end(finished, inputs, model)
+
+    @contextmanager
+    def _log(self) -> Iterator[None]:
+        """Notes of what models log within this block: that they wait for a server, or ask another one."""
+        logger, handler = logging.getLogger("agentkit"), _Notes(self)
+        level = logger.level
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(level)
 
     @property
     def console(self) -> Console:
@@ -101,15 +118,14 @@ class View:
         match event:
             case Token(text):
                 if self.verbose:
-                    self.settle()
-                    self.console.print(text, end="", style="dim")
+                    self._show(text, style="dim", end="")
             case ModeFound(mode):
                 self.note(_MODE[mode])
             case Thought(text, thinking):
                 if thinking:
                     self._show(f"Thinking: {shortened(thinking)}", style="dim")
                 if self.verbose:
-                    self.console.print()  # the text stands there, token by token
+                    self._show("", style="")  # the text stands there, token by token
                 elif text:
                     self._show(f"Thought: {shortened(text)}", style="italic")
             case ActionChosen(action):
@@ -129,9 +145,12 @@ class View:
             case LimitReached(reason, closing_turn):
                 self._show(_LIMIT[reason] + ("; asking for a last answer" if closing_turn else ""), style="yellow")
 
-    def _show(self, text: str, *, style: str) -> None:
+    def _show(self, text: str, *, style: str, end: str = "\n") -> None:
         self.settle()
-        self.console.print(printable(text), style=style)
+        if self._console is None and not _has_colour():
+            print(printable(text), end=end, file=sys.stderr, flush=True)
+        else:
+            self.console.print(printable(text), style=style, end=end)
 
     def _end(self, finished: Finished, inputs: dict[str, Any], model: str) -> int:
         summary = finished.summary
@@ -155,6 +174,22 @@ class View:
         elif not self.quiet and summary.ungrounded:
             self.note(f"not confirmed by any tool: {', '.join(summary.ungrounded)}")
         return 0 if finished.answered else 1
+
+
+class _Notes(logging.Handler):
+    """What is logged, as notes."""
+
+    def __init__(self, view: View) -> None:
+        super().__init__()
+        self._view = view
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._view.note(record.getMessage())
+
+
+def _has_colour() -> bool:
+    """Whether standard error is a terminal, or is asked for colours nevertheless; rich is imported only then."""
+    return sys.stderr.isatty() or bool(os.environ.get("FORCE_COLOR")) or os.environ.get("TTY_COMPATIBLE") == "1"
 
 
 def shortened(text: str) -> str:

@@ -12,18 +12,19 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import get_config_list
 
-from agentkit.core.loop import Limits
 from agentkit.core.planner import Planner
 from agentkit.core.run import Run
-from agentkit.errors import ConfigurationError
 from agentkit.events import Event, Finished
 from agentkit.langchain.callbacks import announcer, awatched, chunks_of, watched
 from agentkit.langchain.react_agent import ReactJsonAgent, create_react_json_agent
 from agentkit.langchain.runnable_planner import RunnablePlanner
 from agentkit.langchain.steps import HandleErrors, Trim, as_inputs, as_langchain_steps, recovery, trimmer
-from agentkit.langchain.tools import allowed, as_langchain, from_langchain
+from agentkit.langchain.tools import as_langchain, from_langchain
+from agentkit.models.backend import ChatBackend, capabilities_of
 from agentkit.recorder import active
-from agentkit.toolbox.toolbox import Approve, Toolbox
+from agentkit.runs.build import allowed, make_run
+from agentkit.settings import RunSettings
+from agentkit.toolbox.toolbox import Approve
 
 if TYPE_CHECKING:
     from agentkit.cassette import Cassette
@@ -75,19 +76,19 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
         return_run: bool = False,
         cassette: Cassette | str | Path | None = None,
     ) -> None:
-        if early_stopping_method not in ("force", "generate"):
-            raise ConfigurationError(
-                f'expected early_stopping_method "force" or "generate", saw {early_stopping_method!r}'
-            )
         self.agent = agent
         self.tools = [as_langchain(tool) for tool in tools]
-        self.limits = Limits(
+        self.settings = RunSettings(
             max_iterations=max_iterations,
-            max_execution_time_s=max_execution_time,
+            timeout=max_execution_time,
             max_tokens=max_tokens,
-            max_cost_usd=max_cost,
+            max_cost=max_cost,
             max_repeats=max_repeats,
             early_stopping_method=early_stopping_method,
+            tool_timeout_s=tool_timeout_s,
+            max_observation_tokens=max_observation_tokens,
+            must_be_grounded=must_be_grounded,
+            allow=None if allow is None else tuple(tool.name for tool in allowed(self.tools, allow)),
         )
         self.handle_parsing_errors = handle_parsing_errors
         self.return_intermediate_steps = return_intermediate_steps
@@ -96,11 +97,7 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
         self.callbacks = callbacks
         self.tags = tags
         self.metadata = metadata
-        self.tool_timeout_s = tool_timeout_s
         self.approve = approve
-        self.allow = None if allow is None else [tool.name for tool in allowed(self.tools, allow)]
-        self.max_observation_tokens = max_observation_tokens
-        self.must_be_grounded = must_be_grounded
         self.return_run = return_run
         self.cassette = cassette
 
@@ -114,15 +111,17 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
         mode: Literal["auto", "react-json", "tools"] = "auto",
         **options: Any,
     ) -> AgentExecutor:
-        """The shortest way: a chat model or its spec, tools or their names, a prompt or its name.
+        """The shortest way: a chat model, a backend or a spec, tools or their names, a prompt or its name.
 
         `mode` is how the model names a tool; see `create_react_json_agent`.
         """
-        from agentkit.models import chat_model
+        from agentkit.models import ChatHuggingFace, chat_model
         from agentkit.toolbox.registry import load_tools
 
         if isinstance(model, str):
             model = chat_model(model)
+        elif isinstance(model, ChatBackend):
+            model = ChatHuggingFace(llm=model, constrain=capabilities_of(model).constrain)
         loaded = [one for tool in tools for one in (load_tools([tool]) if isinstance(tool, str) else [tool])]
         options.setdefault("must_be_grounded", getattr(model, "constrain", None) == "copy")
         offered = allowed(loaded, options.get("allow"))
@@ -212,28 +211,21 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
         return awatched(events, self, inputs, config, self._outputs)
 
     def _run(self, inputs: dict[str, Any], config: RunnableConfig | None, stream: bool) -> Run:
-        toolbox = Toolbox(
-            [from_langchain(tool, config=config, verbose=self.verbose) for tool in self.tools],
-            timeout_s=self.tool_timeout_s,
-            approve=self.approve,
-            allow=self.allow,
-            max_observation_tokens=self.max_observation_tokens,
-        )
-        return Run(
-            inputs=inputs,
+        return make_run(
+            self.settings,
+            inputs,
             planner=self._planner(config, stream),
-            toolbox=toolbox,
-            limits=self.limits,
+            tools=[from_langchain(tool, config=config, verbose=self.verbose) for tool in self.tools],
+            approve=self.approve,
             recover=recovery(self.handle_parsing_errors),
             trim=trimmer(self.trim_intermediate_steps),
-            must_be_grounded=self.must_be_grounded,
             replayed=announcer(config, self.verbose),
         )
 
     def _planner(self, config: RunnableConfig | None, stream: bool) -> Planner:
         if isinstance(self.agent, ReactJsonAgent):
             return self.agent.planner(config=config, stream=stream)
-        counts = self.return_run or self.limits.max_tokens is not None or self.limits.max_cost_usd is not None
+        counts = self.return_run or self.settings.max_tokens is not None or self.settings.max_cost is not None
         return RunnablePlanner(self.agent, config=config, count_tokens=counts)
 
     def _recorded(self) -> AbstractContextManager[Any]:

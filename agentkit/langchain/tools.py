@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -17,7 +17,6 @@ from agentkit.errors import ConfigurationError, ToolError
 from agentkit.langchain.results import kept_results, plain, whole
 from agentkit.tool import STRING, Tool, does_not_fit
 from agentkit.toolbox.calling import in_daemon_thread
-from agentkit.toolbox.registry import is_named
 
 DETERMINISTIC = "deterministic"  # in a LangChain tool's metadata: executed again when a cassette is replayed
 IDEMPOTENT = "idempotent"  # in a LangChain tool's metadata: may be tried again
@@ -163,19 +162,6 @@ def _run_options(config: RunnableConfig | None, verbose: bool) -> dict[str, Any]
         "metadata": config.get("metadata"),
         "config": config,
     }
-
-
-def allowed(tools: Sequence[Any], allow: Collection[str] | None) -> list[BaseTool]:
-    """The tools that `allow` names; raises for a name that is none of them."""
-    known = [as_langchain(tool) for tool in tools]
-    if allow is None:
-        return known
-    if strange := [name for name in allow if not any(is_named(tool.name, [name]) for tool in known)]:
-        raise ConfigurationError(
-            f"expected allow to name tools of this run ({', '.join(tool.name for tool in known)}), "
-            f"saw {', '.join(strange)}; mend the name or add the tool"
-        )
-    return [tool for tool in known if is_named(tool.name, allow)]
 
 
 def _is_only_async(tool: BaseTool) -> bool:

@@ -45,8 +45,11 @@ class ModelSpec:
     constrain: Constrain = "actions"
 
 
-def read_spec(spec: str, options: Mapping[str, Any] | None = None) -> ModelSpec:
-    """Read a spec; raises `ConfigurationError` for one that cannot be meant."""
+def read_spec(spec: str, options: Mapping[str, Any] | None = None, *, loads: bool = True) -> ModelSpec:
+    """Read a spec; raises `ConfigurationError` for one that cannot be meant.
+
+    Of a model that is not loaded, which a replay only names, the folder need not be there.
+    """
     options = dict(options or {})
     scheme, _, rest = spec.partition(":")
     if spec == "builtin":
@@ -54,7 +57,7 @@ def read_spec(spec: str, options: Mapping[str, Any] | None = None) -> ModelSpec:
 
         return _local(str(builtin_folder()), {"constrain": "copy", **options})
     if scheme == "local" and rest:
-        return _local(_existing(rest), options)
+        return _local(_existing(rest) if loads else str(Path(rest).expanduser()), options)
     if scheme == "hf" and rest:
         return ModelSpec(place="hosted", options={"repo_id": rest, **options}, loading={})
     if scheme in ("http", "https"):

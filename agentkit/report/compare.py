@@ -5,11 +5,10 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from typing import Any
 
-from agentkit.cassette.format.run_spec import SETTINGS
 from agentkit.report.story import Story, StoryRun, StoryStep
 from agentkit.report.wording import ending, input_text
 
@@ -68,7 +67,7 @@ def _settings(story: Story) -> dict[str, str]:
     if story.spec is None:
         return {"question": "; ".join(run.question for run in story.runs), "model": story.model}
     found = {"question": story.spec.inputs.get("input", "")}
-    found |= {name: getattr(story.spec, name) for name in (*SETTINGS, "options", "prompt_text")}
+    found |= {**asdict(story.spec.settings), "prompt_text": story.spec.prompt_text}
     return {name: _as_text(value) for name, value in found.items()}
 
 

@@ -116,7 +116,7 @@ class Story:
     @property
     def model(self) -> str:
         """The model's spec, or the names that the requests give."""
-        return self.spec.model if self.spec else ", ".join(self.models) or "no model"
+        return self.spec.settings.model if self.spec else ", ".join(self.models) or "no model"
 
     @property
     def made(self) -> str:

@@ -61,19 +61,19 @@ def input_text(value: Any) -> str:
 def made_with(story: Story) -> Iterator[str]:
     """Model, tools, prompt and limits, each in a few words."""
     yield story.model
-    spec = story.spec
-    if spec is None:
+    if story.spec is None:
         return
-    yield ", ".join(spec.tools) if spec.tools else "no tools"
-    yield f"prompt {spec.prompt}"
+    settings = story.spec.settings
+    yield ", ".join(settings.tools) if settings.tools else "no tools"
+    yield f"prompt {settings.prompt}"
     limits = {
-        "at most {} turns": spec.max_iterations,
-        "at most {:g} s": spec.timeout,
-        "at most {:,} tokens": spec.max_tokens,
-        "at most ${:g}": spec.max_cost,
+        "at most {} turns": settings.max_iterations,
+        "at most {:g} s": settings.timeout,
+        "at most {:,} tokens": settings.max_tokens,
+        "at most ${:g}": settings.max_cost,
     }
     yield from (words.format(limit) for words, limit in limits.items() if limit is not None)
-    yield from (f"{name}={input_text(value)}" for name, value in spec.options.items())
+    yield from (f"{name}={input_text(value)}" for name, value in settings.options.items())
 
 
 def totals(run: StoryRun) -> Iterator[str]:

@@ -15,12 +15,12 @@ FEW = 2  # so few are replayed sooner than processes start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class FileReplay:
     """What came of one file; "script": what a script recorded replays there alone."""
 
     file: str
     result: Literal["ok", "drift", "error", "script"]
-    said: str = ""
+    reason: str = ""
     question: str = ""
     model: str = ""
     steps: int = 0
@@ -47,32 +47,32 @@ def cassettes_in(folder: Path) -> list[Path]:
     return found
 
 
-def replay_file(path: Path) -> Outcome:
-    """Replay one cassette; whatever is wrong with it is in the outcome."""
+def replay_file(path: Path) -> FileReplay:
+    """Replay one cassette; whatever is wrong with it is in the result."""
     from agentkit.cassette.format.file import load
     from agentkit.events import Finished, Observed, ParseError
     from agentkit.runs.replay import Replay
 
-    described = Outcome(file=str(path), result="error")
+    described = FileReplay(file=str(path), result="error")
     try:
         document = load(path)
         if document.run is None:
-            return Outcome(file=str(path), result="script", seconds=document.seconds)
+            return FileReplay(file=str(path), result="script", seconds=document.seconds)
         recorded = Replay(path)
         question = str(recorded.inputs.get("input", ""))
         described = replace(described, question=question, model=recorded.model, seconds=document.seconds)
         events = list(recorded.events())
     except CassetteDrift as error:
-        return replace(described, result="drift", said=_line(error))
+        return replace(described, result="drift", reason=_line(error))
     except AgentkitError as error:
-        return replace(described, said=_line(error))
+        return replace(described, reason=_line(error))
     except Exception as error:
-        return replace(described, said=f"{type(error).__name__}: {_line(error)}")
+        return replace(described, reason=f"{type(error).__name__}: {_line(error)}")
     finished = next(event for event in reversed(events) if isinstance(event, Finished))
     return replace(
         described,
         result="ok",
-        said="" if finished.answered else str(finished.summary.stop_reason),
+        reason="" if finished.answered else str(finished.summary.stop_reason),
         steps=sum(isinstance(event, Observed | ParseError) for event in events),
         tokens=finished.summary.usage.total_tokens,
         answered=finished.answered,
@@ -83,8 +83,8 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def replay_files(paths: Sequence[Path], *, workers: int | None = None) -> Iterator[Outcome]:
-    """The outcomes, in the order of `paths`."""
+def replay_files(paths: Sequence[Path], *, workers: int | None = None) -> Iterator[FileReplay]:
+    """The replays, in the order of `paths`."""
     workers = min(workers or os.cpu_count() or 1, len(paths))
     if workers == 1 or len(paths) <= FEW:
         yield from map(replay_file, paths)
@@ -101,8 +101,8 @@ def replay_files(paths: Sequence[Path], *, workers: int | None = None) -> Iterat
                 try:
                     yield future.result()
                 except BrokenProcessPool:
-                    yield Outcome(
-                        file=str(path), result="error", said=f"{path}: a replaying process died; try it alone"
+                    yield FileReplay(
+                        file=str(path), result="error", reason=f"{path}: a replaying process died; try it alone"
                     )
         finally:
             pool.shutdown(cancel_futures=True)

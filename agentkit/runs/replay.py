@@ -1,33 +1,27 @@
-"""Replays a recorded run by itself: no key, no network, no weights, and no LangChain where the model was in process."""
+"""Replays a recorded run by itself: no key, no network, no weights."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator, MutableMapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from agentkit.cassette.cassette import Cassette
 from agentkit.cassette.format.file import load
 from agentkit.cassette.format.run_spec import RunSpec
 from agentkit.cassette.seams.model import ReplayedChat
-from agentkit.core.agent import ReactAgent
-from agentkit.core.loop import Limits
-from agentkit.core.run import Run
 from agentkit.errors import CassetteError
 from agentkit.events import Event
-from agentkit.tool import Tool
-from agentkit.toolbox.toolbox import Toolbox
-
-DEFAULT = "react-json"  # the prompt that native calls replace by their own
+from agentkit.runs.build import build
 
 
 class Replay:
     """The run in a cassette that describes it. Raises `CassetteError` for one that cannot be read or does not."""
 
-    def __init__(self, path: str | os.PathLike[str], *, environment: MutableMapping[str, str] = os.environ) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, environment: MutableMapping[str, str] | None = None) -> None:
         self.path = Path(path)
-        self._environment = environment
+        self._environment = os.environ if environment is None else environment
         self._document = load(self.path)
         self.run = described(self.path, self._document.run)
 
@@ -39,7 +33,7 @@ class Replay:
     @property
     def model(self) -> str:
         """The spec of the model that was recorded."""
-        return self.run.model
+        return self.run.settings.model
 
     @property
     def is_complete(self) -> bool:
@@ -55,52 +49,20 @@ class Replay:
         return f"replay of {self.path}: {self.model}, {how}{cut}"
 
     def events(self) -> Generator[Event, None, None]:
-        """The run as it happened, at once; raises `CassetteDrift`."""
+        """The run as it happened, at once; raises `CassetteDrift`.
+
+        The recorded run is built again, from its settings. What lies outside need not be there: a folder of `docs` and
+        MCP servers are in the cassette, and so is the model, unless it was asked over HTTP. Then its client asks, and
+        the recorded HTTP answers.
+        """
         with Cassette(self.path, mode="replay", environment=self._environment) as cassette:
-            over_http = any(entry.kind == "http" and entry.asks_a_model for entry in self._document.entries)
-            hosted = over_http and self.model.partition(":")[0] not in ("builtin", "local")
-            if hosted:
-                yield from self._with_executor()
-                return
-            yield from self._light(cassette)
+            model = None if self._is_over_http else ReplayedChat(cassette.tape, self.model)
+            yield from build(self.run.settings, self.run.read_prompt(), model=model).events(self.inputs)
 
-    def _light(self, cassette: Cassette) -> Iterator[Event]:
-        tools = _light_tools(self.run)
-        agent = ReactAgent(
-            ReplayedChat(cassette.tape, self.run.model), tools, self.run.read_prompt(), cast(Any, self.run.mode)
-        )
-        limits = Limits(
-            max_iterations=self.run.max_iterations,
-            max_execution_time_s=self.run.timeout,
-            max_tokens=self.run.max_tokens,
-            max_cost_usd=self.run.max_cost,
-        )
-        copies = self.run.model == "builtin" and self.run.options.get("constrain", "copy") == "copy"
-        run = Run(
-            inputs=self.inputs,
-            planner=agent.planner(),
-            toolbox=Toolbox(tools, max_observation_tokens=8_000),
-            limits=limits,
-            must_be_grounded=copies,  # as AgentExecutor.from_model has it
-        )
-        return run.events()
-
-    def _with_executor(self) -> Iterator[Event]:
-        """A hosted model: its client asks, the recorded HTTP answers."""
-        from agentkit.langchain.executor import AgentExecutor
-        from agentkit.models import chat_model
-
-        executor = AgentExecutor.from_model(
-            chat_model(self.run.model, fallbacks=self.run.fallbacks, **self.run.options),
-            _tools(self.run),
-            self.run.read_prompt(),
-            mode=cast(Any, self.run.mode),
-            max_iterations=self.run.max_iterations,
-            max_execution_time=self.run.timeout,
-            max_tokens=self.run.max_tokens,
-            max_cost=self.run.max_cost,
-        )
-        return executor.events(self.inputs)
+    @property
+    def _is_over_http(self) -> bool:
+        recorded = any(entry.kind == "http" and entry.asks_a_model for entry in self._document.entries)
+        return recorded and self.model.partition(":")[0] not in ("builtin", "local")
 
 
 def replay_run(path: str | os.PathLike[str]) -> Iterator[Event]:
@@ -114,35 +76,10 @@ def read_run_spec(path: str | os.PathLike[str]) -> RunSpec:
 
 
 def described(path: Path, run: RunSpec | None) -> RunSpec:
+    """The description of a run, which every cassette of the command line has."""
     if run is None:
         raise CassetteError(
             f"{path}: expected agentkit.run, which says what to run; this was recorded by a script: "
             f'replay it there, with Cassette("{path}", mode="replay")'
         )
     return run
-
-
-def _light_tools(run: RunSpec) -> list[Tool]:
-    return [tool if isinstance(tool, Tool) else _from_langchain(tool) for tool in _tools(run)]
-
-
-def _tools(run: RunSpec) -> list[Any]:
-    """The run's tools. The folder of `docs` need not be there: what was found in it is in the cassette."""
-    from agentkit.toolbox.registry import find_tool, is_named, name_of
-
-    tools: list[Any] = [find_tool(name) for name in run.tools]
-    if run.docs is not None:
-        from agentkit.tools.documents import with_documents
-
-        tools = with_documents(tools, run.docs)
-    if run.mcp:
-        from agentkit.mcp import mcp_tools
-
-        tools += mcp_tools(*run.mcp, taken=run.tools)  # what the servers offered is in the cassette
-    return [tool for tool in tools if not run.allow or is_named(name_of(tool), run.allow)]
-
-
-def _from_langchain(tool: Any) -> Tool:
-    from agentkit.langchain.tools import as_langchain, from_langchain
-
-    return from_langchain(as_langchain(tool))

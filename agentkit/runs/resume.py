@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from agentkit.cassette.cassette import Cassette, Mode
 from agentkit.cassette.format.entries import plain
-from agentkit.cassette.format.file import Document, finished_of, load, partial_of
-from agentkit.cassette.format.run_spec import SETTINGS, RunSpec
+from agentkit.cassette.format.file import finished_of, load, partial_of
+from agentkit.cassette.format.run_spec import RunSpec
 from agentkit.cassette.tape import RunAgain
 from agentkit.core.loop import MALFORMED
 from agentkit.errors import CassetteDrift, ConfigurationError
@@ -28,20 +28,20 @@ from agentkit.events import (
     Step,
     Token,
 )
+from agentkit.react_json.prompt import Prompt
+from agentkit.runs.build import build as build_runner
+from agentkit.runs.build import read_prompt
 from agentkit.runs.replay import Replay, described
-
-if TYPE_CHECKING:
-    from agentkit.react_json.prompt import Prompt
-    from agentkit.settings import Settings
+from agentkit.settings import SETTINGS, RunSettings
 
 
 class Executor(Protocol):
     """What runs a question."""
 
-    def events(self, input: Any) -> Iterator[Event]: ...
+    def events(self, input: dict[str, Any], /) -> Iterator[Event]: ...
 
 
-Build = Callable[["Settings", "Prompt"], Executor]
+Build = Callable[[RunSettings, Prompt], Executor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,13 +65,11 @@ class Continuation:
     @property
     def model(self) -> str:
         """The spec of the model that goes on."""
-        return self.run.model
+        return self.run.settings.model
 
     def events(self) -> Iterator[Event]:
         """The run, what it takes over first; raises what live runs raise, and `CassetteDrift`."""
-        from agentkit.settings import Settings
-
-        executor = self.build(Settings(**self.run.settings), self.run.read_prompt())
+        executor = self.build(self.run.settings, self.run.read_prompt())
         with Cassette(self.path, self.mode, run=self.run, run_again=self.run_again, environment=self.environment):
             for event in executor.events(self.inputs):
                 yield event
@@ -82,25 +80,29 @@ class Continuation:
 def resume(
     path: str | os.PathLike[str],
     *,
-    build: Build,
+    build: Build = build_runner,
     run_again: RunAgain | None = None,
-    environment: MutableMapping[str, str] = os.environ,
+    environment: MutableMapping[str, str] | None = None,
     **settings: Any,
 ) -> Continuation:
-    """The run of a partial cassette, or of one that ended at a limit, to go on with; `settings` are usually limits."""
+    """The run of a partial cassette, or of one that ended at a limit, to go on with; `settings` are usually limits.
+
+    `build` makes what runs it, of its settings and its prompt.
+    """
     target = finished_of(Path(path))
     partial = partial_of(target)
     source = partial if partial.exists() else target
     document = load(source)
     run = _changed(described(source, document.run), settings)
+    turns = sum(entry.asks_a_model for entry in document.entries)
     return Continuation(
         path=target,
-        title=f"resuming {source}: {run.model}, after {_steps_told(_turns(document))}",
+        title=f"resuming {source}: {run.settings.model}, after {_steps(turns)}",
         run=run,
         build=build,
         mode="resume",
         run_again=run_again,
-        environment=environment,
+        environment=os.environ if environment is None else environment,
     )
 
 
@@ -109,8 +111,8 @@ def fork(
     into: str | os.PathLike[str],
     *,
     step: int,
-    build: Build,
-    environment: MutableMapping[str, str] = os.environ,
+    build: Build = build_runner,
+    environment: MutableMapping[str, str] | None = None,
     **settings: Any,
 ) -> Continuation:
     """Another run, recorded in `into`, that begins with the first steps of the run in `path`."""
@@ -125,29 +127,25 @@ def fork(
     )
     return Continuation(
         path=Path(into),
-        title=f"fork of {path}: {run.model}, after {_steps_told(step)}",
+        title=f"fork of {path}: {run.settings.model}, after {_steps(step)}",
         run=run,
         build=build,
         mode="record",
         kept=kept.events,
-        environment=environment,
+        environment=os.environ if environment is None else environment,
     )
 
 
-def _changed(run: RunSpec, settings: dict[str, Any]) -> RunSpec:
-    for name in settings:
-        if name not in SETTINGS:
-            raise ConfigurationError(f"expected settings of a run ({', '.join(SETTINGS)}), saw {name}")
-    if "prompt" in settings:
-        settings = {**settings, "prompt_text": RunSpec.of({}, prompt=settings["prompt"]).prompt_text}
-    return replace(run, **settings)
+def _changed(run: RunSpec, changes: dict[str, Any]) -> RunSpec:
+    if strange := [name for name in changes if name not in SETTINGS]:
+        raise ConfigurationError(f"expected settings of a run ({', '.join(SETTINGS)}), saw {', '.join(strange)}")
+    settings = replace(run.settings, **changes)
+    if "prompt" in changes:
+        return run.with_settings(settings, text=read_prompt(settings.prompt))
+    return replace(run, settings=settings)
 
 
-def _turns(document: Document) -> int:
-    return sum(entry.asks_a_model for entry in document.entries)
-
-
-def _steps_told(number: int) -> str:
+def _steps(number: int) -> str:
     return f"{number} step" if number == 1 else f"{number} steps"
 
 

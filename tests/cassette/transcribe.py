@@ -99,7 +99,7 @@ class _Printed:
 def transcript() -> str:
     """The file's text."""
     run = RunSpec.of({"input": QUESTION}, model=f"hf:{MODEL}", tools=("search", "calculator"), prompt="react-json-text")
-    tools = [find_tool(name) for name in run.tools]
+    tools = [find_tool(name) for name in run.settings.tools]
     names = ", ".join(tool.name for tool in tools)
     prompt = run.read_prompt().filled(tools=render_text_description(tools), tool_names=names)
     with tempfile.TemporaryDirectory() as folder:

@@ -34,9 +34,9 @@ def draw() -> str:
     from rich.terminal_theme import TerminalTheme
     from rich.text import Text
 
-    from agentkit.cli import live
+    from agentkit.cli.run import begin
     from agentkit.cli.view import View
-    from agentkit.settings import Settings
+    from agentkit.settings import RunSettings
 
     theme = TerminalTheme(
         (22, 27, 34),
@@ -55,7 +55,9 @@ def draw() -> str:
         notes.mkdir()
         (notes / "people.md").write_text(NOTES)
         with contextlib.chdir(home):
-            live.run(QUESTION, Settings(docs="notes"), View(_console=console), record=None)
+            view, settings = View(_console=console), RunSettings(docs="notes")
+            inputs = {"input": QUESTION}
+            view.show(begin(settings, view, yes=False).events(inputs), inputs=inputs, model=settings.model)
     console.print(Text(answer.getvalue().strip(), "bold"))
     return _local(console.export_svg(title="agentkit", theme=theme, unique_id="run"))
 

@@ -2,108 +2,101 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentkit import __version__
-from agentkit.errors import CassetteError
+from agentkit.errors import CassetteError, ConfigurationError
 from agentkit.events import Action, Step
+from agentkit.settings import SETTINGS, RunSettings, default_of
 
-SETTINGS = (
-    *("model", "tools", "prompt", "max_iterations", "timeout", "max_tokens"),
-    *("max_cost", "mode", "fallbacks", "docs", "mcp", "allow"),
-)
-_LISTS = ("tools", "fallbacks", "mcp", "allow")
-_TYPES: Mapping[str, tuple[type, ...]] = {
-    "inputs": (Mapping,),
-    "model": (str,),
-    "options": (Mapping,),
-    "tools": (list, tuple),
-    "prompt": (str,),
-    "prompt_text": (str, type(None)),
-    "max_iterations": (int, type(None)),
-    "timeout": (int, float, type(None)),
-    "max_tokens": (int, type(None)),
-    "max_cost": (int, float, type(None)),
-    "mode": (str,),
-    "fallbacks": (list, tuple),
-    "docs": (str, type(None)),
-    "mcp": (list, tuple),
-    "allow": (list, tuple),
-    "forked_from": (str, type(None)),
-    "steps": (list, tuple),
-    "version": (str,),
+if TYPE_CHECKING:
+    from agentkit.react_json.prompt import Prompt
+
+UNWRITTEN: Mapping[str, Any] = {
+    "model": "builtin",
+    "tools": ("search", "calculator"),
+    "prompt": "react-json",
+    "mode": "auto",
+    "max_iterations": 15,
+    "max_repeats": 3,
+    "max_observation_tokens": 8_000,
+    "early_stopping_method": "force",
+    "trim_intermediate_steps": -1,
 }
+"""What a cassette means that does not say it, whatever the defaults are by now."""
+ALWAYS = ("model", "tools", "prompt", "max_iterations")
+"""What stands in every cassette, for its readers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSpec:
-    """One run: `inputs` of the executor, a model's spec and options, names of tools and of a prompt, limits.
+    """One run: `inputs` of the executor and its settings.
 
-    `prompt_text` holds the prompt where it is no bundled one; `timeout` is in seconds. `steps` are those that the run
-    begins with, kept from the cassette it was `forked_from`: mappings of tool, tool_input, log and observation.
+    `prompt_text` holds the prompt where it is no bundled one. `steps` are those that the run begins with, kept from the
+    cassette it was `forked_from`: mappings of tool, tool_input, log and observation.
     """
 
     inputs: Mapping[str, Any]
-    model: str = "builtin"
-    options: Mapping[str, Any] = field(default_factory=dict)
-    tools: tuple[str, ...] = ("search", "calculator")
-    prompt: str = "react-json"
+    settings: RunSettings = field(default_factory=RunSettings)
     prompt_text: str | None = None
-    max_iterations: int | None = 15
-    timeout: float | None = None
-    max_tokens: int | None = None
-    max_cost: float | None = None
-    mode: str = "auto"
-    fallbacks: tuple[str, ...] = ()
-    docs: str | None = None
-    mcp: tuple[str, ...] = ()
-    allow: tuple[str, ...] = ()
     forked_from: str | None = None
     steps: tuple[Mapping[str, Any], ...] = ()
     version: str = __version__
 
     @classmethod
-    def of(cls, inputs: Mapping[str, Any], *, prompt: str = "react-json", **settings: Any) -> RunSpec:
-        """The description of a run; a prompt that is no bundled one is kept as text."""
-        settings.setdefault("prompt_text", None if is_bundled(prompt) else _text_of(prompt))
-        return cls(inputs=dict(inputs), prompt=prompt, **settings)
+    def of(
+        cls, inputs: Mapping[str, Any], settings: RunSettings | None = None, *, text: Prompt | None = None, **named: Any
+    ) -> RunSpec:
+        """The description of a run, by `settings` or by their names.
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What `agentkit.settings.Settings` takes."""
-        return {name: getattr(self, name) for name in SETTINGS}
+        A prompt that is no bundled one is kept as text; `text` is it as it was read.
+        """
+        return cls(inputs=dict(inputs)).with_settings(replace(settings or RunSettings(), **named), text=text)
+
+    def with_settings(self, settings: RunSettings, *, text: Prompt | None = None) -> RunSpec:
+        """The same run with other settings."""
+        from agentkit.react_json.prompt import read_prompt
+
+        own = None if _is_bundled(settings.prompt) else _to_file(text or read_prompt(settings.prompt))
+        return replace(self, settings=settings, prompt_text=own)
+
+    def scrubbed(self, scrub: Callable[[Any], Any]) -> RunSpec:
+        """The run without the secrets in what a user wrote."""
+        settings = replace(self.settings, options=scrub(self.settings.options), prompt=scrub(self.settings.prompt))
+        inputs, text, steps = scrub((self.inputs, self.prompt_text, self.steps))
+        return replace(self, settings=settings, inputs=inputs, prompt_text=text, steps=tuple(steps))
 
     def to_mapping(self) -> dict[str, Any]:
-        """For the file; what says nothing is left out."""
-        values = {name: getattr(self, name) for name in _TYPES if name != "version"}
-        values |= {"inputs": dict(self.inputs), "options": dict(self.options)}
-        values |= {name: list(values[name]) for name in (*_LISTS, "steps")}
-        if self.mode == "auto":
-            del values["mode"]
-        always = ("max_iterations", "tools")
-        return {name: value for name, value in values.items() if value not in (None, {}, []) or name in always}
+        """For the file; what goes without saying is left out."""
+        settings = {name: getattr(self.settings, name) for name in SETTINGS}
+        values = {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in settings.items()
+            if name in ALWAYS or value != UNWRITTEN.get(name, default_of(name))
+        }
+        more = {"prompt_text": self.prompt_text, "forked_from": self.forked_from, "steps": list(self.steps)}
+        return {"inputs": dict(self.inputs), **values, **{name: value for name, value in more.items() if value}}
 
     @classmethod
     def from_mapping(cls, value: Any, *, version: str) -> RunSpec:
         """Read what `to_mapping` wrote; raises `CassetteError`."""
-        if not isinstance(value, Mapping) or "inputs" not in value:
+        if not isinstance(value, Mapping) or not isinstance(value.get("inputs"), Mapping):
             raise CassetteError("expected agentkit.run to be a mapping with inputs")
-        known = {name: value[name] for name in _TYPES if name in value}
-        for name, found in known.items():
-            if not isinstance(found, _TYPES[name]) or isinstance(found, bool) or not _finite(found):
-                raise CassetteError(f"expected agentkit.run.{name} of another type, saw {type(found).__name__}")
-        for name in _LISTS:
-            known[name] = tuple(known.get(name, ()))
-            if not all(isinstance(item, str) for item in known[name]):
-                raise CassetteError(f"expected agentkit.run.{name} to be names")
-        known["steps"] = tuple(known.get("steps", ()))
-        if not all(isinstance(step, Mapping) and isinstance(step.get("tool"), str) for step in known["steps"]):
+        texts = {name: value.get(name) for name in ("prompt_text", "forked_from")}
+        for name, text in texts.items():
+            if not isinstance(text, str | None):
+                raise CassetteError(f"agentkit.run.{name}: expected text, saw {text!r}")
+        steps = value.get("steps") or ()
+        if not isinstance(steps, list | tuple) or not all(map(_is_step, steps)):
             raise CassetteError("expected agentkit.run.steps to hold mappings with a tool")
-        return cls(**{**known, "version": version})
+        try:
+            settings = RunSettings.from_mapping({**UNWRITTEN, **value})
+        except ConfigurationError as error:
+            raise CassetteError(f"agentkit.run.{error}") from error
+        return cls(inputs=value["inputs"], settings=settings, steps=tuple(steps), version=version, **texts)
 
     @property
     def given_steps(self) -> tuple[Step, ...]:
@@ -116,20 +109,21 @@ class RunSpec:
             for step in self.steps
         )
 
-    def read_prompt(self) -> Any:
+    def read_prompt(self) -> Prompt:
         """The prompt: the bundled one, the file if it is still there, else the text that was kept."""
         from agentkit.react_json.prompt import Prompt, read_prompt
 
-        if self.prompt_text is None or (not self.prompt.startswith("hub:") and Path(self.prompt).is_file()):
-            return read_prompt(self.prompt)
-        return Prompt.parse(self.prompt_text, name=self.prompt)
+        name = self.settings.prompt
+        if self.prompt_text is None or (not name.startswith("hub:") and Path(name).is_file()):
+            return read_prompt(name)
+        return Prompt.parse(self.prompt_text, name=name)
 
 
-def _finite(value: Any) -> bool:
-    return not isinstance(value, float) or math.isfinite(value)
+def _is_step(step: Any) -> bool:
+    return isinstance(step, Mapping) and isinstance(step.get("tool"), str)
 
 
-def is_bundled(prompt: str) -> bool:
+def _is_bundled(prompt: str) -> bool:
     """Whether a prompt of this name ships with agentkit."""
     from agentkit import prompts
     from agentkit.react_json.prompt import BUNDLED
@@ -137,10 +131,10 @@ def is_bundled(prompt: str) -> bool:
     return prompt in prompts.names() or prompt.removeprefix("hub:") in BUNDLED
 
 
-def _text_of(name: str) -> str:
+def _to_file(prompt: Prompt) -> str:
     """A prompt in the file format."""
-    from agentkit.react_json.prompt import read_prompt
-
-    sections = read_prompt(name).sections
-    headings = ((f"messages {s.text}", "") if s.role == "messages" else (s.role, s.text) for s in sections)
+    headings = (
+        (f"messages {section.text}", "") if section.role == "messages" else (section.role, section.text)
+        for section in prompt.sections
+    )
     return "\n".join(f"[{heading}]\n{text}" for heading, text in headings)

@@ -3,41 +3,40 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
+
+from agentkit.cli.options import Json
 from agentkit.cli.table import print_table
 from agentkit.cli.view import View
 from agentkit.errors import ModelError
+from agentkit.settings import MODELS
 
 if TYPE_CHECKING:
-    from agentkit.doctor.local import Finding
+    from agentkit.doctor import Finding
 
 MARK = {"ok": "✓", "note": "•", "problem": "✗"}
 STYLE = {"ok": "green", "note": "yellow", "problem": "red"}
 
 
-def examine(spec: str | None, shown: View) -> int:
-    """Probe the installation, and the model behind `spec`; the exit code is 3 when there is a problem."""
-    from agentkit.doctor.local import examine_installation
+def doctor(
+    spec: Annotated[str | None, typer.Argument(help=f"A model to probe: {MODELS}")] = None, as_json: Json = False
+) -> int:
+    """Probe the installation, and a model: what works, what does not, and what to do."""
+    from agentkit.doctor import examine_installation, examine_model
 
-    shown.wait("looking …")
-    findings = list(chain(examine_installation(), _examine_model(spec) if spec else ()))
-    shown.settle()
-    if shown.as_json:
+    view = View(as_json=as_json)
+    view.wait("looking …")
+    findings = list(chain(examine_installation(), examine_model(spec) if spec else ()))
+    view.settle()
+    if as_json:
         print(json.dumps([asdict(finding) for finding in findings], ensure_ascii=False))
     else:
         _print_table(findings)
     return ModelError.exit_code if any(finding.status == "problem" for finding in findings) else 0
-
-
-def _examine_model(spec: str) -> Iterator[Finding]:
-    from agentkit.cli.live import load_model
-    from agentkit.doctor.local import examine_model
-
-    return examine_model(load_model(spec))
 
 
 def _print_table(findings: list[Finding]) -> None:

@@ -7,8 +7,11 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from agentkit.cli.options import Json
 from agentkit.cli.table import print_table
 from agentkit.errors import ConfigurationError
 
@@ -25,16 +28,21 @@ class Listed:
     side_effects: bool | None = None
 
 
-def show(servers: Sequence[str], *, as_json: bool) -> int:
-    """List the tools; the names of langchain-community's are one line, for none of them is made."""
+def tools(
+    mcp: Annotated[
+        list[str] | None, typer.Option("--mcp", metavar="SERVER", help="Also those of an MCP server; may be repeated.")
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """List the tools there are: what they do, where they come from, what they need."""
     from agentkit.langchain.community import community_names
 
-    listed = [*_installed(), *_offered(servers)]
+    listed = [*_installed(), *_offered(mcp or [])]
     try:
         theirs, missing = community_names(), ""
     except ConfigurationError as error:
         theirs, missing = [], str(error)
-    if as_json:
+    if as_json:  # of langchain-community's the names alone, for none of them is made
         more = [Listed(name, None, "langchain-community") for name in theirs]
         print(json.dumps([asdict(tool) for tool in [*listed, *more]], ensure_ascii=False))
         return 0
@@ -68,10 +76,9 @@ def _offered(servers: Sequence[str]) -> Iterator[Listed]:
 
 
 def _listed(name: str, tool: Any, origin: str) -> Listed:
-    from agentkit.langchain.tools import as_langchain, from_langchain
-    from agentkit.tool import Tool
+    from agentkit.runs.build import as_tool
 
-    known = tool if isinstance(tool, Tool) else from_langchain(as_langchain(tool))
+    known = as_tool(tool)
     keys = [f"{variable} {'is set' if os.environ.get(variable) else 'is not set'}" for variable in known.reads]
     return Listed(
         name,

@@ -1,0 +1,108 @@
+"""`agentkit replay`: a recorded run shown again, or a folder of them checked."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agentkit.cli.options import Json, Quiet, Verbose
+from agentkit.cli.table import print_table
+from agentkit.cli.view import View, printable
+from agentkit.errors import CassetteDrift, ConfigurationError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+    from agentkit.runs.folder import FileReplay
+
+DEFAULT = Path("cassettes")
+QUESTION_CHARS = 48
+_WORDS = {"ok": "replayed", "drift": "drifted", "error": "not replayed", "script": "left to their scripts"}
+
+
+def replay(
+    place: Annotated[
+        Path | None, typer.Argument(metavar="FILE|FOLDER", help="A cassette, or a folder of them (cassettes).")
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> int:
+    """Show a run again, or check a folder of them. Takes no key, no network and no model."""
+    view = View(as_json=as_json, quiet=quiet, verbose=verbose)
+    if place is None and not DEFAULT.is_dir():
+        raise ConfigurationError("expected a cassette or a folder of them; there is no folder cassettes here")
+    if (place := place or DEFAULT).is_dir():
+        return _replay_folder(place, view)
+    from agentkit.runs.replay import Replay
+
+    recorded = Replay(place)
+    view.note(recorded.title)
+    return view.show(recorded.events(), inputs=recorded.inputs, model=recorded.model)
+
+
+def _replay_folder(folder: Path, view: View) -> int:
+    """Replay all of a folder; the exit code is 4 when one drifted or cannot be replayed."""
+    from agentkit.runs.folder import cassettes_in, replay_files
+
+    paths = cassettes_in(folder)
+    replays: list[FileReplay] = []
+    try:
+        view.wait(f"replaying {len(paths)} …")
+        for one in replay_files(paths):
+            replays.append(one)
+            view.wait(f"replayed {len(replays)} of {len(paths)} …")
+    finally:
+        view.settle()
+    if view.as_json:
+        print(json.dumps([asdict(one) for one in replays], ensure_ascii=False))
+    else:
+        print_table(_table(replays, folder))
+    for one in replays:
+        if one.failed:
+            print(f"error: {printable(one.reason)}", file=sys.stderr)
+    view.note(_summary(replays))
+    return CassetteDrift.exit_code if any(one.failed for one in replays) else 0
+
+
+def _table(replays: list[FileReplay], folder: Path) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("", "file", "question"):
+        table.add_column(title, overflow="fold")
+    for title in ("steps", "tokens", "seconds"):
+        table.add_column(title, justify="right")
+    table.add_column("result")
+    for one in replays:
+        mark, result = _result(one)
+        figures = [f"{value:,}" if value else "–" for value in (one.steps, one.tokens)]
+        seconds = f"{one.seconds:.1f}" if one.seconds else "–"
+        question = " ".join(printable(one.question).split())
+        short = question if len(question) <= QUESTION_CHARS else question[: QUESTION_CHARS - 1] + "…"
+        file = str(Path(one.file).relative_to(folder))
+        table.add_row(mark, Text(file), Text(short), *figures, seconds, result)
+    return table
+
+
+def _result(one: FileReplay) -> tuple[Text, Text]:
+    from rich.text import Text
+
+    if one.failed:
+        return Text("✗", style="red"), Text(one.result, style="red")
+    if one.result == "script":
+        return Text("•", style="dim"), Text("recorded by a script", style="dim")
+    return Text("✓", style="green"), Text("answered" if one.answered else f"no answer: {one.reason}")
+
+
+def _summary(replays: list[FileReplay]) -> str:
+    counted = Counter[str](one.result for one in replays)
+    return ", ".join(f"{counted[result]} {words}" for result, words in _WORDS.items() if counted[result])

@@ -1,0 +1,63 @@
+"""`agentkit resume`: a recorded run goes on live where it stopped."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agentkit.cli.approval import ask, can_ask
+from agentkit.cli.options import File, Given, Json, Quiet, Verbose, Yes, with_settings
+from agentkit.cli.run import build_live, next_command, what_is_left
+from agentkit.cli.view import View
+from agentkit.errors import ConfigurationError
+from agentkit.settings import changes
+
+if TYPE_CHECKING:
+    from agentkit.runs.resume import Continuation
+
+
+@with_settings("limits")
+def resume(
+    file: File,
+    given: Given,
+    yes: Yes = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> int:
+    """Go on with a run that was cut off. What it holds is played, the rest is live; also after a limit."""
+    from agentkit.runs.resume import resume
+
+    view = View(as_json=as_json, quiet=quiet, verbose=verbose)
+
+    def run_again(tool: str, tool_input: Any) -> bool:
+        view.settle()
+        happened = "was under way when the recording ended, and may have had its effect"
+        return can_ask() and ask(tool, tool_input, f"{happened}.\nRun it again?")
+
+    build = partial(build_live, view=view, yes=yes)
+    run = resume(file, build=build, run_again=run_again, **changes(given))
+    _refuse_answered(run.path)
+    return go_on(run, view)
+
+
+def go_on(run: Continuation, view: View) -> int:
+    """Show a run that goes on live, to its end."""
+    view.note(run.title)
+    view.wait("loading the model …")
+    with what_is_left(run.path, view):
+        code = view.show(run.events(), inputs=run.inputs, model=run.model)
+    view.note(f"recorded in {run.path}; {next_command(run.path, code)}")
+    return code
+
+
+def _refuse_answered(file: Path) -> None:
+    """A run that has its answer would only be copied."""
+    from agentkit.cassette.format.file import partial_of
+    from agentkit.report.story import read_story
+
+    if not partial_of(file).exists() and all(run.stop_reason == "answer" for run in read_story(file).runs):
+        raise ConfigurationError(
+            f"{file}: this run has its answer, nothing is left to go on with; agentkit fork {file} goes another way"
+        )

@@ -1,0 +1,231 @@
+"""Builds runs: the one place where settings become a model, tools, a prompt, limits and a run.
+
+    runner = build(RunSettings(model="builtin"))
+    for event in runner.events({"input": "What is 2 + 2?"}):
+        ...
+
+Every way in builds here, live or not: a replay is the same run with a recorder active and a model that is not loaded.
+LangChain is imported only for what is LangChain's: a model of one of its providers, one of its tools.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from agentkit.core.agent import ReactAgent
+from agentkit.core.loop import Limits
+from agentkit.core.planner import Planner
+from agentkit.core.run import Run
+from agentkit.errors import CassetteError, ConfigurationError, MalformedTurn
+from agentkit.events import Action, Event, Observation, Step
+from agentkit.models.backend import Capabilities, ChatBackend, ChatRequest, Chunk, capabilities_of
+from agentkit.models.chat import BackendChat, ChatModel
+from agentkit.models.spec import backend_of, read_spec
+from agentkit.react_json.prompt import Prompt
+from agentkit.recorder import active
+from agentkit.settings import RunSettings
+from agentkit.tool import Tool
+from agentkit.toolbox.registry import find_tool, is_named, name_of
+from agentkit.toolbox.toolbox import Approve, Toolbox
+
+if TYPE_CHECKING:
+    from agentkit.mcp import McpTools
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runner:
+    """Runs questions by one set of settings. `tools` are all there are, those of `mcp` servers among them."""
+
+    settings: RunSettings
+    agent: ReactAgent
+    tools: Sequence[Tool]
+    mcp: McpTools | None = None
+    approve: Approve | None = None
+
+    @property
+    def prompt(self) -> Prompt:
+        """The prompt, before the tools are filled in."""
+        assert self.agent.prompt is not None
+        return self.agent.prompt
+
+    def run(self, inputs: dict[str, Any], *, stream: bool = True) -> Run:
+        """One run; with `stream`, its events have the model's text piece by piece."""
+        if self.mcp is not None and active() is not None:
+            self.mcp.remember()
+        return make_run(
+            self.settings, inputs, planner=self.agent.planner(stream=stream), tools=self.tools, approve=self.approve
+        )
+
+    def events(self, inputs: dict[str, Any], *, stream: bool = True) -> Iterator[Event]:
+        """The run as it happens; raises what the model cannot mend."""
+        return self.run(inputs, stream=stream).events()
+
+    def aevents(self, inputs: dict[str, Any], *, stream: bool = True) -> AsyncIterator[Event]:
+        """`events`, awaiting."""
+        return self.run(inputs, stream=stream).aevents()
+
+
+def build(
+    settings: RunSettings,
+    prompt: Prompt | None = None,
+    *,
+    model: ChatModel | None = None,
+    approve: Approve | None = None,
+) -> Runner:
+    """What runs questions by these settings; raises `ConfigurationError`.
+
+    `prompt` and `model` stand in for those that the settings name. `approve` is asked before a tool with side effects
+    runs. What is cheap to check is checked before the model loads.
+    """
+    spec = read_spec(settings.model, settings.options, loads=model is None)
+    tools = find_tools(settings)
+    mcp = _connected(settings)
+    tools += mcp or ()
+    offered = allowed(tools, settings.allow)
+    prompt = prompt or read_prompt(settings.prompt)
+    first = None
+    if model is None:
+        model, first = _models(settings)
+    if settings.must_be_grounded is None:
+        settings = replace(settings, must_be_grounded=spec.constrain == "copy")
+    agent = ReactAgent(model, offered, prompt, settings.mode, first=first)
+    return Runner(settings=settings, agent=agent, tools=tools, mcp=mcp, approve=approve)
+
+
+def make_run(
+    settings: RunSettings,
+    inputs: dict[str, Any],
+    *,
+    planner: Planner,
+    tools: Sequence[Tool],
+    approve: Approve | None = None,
+    recover: Callable[[MalformedTurn], str] | None = str,
+    trim: Callable[[Sequence[Step]], Sequence[Step]] | None = None,
+    replayed: Callable[[Action, Observation], None] | None = None,
+) -> Run:
+    """One run of a planner and tools, held to the limits of `settings`. The rest is as `Run` has it."""
+    return Run(
+        inputs=inputs,
+        planner=planner,
+        toolbox=Toolbox(
+            tools,
+            timeout_s=settings.tool_timeout_s,
+            approve=approve,
+            allow=settings.allow,
+            max_observation_tokens=settings.max_observation_tokens,
+        ),
+        limits=Limits(
+            max_iterations=settings.max_iterations,
+            max_execution_time_s=settings.timeout,
+            max_tokens=settings.max_tokens,
+            max_cost_usd=settings.max_cost,
+            max_repeats=settings.max_repeats,
+            early_stopping_method=settings.early_stopping_method,
+        ),
+        recover=recover,
+        trim=trim or _last(settings.trim_intermediate_steps),
+        must_be_grounded=bool(settings.must_be_grounded),
+        replayed=replayed,
+    )
+
+
+def _last(steps: int) -> Callable[[Sequence[Step]], Sequence[Step]] | None:
+    """The last so many steps; LangChain takes 0 for all, too."""
+    return (lambda taken: taken[-steps:]) if steps > 0 else None
+
+
+# -- the parts ---------------------------------------------------------------------------------------------------------
+
+
+def find_tools(settings: RunSettings) -> list[Tool]:
+    """The tools that settings name, but for those of MCP servers."""
+    tools = [as_tool(find_tool(name)) for name in settings.tools]
+    if settings.docs is None:
+        return tools
+    from agentkit.tools.documents import with_documents
+
+    return with_documents(tools, settings.docs, brief=settings.model == "builtin")
+
+
+def as_tool(tool: Any) -> Tool:
+    """A tool as the loop has it: one of ours, a typed function, or LangChain's."""
+    if isinstance(tool, Tool):
+        return tool
+    from agentkit.langchain.tools import as_langchain, from_langchain
+
+    return from_langchain(as_langchain(tool))
+
+
+def allowed(tools: Sequence[Any], allow: Collection[str] | None) -> list[Any]:
+    """The tools that `allow` names (`None`: all); raises for a name that is none of them."""
+    if allow is None:
+        return list(tools)
+    names = [name_of(tool) for tool in tools]
+    if strange := [one for one in allow if not any(is_named(name, [one]) for name in names)]:
+        raise ConfigurationError(
+            f"expected allow to name tools of this run ({', '.join(names)}), "
+            f"saw {', '.join(strange)}; mend the name or add the tool"
+        )
+    return [tool for tool, name in zip(tools, names, strict=True) if is_named(name, allow)]
+
+
+def read_prompt(name: str) -> Prompt:
+    """A prompt by its name, its file, or its place in LangSmith's hub."""
+    from agentkit.react_json import prompt
+
+    return prompt.read_prompt(name, pull=_pulled)
+
+
+def _pulled(owner_repo: str) -> Prompt:
+    from agentkit.langchain import hub
+
+    return hub.read(owner_repo)
+
+
+def _connected(settings: RunSettings) -> McpTools | None:
+    """The tools of MCP servers, which end when nobody holds their tools any more. In a replay none is started."""
+    if not settings.mcp:
+        return None
+    from agentkit.mcp import mcp_tools
+
+    return mcp_tools(*settings.mcp, taken=settings.tools)
+
+
+def _models(settings: RunSettings) -> tuple[ChatModel, ChatModel | None]:
+    """The model that settings name, and it without its fallbacks where it has any."""
+    backend = backend_of(settings.model, fallbacks=settings.fallbacks, **settings.options)
+    if backend is not None:
+        alternatives = capabilities_of(backend).alternatives
+        return BackendChat(backend), BackendChat(alternatives[0]) if alternatives else None
+    from agentkit.langchain.chat_model import chat_model
+    from agentkit.langchain.model import chat_of, first_of
+
+    model = chat_model(settings.model, fallbacks=settings.fallbacks, **settings.options)
+    return chat_of(model), first_of(model)
+
+
+# -- a model that a replay need not load -------------------------------------------------------------------------------
+
+
+class NotLoaded:
+    """A model in this process by its name and what it can do alone; its cassette answers in its place."""
+
+    def __init__(self, spec: str) -> None:
+        read = read_spec(spec, loads=False)
+        self.model_id = read.name
+        self.capabilities = Capabilities(
+            in_process=True, over_http=False, grammar=True, constrain=read.constrain, tools=True, identity=read.name
+        )
+
+    def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
+        raise CassetteError(f"{self.model_id} was not loaded, its cassette replays; ask it while the cassette is open")
+
+    def agenerate_chat(self, request: ChatRequest) -> AsyncIterator[Chunk]:
+        raise CassetteError(f"{self.model_id} was not loaded, its cassette replays; ask it while the cassette is open")
+
+
+def for_replay(spec: str) -> str | ChatBackend:
+    """The model of a spec for a replay: one in this process is named, and not loaded."""
+    return NotLoaded(spec) if read_spec(spec, loads=False).place == "local" else spec
