@@ -198,8 +198,10 @@ class Reply:
             self._model_id = chunk.metadata["model_name"]
             chunk = replace(chunk, metadata={k: v for k, v in chunk.metadata.items() if k != "model_name"})
         piece = self._reader.read(chunk)
-        self._finish_reason = piece.finish_reason or self._finish_reason
-        return self._taken(replace(piece, finish_reason=None))
+        if piece.finish_reason is not None:
+            self._finish_reason = piece.finish_reason
+            piece = replace(piece, finish_reason=None)
+        return self._taken(piece)
 
     def last(self) -> Chunk:
         """What was held back, with usage, the model's name and how the reply ended."""

@@ -28,7 +28,7 @@ PIECE = 9  # characters: so that labels and tags come in two pieces
 
 @dataclass
 class ScriptedBackend:
-    """Gives `replies` in order, in pieces as a model does, or what a function of the request returns.
+    """Gives `replies` in order, or what a function of the request returns; in pieces, where somebody reads along.
 
     `requests` are those it was sent; one after the last reply is a `ModelError`. For native calls, declare
     `Capabilities(tools=True)`.
@@ -48,8 +48,9 @@ class ScriptedBackend:
             reply = Completion(reply, self.usage)
         if reply.thinking:
             yield Chunk(thinking=reply.thinking)
-        for start in range(0, len(reply.text), PIECE):
-            yield Chunk(text=reply.text[start : start + PIECE])
+        size = PIECE if request.stream else max(1, len(reply.text))
+        for start in range(0, len(reply.text), size):
+            yield Chunk(text=reply.text[start : start + size])
         for index, call in enumerate(reply.tool_calls):
             begin, rest = call.arguments[:PIECE], call.arguments[PIECE:]
             yield Chunk(tool_calls=(ToolCallPiece(index=index, id=call.id, name=call.name, arguments=begin),))
