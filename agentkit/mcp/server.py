@@ -1,15 +1,20 @@
-"""One MCP server as a client sees it: started at the first need, ended with its processes by `stop`."""
+"""One MCP server as a client sees it: started at the first need, ended with its processes by `stop`.
+
+What it sends is read as the protocol's own JSON, which versions 1 and 2 of the official package write alike.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
+import os
+import re
 import shlex
 import sys
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import PurePath
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,7 +26,18 @@ INSTALL = "run pip install 'agentkit-react[mcp]'"
 STOP_S = 10.0  # the transport itself waits 2 s for a process to end before it kills it
 
 Spec = str | Mapping[str, Any]
-"""A command, an address, or a connection of langchain-mcp-adapters (`transport`, `url`, `headers` …)."""
+"""A command, an address, or a connection as langchain-mcp-adapters writes it.
+
+`transport` is "stdio" (`command`, `args`, `env`, `cwd`, `encoding`, `encoding_error_handler`), "http" or "sse" (`url`,
+`headers`, `timeout`, `sse_read_timeout`, `auth`, `httpx_client_factory`; "http" `terminate_on_close`, too). Each takes
+`session_kwargs`. `${NAME}` in `env` stands for this process' variable.
+"""
+
+_STDIO = ("command", "args", "env", "cwd", "encoding", "encoding_error_handler")
+_HTTP = ("url", "headers", "timeout", "sse_read_timeout", "auth", "httpx_client_factory")
+_FIELDS = {"stdio": _STDIO, "sse": _HTTP, "http": (*_HTTP, "terminate_on_close")}
+_SAME = {"streamable_http": "http", "streamable-http": "http"}
+_VARIABLE = re.compile(r"\$\{([^}]+)\}")
 
 
 class McpServer:
@@ -34,31 +50,19 @@ class McpServer:
         self._loop = loop
         self._start_s = start_s
         self._running: Future[None] | None = None
-        self._ready: Future[dict[str, Any]] = Future()
+        self._ready: Future[list[dict[str, Any]]] = Future()
         self._stop: asyncio.Event | None = None
-        self._tools: dict[str, Any] = {}
+        self._session: Any = None
 
     @property
     def is_remote(self) -> bool:
         """Whether it is reached over HTTP."""
         return "url" in self._connection
 
-    def described(self) -> list[dict[str, Any]]:
-        """Its tools, as plain values."""
-        self.start()
-        return [_described(tool) for tool in self._tools.values()]
-
-    def begin(self) -> Future[dict[str, Any]]:
-        """Connect, unless connected; the future gives the tools."""
-        if self._running is None or self._running.done():
-            self._ready = Future()
-            self._running = self._loop.submit(self._serve(self._ready))
-        return self._ready
-
-    def start(self) -> None:
-        """Be connected; raises `ConfigurationError` with the one reason why not."""
+    def tools(self) -> list[dict[str, Any]]:
+        """Its tools, as plain values; raises `ConfigurationError` with the one reason why there are none."""
         try:
-            self._tools = self.begin().result(self._start_s)
+            return self.begin().result(self._start_s)
         except TimeoutError:
             self._cancel()
             raise self._failed(f"no answer in the protocol within {self._start_s:g} s") from None
@@ -68,18 +72,24 @@ class McpServer:
                 raise
             raise self._failed(_reason(error)) from error
 
-    async def call(self, name: str, arguments: Mapping[str, Any]) -> tuple[Any, Any]:
-        """Content and artifact of a tool's result; runs in the loop's thread. Raises `ToolError`."""
+    def begin(self) -> Future[list[dict[str, Any]]]:
+        """Connect, unless connected; the future gives the tools."""
+        if self._running is None or self._running.done():
+            self._ready = Future()
+            self._running = self._loop.submit(self._serve(self._ready))
+        return self._ready
+
+    async def call(self, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """A tool's result as it is on the wire; runs in the loop's thread. Raises `ToolError`."""
         try:
-            content, artifact = await self._tools[name].coroutine(**arguments)
-            return content, artifact
+            return _wire(await self._session.call_tool(name, dict(arguments)))
         except Exception as error:
             reason = _reason(error)
             if reason in ("ClosedResourceError", "Connection closed"):
                 reason = f"the MCP server of {name} has ended; do without it."
             raise ToolError(f"Error: {reason}") from error
 
-    def submit_call(self, name: str, arguments: Mapping[str, Any]) -> Future[tuple[Any, Any]]:
+    def submit_call(self, name: str, arguments: Mapping[str, Any]) -> Future[dict[str, Any]]:
         """`call` under way."""
         return self._loop.submit(self.call(name, arguments))
 
@@ -104,17 +114,13 @@ class McpServer:
         if self._running is not None:
             self._running.cancel()
 
-    async def _serve(self, ready: Future[dict[str, Any]]) -> None:
+    async def _serve(self, ready: Future[list[dict[str, Any]]]) -> None:
         """Holds the connection open; its task enters and leaves it, as anyio wants."""
         self._stop = asyncio.Event()
         try:
-            from langchain_mcp_adapters.tools import load_mcp_tools
-
             logging.getLogger("mcp").addHandler(logging.NullHandler())  # a line that is no message is no traceback
-            async with _session(self._connection) as session:
-                await session.initialize()
-                tools = await load_mcp_tools(session, handle_tool_errors=False)
-                ready.set_result({tool.name: tool for tool in tools})
+            async with _session(self._connection) as self._session:
+                ready.set_result(await _listed(self._session))
                 await self._stop.wait()
         except ImportError as error:
             ready.set_exception(ConfigurationError(f"expected the package {error.name} for MCP; {INSTALL}"))
@@ -131,9 +137,9 @@ class McpServer:
 
 
 def connection_of(spec: Spec) -> dict[str, Any]:
-    """How langchain-mcp-adapters reaches a server."""
+    """How a server is reached; raises `ConfigurationError`."""
     if isinstance(spec, Mapping):
-        return dict(spec)
+        return _checked(spec)
     if spec.startswith(("http://", "https://")):
         is_sse = urlsplit(spec).path.rstrip("/").endswith("/sse")
         return {"transport": "sse" if is_sse else "http", "url": spec}
@@ -144,22 +150,105 @@ def connection_of(spec: Spec) -> dict[str, Any]:
     return {"transport": "stdio", "command": command, "args": args}
 
 
+def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
+    named = given.get("transport") or ("stdio" if "command" in given else "http")
+    transport = _SAME.get(named, named)
+    if transport not in _FIELDS:
+        raise ConfigurationError(f"expected an MCP transport of {', '.join(_FIELDS)}, saw {named!r}")
+    fields = ("transport", "session_kwargs", *_FIELDS[transport])
+    missing, unknown = fields[2] not in given, [name for name in given if name not in fields]
+    if missing or unknown:
+        seen = f"no {fields[2]}" if missing else ", ".join(unknown)
+        raise ConfigurationError(f"an MCP connection over {transport} has {', '.join(fields[2:])}; saw {seen}")
+    return {**given, "transport": transport}
+
+
 @asynccontextmanager
-async def _session(connection: dict[str, Any]) -> AsyncIterator[Any]:
-    if set(connection) != {"transport", "command", "args"}:
-        from langchain_mcp_adapters.sessions import create_session
+async def _session(connection: Mapping[str, Any]) -> AsyncIterator[Any]:
+    """A session that is ready. Version 2's `Client` also speaks to servers that know no handshake."""
+    import mcp
 
-        async with create_session(connection) as session:  # type: ignore[arg-type]
-            yield session
+    options = connection.get("session_kwargs") or {}
+    if (client_of := getattr(mcp, "Client", None)) is not None:
+        async with client_of(_transport(connection), **options) as client:
+            yield client.session
         return
-    from mcp import ClientSession, StdioServerParameters
-    from mcp.client.stdio import stdio_client
-
-    parameters = StdioServerParameters(command=connection["command"], args=connection["args"])
-    # The process' own standard error: what stands in sys.stderr, in a notebook, need not be a file.
-    log = sys.__stderr__ or sys.stderr
-    async with stdio_client(parameters, errlog=log) as streams, ClientSession(*streams) as session:
+    async with _transport(connection) as (read, write, *_), mcp.ClientSession(read, write, **options) as session:
+        await session.initialize()
         yield session
+
+
+@asynccontextmanager
+async def _transport(connection: Mapping[str, Any]) -> AsyncIterator[Any]:
+    given = {name: value for name, value in connection.items() if name not in ("transport", "session_kwargs")}
+    if connection["transport"] == "stdio":
+        from mcp.client.stdio import StdioServerParameters, stdio_client
+
+        if given.get("env"):
+            given["env"] = {name: _expanded(value) for name, value in given["env"].items()}
+        # The process' own standard error: what stands in sys.stderr, in a notebook, need not be a file.
+        transport = stdio_client(StdioServerParameters(**given), errlog=sys.__stderr__ or sys.stderr)
+    elif connection["transport"] == "sse":
+        from mcp.client.sse import sse_client
+
+        transport = sse_client(**{name: value for name, value in given.items() if value is not None})
+    else:
+        async with _over_http(**given) as streams:
+            yield streams
+        return
+    async with transport as streams:
+        yield streams
+
+
+@asynccontextmanager
+async def _over_http(
+    url: str,
+    *,
+    headers: dict[str, Any] | None = None,
+    timeout: float | timedelta = 30.0,
+    sse_read_timeout: float | timedelta = 300.0,
+    auth: Any = None,
+    httpx_client_factory: Any = None,
+    terminate_on_close: bool = True,
+) -> AsyncIterator[Any]:
+    from mcp.client.streamable_http import streamable_http_client
+    from mcp.shared._httpx_utils import create_mcp_http_client
+
+    each_s, read_s = _seconds(timeout), _seconds(sse_read_timeout)
+    make: Any = httpx_client_factory or create_mcp_http_client
+    async with (
+        make(headers=headers, timeout=(each_s, read_s, each_s, each_s), auth=auth) as client,
+        streamable_http_client(url, http_client=client, terminate_on_close=terminate_on_close) as streams,
+    ):
+        yield streams
+
+
+def _seconds(given: float | timedelta) -> float:
+    return given.total_seconds() if isinstance(given, timedelta) else given
+
+
+def _expanded(text: str) -> str:
+    return _VARIABLE.sub(lambda match: os.environ.get(match[1], match[0]), text)
+
+
+async def _listed(session: Any) -> list[dict[str, Any]]:
+    """All tools of a server, page by page."""
+    from mcp.types import PaginatedRequestParams
+
+    tools: list[dict[str, Any]] = []
+    cursor: str | None = None
+    while True:
+        page = _wire(await session.list_tools(params=PaginatedRequestParams(cursor=cursor)))
+        tools += map(_tool, page["tools"])
+        cursor = page.get("nextCursor")
+        if not cursor:
+            return tools
+
+
+def _wire(message: Any) -> dict[str, Any]:
+    """A message as the protocol writes it."""
+    plain: dict[str, Any] = message.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return plain
 
 
 def _label(name: str) -> str:
@@ -171,12 +260,12 @@ def _label(name: str) -> str:
     return last.removeprefix("mcp-").removeprefix("server-") or "mcp"
 
 
-def _described(tool: Any) -> dict[str, Any]:
-    hints = tool.metadata or {}
+def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:
+    hints = tool.get("annotations") or {}
     return {
-        "name": tool.name,
-        "description": tool.description or tool.name,
-        "schema": json.loads(json.dumps(tool.args_schema)),
+        "name": tool["name"],
+        "description": tool.get("description") or tool["name"],
+        "schema": tool["inputSchema"],
         "read_only": hints.get("readOnlyHint") is True,
         "idempotent": hints.get("readOnlyHint") is True or hints.get("idempotentHint") is True,
     }

@@ -6,11 +6,13 @@ import asyncio
 import json
 import weakref
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self
 
+from agentkit.errors import ToolError
+from agentkit.events import Source
 from agentkit.mcp.event_loop import EventLoopThread
 from agentkit.mcp.server import McpServer, Spec
 from agentkit.recorder import active
@@ -39,13 +41,13 @@ class McpTools(list[Tool]):
     def remember(self) -> None:
         """Keep what the servers offer in the cassette that is being recorded, for a replay that starts none."""
         for server in self._connected.servers:
-            _described(server, anew=server.is_remote)
+            _offered(server, anew=server.is_remote)
 
 
 def mcp_tools(
     *specs: Spec, taken: Collection[str] = (), call_timeout_s: float = 60.0, start_timeout_s: float = 30.0
 ) -> McpTools:
-    """The tools of MCP servers, each given by its command, its address, or a connection of langchain-mcp-adapters.
+    """The tools of MCP servers, each given by its command, its address, or a connection (`Spec`).
 
     The servers start here, once. A tool without the hint that it only reads counts as one with side effects. Names that
     two tools share, or that are `taken`, get their server's name in front. In a replay no server starts.
@@ -56,7 +58,7 @@ def mcp_tools(
         if active() is None:
             for server in connected.servers:
                 server.begin()  # all at once
-        offered = [(server, tool) for server in connected.servers for tool in _described(server)]
+        offered = [(server, tool) for server in connected.servers for tool in _offered(server)]
     except BaseException:
         connected.end()
         raise
@@ -83,16 +85,16 @@ def _end(servers: list[McpServer], loop: EventLoopThread) -> None:
     loop.close()
 
 
-def _described(server: McpServer, *, anew: bool = False) -> list[dict[str, Any]]:
+def _offered(server: McpServer, *, anew: bool = False) -> list[dict[str, Any]]:
     """What a server offers. While recording it is kept, and what is said to a remote server is not recorded."""
     cassette = active()
     if cassette is None:
-        return server.described()
+        return server.tools()
 
     def ask() -> list[dict[str, Any]]:
         if anew:
             server.stop()
-        return server.described()
+        return server.tools()
 
     remembered: list[dict[str, Any]] = cassette.remembered(f"mcp:{server.name}", ask)
     return remembered
@@ -113,37 +115,48 @@ def _names(named: list[tuple[str, str]], taken: Collection[str]) -> list[str]:
     return names
 
 
-def _tool(connected: _Connected, server: McpServer, described: dict[str, Any], name: str, timeout_s: float) -> Tool:
-    theirs = str(described["name"])
+def _tool(connected: _Connected, server: McpServer, offered: dict[str, Any], name: str, timeout_s: float) -> Tool:
+    theirs = str(offered["name"])
 
-    def call(arguments: Any) -> Future[tuple[Any, Any]]:
+    def call(arguments: Any) -> Future[dict[str, Any]]:
         assert server in connected.servers  # and so the tool keeps its server alive
         return server.submit_call(theirs, arguments)
 
     def run(arguments: Any) -> Result:
-        return _result(*call(arguments).result())
+        return _result(call(arguments).result())
 
     async def arun(arguments: Any) -> Result:
-        return _result(*await asyncio.wrap_future(call(arguments)))
+        return _result(await asyncio.wrap_future(call(arguments)))
 
     return Tool(
         name=name,
-        description=str(described["description"]),
+        description=str(offered["description"]),
         run=run,
         arun=arun,
-        schema=described["schema"],
-        side_effects=not described["read_only"],
-        idempotent=bool(described["idempotent"]),
+        schema=offered["schema"],
+        side_effects=not offered["read_only"],
+        idempotent=bool(offered["idempotent"]),
         timeout_s=timeout_s,
     )
 
 
-def _result(content: Any, artifact: Any) -> Result:
+def _result(result: dict[str, Any]) -> Result:
     """Text as it is, what is no text by its name, and structured content where there is nothing else."""
-    from agentkit.langchain.results import sources_in, text_of
+    blocks = result.get("content") or ()
+    text = "\n".join(map(_text, blocks))
+    if result.get("isError"):
+        raise ToolError(f"Error: {' '.join(text.split()) or 'the tool failed and gave no reason'}")
+    if not text and "structuredContent" in result:
+        text = json.dumps(result["structuredContent"], ensure_ascii=False)
+    links = [block for block in blocks if block["type"] == "resource_link"]
+    return Result(
+        text, tuple(Source(link.get("title") or link.get("name") or link["uri"], link["uri"]) for link in links)
+    )
 
-    text = text_of(content)
-    if not text and isinstance(artifact, dict):
-        text = json.dumps(artifact.get("structured_content"), ensure_ascii=False)
-    links = [block for block in content if isinstance(block, dict) and "url" in block]
-    return Result(text, tuple(sources_in(links)))
+
+def _text(block: Mapping[str, Any]) -> str:
+    block = block.get("resource", block)  # one that is embedded
+    if "text" in block:
+        return str(block["text"])
+    kind = block.get("mimeType") or ("file" if "uri" in block else block.get("type", "content"))
+    return f"[{kind}, not shown]" if "data" in block or "blob" in block else f"[{kind}: {block.get('uri')}]"

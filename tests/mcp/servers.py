@@ -7,7 +7,16 @@ import sys
 import threading
 
 from mcp.server.fastmcp import FastMCP, Image
-from mcp.types import ToolAnnotations
+from mcp.types import (
+    AudioContent,
+    BlobResourceContents,
+    ContentBlock,
+    EmbeddedResource,
+    ResourceLink,
+    TextContent,
+    TextResourceContents,
+    ToolAnnotations,
+)
 
 
 def weather() -> FastMCP:
@@ -65,6 +74,29 @@ def other() -> FastMCP:
     return server
 
 
+def mixed() -> FastMCP:
+    server = FastMCP("mixed")
+
+    @server.tool(annotations=ToolAnnotations(readOnlyHint=True), structured_output=False)
+    def everything() -> list[ContentBlock]:
+        """All kinds of content."""
+        return [
+            TextContent(type="text", text="first"),
+            AudioContent(type="audio", data="AAAA", mimeType="audio/wav"),
+            ResourceLink(type="resource_link", name="Report", uri="https://example.org/report", mimeType="text/html"),
+            ResourceLink(type="resource_link", name="plain", uri="file:///plain"),
+            EmbeddedResource(type="resource", resource=TextResourceContents(uri="file:///a", text="inside")),
+            EmbeddedResource(type="resource", resource=BlobResourceContents(uri="file:///b", blob="AAAA")),
+        ]
+
+    @server.tool(annotations=ToolAnnotations(readOnlyHint=True))
+    def environment(name: str) -> str:
+        """A variable."""
+        return os.environ.get(name, "none")
+
+    return server
+
+
 if __name__ == "__main__":
     match sys.argv[1]:
         case "junk":
@@ -78,4 +110,4 @@ if __name__ == "__main__":
             sys.stdout.flush()
             weather().run()
         case name:
-            {"weather": weather, "other": other}[name]().run()
+            {"weather": weather, "other": other, "mixed": mixed}[name]().run()

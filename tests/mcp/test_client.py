@@ -14,6 +14,7 @@ import pytest
 
 from agentkit import AgentExecutor, Cassette
 from agentkit.errors import ConfigurationError
+from agentkit.events import Source
 from agentkit.mcp import McpTools, mcp_tools
 from agentkit.tool import Result, Tool
 from tests.doubles.models import Scripted, action, final
@@ -113,6 +114,42 @@ raise KeyboardInterrupt
     )
     assert done.returncode == -2
     assert not _lives(int(done.stdout))
+
+
+def test_a_connection_says_how_a_server_is_reached_and_content_of_any_kind_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CITY", "Oslo")
+    connection = {
+        "transport": "stdio",
+        "command": sys.executable,
+        "args": ["-m", "tests.mcp.servers", "mixed"],
+        "env": {"HOME_TOWN": "${CITY}", "OTHER": "${NO_SUCH_CITY}"},
+        "cwd": str(ROOT),
+    }
+    with mcp_tools(connection) as tools:
+        everything, environment = named(tools, "everything"), named(tools, "environment")
+        assert everything.call({}) == Result(
+            "first\n[audio/wav, not shown]\n[text/html: https://example.org/report]\n[file: file:///plain]\ninside\n"
+            "[file, not shown]",
+            (Source("Report", "https://example.org/report"), Source("plain", "file:///plain")),
+        )
+        given = [environment.call({"name": name}).text for name in ("HOME_TOWN", "OTHER")]
+        assert given == ["Oslo", "${NO_SUCH_CITY}"]
+
+
+@pytest.mark.parametrize(
+    ("connection", "reason"),
+    [
+        ({"transport": "pigeon"}, "expected an MCP transport of stdio, sse, http, saw 'pigeon'"),
+        ({"transport": "stdio"}, r"an MCP connection over stdio has command, .*; saw no command"),
+        ({"transport": "streamable_http"}, r"an MCP connection over http has url, .*; saw no url"),
+        ({"url": "https://example.org", "headres": {}}, r"an MCP connection over http has url, .*; saw headres"),
+    ],
+)
+def test_a_connection_that_cannot_be_meant_is_refused(connection: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ConfigurationError, match=reason):
+        mcp_tools(connection)
 
 
 def test_two_servers_may_use_one_name() -> None:
