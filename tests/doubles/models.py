@@ -10,7 +10,7 @@ from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import UsageMetadata
-from langchain_core.messages.tool import ToolCallChunk
+from langchain_core.messages.tool import ToolCallChunk, invalid_tool_call, tool_call
 from langchain_core.messages.utils import message_chunk_to_message
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from pydantic import Field
@@ -33,11 +33,18 @@ def final(answer: str) -> str:
     return f"Thought: I now know the final answer\nFinal Answer: {answer}"
 
 
-def calling(*calls: tuple[str, str], text: str = "", thinking: str = "", finish_reason: str = "") -> Completion:
-    """A turn of native calls: names, and the text of their arguments. Without calls it ends."""
+def reply(
+    text: str = "",
+    calls: Sequence[tuple[str, str]] = (),
+    *,
+    thinking: str = "",
+    finish_reason: str = "",
+    cost: float | None = None,
+) -> Completion:
+    """A turn with native calls: their names, and the text of their arguments."""
     made = tuple(NativeCall(f"call_{name}_{n}", name, arguments) for n, (name, arguments) in enumerate(calls))
     reason = finish_reason or ("tool_calls" if made else "stop")
-    return Completion(text, Usage(20, 10), reason, thinking, made)
+    return Completion(text, Usage(20, 10, cost_usd=cost), reason, thinking, made)
 
 
 class Scripted(BaseChatModel):
@@ -80,7 +87,20 @@ class Scripted(BaseChatModel):
     ) -> ChatResult:
         first, *rest = [chunk.message for chunk in self._stream(messages, stop, run_manager, **kwargs)]
         whole: Any = sum(rest, first)
-        return ChatResult(generations=[ChatGeneration(message=message_chunk_to_message(whole))])
+        message: Any = message_chunk_to_message(whole)
+        message.tool_calls, message.invalid_tool_calls = (
+            [],
+            [],
+        )  # a chunk takes JSON that is cut off as if it were whole
+        for call in whole.tool_call_chunks:
+            try:
+                arguments = json.loads(call["args"])
+                message.tool_calls.append(tool_call(name=call["name"], args=arguments, id=call["id"]))
+            except ValueError:
+                message.invalid_tool_calls.append(
+                    invalid_tool_call(name=call["name"], args=call["args"], id=call["id"], error="no JSON")
+                )
+        return ChatResult(generations=[ChatGeneration(message=message)])
 
 
 def _as_langchain(chunk: Chunk) -> AIMessageChunk:

@@ -19,7 +19,7 @@ from agentkit.models import ChatHuggingFace
 from agentkit.models.hosted.options import hosted_model
 from agentkit.tool import Tool
 from tests.doubles.models import action, final
-from tests.hosted.server import Asked, ChatServer, Play, body, breaks, error, reset, say, serving, stalls
+from tests.doubles.server import ChatServer, Play, Request, body, breaks, error, reset, say, serving, stalls
 
 STEPS = ("alpha", "beta")
 ANSWER = "Both are counted."
@@ -68,7 +68,7 @@ class _Faulty:
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
 
-    def choose(self, asked: Asked) -> Play:
+    def choose(self, asked: Request) -> Play:
         with self._lock:
             self.calls += 1
             faulty = self._random.random() < self.rate

@@ -11,7 +11,7 @@ import pytest
 from agentkit.models import ChatHuggingFace
 from agentkit.models.hosted.model import HostedModel
 from agentkit.models.hosted.options import hosted_model
-from tests.hosted.server import ChatServer, serving
+from tests.doubles.server import ChatServer, serving
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from agentkit import AgentExecutor, Cassette
 from agentkit.errors import CassetteDrift
 from agentkit.models import ChatHuggingFace
 from tests.doubles.models import action, final
+from tests.doubles.server import ChatServer, Play, breaks, error, say, serving
 from tests.hosted.conftest import Make, Waits
-from tests.hosted.server import ChatServer, Play, breaks, error, say, serving
 
 TOKEN = "hf_abcdefghijklmnop"
 TURNS = [say(action("Calculator", "25^0.43")), say(final("about 4"))]
@@ -45,11 +45,11 @@ def test_a_run_replays_without_its_server(server: ChatServer, chat: Make, tmp_pa
     server.plays = TURNS
     with Cassette(path, "record"):
         assert run(chat(huggingfacehub_api_token=TOKEN), way) == "about 4"
-    asked = len(server.asked)
+    asked = len(server.requests)
     model = chat(huggingfacehub_api_token="another-token")
     with Cassette(path, "replay"):
         assert run(model, way) == "about 4"
-    assert len(server.asked) == asked
+    assert len(server.requests) == asked
     text = path.read_text()
     assert TOKEN not in text
     uris = [one["request"]["uri"] for one in yaml.safe_load(text)["interactions"]]
@@ -77,7 +77,7 @@ def test_faults_are_replayed_without_waiting(
     with Cassette(path, "replay"):
         assert run(model, way) == "about 4"
     assert waits.seconds[len(plays) :] == [0.0] * len(plays)
-    assert len(server.asked) == len(plays) + 2
+    assert len(server.requests) == len(plays) + 2
 
 
 def test_a_changed_request_is_drift_and_not_tried_again(server: ChatServer, chat: Make, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_the_command_records_and_replays(tmp_path: Path) -> None:
         words = ("run", "25^0.43?", "--model", server.url, "--tools", "calculator", "--mode", "react-json", "-q")
         done = agentkit(*words, "--record", path, AGENTKIT_API_KEY=key)
         assert (done.returncode, done.stdout) == (0, "about 4\n"), done.stderr
-        assert {asked.headers["authorization"] for asked in server.asked} == {f"Bearer {key}"}
+        assert {request.headers["authorization"] for request in server.requests} == {f"Bearer {key}"}
     replayed = agentkit("replay", path, "-q")
     assert (replayed.returncode, replayed.stdout) == (0, "about 4\n"), replayed.stderr
     assert key not in Path(path).read_text()

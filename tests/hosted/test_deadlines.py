@@ -17,9 +17,9 @@ from agentkit.deadline import within
 from agentkit.errors import ModelError
 from agentkit.models.backend import ChatRequest
 from agentkit.models.hosted.model import HostedModel
+from tests.doubles.server import ChatServer, Play, body, error, say, silent, stalls, trickle
 from tests.hosted.asking import WAYS, Ask
 from tests.hosted.conftest import Make
-from tests.hosted.server import ChatServer, Play, body, error, say, silent, stalls, trickle
 
 HI = ChatRequest(messages=[{"role": "user", "content": "hi"}])
 Backend = Callable[..., HostedModel]
@@ -33,7 +33,7 @@ def test_the_total_deadline_holds(server: ChatServer, chat: Make, ask: Ask, play
     server.plays = [play]
     with pytest.raises(ModelError, match=r"gave no whole reply within 0\.2 s"):
         ask(chat(total_timeout=0.2))
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
     assert server.hung_up.wait(10)
 
 
@@ -119,7 +119,7 @@ async def test_a_closed_stream_closes_its_connection_when_awaited(server: ChatSe
 async def test_a_cancelled_call_closes_its_connection(server: ChatServer, chat: Make, play: Play) -> None:
     server.plays = [play]
     call = asyncio.create_task(chat().ainvoke("hi"))
-    while not server.asked:
+    while not server.requests:
         await asyncio.sleep(0)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -134,7 +134,7 @@ def test_an_interrupt_ends_the_call_and_its_connection(server: ChatServer, backe
     server.plays = [error(500)]
     with pytest.raises(KeyboardInterrupt):
         list(replace(backend(), sleep=interrupt).generate_chat(HI))
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 def test_a_stop_that_the_server_ignores_ends_its_stream(server: ChatServer, chat: Make) -> None:

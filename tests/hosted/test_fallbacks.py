@@ -16,9 +16,9 @@ from agentkit.errors import ConfigurationError, ModelError, ReplyChanged
 from agentkit.models import ChatHuggingFace
 from agentkit.models.hosted.fallbacks import WithFallbacks
 from tests.doubles.models import Scripted
+from tests.doubles.server import ChatServer, breaks, error, say, serving
 from tests.hosted.asking import WAYS, Ask
 from tests.hosted.conftest import Make
-from tests.hosted.server import ChatServer, breaks, error, say, serving
 
 every_way = pytest.mark.parametrize("ask", WAYS.values(), ids=WAYS)
 
@@ -41,7 +41,7 @@ def test_the_next_model_answers_when_one_has_failed_for_good(
     reply = ask(model)
     assert reply.content == "second"
     assert reply.response_metadata["model_name"] == "served"
-    assert len(server.asked) == (2 if play is not None and "500" in told[0] else 1)
+    assert len(server.requests) == (2 if play is not None and "500" in told[0] else 1)
     assert told[0].endswith("; asking other/model")
     assert model.model_id == server.url
 
@@ -73,7 +73,7 @@ def test_wrong_use_is_not_fallen_back_from(server: ChatServer, second: ChatServe
     server.plays = [error(401)]
     with pytest.raises(ConfigurationError, match="refused the token"):
         ask(ChatHuggingFace(llm=WithFallbacks([chat().llm, chat(second.url).llm])))
-    assert second.asked == []
+    assert second.requests == []
 
 
 def test_fallbacks_are_an_option_of_a_spec(server: ChatServer, second: ChatServer, chat: Make) -> None:
@@ -133,7 +133,7 @@ def test_a_tools_arguments_are_a_value(server: ChatServer, chat: Make, schema: A
     named = {**CALL, "function": {**CALL["function"], "name": schema["title"] if isinstance(schema, dict) else "Sum"}}  # type: ignore[dict-item]
     server.plays = [say("", finish="tool_calls", tool_calls=[named])]
     assert chat().with_structured_output(schema, method="function_calling").invoke("2 + 2?") == value
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 @every_schema
@@ -162,7 +162,7 @@ def test_the_second_failure_is_raised(server: ChatServer, chat: Make) -> None:
     server.plays = [say("four"), say("still four")]
     with pytest.raises(OutputParserException, match="expected JSON, saw 'still four'"):
         chat().with_structured_output(Sum).invoke("2 + 2?")
-    assert len(server.asked) == 2
+    assert len(server.requests) == 2
 
 
 def test_any_object_will_do_without_a_schema(server: ChatServer, chat: Make) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from agentkit.errors import AgentkitError, ConfigurationError, ModelError, ReplyChanged
+from tests.doubles.server import ChatServer, Play, body, breaks, error, events, reset, say, silent
 from tests.hosted.asking import WAYS, Ask
 from tests.hosted.conftest import Make, Waits
-from tests.hosted.server import ChatServer, Play, body, breaks, error, events, reset, say, silent
 
 LOADING = body(json.dumps({"error": "Model is currently loading", "estimated_time": 21.5}).encode(), 503)
 LATER = formatdate(4e9, usegmt=True)
@@ -56,7 +56,7 @@ def test_a_fault_that_passes_is_mended(
     assert reply.usage_metadata is not None
     assert reply.usage_metadata["total_tokens"] == 10
     assert waits.seconds == waited
-    assert len(server.asked) == len(plays) + 1
+    assert len(server.requests) == len(plays) + 1
 
 
 LASTING: list[Any] = [
@@ -90,7 +90,7 @@ def test_a_fault_that_lasts_is_one_clear_error(
         ask(chat())
     assert type(caught.value) is kind
     assert "\n" not in str(caught.value)
-    assert len(server.asked) == tries
+    assert len(server.requests) == tries
 
 
 @pytest.mark.parametrize("ask", [WAYS["invoke"], WAYS["ainvoke"]])
@@ -129,7 +129,7 @@ def test_after_the_end_of_a_reply_nothing_that_fails_matters(server: ChatServer,
     server.plays = [events(end, done=False, end=False)]
     reply = WAYS[way](chat())
     assert (reply.content, reply.usage_metadata) == ("hello", None)
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 @every_way

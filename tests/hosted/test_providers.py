@@ -16,8 +16,8 @@ from agentkit.errors import ConfigurationError, ModelError
 from agentkit.models.backend import ChatRequest, Chunk
 from agentkit.models.hosted.options import hosted_model
 from agentkit.models.hosted.places import Outgoing, Place, place
+from tests.doubles.server import ChatServer, say
 from tests.hosted.conftest import Waits
-from tests.hosted.server import ChatServer, say
 
 REPO = "deepseek-ai/DeepSeek-R1-0528"
 HF_KEY, OWN_KEY = "hf_abcdefghijklmnop", "sk-abcdefghijklmnop"
@@ -187,6 +187,6 @@ def test_a_password_in_the_address_becomes_a_header(server: ChatServer) -> None:
     server.plays = [say("hello")]
     model = hosted_model(endpoint_url=server.url.replace("//", "//me:secret@"))
     list(model.generate_chat(ChatRequest(messages=BODY["messages"])))
-    assert server.asked[0].headers["authorization"] == "Basic bWU6c2VjcmV0"
+    assert server.requests[0].headers["authorization"] == "Basic bWU6c2VjcmV0"
     assert model.model_id == server.url
     assert "secret" not in repr(model)

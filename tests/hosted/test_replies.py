@@ -15,9 +15,9 @@ from agentkit.events import Usage
 from agentkit.models.backend import ChatRequest
 from agentkit.models.hosted.model import HostedModel
 from agentkit.models.openai_format import ServerSentEvents
+from tests.doubles.server import ChatServer, Line, Play, body, events, pieces_of, say
 from tests.hosted.asking import WAYS, Ask
 from tests.hosted.conftest import Make
-from tests.hosted.server import ChatServer, Line, Play, body, events, pieces_of, say
 
 every_way = pytest.mark.parametrize("ask", WAYS.values(), ids=WAYS)
 streaming = pytest.mark.parametrize("way", ["stream", "astream"])

@@ -13,9 +13,9 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, Tool
 from agentkit import chat_model
 from agentkit.errors import ConfigurationError, ModelError
 from agentkit.models import ChatHuggingFace, HuggingFaceEndpoint
+from tests.doubles.server import ChatServer, Play, Request, body, error, say
 from tests.hosted.asking import WAYS, Ask
 from tests.hosted.conftest import Make
-from tests.hosted.server import Asked, ChatServer, Play, body, error, say
 
 every_way = pytest.mark.parametrize("ask", WAYS.values(), ids=WAYS)
 PNG = base64.b64encode(b"png").decode()
@@ -65,8 +65,8 @@ def test_every_parameter_is_sent(server: ChatServer, ask: Ask) -> None:
             **(streamed if server.bodies[0]["stream"] else {"stream": False}),
         }
     ]
-    assert server.asked[0].path == "/v1/chat/completions"
-    assert "authorization" not in server.asked[0].headers
+    assert server.requests[0].path == "/v1/chat/completions"
+    assert "authorization" not in server.requests[0].headers
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_options_of_a_call_come_before_those_of_the_model(server: ChatServer, ch
 def test_an_unknown_option_is_refused_with_the_nearest_known_one(server: ChatServer, make: Any, near: str) -> None:
     with pytest.raises(ConfigurationError, match=f"unknown option .*did you mean '{near}'"):
         make(server.url)
-    assert server.asked == []
+    assert server.requests == []
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ async def test_a_text_may_be_completed_awaiting(server: ChatServer) -> None:
 )
 def test_any_address_of_a_server_will_do(server: ChatServer, address: str, path: str, model: str | None) -> None:
     chat_model(f"{server.url}{address}").invoke("hi")
-    assert (server.asked[0].path, server.bodies[0].get("model")) == (path, model)
+    assert (server.requests[0].path, server.bodies[0].get("model")) == (path, model)
 
 
 def wants_a_model(status: int) -> Any:
@@ -178,7 +178,7 @@ def test_a_server_that_wants_its_models_name_gets_it(server: ChatServer, chat: M
     server.choose, server.models = wants_a_model(status), ["only/one"]
     model = chat(f"{server.url}/v1")
     assert (ask(model).content, ask(model).content) == ("hello", "hello")
-    paths = [asked.path for asked in server.asked]
+    paths = [request.path for request in server.requests]
     assert paths == ["/v1/chat/completions", "/v1/models", "/v1/chat/completions", "/v1/chat/completions"]
     assert [sent.get("model") for sent in server.bodies] == [None, "only/one", "only/one"]
 
@@ -203,7 +203,7 @@ def test_stream_options_are_dropped_and_remembered(server: ChatServer, chat: Mak
 
 
 def test_calls_at_the_same_time_learn_it_together(server: ChatServer, chat: Make) -> None:
-    def refuse(asked: Asked) -> Play:
+    def refuse(asked: Request) -> Play:
         if "stop" not in asked.body:
             return say("hello")
         together.wait(10)
@@ -235,7 +235,7 @@ def test_any_other_refused_option_is_named(server: ChatServer, chat: Make, ask: 
     server.plays = [body(b'{"detail": "Unexpected fields in the request: {\'top_k\'}"}', 422)]
     with pytest.raises(ConfigurationError, match=r"does not take top_k: leave it out \(answered HTTP 422: "):
         ask(chat(top_k=50))
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 def test_a_refusal_that_names_no_option_is_passed_on(server: ChatServer, chat: Make) -> None:
@@ -385,5 +385,5 @@ def test_tool_choice_is_sent_as_openai_has_it(server: ChatServer, chat: Make, ch
 def test_the_seeds_headers_are_sent(server: ChatServer) -> None:
     headers = {"Authorization": "Bearer mine", "Content-Type": "application/json", "X-Team": "a"}
     chat_model(server.url, server_kwargs={"headers": headers}, huggingfacehub_api_token="other").invoke("hi")
-    sent = server.asked[0].headers
+    sent = server.requests[0].headers
     assert (sent["authorization"], sent["content-type"], sent["x-team"]) == ("Bearer mine", "application/json", "a")

@@ -11,8 +11,8 @@ from langchain_core.load import dumps
 
 from agentkit.errors import AgentkitError, ConfigurationError
 from agentkit.models import ChatHuggingFace, HuggingFaceEndpoint
+from tests.doubles.server import ChatServer, Play, body, error, events, say
 from tests.hosted.asking import WAYS, Ask
-from tests.hosted.server import ChatServer, Play, body, error, events, say
 
 TOKEN = "hf_abcdefghijklmnop"
 HEADER = "my-own-token-0123456789"
@@ -62,7 +62,7 @@ def test_representations_hold_no_token(server: ChatServer) -> None:
         assert HEADER not in text
     assert chat.invoke("hi").content == "hello"
     assert TOKEN not in json.dumps(server.bodies)
-    assert server.asked[0].headers["authorization"] == f"Bearer {TOKEN}"
+    assert server.requests[0].headers["authorization"] == f"Bearer {TOKEN}"
 
 
 def test_a_wrong_option_is_refused_without_its_value() -> None:
@@ -78,7 +78,7 @@ def test_a_key_in_the_address_is_not_shown(server: ChatServer) -> None:
         ChatHuggingFace(llm=llm).invoke("hi")
     assert HEADER not in str(caught.value)
     assert HEADER not in llm.model_id
-    assert server.asked[0].path.endswith(f"?api_key={HEADER}")
+    assert server.requests[0].path.endswith(f"?api_key={HEADER}")
 
 
 def test_a_good_reply_holds_none_either(server: ChatServer) -> None:

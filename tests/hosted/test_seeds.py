@@ -21,7 +21,7 @@ from agentkit import (
 )
 from agentkit.models import ChatHuggingFace, HuggingFaceEndpoint, HuggingFaceHub, HuggingFaceTextGenInference
 from tests.doubles.models import action, final
-from tests.hosted.server import ChatServer, say
+from tests.doubles.server import ChatServer, say
 
 TOKEN = "hf_abcdefghijklmnop"
 QUESTION = "What happens when an unstoppable force meets an immovable object?"
@@ -68,7 +68,7 @@ def test_huggingface_endpoint_of_a_repository(server: ChatServer) -> None:
         "temperature": 0.0,
         "repetition_penalty": 1.03,
     }
-    assert server.asked[-1].headers["authorization"] == f"Bearer {TOKEN}"
+    assert server.requests[-1].headers["authorization"] == f"Bearer {TOKEN}"
     assert ChatHuggingFace(llm=llm).model_id == "HuggingFaceH4/zephyr-7b-beta"
 
 
@@ -109,7 +109,7 @@ def test_huggingface_text_gen_inference(server: ChatServer) -> None:
     assert len(warned) == 1
     assert ask(llm) == "hello"
     assert sent(server) == {"max_tokens": 512, "top_k": 50, "temperature": 0.1, "repetition_penalty": 1.03}
-    assert server.asked[-1].headers["authorization"] == f"Bearer {TOKEN}"
+    assert server.requests[-1].headers["authorization"] == f"Bearer {TOKEN}"
 
 
 def test_huggingface_endpoint_of_an_address(server: ChatServer) -> None:
@@ -126,7 +126,7 @@ def test_huggingface_endpoint_of_an_address(server: ChatServer) -> None:
     )
     assert ask(llm) == "hello"
     assert sent(server) == {"max_tokens": 512, "top_k": 50, "temperature": 0.1, "repetition_penalty": 1.03}
-    assert "authorization" not in server.asked[-1].headers
+    assert "authorization" not in server.requests[-1].headers
 
 
 def test_huggingface_hub(server: ChatServer) -> None:

@@ -16,7 +16,7 @@ from agentkit.events import Finished
 from agentkit.models import ChatHuggingFace
 from agentkit.models.hosted.options import hosted_model
 from agentkit.tool import Tool
-from tests.hosted.server import Asked, ChatServer, Play, body, breaks, error, events, reset, say, serving
+from tests.doubles.server import ChatServer, Play, Request, body, breaks, error, events, reset, say, serving
 
 STEPS = ("alpha", "beta")
 ANSWER = "Both are counted."
@@ -51,7 +51,7 @@ def run_all(runs: int, *, rate: float = 0.2, seed: int = 1) -> Counter[str]:
     """What came of the runs: "right", the start of an error's message, or "wrong: …"."""
     chance, lock = random.Random(seed), threading.Lock()
 
-    def choose(asked: Asked) -> Play:
+    def choose(asked: Request) -> Play:
         with lock:
             faulty, fault = chance.random() < rate, chance.choice(FAULTS)
         return fault if faulty else turn(asked.body["messages"])

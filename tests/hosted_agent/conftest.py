@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.hosted_agent.server import Server, serving
+from tests.doubles.server import serving
+from tests.hosted_agent.server import Server
 
 
 @pytest.fixture(autouse=True)

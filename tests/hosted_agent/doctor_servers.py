@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentkit.doctor.hosted import CALL, COUNT, ODD_KEY, RANDOM
-from tests.hosted_agent.server import Server, Turn
+from tests.doubles.models import reply
+from tests.doubles.server import Play, Request, body, events, message_of
+from tests.hosted_agent.server import Server
 
 NUMBERS = "one, two, three, four, five, six, seven, eight, nine, ten"
 ALWAYS = ("messages", "model", "stream")
@@ -20,31 +22,28 @@ class Obedient(Server):
     keeps_stop: bool = False
     usage: bool = True
 
-    def answer(self, body: dict[str, Any]) -> tuple[int, str, bytes]:
-        self.requests.append(body)
-        text, reason = self._text(body)
-        called = _calls(body)
-        choice = {"index": 0, "message": _message(text, called), "finish_reason": "tool_calls" if called else reason}
-        if body.get("logprobs"):
-            choice["logprobs"] = {"content": [{"token": "one", "logprob": -0.1, "top_logprobs": []}]}
-        used = min(len(text.split()), body.get("max_tokens", 99))
-        usage = {"prompt_tokens": 9, "completion_tokens": used, "total_tokens": 9 + used, "cost": 0.001}
-        whole = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "usage": usage}
-        if not self.usage:
-            del whole["usage"]
-        if not body.get("stream"):
-            return 200, "application/json", json.dumps({**whole, "choices": [choice]}).encode()
-        return 200, "text/event-stream", self._streamed(whole, choice)
+    def answer(self, request: Request, number: int) -> Play:
+        return self.play(request.body)
 
-    def _streamed(self, whole: dict[str, Any], choice: dict[str, Any]) -> bytes:
-        pieces = [piece + " " for piece in str(choice["message"]["content"] or "").split()]
-        deltas: list[dict[str, Any]] = [{"content": piece} for piece in pieces]
-        if calls := choice["message"].get("tool_calls"):
+    def play(self, sent: dict[str, Any]) -> Play:
+        """The reply to a request's body."""
+        text, reason = self._text(sent)
+        message = message_of(reply("", [("echo", '{"word": "hello"}')]) if _calls(sent) else reply(text))
+        choice = {"index": 0, "message": message, "finish_reason": "tool_calls" if _calls(sent) else reason}
+        if sent.get("logprobs"):
+            choice["logprobs"] = {"content": [{"token": "one", "logprob": -0.1, "top_logprobs": []}]}
+        used = min(len(text.split()), sent.get("max_tokens", 99))
+        usage = {"prompt_tokens": 9, "completion_tokens": used, "total_tokens": 9 + used, "cost": 0.001}
+        whole = {"id": "1", "object": "chat.completion", "created": 1, "model": "m"}
+        counted = {**whole, "usage": usage} if self.usage else whole
+        if not sent.get("stream"):
+            return body(json.dumps({**counted, "choices": [choice]}).encode())
+        deltas: list[dict[str, Any]] = [{"content": f"{word} "} for word in str(message["content"] or "").split()]
+        if calls := message.get("tool_calls"):
             deltas.append({"tool_calls": [{"index": n, **call} for n, call in enumerate(calls)]})
-        without = {key: value for key, value in whole.items() if key != "usage"}
-        events = [{**without, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
-        events.append({**whole, "choices": [{"index": 0, "delta": {}, "finish_reason": choice["finish_reason"]}]})
-        return "".join(f"data: {json.dumps(event)}\n\n" for event in [*events]).encode() + b"data: [DONE]\n\n"
+        pieces = [{**whole, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
+        end = {"index": 0, "delta": {}, "finish_reason": choice["finish_reason"]}
+        return events(*pieces, {**counted, "choices": [end]})
 
     def _text(self, body: dict[str, Any]) -> tuple[str, str]:
         question = str(body["messages"][-1]["content"])
@@ -67,19 +66,19 @@ class Deaf(Obedient):
 
     usage: bool = False
 
-    def answer(self, body: dict[str, Any]) -> tuple[int, str, bytes]:
-        return super().answer({name: body[name] for name in ("messages", "model") if name in body})
+    def play(self, sent: dict[str, Any]) -> Play:
+        return super().play({name: sent[name] for name in ("messages", "model") if name in sent})
 
 
 @dataclass
 class Strict(Obedient):
     """Answers HTTP 422 to all but the plainest request."""
 
-    def answer(self, body: dict[str, Any]) -> tuple[int, str, bytes]:
-        strange = [name for name in body if name not in (*ALWAYS, "max_tokens", "stream_options")]
+    def play(self, sent: dict[str, Any]) -> Play:
+        strange = [name for name in sent if name not in (*ALWAYS, "max_tokens", "stream_options")]
         if strange:
-            return 422, "application/json", json.dumps({"detail": f"Unexpected keys: {strange[0]}"}).encode()
-        return super().answer(body)
+            return body(json.dumps({"detail": f"Unexpected keys: {strange[0]}"}).encode(), 422)
+        return super().play(sent)
 
 
 def _calls(body: dict[str, Any]) -> bool:
@@ -87,7 +86,3 @@ def _calls(body: dict[str, Any]) -> bool:
         return False
     wanted = body.get("tool_choice")
     return wanted == "required" or isinstance(wanted, dict) or body["messages"][-1]["content"] == CALL
-
-
-def _message(text: str, called: bool) -> dict[str, Any]:
-    return Turn("" if called else text, [("echo", '{"word": "hello"}')] if called else []).message()

@@ -12,18 +12,19 @@ from agentkit.core.loop import FORCED_OUTPUT
 from agentkit.errors import ConfigurationError
 from agentkit.events import Finished, LimitReached, Usage
 from agentkit.langchain.model import usage_of
-from tests.doubles.models import Scripted, action
+from agentkit.models.backend import Completion
+from tests.doubles.models import Scripted, action, reply
 from tests.hosted_agent.caller import TOOLS, Caller
-from tests.hosted_agent.server import Server, Turn
+from tests.hosted_agent.server import Server
 
 QUESTION = {"input": "?"}
 MODES: list[Any] = ["react-json", "tools"]
 
 
-def priced(*costs: float | None) -> dict[str, list[Turn]]:
+def priced(*costs: float | None) -> dict[str, list[Completion]]:
     """Turns that add and add, at these costs."""
-    native = [Turn(calls=[("calculator", f'{{"expression": "1+{n}"}}')], cost=cost) for n, cost in enumerate(costs)]
-    dialect = [Turn(action("calculator", f"1+{n}"), cost=cost) for n, cost in enumerate(costs)]
+    native = [reply(calls=[("calculator", f'{{"expression": "1+{n}"}}')], cost=cost) for n, cost in enumerate(costs)]
+    dialect = [reply(action("calculator", f"1+{n}"), cost=cost) for n, cost in enumerate(costs)]
     return {"native": native, "dialect": dialect}
 
 
@@ -54,7 +55,7 @@ def test_a_cost_budget_that_cannot_be_held_is_an_error_at_the_first_reply(server
     script(server, None, None)
     with pytest.raises(ConfigurationError, match="max_cost cannot be held: neither the server nor a price table"):
         AgentExecutor.from_model(server.url, TOOLS, mode="tools", max_cost=1).invoke(QUESTION)
-    assert len(server.requests) == 1
+    assert len(server.bodies) == 1
 
 
 def test_a_cost_that_becomes_unknown_ends_the_run(server: Server) -> None:
@@ -83,12 +84,12 @@ def test_a_token_budget_bounds_the_single_call(server: Server, mode: Any) -> Non
     script(server, *[None] * 9)
     model = chat_model(server.url, max_new_tokens=64)
     result = AgentExecutor.from_model(model, TOOLS, mode=mode, max_tokens=110, return_run=True).invoke(QUESTION)
-    assert [request["max_tokens"] for request in server.requests] == [64, 64, 50, 20]
+    assert [request["max_tokens"] for request in server.bodies] == [64, 64, 50, 20]
     assert (result["run"]["stop_reason"], result["run"]["model_calls"]) == ("max_tokens", 4)
 
 
 def test_an_answer_that_the_budget_cut_off_is_none(server: Server) -> None:
-    server.native = [Turn("The answer is", finish_reason="length")]
+    server.native = [reply("The answer is", finish_reason="length")]
     result = AgentExecutor.from_model(server.url, TOOLS, mode="tools", max_tokens=25, return_run=True).invoke(QUESTION)
     assert (result["run"]["stop_reason"], result["output"]) == ("max_tokens", FORCED_OUTPUT["max_tokens"])
 
@@ -103,7 +104,7 @@ class Bounded(Caller):
 def test_a_model_of_langchains_is_bounded_where_it_takes_a_bound(own: int | None, expected: list[int | None]) -> None:
     model = Bounded(script=Server(**priced(None, None, None)), max_tokens=own)  # type: ignore[arg-type]
     AgentExecutor.from_model(model, TOOLS, mode="tools", max_tokens=70).invoke(QUESTION)
-    assert [asked.get("max_tokens") for asked in model.asked] == expected
+    assert [asked.get("max_tokens") for asked in model.options] == expected
 
 
 def test_a_model_that_takes_no_bound_is_given_none() -> None:

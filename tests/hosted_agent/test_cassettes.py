@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,38 +13,32 @@ from agentkit.cassette import Cassette, Replay, RunSpec
 from agentkit.errors import CassetteError
 from agentkit.events import Event, Finished, ModeFound, Token
 from agentkit.models import ChatHuggingFace
-from agentkit.models.backend import ChatRequest, Chunk, ToolCallPiece, Usage
+from agentkit.models.backend import ChatRequest, Completion
 from agentkit.models.scripted import ScriptedBackend
 from agentkit.tools.calculator import calculator
+from tests.doubles.models import reply
 from tests.hosted_agent.caller import Caller
-from tests.hosted_agent.server import Server, Turn
+from tests.hosted_agent.server import Server
 
 QUESTION = {"input": "What are 2 + 2 and 3 * 3, and their sum?"}
 NATIVE = [
-    Turn("Both.", [("Calculator", '{"input": "2+2"}'), ("Calculator", '{"input": "3*3"}')], thinking="hm"),
-    Turn(calls=[("Calculator", "4+9")]),
-    Turn("", [("Calculator", '{"input": "4+9"}')]),
-    Turn("13"),
+    reply("Both.", [("Calculator", '{"input": "2+2"}'), ("Calculator", '{"input": "3*3"}')], thinking="hm"),
+    reply(calls=[("Calculator", "4+9")]),
+    reply("", [("Calculator", '{"input": "4+9"}')]),
+    reply("13"),
 ]
 
 
-class NativeBackend(ScriptedBackend):
-    """Says `NATIVE` in this process."""
+def native_backend() -> ScriptedBackend:
+    """Says `NATIVE` in this process, with ids as made up for calls that a model's text held: never the same again."""
+    replies = iter(NATIVE)
 
-    def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
-        turn = NATIVE[len(self.requests)]
-        self.requests.append(request)
-        yield Chunk(thinking=turn.thinking, text=turn.text)
-        for index, (name, arguments) in enumerate(turn.calls):
-            # As made up for calls that a model's text held: nine letters that are never the same again.
-            made_up = f"{id(request) % 10**8:08d}{index}"
-            yield ToolCallPieces(index, made_up, name, arguments[:4])
-            yield ToolCallPieces(index, None, None, arguments[4:])
-        yield Chunk(finish_reason="tool_calls" if turn.calls else "stop", usage=Usage(20, 10))
+    def reply_to(request: ChatRequest) -> Completion:
+        turn = next(replies)
+        calls = (replace(call, id=f"{id(request) % 10**8:08d}{n}") for n, call in enumerate(turn.tool_calls))
+        return replace(turn, tool_calls=tuple(calls))
 
-
-def ToolCallPieces(index: int, number: str | None, name: str | None, arguments: str) -> Chunk:
-    return Chunk(tool_calls=(ToolCallPiece(index=index, id=number, name=name, arguments=arguments),))
+    return ScriptedBackend(reply_to)
 
 
 @pytest.fixture(params=["http", "in process", "langchain"])
@@ -57,7 +50,7 @@ def model(request: pytest.FixtureRequest, server: Server) -> tuple[Any, str]:
         return server.url, server.url
     if request.param == "langchain":
         return Caller(script=server), "openai:scripted"
-    return ChatHuggingFace(llm=NativeBackend(())), "local:ORG/NAME"
+    return ChatHuggingFace(llm=native_backend()), "local:ORG/NAME"
 
 
 def run(model: Any, **options: Any) -> list[Event]:
@@ -85,11 +78,11 @@ def record(file: Path, model: tuple[Any, str], mode: Any) -> list[Event]:
 
 def test_a_run_of_native_calls_replays_by_itself(model: tuple[Any, str], tmp_path: Path, server: Server) -> None:
     recorded = record(tmp_path / "run.yaml", model, "tools")
-    asked = len(server.requests)
+    asked = len(server.bodies)
     replay = Replay(tmp_path / "run.yaml", environment={})
     for _ in range(2):
         assert settled(list(replay.events())) == settled(recorded)
-    assert len(server.requests) == asked
+    assert len(server.bodies) == asked
 
 
 def test_a_mode_that_was_found_out_replays_by_itself(server: Server, tmp_path: Path) -> None:
@@ -104,7 +97,7 @@ def test_a_mode_that_was_found_out_replays_by_itself(server: Server, tmp_path: P
 
 def test_a_run_of_native_calls_replays_in_its_executor(model: tuple[Any, str], tmp_path: Path) -> None:
     recorded = record(tmp_path / "run.yaml", model, "tools")
-    again = ChatHuggingFace(llm=NativeBackend(())) if model[1] == "local:ORG/NAME" else model[0]
+    again = ChatHuggingFace(llm=native_backend()) if model[1] == "local:ORG/NAME" else model[0]
     with Cassette(tmp_path / "run.yaml", environment={}):
         assert settled(run(again, mode="tools")) == settled(recorded)
 
@@ -112,7 +105,7 @@ def test_a_run_of_native_calls_replays_in_its_executor(model: tuple[Any, str], t
 @pytest.mark.parametrize(("written", "instead"), [("Both.", "All."), ('"3*3"', '"3*4"'), ("Answer: 13", "Answer: 14")])
 def test_a_changed_recording_drifts(tmp_path: Path, written: str, instead: str) -> None:
     file = tmp_path / "run.yaml"
-    record(file, (ChatHuggingFace(llm=NativeBackend(())), "local:ORG/NAME"), "tools")
+    record(file, (ChatHuggingFace(llm=native_backend()), "local:ORG/NAME"), "tools")
     text = file.read_text()
     place = text.rindex(written) if written == "Answer: 13" else text.index(written)
     file.write_text(text[:place] + instead + text[place + len(written) :])

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.hosted_agent.server import Server, Turn, serving
+from tests.doubles.models import reply
+from tests.doubles.server import serving
+from tests.hosted_agent.server import Server
 from tests.test_cli import agentkit
 
 pytestmark = pytest.mark.slow
@@ -19,7 +21,7 @@ QUESTION = "What is 2 + 2?"
 @pytest.fixture
 def adds(server: Server) -> Server:
     """A server that adds, and then knows."""
-    server.native = [Turn("Adding.", [("Calculator", '{"input": "2+2"}')], cost=0.25), Turn("4", cost=0.25)]
+    server.native = [reply("Adding.", [("Calculator", '{"input": "2+2"}')], cost=0.25), reply("4", cost=0.25)]
     return server
 
 

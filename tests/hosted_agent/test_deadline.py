@@ -18,9 +18,9 @@ from agentkit.models import ChatHuggingFace
 from agentkit.models.backend import ChatRequest, Chunk
 from agentkit.models.scripted import ScriptedBackend
 from agentkit.tool import Tool
-from tests.doubles.models import Scripted, action, final
+from tests.doubles.models import Scripted, action, final, reply
 from tests.hosted_agent.caller import TOOLS
-from tests.hosted_agent.server import Server, Turn
+from tests.hosted_agent.server import Server
 
 QUESTION = {"input": "?"}
 OVER = FORCED_OUTPUT["max_execution_time"]
@@ -61,7 +61,7 @@ def test_what_was_done_is_kept(server: Server, release: threading.Event) -> None
         server.hangs = release
         return "done"
 
-    server.native = [Turn(calls=[("work", '{"input": "x"}')]), Turn("never")]
+    server.native = [reply(calls=[("work", '{"input": "x"}')]), reply("never")]
     tools = [Tool(name="work", description="Works.", run=hang)]
     executor = AgentExecutor.from_model(
         server.url, tools, mode="tools", max_execution_time=1, return_intermediate_steps=True

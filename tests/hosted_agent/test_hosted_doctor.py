@@ -10,8 +10,9 @@ import pytest
 from agentkit.doctor import examine_model
 from agentkit.doctor.hosted import PROBES
 from agentkit.models.hosted.options import hosted_model
+from tests.doubles.server import serving
 from tests.hosted_agent.doctor_servers import Deaf, Obedient, Strict
-from tests.hosted_agent.server import Server, serving
+from tests.hosted_agent.server import Server
 
 NAMES = [name for name, _ in PROBES]
 
@@ -27,7 +28,7 @@ def examined(server: Server) -> dict[str, tuple[str, str]]:
 
 
 def test_a_server_that_keeps_all() -> None:
-    server = Obedient(listing=[{"id": "org/name", "max_model_len": 32768}])
+    server = Obedient(models=[{"id": "org/name", "max_model_len": 32768}])
     assert examined(server) == {
         "server": ("ok", "org/name"),
         "context": ("ok", "32768 tokens"),
@@ -41,7 +42,7 @@ def test_a_server_that_keeps_all() -> None:
         "sampling": ("ok", "temperature and seed are kept"),
         "cost": ("ok", "said with the usage"),
     }
-    assert {request.get("model") for request in server.requests if request["messages"][0]["role"] == "user"} >= {
+    assert {request.get("model") for request in server.bodies if request["messages"][0]["role"] == "user"} >= {
         "org/name"
     }
 
@@ -64,7 +65,7 @@ def test_a_server_that_hears_nothing() -> None:
 
 def test_a_server_that_refuses() -> None:
     refused = ("note", "refused: answered HTTP 422: Unexpected keys: ")
-    found = examined(Strict(listing=[{"id": "a"}, {"id": "b"}]))
+    found = examined(Strict(models=[{"id": "a"}, {"id": "b"}]))
     assert found["server"] == ("note", "a, b")
     assert found["max_tokens"][0] == "ok"
     for name, key in [
@@ -88,7 +89,7 @@ def test_a_server_that_refuses() -> None:
     ],
 )
 def test_the_context_is_read_where_a_server_says_it(listing: Any, seen: tuple[str, str]) -> None:
-    assert examined(Obedient(listing=listing))["context"] == seen
+    assert examined(Obedient(models=listing))["context"] == seen
 
 
 def test_a_stop_whose_text_is_kept_is_honoured() -> None:

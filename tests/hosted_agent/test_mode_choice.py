@@ -17,8 +17,9 @@ from agentkit.errors import CassetteError, ModelError
 from agentkit.events import Finished, ModeFound
 from agentkit.models.scripted import ScriptedBackend
 from tests.doubles.models import Scripted, action, final
+from tests.doubles.server import serving
 from tests.hosted_agent.caller import TOOLS, Caller
-from tests.hosted_agent.server import DIALECT, NATIVE, Server, serving
+from tests.hosted_agent.server import DIALECT, NATIVE, Server
 
 QUESTION = {"input": "What is 2 + 2, squared?"}
 
@@ -29,7 +30,7 @@ def answer(model: Any, **options: Any) -> Any:
 
 def calls_natively(server: Server) -> bool:
     """Whether the last run did."""
-    return "tools" in server.requests[-1]
+    return "tools" in server.bodies[-1]
 
 
 # -- asking ------------------------------------------------------------------------------------------------------------
@@ -173,9 +174,9 @@ def test_a_server_that_refuses_a_tools_result_is_asked_in_the_dialect_from_there
         assert (result["output"], len(result["intermediate_steps"])) == ("16", 2)
         assert not calls_natively(server)
     assert server.probes == 1
-    roles = [message["role"] for message in server.requests[2]["messages"]]
+    roles = [message["role"] for message in server.bodies[2]["messages"]]
     assert roles == ["system", "user", "assistant", "user"]
-    assert server.requests[2]["messages"][2]["content"] == DIALECT[0].text  # type: ignore[union-attr]
+    assert server.bodies[2]["messages"][2]["content"] == DIALECT[0].text  # type: ignore[union-attr]
 
 
 def test_a_mode_that_was_chosen_is_kept_and_its_refusal_raised(server: Server) -> None:
@@ -201,7 +202,7 @@ def test_where_the_first_of_several_models_is_down_all_are_asked_in_the_dialect(
 def test_a_fallback_is_not_asked_in_place_of_a_model_that_refuses_tools(server: Server) -> None:
     with serving(Server(tools="refused")) as first:
         assert answer(chat_model(first.url, fallbacks=[server.url])) == "16"
-        assert (first.probes, server.probes, server.requests) == (1, 0, [])
+        assert (first.probes, server.probes, server.bodies) == (1, 0, [])
 
 
 # -- in a cassette -----------------------------------------------------------------------------------------------------
@@ -216,7 +217,7 @@ def test_a_replay_needs_neither_probe_nor_file(server: Server, tmp_path: Path, c
     for _ in range(2):
         with Cassette(file, "replay", environment={}):
             assert answer(server.url) == "16"
-    assert (server.probes, len(server.requests)) == (1, 3)
+    assert (server.probes, len(server.bodies)) == (1, 3)
 
 
 def test_a_recording_from_before_replays_in_the_dialect(server: Server, tmp_path: Path) -> None:
@@ -233,10 +234,10 @@ def test_a_refusal_within_a_recorded_run_replays(server: Server, tmp_path: Path)
     file = tmp_path / "run.yaml"
     with Cassette(file, "record", environment={}):
         assert answer(server.url) == "16"
-    asked = len(server.requests)
+    asked = len(server.bodies)
     with Cassette(file, "replay", environment={}):
         assert answer(server.url) == "16"
-    assert len(server.requests) == asked
+    assert len(server.bodies) == asked
 
 
 def test_a_mode_that_was_written_into_a_cassette_by_hand_is_checked(server: Server, tmp_path: Path) -> None:

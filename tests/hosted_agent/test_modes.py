@@ -112,14 +112,14 @@ def test_the_events_are_the_same(model: Any, mode: Modes) -> None:
 def test_reasoning_is_shown_and_never_sent_back(model: Any, mode: Modes, server: Server) -> None:
     thoughts = [event for event in executor(model, mode).events(QUESTION) if isinstance(event, Thought)]
     assert thoughts[0] == Thought("Adding first.", THINKS)
-    asked = server.requests if isinstance(model, str) else model.asked
+    asked = server.bodies if isinstance(model, str) else model.requests
     assert len(asked) == 3
     assert THINKS not in str(asked)
 
 
 def test_native_history_is_one_message_a_turn_and_only_grows(server: Server) -> None:
     executor(server.url, "tools").invoke(QUESTION)
-    first, second, third = ([*request["messages"]] for request in server.requests)
+    first, second, third = ([*request["messages"]] for request in server.bodies)
     assert third[: len(second)] == second
     assert second[: len(first)] == first
     assert third[2:] == [
@@ -128,8 +128,8 @@ def test_native_history_is_one_message_a_turn_and_only_grows(server: Server) -> 
         _called("Then the power.", "power", '{"base": 4, "exponent": 2}'),
         {"role": "tool", "content": "16", "tool_call_id": "call_power_0", "name": "power"},
     ]
-    assert [tool["function"]["name"] for tool in server.requests[0]["tools"]] == ["calculator", "power"]
-    assert all("stop" not in request for request in server.requests)
+    assert [tool["function"]["name"] for tool in server.bodies[0]["tools"]] == ["calculator", "power"]
+    assert all("stop" not in request for request in server.bodies)
 
 
 def _called(text: str, name: str, arguments: str) -> dict[str, Any]:
@@ -168,4 +168,4 @@ def test_a_prompt_of_ones_own_frames_native_calls_where_that_is_asked_for(server
     prompt = tmp_path / "mine.txt"
     prompt.write_text("[system]\nBe brief.\n[human]\n{input}\n[messages agent_scratchpad]")
     check(executor(server.url, "tools", prompt=str(prompt)).invoke(QUESTION))
-    assert server.requests[0]["messages"][0] == {"role": "system", "content": "Be brief."}
+    assert server.bodies[0]["messages"][0] == {"role": "system", "content": "Be brief."}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,16 +14,17 @@ from agentkit import AgentExecutor, create_react_json_agent
 from agentkit.core.loop import CLOSING_NOTE
 from agentkit.core.native_planner import functions_of, read_arguments
 from agentkit.errors import MalformedTurn, ToolError
-from agentkit.models.backend import NativeCall
+from agentkit.models.backend import Completion, NativeCall
 from agentkit.tool import Tool
+from tests.doubles.models import reply
 from tests.hosted_agent.caller import TOOLS, Caller
-from tests.hosted_agent.server import Server, Turn
+from tests.hosted_agent.server import Server
 
 QUESTION = {"input": "?"}
 ADDS, SQUARES = ("calculator", '{"expression": "2+2"}'), ("power", '{"base": 3}')
 
 
-def run(turns: list[Turn], tools: list[Any] | None = None, **options: Any) -> tuple[dict[str, Any], Caller]:
+def run(turns: list[Completion], tools: list[Any] | None = None, **options: Any) -> tuple[dict[str, Any], Caller]:
     model = Caller(script=Server(native=turns, by_request=True))
     executor = AgentExecutor.from_model(
         model, tools or TOOLS, mode="tools", return_intermediate_steps=True, return_run=True, **options
@@ -37,7 +39,7 @@ def observations(result: dict[str, Any]) -> list[Any]:
 def history(model: Caller, request: int = -1) -> list[tuple[str, str, list[str]]]:
     """Role, text and ids of what the model was asked after the question."""
     found = []
-    for message in model.asked[request]["messages"][2:]:
+    for message in model.requests[request][2:]:
         ids = [call["id"] for call in getattr(message, "tool_calls", ())]
         found.append((message.type, message.content, ids or [getattr(message, "tool_call_id", None)]))
     return found
@@ -47,7 +49,7 @@ def history(model: Caller, request: int = -1) -> list[tuple[str, str, list[str]]
 
 
 def test_several_calls_are_one_message_with_a_result_each() -> None:
-    result, model = run([Turn("Both.", [ADDS, SQUARES]), Turn("4 and 9")])
+    result, model = run([reply("Both.", [ADDS, SQUARES]), reply("4 and 9")])
     assert (result["output"], observations(result)) == ("4 and 9", ["4", 9])
     assert history(model) == [
         ("ai", "Both.", ["call_calculator_0", "call_power_1"]),
@@ -58,7 +60,7 @@ def test_several_calls_are_one_message_with_a_result_each() -> None:
 
 
 def test_two_turns_without_text_stay_two_messages() -> None:
-    _, model = run([Turn(calls=[ADDS]), Turn(calls=[SQUARES]), Turn("9")])
+    _, model = run([reply(calls=[ADDS]), reply(calls=[SQUARES]), reply("9")])
     assert [kind for kind, _, _ in history(model)] == ["ai", "tool", "ai", "tool"]
 
 
@@ -71,7 +73,7 @@ async def test_calls_of_one_turn_run_at_the_same_time() -> None:
         await both.wait()
         return name
 
-    turns = [Turn(calls=[("meet", '{"name": "a"}'), ("meet", '{"name": "b"}')]), Turn("met")]
+    turns = [reply(calls=[("meet", '{"name": "a"}'), ("meet", '{"name": "b"}')]), reply("met")]
     executor = AgentExecutor.from_model(
         Caller(script=Server(native=turns)), [meet], mode="tools", return_intermediate_steps=True
     )
@@ -79,17 +81,11 @@ async def test_calls_of_one_turn_run_at_the_same_time() -> None:
 
 
 def test_ids_given_twice_are_made_anew() -> None:
-    turns = [Turn(calls=[ADDS, ADDS]), Turn("4")]
-    server = Server(native=turns)
-    model = Caller(script=server)
-    object.__setattr__(turns[0], "message", lambda: _same_id(turns[0]))
+    first = reply(calls=[ADDS, ADDS])
+    first = replace(first, tool_calls=tuple(replace(call, id="0") for call in first.tool_calls))
+    model = Caller(script=Server(native=[first, reply("4")]))
     AgentExecutor.from_model(model, TOOLS, mode="tools").invoke(QUESTION)
     assert history(model)[0][2] == ["c00000000", "c00000001"]
-
-
-def _same_id(turn: Turn) -> dict[str, Any]:
-    calls = [{"id": "0", "function": {"name": name, "arguments": arguments}} for name, arguments in turn.calls]
-    return {"tool_calls": calls}
 
 
 # -- arguments ---------------------------------------------------------------------------------------------------------
@@ -129,7 +125,7 @@ def test_arguments_with_one_reading_are_read(tool_name: str, arguments: str, exp
     ],
 )
 def test_arguments_with_none_go_back_with_the_schema(arguments: str, reason: str) -> None:
-    result, model = run([Turn("Hm.", [ADDS, ("power", arguments)]), Turn(calls=[SQUARES]), Turn("9")])
+    result, model = run([reply("Hm.", [ADDS, ("power", arguments)]), reply(calls=[SQUARES]), reply("9")])
     malformed, squared = observations(result)
     assert malformed.startswith(f"Invalid call of power: {reason}. Nothing was called. Call again")
     assert '"base": {"title": "Base", "type": "integer"}' in malformed
@@ -144,12 +140,12 @@ def test_a_key_given_twice_has_no_single_reading() -> None:
 
 
 def test_arguments_that_do_not_fit_are_an_observation_with_the_schema() -> None:
-    result, _ = run([Turn(calls=[("power", '{"base": "three"}')]), Turn("?")])
+    result, _ = run([reply(calls=[("power", '{"base": "three"}')]), reply("?")])
     assert observations(result)[0].startswith("Error: action_input does not fit power (base: ")
 
 
 def test_an_unknown_name_is_an_observation() -> None:
-    result, model = run([Turn(calls=[("fly", '{"to": "the moon"}')]), Turn("no")])
+    result, model = run([reply(calls=[("fly", '{"to": "the moon"}')]), reply("no")])
     assert observations(result) == ["fly is not a valid tool, try one of [calculator, power]."]
     assert history(model)[1][:2] == ("tool", observations(result)[0])
 
@@ -157,22 +153,22 @@ def test_an_unknown_name_is_an_observation() -> None:
 def test_names_that_servers_refuse_are_sent_otherwise() -> None:
     tools = [Tool(name=name, description="Looks.", run=str.upper) for name in ("look up", "look/up")]
     result, model = run(
-        [Turn(calls=[("look_up", '{"input": "a"}'), ("look_up_1", '{"input": "b"}')]), Turn("!")], tools
+        [reply(calls=[("look_up", '{"input": "a"}'), ("look_up_1", '{"input": "b"}')]), reply("!")], tools
     )
     assert [(action.tool, seen) for action, seen in result["intermediate_steps"]] == [
         ("look up", "A"),
         ("look/up", "B"),
     ]
-    assert [tool["function"]["name"] for tool in model.asked[0]["tools"]] == ["look_up", "look_up_1"]
-    assert [call["name"] for call in model.asked[1]["messages"][2].tool_calls] == ["look_up", "look_up_1"]
+    assert [tool["function"]["name"] for tool in model.options[0]["tools"]] == ["look_up", "look_up_1"]
+    assert [call["name"] for call in model.requests[1][2].tool_calls] == ["look_up", "look_up_1"]
 
 
 def test_a_tool_of_one_string_is_called_as_in_the_dialect() -> None:
     search = Tool(name="Search", description="Finds.", run=lambda text: f"found {text}")
-    result, model = run([Turn(calls=[("Search", '{"input": "x"}')]), Turn("x")], [search])
+    result, model = run([reply(calls=[("Search", '{"input": "x"}')]), reply("x")], [search])
     ((action, seen),) = result["intermediate_steps"]
     assert (action.tool_input, seen) == ("x", "found x")
-    assert model.asked[1]["messages"][2].tool_calls[0]["args"] == {"input": "x"}
+    assert model.requests[1][2].tool_calls[0]["args"] == {"input": "x"}
 
 
 # -- turns that are no turns -------------------------------------------------------------------------------------------
@@ -181,12 +177,12 @@ def test_a_tool_of_one_string_is_called_as_in_the_dialect() -> None:
 @pytest.mark.parametrize(
     ("turn", "told"),
     [
-        (Turn(), "You said nothing. Call a tool, or write the answer."),
-        (Turn("The answer", finish_reason="length"), "Your turn was cut off at the token limit;"),
+        (reply(), "You said nothing. Call a tool, or write the answer."),
+        (reply("The answer", finish_reason="length"), "Your turn was cut off at the token limit;"),
     ],
 )
-def test_a_turn_without_call_or_answer_goes_back(turn: Turn, told: str) -> None:
-    result, _ = run([turn, Turn("4")])
+def test_a_turn_without_call_or_answer_goes_back(turn: Completion, told: str) -> None:
+    result, _ = run([turn, reply("4")])
     assert result["output"] == "4"
     assert observations(result)[0].startswith(told)
 
@@ -202,14 +198,14 @@ def test_what_is_cut_off_never_runs(stream: bool, arguments: str) -> None:
 
     schema = {"type": "object", "properties": {"path": {"type": "string"}}}
     tools = [Tool(name="delete", description="Deletes.", run=delete, schema=schema)]
-    turns = [Turn(calls=[("delete", arguments)], finish_reason="length"), Turn("no")]
+    turns = [reply(calls=[("delete", arguments)], finish_reason="length"), reply("no")]
     executor = AgentExecutor.from_model(Caller(script=Server(native=turns)), tools, mode="tools")
     *_, last = executor.events(QUESTION, stream=stream)
     assert (last.output, executed) == ("no", [])  # type: ignore[union-attr]
 
 
 def test_the_stuck_guard_asks_for_the_best_answer() -> None:
-    result, model = run([*[Turn(calls=[ADDS])] * 3, Turn("Final Answer: 4, I think")])
+    result, model = run([*[reply(calls=[ADDS])] * 3, reply("Final Answer: 4, I think")])
     assert (result["output"], result["run"]["stop_reason"]) == ("4, I think", "stuck")
     assert history(model)[-1][1] == f"4{CLOSING_NOTE}"
 
@@ -219,11 +215,11 @@ def test_a_tools_own_error_goes_to_the_model() -> None:
         raise ToolError("no luck")
 
     fails = Tool(name="t", description="Fails.", run=fail)
-    assert observations(run([Turn(calls=[("t", '{"input": "x"}')]), Turn("?")], [fails])[0]) == ["no luck"]
+    assert observations(run([reply(calls=[("t", '{"input": "x"}')]), reply("?")], [fails])[0]) == ["no luck"]
 
 
 def test_trimmed_steps_keep_their_calls_together() -> None:
-    turns = [Turn("One.", [ADDS]), Turn("Two.", [ADDS, SQUARES]), Turn("9")]
+    turns = [reply("One.", [ADDS]), reply("Two.", [ADDS, SQUARES]), reply("9")]
     _, model = run(turns, trim_intermediate_steps=lambda steps: steps[-2:])
     assert history(model) == [
         ("ai", "Two.", ["call_calculator_0", "call_power_1"]),
@@ -234,7 +230,7 @@ def test_trimmed_steps_keep_their_calls_together() -> None:
 
 def test_steps_from_elsewhere_become_calls() -> None:
     """Steps of a run in the dialect, which has no ids."""
-    model = Caller(script=Server(native=[Turn("?"), Turn("?"), Turn("done")]))
+    model = Caller(script=Server(native=[reply("?"), reply("?"), reply("done")]))
     taken = AgentExecutor.from_model(
         Caller(script=Server()), TOOLS, mode="react-json", return_intermediate_steps=True
     ).invoke(QUESTION)["intermediate_steps"]
@@ -246,4 +242,4 @@ def test_steps_from_elsewhere_become_calls() -> None:
         ("ai", "", ["c00001000"]),
         ("tool", "16", ["c00001000"]),
     ]
-    assert json.dumps([call["args"] for call in model.asked[0]["messages"][2].tool_calls]) == '[{"expression": "2+2"}]'
+    assert json.dumps([call["args"] for call in model.requests[0][2].tool_calls]) == '[{"expression": "2+2"}]'

@@ -1,4 +1,4 @@
-"""A chat server that does what it is told, down to the bytes: good replies, and every way to fail that is known."""
+"""The server of every test. It plays what it is given, down to the bytes: good replies, and every known way to fail."""
 
 from __future__ import annotations
 
@@ -12,23 +12,29 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from agentkit.models.backend import Completion
+
+PIECE = 5  # characters of a reply in an event
 USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
 
 
 class Line:
     """One connection, with the request that was read from it."""
 
-    def __init__(self, connection: socket.socket, body: dict[str, Any], closing: threading.Event) -> None:
+    def __init__(
+        self, connection: socket.socket, body: dict[str, Any], closing: threading.Event, *, keep: bool = True
+    ) -> None:
         self.connection = connection
         self.body = body
         self.closing = closing
-        self.keep = True
+        self.keep = keep
 
     @property
     def streams(self) -> bool:
         return bool(self.body.get("stream"))
 
     def head(self, status: int, headers: dict[str, str]) -> None:
+        headers = headers if self.keep else {**headers, "Connection": "close"}
         lines = [f"HTTP/1.1 {status} Because", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
         self.connection.sendall("\r\n".join(lines).encode())
 
@@ -58,10 +64,10 @@ Play = Callable[[Line], None]
 
 
 def _delta(**values: Any) -> str:
-    return json.dumps({"object": "chat.completion.chunk", "model": "served", **values})
+    return json.dumps({"object": "chat.completion.chunk", "created": 1, "model": "served", **values})
 
 
-def pieces_of(text: str, size: int = 5) -> list[str]:
+def pieces_of(text: str, size: int = PIECE) -> list[str]:
     return [text[start : start + size] for start in range(0, len(text), size)] or [""]
 
 
@@ -94,6 +100,62 @@ def say(
         line.end_stream()
 
     return play
+
+
+def reply(completion: Completion, *, model: str = "scripted") -> Play:
+    """A completion, its tool calls in pieces where the request asks for a stream."""
+    usage = completion.usage
+    counts: dict[str, Any] = {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.total_tokens,
+    }
+    if usage.cost_usd is not None:
+        counts["cost"] = usage.cost_usd
+    whole = {"id": "1", "created": 1, "model": model, "usage": counts}
+    reason = completion.finish_reason
+
+    def play(line: Line) -> None:
+        if not line.streams:
+            choice = {"index": 0, "message": message_of(completion), "finish_reason": reason}
+            line.whole(200, json.dumps({**whole, "choices": [choice]}).encode(), {"Content-Type": "application/json"})
+            return
+        line.begin_stream()
+        for delta in _deltas(completion):
+            choice = {"index": 0, "delta": delta, "finish_reason": None}
+            line.event(_delta(**{**whole, "usage": None}, choices=[choice]))
+        line.event(_delta(**whole, choices=[{"index": 0, "delta": {}, "finish_reason": reason}]))
+        line.event("[DONE]")
+        line.end_stream()
+
+    return play
+
+
+def message_of(completion: Completion) -> dict[str, Any]:
+    """The completion as a message of a whole reply."""
+    message: dict[str, Any] = {"role": "assistant", "content": completion.text or None}
+    if completion.thinking:
+        message["reasoning_content"] = completion.thinking
+    if completion.tool_calls:
+        message["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in completion.tool_calls
+        ]
+    return message
+
+
+def _deltas(completion: Completion) -> Iterator[dict[str, Any]]:
+    """The message in pieces, calls with their arguments in two."""
+    message = message_of(completion)
+    if completion.thinking:
+        yield {"reasoning_content": completion.thinking}
+    for piece in pieces_of(completion.text) if completion.text else ():
+        yield {"role": "assistant", "content": piece}
+    for index, call in enumerate(message.get("tool_calls", ())):
+        function = call["function"]
+        begin, rest = function["arguments"][:PIECE], function["arguments"][PIECE:]
+        yield {"tool_calls": [{**call, "index": index, "function": {**function, "arguments": begin}}]}
+        yield {"tool_calls": [{"index": index, "function": {"arguments": rest}}]}
 
 
 def events(*values: Any, done: bool = True, end: bool = True) -> Play:
@@ -191,7 +253,7 @@ def _until_gone(line: Line, act: Callable[[], None]) -> None:
 
 
 @dataclass
-class Asked:
+class Request:
     """A request that came."""
 
     method: str
@@ -205,9 +267,10 @@ class ChatServer:
     """Plays `plays` in order, the last one again and again; or what `choose` says for a request."""
 
     plays: Sequence[Play] = field(default_factory=lambda: [say("hello")])
-    choose: Callable[[Asked], Play] | None = None
-    asked: list[Asked] = field(default_factory=list)
-    models: Sequence[str] = ()
+    choose: Callable[[Request], Play] | None = None
+    requests: list[Request] = field(default_factory=list)
+    models: Sequence[str | dict[str, Any]] | None = ()  # None: it does not list them
+    keep_alive: bool = True
     connections: int = 0
     hung_up: threading.Event = field(default_factory=threading.Event)
     url: str = ""
@@ -215,17 +278,23 @@ class ChatServer:
 
     @property
     def bodies(self) -> list[dict[str, Any]]:
-        return [one.body for one in self.asked if one.method == "POST"]
+        return [one.body for one in self.requests if one.method == "POST"]
 
-    def play_for(self, asked: Asked) -> Play:
+    def play_for(self, request: Request) -> Play:
         with self._lock:
-            self.asked.append(asked)
-            number = len(self.bodies)
-        if asked.path.endswith("/models"):
-            names = [{"id": name} for name in self.models]
-            return body(json.dumps({"data": names}).encode())
+            self.requests.append(request)
+            number = len(self.requests)
+        if request.path.endswith("/models"):
+            if self.models is None:
+                return error(404)
+            listing = [{"id": one} if isinstance(one, str) else one for one in self.models]
+            return body(json.dumps({"data": listing}).encode())
+        return self.answer(request, number)
+
+    def answer(self, request: Request, number: int) -> Play:
+        """What the request is answered with; it is the server's `number`th, the first is 1."""
         if self.choose is not None:
-            return self.choose(asked)
+            return self.choose(request)
         return self.plays[min(number, len(self.plays)) - 1]
 
 
@@ -250,14 +319,14 @@ def serving(state: ChatServer) -> Iterator[ChatServer]:
             if not start:
                 return False
             headers = {}
-            while (line := self.rfile.readline().decode().strip()) != "":
-                name, _, value = line.partition(":")
+            while (header := self.rfile.readline().decode().strip()) != "":
+                name, _, value = header.partition(":")
                 headers[name.lower()] = value.strip()
             content = self.rfile.read(int(headers.get("content-length", 0)))
-            asked = Asked(start[0], start[1], headers, json.loads(content) if content else {})
-            line_open = Line(self.connection, asked.body, closing)
-            state.play_for(asked)(line_open)
-            return line_open.keep
+            request = Request(start[0], start[1], headers, json.loads(content) if content else {})
+            line = Line(self.connection, request.body, closing, keep=state.keep_alive)
+            state.play_for(request)(line)
+            return line.keep
 
     class Server(socketserver.ThreadingTCPServer):
         allow_reuse_address = True
