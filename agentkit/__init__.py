@@ -9,14 +9,15 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from agentkit.cassette import Cassette
+    from agentkit.langchain.community import load_tools
     from agentkit.langchain.executor import AgentExecutor
+    from agentkit.langchain.hub import load_prompt
     from agentkit.langchain.output_parser import ReActJsonSingleInputOutputParser
-    from agentkit.langchain.prompt import load_prompt, render_text_description
+    from agentkit.langchain.prompt import render_text_description
     from agentkit.langchain.react_agent import create_react_json_agent
     from agentkit.langchain.steps import format_log_to_messages
     from agentkit.models import chat_model
     from agentkit.react_json.scratchpad import format_log_to_str
-    from agentkit.toolbox.registry import load_tools
 
 _HOME = {
     "AgentExecutor": "agentkit.langchain.executor",
@@ -27,8 +28,8 @@ _HOME = {
     "format_log_to_messages": "agentkit.langchain.steps",
     "format_log_to_str": "agentkit.react_json.scratchpad",
     "hub": "agentkit.langchain",
-    "load_prompt": "agentkit.langchain.prompt",
-    "load_tools": "agentkit.toolbox.registry",
+    "load_prompt": "agentkit.langchain.hub",
+    "load_tools": "agentkit.langchain.community",
     "render_text_description": "agentkit.langchain.prompt",
 }
 

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from agentkit import load_tools
 from agentkit.cli.app import app
 from agentkit.errors import ConfigurationError
+from agentkit.langchain.community import community_tool
 from agentkit.toolbox.registry import find_tool
 
 
@@ -28,13 +29,13 @@ def test_langchain_communitys_tools_are_found_by_name() -> None:
 def test_a_tool_whose_package_is_missing_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wikipedia", None)
     with pytest.raises(ConfigurationError, match=r"'wikipedia' of langchain-community .* pip install wikipedia"):
-        find_tool("wikipedia")
+        find_tool("wikipedia", community_tool)
 
 
 @pytest.mark.parametrize("name", ["terminal", "requests_get", "python_repl", "calculater"])
 def test_what_runs_anything_or_is_unknown_is_no_tool(name: str) -> None:
     with pytest.raises(ConfigurationError, match=rf"unknown tool '{name}': expected one of calculator, search; "):
-        find_tool(name)
+        find_tool(name, community_tool)
 
 
 def test_the_list_says_what_there_is_and_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:

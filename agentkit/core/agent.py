@@ -14,10 +14,8 @@ from agentkit.core.planner import Grammar, Planner, ReactJsonPlanner
 from agentkit.errors import ConfigurationError
 from agentkit.events import CallMode
 from agentkit.models.chat import ChatModel
-from agentkit.react_json.prompt import Prompt, read_prompt, render_text_description
+from agentkit.react_json.prompt import DEFAULT_PROMPT, Prompt, read_prompt, render_text_description
 from agentkit.tool import Tool
-
-DEFAULT_PROMPT = "react-json"
 
 AgentMode = Literal["auto", "react-json", "tools"]
 

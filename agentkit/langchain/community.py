@@ -1,13 +1,18 @@
-"""The tools of langchain-community by the names its `load_tools` knows, where that package is installed."""
+"""Tools by name, as LangChain's `load_tools` gives them: ours, and langchain-community's where it is installed."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
+from langchain_core.tools import BaseTool
+
 from agentkit.errors import ConfigurationError, import_failure
+from agentkit.langchain.tools import as_langchain
+from agentkit.toolbox.registry import find_tool
 
 ACTING = frozenset({"twilio", "awslambda", "graphql"})  # these change something out there
 
@@ -26,8 +31,22 @@ def community_names() -> list[str]:
     return sorted({*home.get_all_tool_names()} - {*home.DANGEROUS_TOOLS, "requests", "llm-math", "serpapi"})
 
 
+def load_tools(names: Sequence[str], llm: Any = None) -> list[BaseTool]:
+    """Tools for an executor. Knows LangChain's names `serpapi` and `llm-math` too, and those of langchain-community.
+
+    `llm` is for those of the last that ask a model themselves.
+    """
+    return [as_langchain(find_tool(name, partial(community_tool, llm=llm))) for name in names]
+
+
 def community_tool(name: str, llm: Any = None) -> Any:
-    """One of them; raises `ConfigurationError` with what it needs."""
+    """One of langchain-community's; raises `LookupError` for a strange name, `ConfigurationError` with what it needs."""
+    try:
+        names = community_names()
+    except ConfigurationError as error:
+        raise LookupError(str(error)) from error
+    if name not in names:
+        raise LookupError("`agentkit tools` lists those of langchain-community")
     try:
         with _quiet():
             from langchain_community.agent_toolkits.load_tools import load_tools

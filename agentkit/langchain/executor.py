@@ -115,8 +115,8 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
 
         `mode` is how the model names a tool; see `create_react_json_agent`.
         """
+        from agentkit.langchain.community import load_tools
         from agentkit.models import ChatHuggingFace, chat_model
-        from agentkit.toolbox.registry import load_tools
 
         if isinstance(model, str):
             model = chat_model(model)

@@ -13,11 +13,9 @@ from langchain_core.prompts.chat import (
     SystemMessagePromptTemplate,
 )
 
-from agentkit.react_json.prompt import Prompt, Section, read_prompt
+from agentkit.react_json.prompt import Prompt, Section
 from agentkit.react_json.prompt import render_text_description as describe
 from agentkit.tool import Tool
-
-DEFAULT_PROMPT = "react-json"
 
 _ROLES: dict[type, str] = {
     SystemMessagePromptTemplate: "system",
@@ -70,13 +68,6 @@ def as_template(prompt: Prompt) -> ChatPromptTemplate:
             for section in prompt.sections
         ]
     )
-
-
-def load_prompt(name: str = DEFAULT_PROMPT) -> ChatPromptTemplate:
-    """A prompt by name, file or `hub:OWNER/NAME`, as LangChain's template."""
-    from agentkit.langchain import hub
-
-    return as_template(read_prompt(name, pull=hub.read))
 
 
 def render_text_description(tools: Iterable[Any]) -> str:

@@ -26,6 +26,7 @@ from agentkit.tool import Tool
 
 SCRATCHPAD = "agent_scratchpad"
 ROLES = ("system", "human", "ai")
+DEFAULT_PROMPT = "react-json"
 BUNDLED = {"hwchase17/react-json": "react-json-text"}
 """Prompts of the hub that ship with the package, by the names they have here."""
 _HEADING = re.compile(r"^\[(system|human|ai|messages ([A-Za-z_]\w*))\][ \t]*$", re.MULTILINE)

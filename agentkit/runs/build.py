@@ -141,12 +141,18 @@ def _last(steps: int) -> Callable[[Sequence[Step]], Sequence[Step]] | None:
 
 def find_tools(settings: RunSettings) -> list[Tool]:
     """The tools that settings name, but for those of MCP servers."""
-    tools = [as_tool(find_tool(name)) for name in settings.tools]
+    tools = [as_tool(find_tool(name, _community_tool)) for name in settings.tools]
     if settings.docs is None:
         return tools
     from agentkit.tools.documents import with_documents
 
     return with_documents(tools, settings.docs, brief=settings.model == "builtin")
+
+
+def _community_tool(name: str) -> Any:
+    from agentkit.langchain.community import community_tool
+
+    return community_tool(name)
 
 
 def as_tool(tool: Any) -> Tool:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from agentkit.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from langchain_core.tools import BaseTool
 
 GROUP = "agentkit.tools"
 LANGCHAIN_NAMES = {"serpapi": "search", "llm-math": "calculator"}
@@ -26,24 +23,23 @@ def is_named(name: str, names: Collection[str]) -> bool:
     return name.casefold() in {LANGCHAIN_NAMES.get(one, one).casefold() for one in names}
 
 
-def find_tool(name: str, llm: Any = None) -> Any:
-    """The object behind a tool's name: a `Tool`, a typed function or a LangChain tool."""
+def find_tool(name: str, elsewhere: Callable[[str], Any]) -> Any:
+    """The object behind a tool's name: a `Tool`, a typed function or a LangChain tool.
+
+    `elsewhere` is asked for a name that no package registered; it gives the tool, or raises `LookupError` with where
+    else one could look.
+    """
     known = {entry.name: entry for entry in entry_points(group=GROUP)}
     key = LANGCHAIN_NAMES.get(name, name).casefold()
     if key in known:
         return load(known[key])
-    from agentkit.langchain.community import community_names, community_tool
-
     try:
-        theirs, more = community_names(), "`agentkit tools` lists those of langchain-community"
-    except ConfigurationError as error:
-        theirs, more = [], str(error)
-    if key in theirs:
-        return community_tool(key, llm)
-    raise ConfigurationError(
-        f"unknown tool {name!r}: expected one of {', '.join(sorted(known)) or 'no installed tool'}; {more}; "
-        f"a package adds its own through the entry-point group {GROUP!r}"
-    )
+        return elsewhere(key)
+    except LookupError as error:
+        raise ConfigurationError(
+            f"unknown tool {name!r}: expected one of {', '.join(sorted(known)) or 'no installed tool'}; "
+            f"{error.args[0]}; a package adds its own through the entry-point group {GROUP!r}"
+        ) from None
 
 
 def load(entry: EntryPoint) -> Any:
@@ -54,13 +50,3 @@ def load(entry: EntryPoint) -> Any:
         raise ConfigurationError(
             f"tool {entry.name!r} could not be loaded from {entry.value} ({error}); install or mend that package"
         ) from error
-
-
-def load_tools(names: Sequence[str], llm: Any = None) -> list[BaseTool]:
-    """Tools for an executor. Knows LangChain's names `serpapi` and `llm-math` too, and those of langchain-community.
-
-    `llm` is for those of the last that ask a model themselves.
-    """
-    from agentkit.langchain.tools import as_langchain
-
-    return [as_langchain(find_tool(name, llm)) for name in names]

@@ -17,6 +17,7 @@ from agentkit.cassette.format.render import render, save
 from agentkit.core.planner import ReactJsonPlanner
 from agentkit.core.run import Run
 from agentkit.events import Action, Observation
+from agentkit.langchain.community import community_tool
 from agentkit.models.backend import Capabilities, ChatRequest, Completion
 from agentkit.react_json.prompt import render_text_description
 from agentkit.toolbox.registry import find_tool
@@ -99,7 +100,7 @@ class _Printed:
 def transcript() -> str:
     """The file's text."""
     run = RunSpec.of({"input": QUESTION}, model=f"hf:{MODEL}", tools=("search", "calculator"), prompt="react-json-text")
-    tools = [find_tool(name) for name in run.settings.tools]
+    tools = [find_tool(name, community_tool) for name in run.settings.tools]
     names = ", ".join(tool.name for tool in tools)
     prompt = run.read_prompt().filled(tools=render_text_description(tools), tool_names=names)
     with tempfile.TemporaryDirectory() as folder:
