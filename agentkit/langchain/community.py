@@ -40,7 +40,7 @@ def load_tools(names: Sequence[str], llm: Any = None) -> list[BaseTool]:
 
 
 def community_tool(name: str, llm: Any = None) -> Any:
-    """One of langchain-community's; raises `LookupError` for a strange name, `ConfigurationError` with what it needs."""
+    """One of langchain-community's; raises `LookupError` for a strange name, else `ConfigurationError`."""
     try:
         names = community_names()
     except ConfigurationError as error:
