@@ -79,6 +79,10 @@ def _arguments(name: str, schema: Mapping[str, Any], style: Tags | Pairs | None,
         else:
             quote = style.quote if style.quote != '"' and _is_text(each) else ""
             begin, end = key + style.equals + quote, quote
+        if isinstance(style, Pairs) and style.quote == '"' and each.get("type") == "boolean":
+            rules.append(f'{value}: "True" | "False"')  # as Python has them
+            items.append((f"{write(begin)} {value}", key in required))
+            continue
         bare = _is_text(each) and end != ""  # a string without quotes of its own, up to what ends it
         rules.append(_bare_text(value, each, end, write) if bare else f"{value}: {json_rule(each)}{_then(end, write)}")
         items.append((f"{write(begin)} {value}", key in required))

@@ -142,7 +142,7 @@ class ToolCallText:
             try:
                 actions, end = self._reader.read(held, begun.start(), self._schemas)
             except (NotADecision, BrokenJson):
-                failures, at = failures + 1, begun.end()
+                failures, at = failures + 1, max(begun.end(), self._reader.behind_tokens(held, begun.start()))
                 continue
             at = end
             if self._counts(held, begun, end):

@@ -34,13 +34,15 @@ _KINDS: Mapping[type, str] = {int: "integer", float: "number", bool: "boolean", 
 class _Head:
     """What stands in front of a call's arguments: `prefix` NAME `middle`.
 
-    `after`: the token that must have come before, where there is no prefix. `ends`: what follows the arguments.
+    `after`: the token that must have come before, where the prefix is no token. `ends`: what follows arguments in tags;
+    `rest`: what more may follow arguments.
     """
 
     syntax: CallSyntax
     pattern: re.Pattern[str]
     after: re.Pattern[str] | None
     ends: re.Pattern[str]
+    rest: re.Pattern[str]
     parameter: re.Pattern[str] | None = None
     value_end: re.Pattern[str] | None = None
 
@@ -70,9 +72,12 @@ class CallReader:
         self.openings = {*tokens, *prefixes}
         self.opening = alternation(self.openings)
         closings = {each for syntax in table.calls for each in _closings(syntax)} - tokens.keys()
-        units = [before + _with_slash(token) for token, before in tokens.items()] + [*map(_with_slash, closings)]
         self.closing = alternation(closings)
-        self._skip = re.compile("(?:" + "|".join([r"\s+", "`{3,}(?:json)?", ";", *sorted(units, key=len)[::-1]]) + ")*")
+        units = sorted({*map(_with_slash, {*tokens, *closings})}, key=lambda unit: (-len(unit), unit))
+        tags = "|".join(unit[1:] for unit in units if unit.startswith("<"))  # in one branch: they are many
+        words = [rf"{word}{loose(token)}" for token, word in tokens.items() if word]
+        others = [r"\s+", "`{3,}(?:json)?", ";", *(unit for unit in units if not unit.startswith("<")), *words]
+        self._skip = re.compile("(?:" + "|".join([*others, f"<(?:{tags})"]) + ")*", re.IGNORECASE)
         self._heads = [_head(syntax) for syntax in table.calls if not syntax.is_object]
         self._search = re.compile(self.opening, re.IGNORECASE)
         spelled = {_spelled(opening) for opening in self.openings}
@@ -102,6 +107,10 @@ class CallReader:
         while (end := self._end.search(text, max(0, len(text.rstrip()) - 40))) is not None:
             text = text[: end.start()]
         return text
+
+    def behind_tokens(self, text: str, at: int) -> int:
+        """Behind the blanks and the tokens that begin at `at`: what stands there decides whether there are calls."""
+        return behind(self._skip, text, at)
 
     def is_python_list(self, text: str, at: int) -> bool:
         """Whether a list of calls as Python writes them seems to begin at `at`."""
@@ -164,11 +173,13 @@ class CallReader:
         for number, head in enumerate(self._heads):
             if (head.after is None or number in ready) and (match := head.pattern.match(text, at)):
                 if isinstance(head.syntax.arguments, Pairs):
-                    return _read_pairs(head.syntax, head.syntax.arguments, text, match)
-                if head.syntax.arguments is None:
+                    calls, end = _read_pairs(head.syntax, head.syntax.arguments, text, match)
+                elif isinstance(head.syntax.arguments, Tags):
+                    calls, end = _read_tags(head, text, match, schemas)
+                else:
                     value, end = read_json(text, match.end())
-                    return [named_action(match["name"], value)], end
-                return _read_tags(head, text, match, schemas)
+                    calls = [named_action(match["name"], value)]
+                return calls, behind(head.rest, text, end)
         if text.startswith(("{", "["), at):
             value, end = read_json(text, at)
             return decisions_in(value, native=True), end
@@ -197,8 +208,8 @@ def _closings(syntax: CallSyntax) -> list[str]:
 def _with_slash(token: str) -> str:
     """A pattern for a tag or token and its closing twin."""
     plain = token.replace("</", "<", 1).replace("[/", "[", 1)
-    twin = re.match(r"<(?=\w)|\[", plain)
-    return loose(plain) if twin is None else re.escape(twin[0]) + "/?" + loose(plain).removeprefix(re.escape(twin[0]))
+    first = re.escape(plain[0])
+    return f"{first}/?{loose(plain).removeprefix(first)}"
 
 
 def _head(syntax: CallSyntax) -> _Head:
@@ -213,7 +224,7 @@ def _head(syntax: CallSyntax) -> _Head:
     if style is None:
         begin = r"\s*(?=\{)"
     elif isinstance(style, Tags):
-        opening = loose(style.opening.strip())
+        opening = loose(style.opening.lstrip())
         begin = rf"\s*(?={opening}|{ends.pattern})"
         middle = style.middle.rstrip()
         attributes = r'"(?P<attributes>[^<>]{0,80}?)' + loose(middle[1:]) if middle.startswith('"') else loose(middle)
@@ -221,8 +232,9 @@ def _head(syntax: CallSyntax) -> _Head:
         value_end = re.compile(rf"{loose(style.closing.strip())}(?=\s*(?:{opening}|{ends.pattern}))", re.IGNORECASE)
     name = rf"{loose(prefix)}\s*" if prefix else ""
     pattern = re.compile(name + NAME + r"\s*" + "".join([*optional, *last]) + begin, re.IGNORECASE)
-    after = re.compile(loose(syntax.tokens[-1])) if not prefix and syntax.tokens else None
-    return _Head(syntax, pattern, after, ends, parameter, value_end)
+    after = re.compile(loose(syntax.tokens[-1])) if syntax.tokens and not prefix.startswith("<") else None
+    rest = syntax.closing.lstrip()[1:] if isinstance(style, Pairs) else syntax.closing if style is None else ""
+    return _Head(syntax, pattern, after, ends, re.compile(rf"\s*(?:{loose(rest)})"), parameter, value_end)
 
 
 def _piece(text: str) -> str:

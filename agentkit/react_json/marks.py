@@ -120,7 +120,8 @@ class CallSyntax:
 
 
 def _pairs(style: Pairs, arguments: Mapping[str, Any]) -> str:
-    return style.separator.join(f"{key}{style.equals}{_literal(value, style.quote)}" for key, value in arguments.items())
+    texts = {key: _literal(value, style.quote) for key, value in arguments.items()}
+    return style.separator.join(f"{key}{style.equals}{text}" for key, text in texts.items())
 
 
 def _literal(value: Any, quote: str) -> str:

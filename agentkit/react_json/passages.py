@@ -52,6 +52,7 @@ class Passages:
     items: list[Passage] = field(default_factory=list)
     hint: str = ""
     _blocked: int = 0
+    _blocked_tokens: int = 0
     _broken: int = 0
 
     def read_json(
@@ -95,10 +96,13 @@ class Passages:
     def read_native(
         self, text: str, at: int, start: int, *, labelled: bool = False, inline: bool = False, doubtful: bool = False
     ) -> int:
-        """Tool calls in a syntax of the model's own."""
+        """Tool calls in a syntax of the model's own. A run of tokens that was read in vain is not read again."""
+        if at < self._blocked_tokens:
+            return at + 1
         try:
             decisions, end = self.sections.calls.read(text, at)
         except (NotADecision, BrokenJson) as error:
+            self._blocked_tokens = self.sections.calls.behind_tokens(text, at)
             self._fail(start, at + 1, f"it {error}", meant=not doubtful, labelled=labelled)
             return at + 1
         self.items.append(Passage(start=start, end=end, decisions=decisions, labelled=labelled, inline=inline))

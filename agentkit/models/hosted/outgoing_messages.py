@@ -12,9 +12,8 @@ from typing import Any
 from agentkit.errors import ConfigurationError
 from agentkit.models.backend import Message
 from agentkit.models.thinking import ThinkingText
-from agentkit.react_json.marks import BREAK, TABLE
+from agentkit.react_json.marks import BREAK, TABLE, Marks
 
-_MARKUP = re.compile(TABLE.markup)
 _READY = ("image_url", "input_audio", "video_url", "audio_url", "file")  # OpenAI's and vLLM's own
 _KINDS = {"image": "image/png", "audio": "audio/wav", "video": "video/mp4"}  # with the type where none is given
 
@@ -24,9 +23,9 @@ def outgoing_messages(messages: Sequence[Message]) -> list[Message]:
     return [_outgoing(message) for message in messages]
 
 
-def without_markup(text: str) -> str:
+def without_markup(text: str, table: Marks = TABLE) -> str:
     """The text with every tag and token of the table of marks broken after its first character."""
-    return _MARKUP.sub(lambda match: match[0][0] + BREAK + match[0][1:], text)
+    return re.sub(table.markup, lambda match: match[0][0] + BREAK + match[0][1:], text)
 
 
 def _outgoing(message: Message) -> Message:
