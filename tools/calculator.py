@@ -11,9 +11,9 @@ from fractions import Fraction
 from typing import Any
 
 from agentkit.errors import ToolError
-from agentkit.tool import Result as Told
+from agentkit.tool import Result as ToolResult
 from agentkit.tool import Tool
-from agentkit.tools.arithmetic.equation import Claim, without_claim
+from agentkit.tools.arithmetic.equation import Claim, one_line, unwrapped, without_claim
 from agentkit.tools.arithmetic.evaluate import Evaluation, is_rounded_to_zero, text_of, units_of
 from agentkit.tools.arithmetic.exact import Real, approximate
 from agentkit.tools.arithmetic.expression import Comparison, Group, Negative, Node, Number, Quantity, rendered
@@ -23,7 +23,6 @@ from agentkit.tools.arithmetic.separators import join_thousands
 from agentkit.tools.arithmetic.tokens import tokens_of
 from agentkit.tools.arithmetic.units import dimension_of
 from agentkit.tools.arithmetic.wording import spoken
-from agentkit.tools.arithmetic.wrapping import one_line, unwrapped
 
 LONGEST_READING = 120
 
@@ -114,12 +113,12 @@ def _public(value: Real) -> Fraction | float:
     return value if isinstance(value, Fraction) else approximate(value).value
 
 
-def run(tool_input: Any) -> Told:
+def run(tool_input: Any) -> ToolResult:
     """The observation for an action's input."""
     if not isinstance(tool_input, str | int | float) or isinstance(tool_input, bool):
         raise refusal(f"expected one expression as a string, got {type(tool_input).__name__}; write it as text.")
     result = calculate(str(tool_input))
-    return Told(result.observation, readings=result.readings)
+    return ToolResult(result.observation, readings=result.readings)
 
 
 calculator = Tool(

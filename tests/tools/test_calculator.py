@@ -396,7 +396,7 @@ reals = st.recursive(
 
 
 def _real(left: mpmath.mpf, operator: str, right: mpmath.mpf) -> mpmath.mpf:
-    right = right if abs(right) > mpmath.mpf("1e-70") else mpmath.mpf(0)  # sin(pi)
+    left, right = (side if abs(side) > mpmath.mpf("1e-70") else mpmath.mpf(0) for side in (left, right))  # sin(pi)
     return {"+": lambda: left + right, "-": lambda: left - right, "*": lambda: left * right,
             "/": lambda: left / right, "^": lambda: left**right}[operator]()  # fmt: skip
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -16,58 +14,33 @@ from agentkit.events import Source
 from agentkit.tool import Result
 from agentkit.tools import SerpAPIWrapper
 from agentkit.tools.search_text import NOTHING_FOUND
+from tests.doubles.server import ChatServer, body, serving, silent
 
 KEY = "0123456789abcdef-secret"
 ORGANIC = {"title": "Vittoria Ceretti - Wikipedia", "link": "https://en.wikipedia.org/wiki/Vittoria_Ceretti",
            "snippet": "Italian model, born\n7 June 1998."}  # fmt: skip
 
 
-class SerpAPI(ThreadingHTTPServer):
-    """Answers every request with `status` and `body`, and keeps the requests' parameters."""
+class SerpAPI(ChatServer):
+    """Answers every request alike; with nothing at all where it is told so."""
 
-    daemon_threads = True
-    status = 200
-    body = b"{}"
+    def answers(self, value: Any, status: int = 200) -> None:
+        self.plays = [body(value if isinstance(value, bytes) else json.dumps(value).encode(), status)]
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Answering)
-        self.asked: list[tuple[str, dict[str, str]]] = []
+    def is_silent(self) -> None:
+        self.plays = [silent]
 
     @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-    def answers(self, body: Any, status: int = 200) -> None:
-        self.status = status
-        self.body = body if isinstance(body, bytes) else json.dumps(body).encode()
-
-
-class Answering(BaseHTTPRequestHandler):
-    server: SerpAPI
-
-    def do_GET(self) -> None:
-        parts = urlsplit(self.path)
-        self.server.asked.append((parts.path, {name: values[0] for name, values in parse_qs(parts.query).items()}))
-        if self.server.status == 0:
-            self.rfile.read(1)  # says nothing until the client gives up
-            return
-        self.send_response(self.server.status)
-        self.send_header("Content-Length", str(len(self.server.body)))
-        self.end_headers()
-        self.wfile.write(self.server.body)
-
-    def log_message(self, *args: object) -> None:
-        return None
+    def asked(self) -> list[tuple[str, dict[str, str]]]:
+        """Path and parameters of each request."""
+        parts = [urlsplit(request.path) for request in self.requests]
+        return [(one.path, {name: values[0] for name, values in parse_qs(one.query).items()}) for one in parts]
 
 
 @pytest.fixture
 def serpapi() -> Iterator[SerpAPI]:
-    with SerpAPI() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+    with serving(SerpAPI(keep_alive=False)) as server:
+        yield server  # type: ignore[misc]
 
 
 def refused(wrapper: SerpAPIWrapper, query: str = "vittoria ceretti age") -> str:
@@ -160,7 +133,7 @@ def test_only_what_may_pass_is_worth_another_try(serpapi: SerpAPI, status: int, 
 
 
 def test_a_server_that_says_nothing_is_given_up(serpapi: SerpAPI) -> None:
-    serpapi.status = 0
+    serpapi.is_silent()
     assert "no answer within 0.05 s" in refused(SerpAPIWrapper(KEY, base_url=serpapi.url, timeout_s=0.05))
 
 

@@ -1,17 +1,74 @@
-"""What stands around an expression: `45 - 5 = ?`, `= x`, `total = 3*4`, a question mark or full stop at the end."""
+"""What stands around an expression: fences and quotes in its text; `= ?`, `total =`, a question mark in its tokens."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agentkit.tools.arithmetic import units
 from agentkit.tools.arithmetic.functions import FUNCTIONS
 from agentkit.tools.arithmetic.irrational import CONSTANTS
 from agentkit.tools.arithmetic.refusal import quoted, refusal
 from agentkit.tools.arithmetic.tokens import Token
-from agentkit.tools.arithmetic.unit_words import check_ignorable
+from agentkit.tools.arithmetic.units import CURRENCY, check_ignorable, is_known, known_unit
 from agentkit.tools.arithmetic.wording import LISTS, WORDS
+
+LONGEST_WRAPPED = 1000
+_OBJECT = re.compile(r"""\{\s*(["'])\w+\1\s*:\s*(?:(["'])(?P<text>.*)\2|(?P<number>-?[\d.]+))\s*,?\s*\}""", re.DOTALL)
+_FENCE = re.compile(r"```\w*\n(?P<text>.*?)\n?```", re.DOTALL)
+_IMPORTS = re.compile(r"(?:import\s+(?:math|numpy)(?:\s+as\s+np)?\s*[;\n]\s*)+")
+_CALL = re.compile(r"(?:print|eval|calculate|calculator)\((?P<text>.*)\)", re.DOTALL | re.IGNORECASE)
+_QUOTES = ("```", "`", '"', "'", "$$")
+
+
+def unwrapped(text: str) -> str:
+    """The one string inside; a wrapped text that is no single string is refused."""
+    text = text.strip()
+    if len(text) > LONGEST_WRAPPED:
+        raise refusal(f"expected a short expression, got {len(text)} characters; calculate in several steps.")
+    if match := _FENCE.fullmatch(text):
+        text = match["text"].strip()
+    text = _IMPORTS.sub("", text, count=1) if text.startswith("import") else text
+    if (match := _CALL.fullmatch(text)) and _is_closed(match["text"]):
+        text = match["text"].strip()
+    if match := _OBJECT.fullmatch(text):
+        text = _unquoted(match["text"], match[2]) if match["number"] is None else match["number"]
+    elif text[:1] in ("{", "[") and re.search("[\"']", text):
+        raise refusal("expected one expression, got an object or a list; give the expression as one string.")
+    for quote in _QUOTES:
+        if len(text) > 2 * len(quote) and text.startswith(quote) and text.endswith(quote):
+            text = text[len(quote) : -len(quote)].strip()
+    return text
+
+
+def _is_closed(text: str) -> bool:
+    """Whether no bracket closes before it is opened."""
+    depth = 0
+    for character in text:
+        depth += (character == "(") - (character == ")")
+        if depth < 0:
+            return False
+    return True
+
+
+def _unquoted(text: str, quote: str) -> str:
+    if re.search(rf"(?<!\\){quote}", text):
+        raise refusal("expected one expression, got an object with several values; give the expression as one string.")
+    return text.replace(f"\\{quote}", quote).replace("\\n", "\n").replace("\\\\", "\\").strip()
+
+
+def one_line(text: str) -> str:
+    """A single expression; a line may go on after a sign or inside brackets."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    joined = lines[0] if lines else ""
+    for line in lines[1:]:
+        if not (joined[-1] in "+-*/^(,[" or joined.count("(") > joined.count(")")):
+            raise refusal("one expression at a time; give each line to the calculator in a step of its own.")
+        joined += f" {line}"
+    return joined
+
+
+# -- in the tokens --------------------------------------------------------------------------------------------------
 
 LONGEST_LABEL = 5
 _CHANGING = "percentage in to into as than less more from by if not no or about log ln sqrt root"
@@ -48,7 +105,7 @@ def without_claim(tokens: list[Token]) -> Claim:
 
 def _without_end(tokens: list[Token]) -> list[Token]:
     """Without `?`, `.` and `please` at the end."""
-    while tokens and (tokens[-1].is_sign("?", ".", ";") or _is(tokens[-1], "please")):
+    while tokens and (tokens[-1].is_sign("?", ".", ";") or tokens[-1].word == "please"):
         tokens = tokens[:-1]
     return tokens
 
@@ -64,12 +121,12 @@ def _without_label(tokens: list[Token], sign: str) -> Claim:
 
 def _check_result_name(left: list[Token], asked: Sequence[Token]) -> None:
     """`= x` and `= total` name the result; `120 km = miles` asks for a conversion."""
-    if len(asked) == 1 and len(asked[0].text) == 1 and not units.is_known(asked[0].text):
+    if len(asked) == 1 and len(asked[0].text) == 1 and not is_known(asked[0].text):
         return
-    have = {units.known_unit(token.text) for token in left if token.kind == "word" or token.is_sign(*units.CURRENCY)}
+    have = {known_unit(token.text) for token in left if token.kind == "word" or token.is_sign(*CURRENCY)}
     for word in asked:
         check_ignorable(word)
-        if have - {None} and units.is_known(word.text) and units.known_unit(word.text) not in have:
+        if have - {None} and is_known(word.text) and known_unit(word.text) not in have:
             raise refusal(f"units are not converted (to {quoted(word.text)}); multiply by the factor yourself.")
 
 
@@ -85,7 +142,3 @@ def _only_words(tokens: Sequence[Token]) -> bool:
         token.kind == "word" and token.text.casefold() not in FUNCTIONS and token.text not in CONSTANTS
         for token in tokens
     )
-
-
-def _is(token: Token, word: str) -> bool:
-    return token.kind == "word" and token.text.casefold() == word

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -61,8 +61,18 @@ class Token:
     def is_sign(self, *texts: str) -> bool:
         return self.kind == "sign" and self.text in texts
 
+    @property
+    def word(self) -> str:
+        """The word in lower case, "" for anything else."""
+        return self.text.casefold() if self.kind == "word" else ""
+
 
 END = Token("end", "")
+
+
+def word_at(tokens: Sequence[Token], place: int) -> str:
+    """The word there in lower case, "" for anything else or behind the end."""
+    return tokens[place].word if place < len(tokens) else ""
 
 
 def tokens_of(text: str) -> list[Token]:

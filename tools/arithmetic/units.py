@@ -1,11 +1,15 @@
-"""Units as words: which belong together, and when ignoring them would give a wrong number."""
+"""Units as words: which belong together, which words after a number are none, and when ignoring one would be wrong."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from agentkit.tools.arithmetic.expression import Units
-from agentkit.tools.arithmetic.refusal import refusal
+from agentkit.tools.arithmetic.functions import FUNCTIONS
+from agentkit.tools.arithmetic.irrational import CONSTANTS
+from agentkit.tools.arithmetic.refusal import quoted, refusal
+from agentkit.tools.arithmetic.tokens import Token, word_at
+from agentkit.tools.arithmetic.wording import MEANINGFUL
 
 _FAMILIES = {
     "time": "second/sec/secs/s minute/min/mins hour/hr/hrs/h day week month/mo year/yr/yrs decade century/centuries "
@@ -119,3 +123,90 @@ def _singular(word: str) -> str:
     if word.endswith("ies") and len(word) > 4:
         return word[:-3] + "y"
     return word[:-1] if word.endswith("s") and not word.endswith("ss") and len(word) > 2 else word
+
+
+# -- in the tokens of an expression ---------------------------------------------------------------------------------
+
+MOST_WORDS = 4
+
+
+def read_units(tokens: Sequence[Token], place: int, had_unit: bool) -> tuple[dict[str, int], int] | None:
+    """The units named from `place` on (`miles per hour`, `$`, `/pack`), and where they end; None if there are none."""
+    found: dict[str, int] = {}
+    start = place
+    if tokens[place].is_sign("°", *CURRENCY):
+        found, place = units_named([tokens[place].text]), place + 1
+        if found == {"degree": 1} and word_at(tokens, place) in ("c", "f"):
+            found, place = {f"°{word_at(tokens, place)}": 1}, place + 1
+    else:
+        words, place = _unit_words(tokens, place)
+        if words:
+            found = units_named(words)
+    while divisor := _divisor(tokens, place, attached=place > start or had_unit):
+        words, place = divisor
+        found = times(found, units_named(words), -1)
+    return (found, place) if place > start else None
+
+
+def _divisor(tokens: Sequence[Token], place: int, *, attached: bool) -> tuple[list[str], int] | None:
+    """`per hour`, `/pack`: the rest of a rate. A word that could be a missing number is left to be refused."""
+    if word_at(tokens, place) == "per":
+        words, end = _unit_words(tokens, place + 1)
+        return (words, end) if words else None
+    if word_at(tokens, place) in ("a", "an") and is_known(word_at(tokens, place + 1)):  # 24 hours a day
+        return [word_at(tokens, place + 1)], place + 2
+    if not (tokens[place].is_sign("/") and not tokens[place].spoken):
+        return None
+    words, end = _unit_words(tokens, place + 1)
+    if not words:
+        return None
+    tight = tokens[place].glued and tokens[place + 1].glued
+    known = all(is_known(word) for word in words)
+    singular = not words[-1].endswith("s")
+    return (words, end) if known or (tight and attached and singular) else None
+
+
+def _unit_words(tokens: Sequence[Token], place: int) -> tuple[list[str], int]:
+    """The words from `place` on that can be a unit; refuses those that mean something."""
+    words: list[str] = []
+    while tokens[place].word not in ("", "per", "a", "an") and not _is_named(tokens, place):
+        word = tokens[place].text
+        if word.casefold() == "and":
+            break
+        after = tokens[place + 1]
+        if word.casefold() == "in" and not words and after.kind != "word" and not after.is_sign("%"):
+            word = "inch"
+        else:
+            check_ignorable(tokens[place])
+        if word.casefold() not in ("square", "cubic", "sq") or tokens[place + 1].kind == "word":
+            words.append(word)
+        else:
+            raise refusal(f"{quoted(word)} alone is not understood; write ^2 or ^3 for powers.")
+        place += 1
+        if tokens[place].is_sign(".") and tokens[place].glued and is_known(word):  # 5 ft.
+            place += 1
+        if tokens[place].is_sign("of") and tokens[place + 1].kind == "word":  # 3 cups of sugar
+            place += 1
+        if len(words) > MOST_WORDS:
+            raise refusal(f"too many words after a number ({quoted(' '.join(words))}); write the calculation in signs.")
+    return words, place
+
+
+def check_ignorable(token: Token) -> None:
+    """Refuses a word that would be dropped although it means something, and single letters, which are variables."""
+    word = token.text
+    named = word.casefold() in FUNCTIONS and not is_known(word)
+    if named or any(part in MEANINGFUL for part in word.casefold().split("_")):
+        raise refusal(f"the word {quoted(word)} is not understood here; write the calculation in signs and numbers.")
+    if len(word) == 1 and not is_known(word):
+        raise refusal(
+            f"{quoted(word)} is not a number; put the value of the variable in its place (write * for times)."
+        )
+
+
+def _is_named(tokens: Sequence[Token], place: int) -> bool:
+    """Whether a constant or the call of a function stands there, which multiplies."""
+    token, name = tokens[place], word_at(tokens, place)
+    if name in CONSTANTS and token.text != "E":
+        return True
+    return name in FUNCTIONS and tokens[place + 1].is_sign("(") and (tokens[place + 1].glued or not is_known(name))

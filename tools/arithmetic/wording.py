@@ -8,7 +8,7 @@ from fractions import Fraction
 from agentkit.number_words import MULTIPLES, ONES, ORDINALS, VALUES, read_cardinal
 from agentkit.tools.arithmetic.decimal_text import exact_text
 from agentkit.tools.arithmetic.refusal import quoted, refusal
-from agentkit.tools.arithmetic.tokens import Token
+from agentkit.tools.arithmetic.tokens import Token, word_at
 
 _OPENINGS = """what what's whats is are the calculate calc calculation input compute evaluate find solve please how much
 value result answer determine simplify expression equation tell me give can could you let's out work now"""
@@ -84,7 +84,7 @@ def _without_opening(tokens: list[Token]) -> list[Token]:
         if word not in OPENINGS and not (word == "of" and place and tokens[place - 1].text.casefold() in _AFTER_OF):
             break
         place += 1
-    if 0 < place < len(tokens) and tokens[place - 1].text.casefold() in _AFTER_OF and _is_word(tokens[place], "of"):
+    if 0 < place < len(tokens) and tokens[place - 1].text.casefold() in _AFTER_OF and tokens[place].word == "of":
         place += 1
     if 0 < place < len(tokens) and tokens[place].is_sign(":"):
         place += 1
@@ -107,7 +107,7 @@ def _at(tokens: list[Token], place: int) -> tuple[list[Token], int]:
         sign, used = phrase
         return [Token("sign", sign, " ".join(t.text for t in tokens[place : place + used]), spoken=True)], used
     token = tokens[place]
-    word = token.text.casefold() if token.kind == "word" else ""
+    word = token.word
     if number := _number_at(tokens, place):
         value, used = number
         text = exact_text(value)
@@ -137,20 +137,20 @@ def _phrase_at(tokens: list[Token], place: int) -> tuple[str, int] | None:
 def _ordinal_power(tokens: list[Token], place: int) -> tuple[list[Token], int] | None:
     """`raised to the 0.43 power`, `to the 5th power`, `to the fourth`."""
     start = place
-    if _is_word(tokens[place], "raised"):
+    if tokens[place].word == "raised":
         place += 1
-    if not (_word_at(tokens, place) == "to" and _word_at(tokens, place + 1) == "the"):
+    if not (word_at(tokens, place) == "to" and word_at(tokens, place + 1) == "the"):
         return None
     place += 2
-    if _word_at(tokens, place) in _POWER_WORDS:
-        value = _whole(_POWER_WORDS[_word_at(tokens, place)])
+    if word_at(tokens, place) in _POWER_WORDS:
+        value = _whole(_POWER_WORDS[word_at(tokens, place)])
         place += 1
     elif place < len(tokens) and tokens[place].kind == "number":
         value = tokens[place]
-        place += 2 if _word_at(tokens, place + 1) in _ORDINAL_ENDINGS and tokens[place + 1].glued else 1
+        place += 2 if word_at(tokens, place + 1) in _ORDINAL_ENDINGS and tokens[place + 1].glued else 1
     else:
         return None
-    if _word_at(tokens, place) == "power":
+    if word_at(tokens, place) == "power":
         return [_sign("^"), value], place + 1 - start
     if place < len(tokens) and not tokens[place].is_sign(")", "?", "="):
         raise refusal("'to the ...' is not understood here; write the power with ^ and brackets.")
@@ -178,7 +178,7 @@ def _number_at(tokens: list[Token], place: int) -> tuple[Fraction, int] | None:
 
 def _words_from(tokens: list[Token], place: int) -> list[str]:
     """The words from there on in lower case, "" for what is no word, and "" thrice after the last."""
-    return [_word_at(tokens, each) for each in range(place, len(tokens) + 3)]
+    return [word_at(tokens, each) for each in range(place, len(tokens) + 3)]
 
 
 def _after_digits(tokens: list[Token], place: int) -> tuple[Fraction, int] | None:
@@ -248,11 +248,3 @@ def _sign(text: str) -> Token:
 
 def _whole(value: int) -> Token:
     return Token("number", str(value), str(value), Fraction(value), spoken=True)
-
-
-def _word_at(tokens: list[Token], place: int) -> str:
-    return tokens[place].text.casefold() if place < len(tokens) and tokens[place].kind == "word" else ""
-
-
-def _is_word(token: Token, *words: str) -> bool:
-    return token.kind == "word" and token.text.casefold() in words

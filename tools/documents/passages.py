@@ -5,8 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Literal
 
-from agentkit.tools.documents.formats import Kind
+Kind = Literal["marked", "plain", "lines"]
+"""`marked` has headings with `#` or underlines, `plain` has paragraphs, each line of `lines` stands for itself."""
+
+HTML = frozenset({".html", ".htm", ".xhtml"})
+TABLES = {".csv": ",", ".tsv": "\t"}
+_MARKED = HTML | {".md", ".markdown", ".mdown", ".rst", ".adoc", ".txt", ".text"}
+_PLAIN = frozenset({"", ".pdf", ".tex", ".org", ".log", ".srt", ".eml"})
 
 BREAK = "\u2029"  # parts two blocks that stand on one line
 ENOUGH = 900  # characters after which the next blank line ends a passage
@@ -45,6 +53,17 @@ class _Open:
         self.lines.append(gap + piece)
         self.last = number
         self.size += len(piece) + 1
+
+
+def suffix_of(path: str) -> str:
+    """`.md` of `notes/READ.MD`."""
+    return PurePosixPath(path).suffix.lower()
+
+
+def kind_of(path: str) -> Kind:
+    """How the file's text is built; code and tables are lines."""
+    suffix = suffix_of(path)
+    return "marked" if suffix in _MARKED else "plain" if suffix in _PLAIN else "lines"
 
 
 def passages_of(text: str, kind: Kind, *, page: int = 0) -> Iterator[Passage]:

@@ -1,16 +1,20 @@
-"""A file as passages, whatever its format."""
+"""A file as passages: its text, whatever its format and its encoding."""
 
 from __future__ import annotations
 
+import codecs
 import csv
-from collections.abc import Sequence
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from io import BytesIO
 
 from agentkit.errors import import_failure
-from agentkit.tools.documents.formats import HTML, TABLES, kind_of, suffix_of
-from agentkit.tools.documents.passages import Passage, passages_of
-from agentkit.tools.documents.text_file import text_of
+from agentkit.tools.documents.passages import HTML, TABLES, Passage, kind_of, passages_of, suffix_of
 
 MOST_BYTES = 20_000_000
+MOST_PAGES = 2000  # of a PDF
+_HYPHEN = re.compile(r"(?<=[^\W\d_])-\n(?=[a-z])")
 NO_TEXT = "no text"
 
 
@@ -67,18 +71,32 @@ def _rows(text: str, delimiter: str) -> str:
 
 
 def _pdf(content: bytes) -> Sequence[Passage]:
-    from agentkit.tools.documents.pdf_text import UnreadablePdf, pdf_pages
-
     try:
-        pages = list(pdf_pages(content))
+        pages = list(_pages(content))
+    except Unread:
+        raise
     except ImportError as error:
         reason = import_failure(error, "pypdf", purpose="to read PDF", install="'agentkit-react[docs]'")
         raise Unread(reason, may_change=True) from error
-    except UnreadablePdf as error:
-        raise Unread(str(error)) from error
+    except Exception as error:  # pypdf raises what a damaged file makes its code raise: KeyError, RecursionError …
+        raise Unread(f"it is damaged ({type(error).__name__})") from error
     if not pages:
         raise Unread("its pages are pictures")
     return [passage for number, text in pages for passage in passages_of(text, "plain", page=number)]
+
+
+def _pages(content: bytes) -> Iterator[tuple[int, str]]:
+    """(number, text) of each page that has text."""
+    from pypdf import PdfReader
+
+    logging.getLogger("pypdf").addHandler(logging.NullHandler())  # or its warnings are printed
+    reader = PdfReader(BytesIO(content))
+    if reader.is_encrypted and not reader.decrypt(""):
+        raise Unread("it needs a password")
+    for number, page in enumerate(reader.pages[:MOST_PAGES], 1):
+        text = page.extract_text()
+        if text.strip():
+            yield number, _HYPHEN.sub("", text.encode("utf-8", "replace").decode())
 
 
 def _under(title: str, passage: Passage) -> Passage:
@@ -86,3 +104,56 @@ def _under(title: str, passage: Passage) -> Passage:
     inner = passage.heading.removeprefix(title).removeprefix(" > ")
     heading = f"{title} > {inner}" if inner else title
     return Passage(heading, passage.line, passage.page, passage.body)
+
+
+# -- text of which nobody wrote down the encoding -------------------------------------------------------------------
+
+MOST_CONTROLS = 0.02  # share of control characters in a text
+SNIFFED = 65_536
+MOST_ACCENTS = 0.25  # share of bytes that are not ASCII in a text in Latin letters; guessing is wrong too often below
+_GUESSES = ["cp1250", "cp1251", "cp1252", "cp1253", "koi8_r", "shift_jis", "euc_jp", "gb18030", "big5", "euc_kr"]
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\f\x1b"))
+
+
+def text_of(content: bytes, *, declared: str = "") -> str | None:
+    """The text with `\\n` line ends, or `None` for what is no text; `declared` is the encoding that it names itself."""
+    text = _decoded(content, declared)
+    return None if text is None else text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _decoded(content: bytes, declared: str) -> str | None:
+    for mark, encoding in _MARKS:
+        if content.startswith(mark):
+            return content.decode(encoding, "replace")
+    head = content[:SNIFFED]
+    if b"\0" in head or len(head.translate(None, _CONTROLS)) < len(head) * (1 - MOST_CONTROLS):
+        return None
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        if error.start >= len(content) - 3:  # cut in the middle of a character
+            return content.decode("utf-8", "ignore")
+    return content.decode(declared if _is_known(declared) else _guessed(head), "replace")
+
+
+def _is_known(encoding: str) -> bool:
+    try:
+        return bool(codecs.lookup(encoding)._is_text_encoding)
+    except (LookupError, ValueError):
+        return False
+
+
+def _guessed(head: bytes) -> str:
+    from charset_normalizer import from_bytes
+
+    if sum(byte > 127 for byte in head) < len(head) * MOST_ACCENTS:
+        return "cp1252"
+    best = from_bytes(head, cp_isolation=_GUESSES).best()
+    return best.encoding if best is not None else "cp1252"

@@ -7,10 +7,8 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from agentkit.tools.documents.finding import Found
-from agentkit.tools.documents.formats import kind_of
-from agentkit.tools.documents.passages import BREAK
-from agentkit.tools.documents.query import TOKENIZER, indexed_form
+from agentkit.tools.documents.passages import BREAK, kind_of
+from agentkit.tools.documents.query import TOKENIZER, Found, indexed_form
 
 MOST_SENTENCES = 400
 LONGEST_SENTENCE = 500

@@ -16,8 +16,8 @@ from typing import Any
 
 from agentkit.errors import ConfigurationError, ToolError
 from agentkit.tool import Result, Tool
-from agentkit.tools.documents.finding import Found, find
 from agentkit.tools.documents.index import bring_up_to_date, connect, default_file, remove, unread
+from agentkit.tools.documents.query import Found, find
 from agentkit.tools.documents.reading import NO_TEXT
 from agentkit.tools.documents.sentences import Sentence, answer_line, scored_sentences
 from agentkit.tools.search_text import MOST_TOKENS, NAME, NOTHING_FOUND, Hit, checked_query, search_result
