@@ -16,11 +16,10 @@ import json
 import statistics
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +31,11 @@ import yaml
 
 from agentkit import AgentExecutor, chat_model
 from agentkit.cassette import Cassette
+from agentkit.models.backend import Completion, Usage
 from agentkit.react_json.prompt import Prompt
 from agentkit.tool import Tool
 from tests.doubles.models import action, final
+from tests.doubles.server import ChatServer, Play, Request, body, reply, serving
 
 STEPS, REPEATS = 10, 5
 PROMPT = (
@@ -48,42 +49,20 @@ TURNS = [action("Search", f"question number {n}", "I should look this up. " * 4)
 VOLATILE = ("ms:", "at_ms:", "seconds:", "- Sat", "- Sun", "- Mon", "- Tue", "- Wed", "- Thu", "- Fri")
 
 
-class Server(BaseHTTPRequestHandler):
+@dataclass
+class Server(ChatServer):
     """A model and a search engine."""
 
-    observation = ""
+    observation: str = ""
+    keep_alive: bool = False
 
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        turn = sum(message["role"] == "assistant" for message in body["messages"])
-        said = {"role": "assistant", "content": TURNS[turn]}
-        usage = {"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 150}
-        choice = {"index": 0, "message": said, "finish_reason": "stop"}
-        reply = {"id": "chatcmpl-1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
-        self._send({**reply, "usage": usage})
-
-    def do_GET(self) -> None:
-        number = self.path[-1]
-        self._send({"answer": f"{number}: {self.observation if number == '4' else FOUND}"})
-
-    def _send(self, value: Any) -> None:
-        content = json.dumps(value).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-@contextmanager
-def server() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}"
-        running.shutdown()
+    def answer(self, request: Request, number: int) -> Play:
+        if request.method == "GET":
+            question = request.path[-1]
+            answer = {"answer": f"{question}: {self.observation if question == '4' else FOUND}"}
+            return body(json.dumps(answer).encode())
+        turn = sum(message["role"] == "assistant" for message in request.body["messages"])
+        return reply(Completion(TURNS[turn], Usage(100, 50)))
 
 
 def run(base: str, prompt: str) -> Any:
@@ -172,13 +151,13 @@ def main() -> None:
     print(
         f"{'ten steps':15} {'kB':>7} {'record ms':>10} {'replay ms':>10} {'word: lines':>12} {'observation: lines':>19}"
     )
-    with server() as base, tempfile.TemporaryDirectory() as folder:
+    with serving(Server()) as server, tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run.yaml"
 
         def once(use: Use | None, *, record: bool = True, prompt: str = PROMPT, found: str = FOUND) -> str:
-            Server.observation = found
+            server.observation = found
             with use(path, record) if use is not None else nullcontext():
-                assert run(base, prompt) == "42"
+                assert run(server.url, prompt) == "42"
             return path.read_text(encoding="utf-8") if use is not None else ""
 
         print(f"{'no cassette':15} {'':7} {median_ms(lambda: once(None)):10.0f}")

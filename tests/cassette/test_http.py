@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -24,44 +22,21 @@ from agentkit.models.scripted import ScriptedBackend
 from agentkit.tool import Tool
 from tests.cassette.runs import QUESTION, TURNS, ScriptedModel, Tools, answer, observations, play, run
 from tests.doubles.models import action, final
+from tests.doubles.server import ChatServer, Play, Request, body, serving
 
 KEY = "0123456789abcdef-key"
 
 
-class Server(BaseHTTPRequestHandler):
+def echo(request: Request) -> Play:
     """Answers with what it was asked, and with things that must not be kept."""
-
-    asked: list[str]
-
-    def do_GET(self) -> None:
-        self._answer({"path": self.path})
-
-    def do_POST(self) -> None:
-        self._answer({"body": json.loads(self.rfile.read(int(self.headers["Content-Length"])))})
-
-    def _answer(self, value: dict[str, Any]) -> None:
-        self.server.asked.append(self.path)  # type: ignore[attr-defined]
-        body = json.dumps(value).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Set-Cookie", "session=0123456789")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        pass
+    value = {"path": request.path} if request.method == "GET" else {"body": request.body}
+    return body(json.dumps(value).encode(), Set_Cookie="session=0123456789")
 
 
 @contextmanager
-def server() -> Iterator[tuple[str, list[str]]]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as running:
-        running.asked = []  # type: ignore[attr-defined]
-        thread = threading.Thread(target=running.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{running.server_port}", running.asked  # type: ignore[attr-defined]
-        running.shutdown()
-        thread.join()
+def server() -> Iterator[tuple[str, list[Request]]]:
+    with serving(ChatServer(choose=echo, keep_alive=False)) as running:
+        yield running.url, running.requests
 
 
 def by_requests(url: str) -> str:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +16,13 @@ from agentkit.cassette.format.file import load
 from agentkit.errors import CassetteDrift
 from agentkit.events import Event, Finished, Observed, Token
 from agentkit.models import ChatHuggingFace
+from agentkit.models.backend import Completion
 from agentkit.models.scripted import ScriptedBackend
 from agentkit.react_json.prompt import Prompt
 from agentkit.settings import RunSettings
 from tests.cassette.runs import answer, observations, without_times
 from tests.doubles.models import Scripted, action, final
+from tests.doubles.server import ChatServer, reply, serving
 
 QUESTION = {"input": "What is 25 * 5?"}
 TURNS = (action("Calculator", "25*5"), final("125"))
@@ -68,18 +67,18 @@ def test_a_changed_prompt_file_drifts_and_a_lost_one_does_not(path: Path) -> Non
 
 
 def test_a_hosted_model_replays_with_its_server_down(path: Path) -> None:
-    with chat_server(TURNS) as (url, asked):
-        recorded = record(path, chat_model(url), url)
-        assert len(asked) == 2
+    with chat_server(TURNS) as server:
+        recorded = record(path, chat_model(server.url), server.url)
+        assert len(server.bodies) == 2
     replayed = list(Replay(path, environment={}).events())
     assert without_times(replayed) == without_times(recorded)
     assert [entry.kind for entry in load(path).entries] == ["http", "tool", "http"]
-    assert asked == asked[:2]
+    assert len(server.bodies) == 2
 
 
 def test_a_hosted_model_that_is_asked_something_else_drifts(path: Path) -> None:
-    with chat_server(TURNS) as (url, _):
-        record(path, chat_model(url), url)
+    with chat_server(TURNS) as server:
+        record(path, chat_model(server.url), server.url)
     path.write_text(path.read_text().replace("What is 25 * 5?", "What is 25 * 6?", 1), encoding="utf-8")
     with pytest.raises(CassetteDrift, match=r"HTTP: body.messages\[1\].content changed: recorded 'What is 25 \* 5\?'"):
         list(Replay(path, environment={}).events())
@@ -87,8 +86,8 @@ def test_a_hosted_model_that_is_asked_something_else_drifts(path: Path) -> None:
 
 @pytest.mark.parametrize("kept", [1, 2])
 def test_a_hosted_run_that_was_cut_off_goes_on(path: Path, kept: int) -> None:
-    with chat_server((*TURNS, *TURNS[1:])) as (url, asked):
-        recorded = record(path, chat_model(url), url)
+    with chat_server((*TURNS, *TURNS[1:])) as server:
+        recorded = record(path, chat_model(server.url), server.url)
         text = path.read_text(encoding="utf-8")
         place = [match.end() for match in re.finditer(r"\n  at_ms: \d+\n", text)][kept - 1]
         path.with_name("run.partial.yaml").write_text(text[:place], encoding="utf-8")
@@ -98,21 +97,21 @@ def test_a_hosted_run_that_was_cut_off_goes_on(path: Path, kept: int) -> None:
             return AgentExecutor.from_model(chat_model(settings.model), list(settings.tools), prompt, mode="react-json")
 
         resumed = list(resume(path, build=build, environment={}).events())
-        assert len(asked) == 3
+        assert len(server.bodies) == 3
     assert without_times(resumed) == without_times(recorded)
     assert [entry.kind for entry in load(path).entries] == ["http", "tool", "http"]
     assert without_times(list(Replay(path, environment={}).events())) == without_times(recorded)
 
 
 def test_a_time_limit_strikes_by_the_recordings_time(path: Path) -> None:
-    with chat_server(TURNS) as (url, _):
-        record(path, chat_model(url), url)
+    with chat_server(TURNS) as server:
+        record(path, chat_model(server.url), server.url)
     text = path.read_text(encoding="utf-8")
     ends_ms = iter((6_000, 12_000, 18_000))
     slow = re.sub(r"at_ms: \d+", lambda _: f"at_ms: {next(ends_ms)}", text[: text.rindex("\nend:") + 1])
     path.write_text(slow[: slow.index("at_ms: 12000\n") + len("at_ms: 12000\n")], encoding="utf-8")
     executor = AgentExecutor.from_model(
-        chat_model(url), ["calculator"], SETTINGS["prompt"], mode="react-json", max_execution_time=10
+        chat_model(server.url), ["calculator"], SETTINGS["prompt"], mode="react-json", max_execution_time=10
     )
     with Cassette(path, "replay", environment={}):
         *_, last = executor.events(QUESTION)
@@ -121,8 +120,8 @@ def test_a_time_limit_strikes_by_the_recordings_time(path: Path) -> None:
 
 
 def test_a_streamed_reply_stands_in_the_file_as_what_it_adds(path: Path) -> None:
-    with chat_server(TURNS) as (url, _):
-        record(path, chat_model(url), url)
+    with chat_server(TURNS) as server:
+        record(path, chat_model(server.url), server.url)
     assert "\n      - event:\n" in path.read_text()
 
 
@@ -149,40 +148,7 @@ async def test_an_executor_replays_async_and_in_chunks(path: Path) -> None:
 
 
 @contextmanager
-def chat_server(turns: tuple[str, ...]) -> Iterator[tuple[str, list[Any]]]:
+def chat_server(turns: Sequence[str]) -> Iterator[ChatServer]:
     """An OpenAI-compatible server that says these turns."""
-    asked: list[Any] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            text = turns[len(asked)]
-            asked.append(body)
-            usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
-            kind = "chat.completion.chunk" if body.get("stream") else "chat.completion"
-            said = {"role": "assistant", "content": text}
-            choice = {"index": 0, "delta" if body.get("stream") else "message": said, "finish_reason": "stop"}
-            reply = {"id": "x", "object": kind, "created": 0, "model": "m", "choices": [choice], "usage": usage}
-            content = json.dumps(reply)
-            streamed = f"data: {content}\n\ndata: [DONE]\n\n"
-            self._send(
-                "text/event-stream" if body.get("stream") else "application/json",
-                streamed if body.get("stream") else content,
-            )
-
-        def _send(self, kind: str, text: str) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(text.encode())))
-            self.end_headers()
-            self.wfile.write(text.encode())
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        thread = threading.Thread(target=running.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{running.server_port}/v1", asked
-        running.shutdown()
-        thread.join()
+    with serving(ChatServer([reply(Completion(turn)) for turn in turns], keep_alive=False)) as server:
+        yield server

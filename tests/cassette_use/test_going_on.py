@@ -8,71 +8,57 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agentkit.cassette.format.file import load
+from agentkit.models.backend import Completion
 from agentkit.report.story import read_story
 from tests.doubles.models import action, final
+from tests.doubles.server import ChatServer, Line, Play, Request, reply, serving
 from tests.test_cli import SEEDS_RUN, agentkit
 
 TURNS = (action("Calculator", "25*5"), action("Calculator", "125+7"), final("132"))
 
 
-class Server:
-    """An OpenAI-compatible server that says `TURNS`; it holds its breath at turn `stuck_at`."""
+@dataclass
+class Server(ChatServer):
+    """Gives `TURNS`; it holds its breath at turn `stuck_at`."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.asked: list[int] = []
-        self.stuck_at: int | None = None
-        self.reached = threading.Event()
-        self.released = threading.Event()
+    stuck_at: int | None = None
+    reached: threading.Event = field(default_factory=threading.Event)
+    released: threading.Event = field(default_factory=threading.Event)
+    keep_alive: bool = False
+
+    @property
+    def turns(self) -> list[int]:
+        """The numbers of the turns that were asked for."""
+        return [turn_of(body) for body in self.bodies]
+
+    def answer(self, request: Request, number: int) -> Play:
+        turn = turn_of(request.body)
+
+        def play(line: Line) -> None:
+            if turn == self.stuck_at:
+                self.reached.set()
+                self.released.wait(60)
+            reply(Completion(TURNS[turn]))(line)
+
+        return play
 
 
-@contextmanager
-def serving() -> Iterator[Server]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            turn = sum(message["role"] == "assistant" for message in body["messages"])
-            server.asked.append(turn)
-            if turn == server.stuck_at:
-                server.reached.set()
-                server.released.wait(60)
-            choice = {"index": 0, "delta": {"role": "assistant", "content": TURNS[turn]}, "finish_reason": "stop"}
-            reply = {"id": "x", "object": "chat.completion.chunk", "created": 0, "model": "m", "choices": [choice]}
-            self.send_response(200)
-            self.send_header("Content-Type", "text/event-stream")
-            self.end_headers()
-            self.wfile.write(f"data: {json.dumps(reply)}\n\ndata: [DONE]\n\n".encode())
-
-        def handle(self) -> None:
-            with suppress(OSError):  # the run was ended while it waited
-                super().handle()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        server = Server(f"http://127.0.0.1:{running.server_port}/v1")
-        thread = threading.Thread(target=running.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.released.set()
-            running.shutdown()
-            thread.join()
+def turn_of(body: dict[str, Any]) -> int:
+    return sum(message["role"] == "assistant" for message in body["messages"])
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with serving() as server:
-        yield server
+    with serving(Server()) as started:
+        yield started
+        started.released.set()
 
 
 def words(server: Server, file: Path) -> list[str]:
@@ -90,7 +76,7 @@ def broken_off(server: Server, file: Path, how: signal.Signals) -> str:
     _, told = process.communicate(timeout=60)
     server.stuck_at = None
     server.released.set()
-    server.asked.clear()
+    server.requests.clear()
     return told
 
 
@@ -104,7 +90,7 @@ def test_a_run_that_was_ended_goes_on_where_it_was(tmp_path: Path, server: Serve
     assert f"agentkit resume {file} goes on with it" in agentkit("replay", str(file)).stderr
     resumed = agentkit("resume", str(file))
     assert (resumed.returncode, resumed.stdout) == (0, "132\n"), resumed.stderr
-    assert server.asked == [1, 2]
+    assert server.turns == [1, 2]
     assert [path.name for path in tmp_path.iterdir()] == ["run.yaml"]
     assert agentkit("replay", str(file)).stdout == "132\n"
 
@@ -117,7 +103,7 @@ def test_a_run_that_met_a_limit_goes_on_with_more(tmp_path: Path, server: Server
     assert f"agentkit resume {file} goes on with it" in first.stderr
     done = agentkit("resume", str(file), "--max-iterations", "5", "--json", "--quiet")
     assert json.loads(done.stdout)["output"] == "132"
-    assert server.asked == [0, 1, 2]
+    assert server.turns == [0, 1, 2]
     again = agentkit("resume", str(file))
     assert again.returncode == 2
     assert "this run has its answer, nothing is left to go on with" in again.stderr
@@ -134,7 +120,7 @@ def test_a_fork_begins_the_same_and_goes_on_otherwise(tmp_path: Path, server: Se
     )
     forked = agentkit("fork", str(file), "--step", "1", "--prompt", str(prompt))
     assert (forked.returncode, forked.stdout) == (0, "132\n"), forked.stderr
-    assert server.asked == [0, 1, 2, 1, 2]
+    assert server.turns == [0, 1, 2, 1, 2]
     assert file.read_bytes() == before
     into = tmp_path / "run.fork.yaml"
     (run,) = read_story(into).runs
@@ -154,7 +140,7 @@ def test_a_fork_takes_another_model(tmp_path: Path, server: Server) -> None:
         into = tmp_path / "other.yaml"
         agentkit("fork", str(file), "--step", "2", "--model", other.url, "--record", str(into))
         assert other.asked == [2]
-    assert server.asked == [0, 1, 2]
+    assert server.turns == [0, 1, 2]
     assert read_story(into).model == other.url
 
 

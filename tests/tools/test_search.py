@@ -138,7 +138,7 @@ def test_a_server_that_says_nothing_is_given_up(serpapi: SerpAPI) -> None:
 
 
 def test_a_server_that_is_not_there() -> None:
-    with SerpAPI() as closed:
+    with serving(SerpAPI()) as closed:
         url = closed.url
     assert "could not be reached (ConnectionError)" in refused(SerpAPIWrapper(KEY, base_url=url))
 
