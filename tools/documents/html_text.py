@@ -15,7 +15,7 @@ _BLOCKS = frozenset(
 )
 _HEADING = re.compile(r"h[1-6]\Z")
 _DECLARED = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?([\w:.-]{1,40})", re.IGNORECASE)
-_DATA = re.compile(r"\bdata:[\w/.+-]{1,80};base64,[\w+/=%]*+")
+_DATA = re.compile(r"\bdata:[\w/.+-]{1,80};base64,[\w+/=%]*")
 CHUNK = 16_384
 MOST_PENDING = 131_072  # characters; html.parser takes quadratic time for what is opened and never closed
 _SPACE = re.compile(r"\s+")
