@@ -100,6 +100,8 @@ def test_the_seeds_run_as_json() -> None:
     assert set(shown) == {"input", "output", "steps", "usage", "model", "stop_reason", "seconds"}
 
 
+@pytest.mark.torch
+@pytest.mark.slow
 def test_the_built_in_model_answers() -> None:
     done = agentkit("run", "What is 25 raised to the 0.43 power?")
     assert done.returncode == 0, done.stderr
@@ -109,6 +111,8 @@ def test_the_built_in_model_answers() -> None:
     assert "\x1b" not in done.stderr + done.stdout
 
 
+@pytest.mark.torch
+@pytest.mark.slow
 def test_a_question_comes_from_stdin_and_json_goes_to_stdout() -> None:
     done = agentkit("run", "-", "--json", "--quiet", stdin="What is 12 times 12?\n")
     shown = json.loads(done.stdout)
@@ -118,6 +122,7 @@ def test_a_question_comes_from_stdin_and_json_goes_to_stdout() -> None:
     assert shown["usage"]["completion_tokens"] > 0
 
 
+@pytest.mark.torch
 @pytest.mark.slow
 def test_a_run_records_and_replays(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
@@ -136,6 +141,7 @@ def test_a_changed_cassette_is_a_drift(tmp_path: Path) -> None:
     assert "error: " in done.stderr
 
 
+@pytest.mark.torch
 @pytest.mark.slow
 def test_a_limit_ends_without_an_answer() -> None:
     done = agentkit("run", "What is 12 times 12?", "--max-tokens", "1")
@@ -165,6 +171,7 @@ def test_ctrl_c_ends_a_run_that_waits_for_its_model(tmp_path: Path) -> None:
     assert "Traceback" not in errors
 
 
+@pytest.mark.torch
 @pytest.mark.slow
 def test_doctor_says_what_works() -> None:
     done = agentkit("doctor", "builtin", "--json")

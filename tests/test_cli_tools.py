@@ -45,6 +45,7 @@ def test_where_nobody_can_be_asked_only_yes_allows_it(option: list[str], answer:
     assert (done.stdout, done.stderr) == (answer, told)
 
 
+@pytest.mark.torch
 @pytest.mark.slow
 def test_the_allowlist_names_tools_of_the_run() -> None:
     done = agentkit("run", "What is 6*7?", "--allow", "calculator,fly", "--model", "builtin")
@@ -54,6 +55,7 @@ def test_the_allowlist_names_tools_of_the_run() -> None:
     )
 
 
+@pytest.mark.torch
 @pytest.mark.slow
 def test_a_run_with_an_mcp_server_replays_without_it(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"

@@ -21,6 +21,7 @@ def texts(svg: str) -> list[str]:
     return [piece.replace("\N{NO-BREAK SPACE}", " ").rstrip() for piece in pieces]
 
 
+@pytest.mark.torch
 @pytest.mark.slow
 def test_it_is_what_the_run_prints(tmp_path: Path) -> None:
     code = "from tests.documents.picture import draw; print(draw())"

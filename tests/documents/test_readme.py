@@ -26,6 +26,7 @@ OURS = ("agentkit", "make", "pip", "python", "pytest")
 GROUP = '[project.entry-points."agentkit.tools"]'
 
 
+@pytest.mark.torch
 @pytest.mark.slow
 @pytest.mark.parametrize("page", run_pages(), ids=lambda page: str(page.relative_to(ROOT)))
 def test_a_page_does_what_it_says(page: Path, tmp_path: Path, offline: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,8 @@ from langchain_core.messages import AIMessageChunk
 from agentkit.models import ChatHuggingFace, HuggingFacePipeline, chat_model
 from agentkit.models.builtin import builtin_folder
 
+pytestmark = pytest.mark.torch
+
 QUESTION = "What is 17 times 23?"
 
 

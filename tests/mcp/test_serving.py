@@ -73,6 +73,7 @@ async def test_calls_give_text_or_an_error(
     assert (result.content, result.isError) == ([types.TextContent(type="text", text=text)], is_error)
 
 
+@pytest.mark.torch
 @pytest.mark.slow
 async def test_the_command_speaks_nothing_but_the_protocol() -> None:
     command = StdioServerParameters(command=sys.executable, args=["-m", "agentkit", "mcp", "--tools", "calculator"])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+collect_ignore_glob = [] if find_spec("torch") else ["test_*.py"]  # models in process are computed with it
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}"
@@ -62,14 +65,6 @@ def build_llama(tokenizer: Any, *, seed: int = 0, **changes: Any) -> Any:
         "initializer_range": 0.5,
     }
     return LlamaForCausalLM(LlamaConfig(**{**shape, **changes})).eval()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> None:
-    """Models this small are slower on several threads."""
-    import torch
-
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -65,6 +65,7 @@ def test_the_langchain_face_declares_the_same(model_folder: Path) -> None:
     assert text_of(face) == text_of(backend) != ""
 
 
+@pytest.mark.slow
 def test_it_runs_without_langchain() -> None:
     code = f"""
 import sys

@@ -28,6 +28,7 @@ def executed(request: pytest.FixtureRequest) -> Iterator[dict[Path, Future[Any]]
         yield {path: threads.submit(execute, path) for path in wanted}
 
 
+@pytest.mark.torch
 @pytest.mark.slow
 @pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)
 def test_a_notebook_prints_what_is_kept_in_it(path: Path, executed: dict[Path, Future[Any]]) -> None:

@@ -317,6 +317,8 @@ def test_a_replayed_run_needs_no_folder(tmp_path: Path) -> None:
     assert [again["output"], again["run"]["sources"]] == [first["output"], first["run"]["sources"]]  # type: ignore[index]
 
 
+@pytest.mark.torch
+@pytest.mark.slow
 def test_the_builtin_model_finds_a_fact(tmp_path: Path) -> None:
     """The command, recorded, then replayed where there is no folder."""
     agentkit = [sys.executable, "-m", "agentkit"]
