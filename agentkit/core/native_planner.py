@@ -20,7 +20,7 @@ from agentkit.models.backend import ChatRequest, Completion, Message, NativeCall
 from agentkit.models.chat import ChatModel
 from agentkit.react_json.lenient_json import BrokenJson, read_json
 from agentkit.react_json.prompt import Prompt
-from agentkit.react_json.scratchpad import shown
+from agentkit.react_json.scratchpad import observation_text
 
 PROMPT = Prompt.parse(
     """[system]
@@ -96,7 +96,7 @@ class NativePlanner:
             "tool_calls": [_as_openai(call) for call in calls],
         }
         for call, (_, step) in zip(calls, turn, strict=True):
-            yield {"role": "tool", "content": shown(*step), "tool_call_id": call.id, "name": call.name}
+            yield {"role": "tool", "content": observation_text(*step), "tool_call_id": call.id, "name": call.name}
 
     def _call(self, action: Action, number: int) -> NativeCall:
         """The call that an action came from; made up for an action from elsewhere."""

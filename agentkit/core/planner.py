@@ -15,7 +15,7 @@ from agentkit.models.backend import ChatRequest, Completion, Message
 from agentkit.models.chat import ChatModel
 from agentkit.react_json.parser import parse_turn
 from agentkit.react_json.prompt import SCRATCHPAD, Prompt
-from agentkit.react_json.scratchpad import format_log_to_str, shown
+from agentkit.react_json.scratchpad import format_log_to_str, observation_text
 
 STOP = ("\nObservation",)
 
@@ -56,7 +56,7 @@ class ReactJsonPlanner:
     def _request(self, call: ModelCall) -> ChatRequest:
         grammar = None
         if self._grammar is not None:
-            grammar = self._grammar(str(call.inputs.get("input", "")), [shown(*step) for step in call.steps])
+            grammar = self._grammar(str(call.inputs.get("input", "")), [observation_text(*step) for step in call.steps])
         return ChatRequest(
             messages=self._messages(call),
             stop=STOP,
@@ -80,7 +80,7 @@ class ReactJsonPlanner:
             self._seen, self._log = steps, []
         for action, observation in steps[len(self._log) // 2 :]:
             self._log.append({"role": "assistant", "content": action.log})
-            self._log.append({"role": "user", "content": f"Observation: {shown(action, observation)}"})
+            self._log.append({"role": "user", "content": f"Observation: {observation_text(action, observation)}"})
         return self._log
 
 

@@ -11,7 +11,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 
 from agentkit.errors import ConfigurationError, MalformedTurn
 from agentkit.events import Action, Called, Step
-from agentkit.react_json.scratchpad import shown
+from agentkit.react_json.scratchpad import observation_text
 
 Steps = list[tuple[AgentAction, Any]]
 Trim = Callable[[Steps], Steps]
@@ -75,7 +75,9 @@ def format_log_to_messages(
     messages: list[BaseMessage] = []
     for action, observation in intermediate_steps:
         messages.append(AIMessage(content=action.log))
-        messages.append(HumanMessage(content=template_tool_response.format(observation=shown(action, observation))))
+        messages.append(
+            HumanMessage(content=template_tool_response.format(observation=observation_text(action, observation)))
+        )
     return messages
 
 

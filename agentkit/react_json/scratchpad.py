@@ -10,7 +10,7 @@ from agentkit.react_json.hostile import defused
 OWN_WORDS = "_Exception"  # the tool of a turn that could not be parsed: its observation is the loop's own
 
 
-def shown(action: Any, observation: Any) -> str:
+def observation_text(action: Any, observation: Any) -> str:
     """A step's observation as the model sees it: what a tool gave cannot speak for the loop or for the model."""
     text = str(observation)
     return text if action.tool == OWN_WORDS else defused(text)
@@ -23,6 +23,6 @@ def format_log_to_str(
 ) -> str:
     """Steps as one text that ends where the model goes on: `…\\nObservation: 4\\nThought: `."""
     return "".join(
-        f"{action.log}\n{observation_prefix}{shown(action, observation)}\n{llm_prefix}"
+        f"{action.log}\n{observation_prefix}{observation_text(action, observation)}\n{llm_prefix}"
         for action, observation in intermediate_steps
     )
