@@ -5,7 +5,6 @@ What was learnt stands in a small file in the user's cache folder.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import tempfile
@@ -222,6 +221,8 @@ class AutoPlanner:
             self._finder.learn("react-json")
 
     async def aplan(self, call: ModelCall) -> AsyncIterator[str | ModeFound | Turn]:
+        import asyncio
+
         if self._planner is None:
             found = await asyncio.wrap_future(in_daemon_thread(self._finder.find, self._model))
             for news in self._take(found):

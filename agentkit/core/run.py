@@ -9,7 +9,6 @@ Whatever records or replays (`agentkit.recorder.active`) is told of every event,
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -181,6 +180,8 @@ class _Limit:
             return None
 
     async def acall(self, awaitable: Awaitable[Any]) -> Any:
+        import asyncio
+
         if self._end_s is None:
             return await awaitable
         left_s = self._left_s(self._end_s)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,11 +14,11 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.base import RunnableBinding
 
 from agentkit.deadline import remaining_s
-from agentkit.errors import ConfigurationError, ReplyChanged
+from agentkit.errors import ConfigurationError
 from agentkit.events import Usage
 from agentkit.langchain.chat_model import ChatHuggingFace
 from agentkit.models.backend import Capabilities, ChatRequest, Completion, Message, NativeCall
-from agentkit.models.chat import REPEATS, BackendChat, ChatModel
+from agentkit.models.chat import BackendChat, ChatModel, arepeated, repeated
 from agentkit.recorder import active
 from agentkit.toolbox.calling import in_daemon_thread
 
@@ -95,26 +95,12 @@ class _Live:
         self._with_tools: tuple[Any, Any, dict[str, Any]] | None = None
 
     def complete(self, request: ChatRequest) -> Iterator[str | Completion]:
-        for left in reversed(range(REPEATS + 1)):
-            try:
-                yield from self._complete(request)
-                return
-            except ReplyChanged:  # a stream broke; what came of it is no part of the reply
-                if not left:
-                    raise
+        return repeated(lambda: self._complete(request))
 
-    async def acomplete(self, request: ChatRequest) -> AsyncIterator[str | Completion]:
-        for left in reversed(range(REPEATS + 1)):
-            try:
-                async with aclosing(self._acomplete(request)) as pieces:
-                    async for piece in pieces:
-                        yield piece
-                return
-            except ReplyChanged:
-                if not left:
-                    raise
+    def acomplete(self, request: ChatRequest) -> AsyncIterator[str | Completion]:
+        return arepeated(lambda: self._acomplete(request))
 
-    def _complete(self, request: ChatRequest) -> Iterator[str | Completion]:
+    def _complete(self, request: ChatRequest) -> Generator[str | Completion]:
         messages, (model, options) = self._converted(request.messages), self._asked(request)
         if not self._reads_chunks(request):
             yield completion_of(self._invoked_in_time(model, messages, options))

@@ -156,3 +156,16 @@ def _chosen(tools: Sequence[Tool], tool_choice: Any) -> Sequence[Tool]:
         names = ", ".join(tool["function"]["name"] for tool in tools)
         raise ConfigurationError(f"expected tool_choice auto, any, none or one of {names}; saw {tool_choice!r}")
     return named
+
+
+def format_grammar(wanted: Mapping[str, Any]) -> str | None:
+    """The grammar for a `response_format`: any object for JSON mode, else the schema; None for plain text."""
+    if wanted["type"] == "text":
+        return None
+    if wanted["type"] == "json_object":
+        schema: Mapping[str, Any] = {"type": "object"}
+    elif wanted["type"] == "json_schema":
+        schema = wanted["json_schema"]["schema"]
+    else:
+        raise ConfigurationError(f"expected a response_format json_schema, json_object or text, saw {wanted['type']!r}")
+    return f"%llguidance {{}}\nstart: json\njson: {json_rule(schema)}\n"

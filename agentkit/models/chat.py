@@ -6,10 +6,10 @@ stop string, tool calls read out of the text, held to a grammar where the backen
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from agentkit.deadline import remaining_s
 from agentkit.errors import ReplyChanged
@@ -20,17 +20,17 @@ from agentkit.models.backend import (
     ChatRequest,
     Chunk,
     Completion,
-    NativeCall,
-    ToolCallPiece,
     capabilities_of,
 )
-from agentkit.models.call_grammar import tool_grammar
+from agentkit.models.call_grammar import format_grammar, tool_grammar
+from agentkit.models.openai_format import ToolCallPieces
 from agentkit.models.reply import ReplyReader
-from agentkit.models.structured_output import format_grammar
 from agentkit.react_json.marks import HERMES
 from agentkit.recorder import active
+from agentkit.retry import RetryPolicy
 
-REPEATS = 2  # of a turn whose stream broke for good
+BROKEN_STREAMS = RetryPolicy(tries=3)
+T = TypeVar("T")
 
 
 class ChatModel(Protocol):
@@ -73,25 +73,11 @@ class BackendChat:
 
     def complete(self, request: ChatRequest) -> Iterator[str | Completion]:
         request = self._prepared(request)
-        for left in reversed(range(REPEATS + 1)):
-            try:
-                yield from self._complete(request)
-                return
-            except ReplyChanged:  # a stream broke; what came of it is no part of the reply
-                if not left:
-                    raise
+        return repeated(lambda: self._complete(request))
 
-    async def acomplete(self, request: ChatRequest) -> AsyncIterator[str | Completion]:
+    def acomplete(self, request: ChatRequest) -> AsyncIterator[str | Completion]:
         request = self._prepared(request)
-        for left in reversed(range(REPEATS + 1)):
-            try:
-                async with aclosing(self._acomplete(request)) as pieces:
-                    async for piece in pieces:
-                        yield piece
-                return
-            except ReplyChanged:
-                if not left:
-                    raise
+        return arepeated(lambda: self._acomplete(request))
 
     def _complete(self, request: ChatRequest) -> Generator[str | Completion]:
         reply = Reply(request, self.capabilities, self.model_id)
@@ -131,6 +117,32 @@ class BackendChat:
     def _prepared(self, request: ChatRequest) -> ChatRequest:
         options = {**self._options, **request.options}
         return prepared(replace(request, options=options, stop=request.stop or self._stop), self.capabilities)
+
+
+def repeated(ask: Callable[[], Generator[T]]) -> Iterator[T]:
+    """What `ask` gives; asked again where a stream broke for good, and what came of it is no part of the reply."""
+    attempts = BROKEN_STREAMS.begin()
+    while True:
+        try:
+            yield from ask()
+            return
+        except ReplyChanged:
+            if not attempts.fail():
+                raise
+
+
+async def arepeated(ask: Callable[[], AsyncGenerator[T]]) -> AsyncIterator[T]:
+    """`repeated`, awaiting."""
+    attempts = BROKEN_STREAMS.begin()
+    while True:
+        try:
+            async with aclosing(ask()) as pieces:
+                async for piece in pieces:
+                    yield piece
+            return
+        except ReplyChanged:
+            if not attempts.fail():
+                raise
 
 
 def recorded(backend: ChatBackend) -> Any:
@@ -179,7 +191,7 @@ class Reply:
         self._finish_reason: str | None = None
         self._text: list[str] = []
         self._thinking: list[str] = []
-        self._calls: list[ToolCallPiece] = []
+        self._calls = ToolCallPieces()
 
     @property
     def stopped(self) -> bool:
@@ -207,7 +219,7 @@ class Reply:
         """What was held back, with usage, the model's name and how the reply ended."""
         rest = self._taken(self._reader.rest())
         reason = self._finish_reason or "stop"
-        if reason == "stop" and self._calls:
+        if reason == "stop" and self._calls.calls():
             reason = "tool_calls"
         self._finish_reason = reason
         return replace(rest, finish_reason=reason, usage=self.usage, metadata={"model_name": self._model_id})
@@ -219,22 +231,12 @@ class Reply:
             self.usage or Usage(),
             self._finish_reason or "stop",
             "".join(self._thinking),
-            _joined(self._calls),
+            self._calls.calls(),
         )
 
     def _taken(self, piece: Chunk) -> Chunk:
         self._text.append(piece.text)
         self._thinking.append(piece.thinking)
-        self._calls += piece.tool_calls
+        for call in piece.tool_calls:
+            self._calls.add(call)
         return piece
-
-
-def _joined(pieces: list[ToolCallPiece]) -> tuple[NativeCall, ...]:
-    """Calls from their pieces, with their arguments as they were written."""
-    calls: dict[int, NativeCall] = {}
-    for piece in pieces:
-        begun = calls.get(piece.index, NativeCall("", "", ""))
-        calls[piece.index] = NativeCall(
-            piece.id or begun.id, piece.name or begun.name, begun.arguments + piece.arguments
-        )
-    return tuple(calls.values())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import threading
 import time
@@ -82,6 +81,9 @@ def call(tool: Tool, tool_input: ToolInput, retries: RetryPolicy, abandoned: thr
 
 async def acall(tool: Tool, tool_input: ToolInput, retries: RetryPolicy, limit_s: float | None) -> Any:
     """What the tool gives, awaited; raises `OutOfTime` and what the tool raises."""
+
+    import asyncio
+
     attempts = retries.begin()
     started = False
     try:
@@ -101,6 +103,8 @@ async def acall(tool: Tool, tool_input: ToolInput, retries: RetryPolicy, limit_s
 
 
 async def _in_thread(tool: Tool, tool_input: ToolInput, retries: RetryPolicy) -> Any:
+    import asyncio
+
     thread = ThreadCall(tool, tool_input, retries, None)
     try:
         return await asyncio.wrap_future(thread.future)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Collection, Sequence
 from functools import cached_property, partial
@@ -68,6 +67,8 @@ class Toolbox:
         return [observation() for observation in begun]
 
     async def arun(self, actions: Sequence[Action]) -> list[Observation]:
+        import asyncio
+
         if self._approve is None:
             chosen = [self._chosen(action) for action in actions]
         else:

@@ -8,7 +8,6 @@ Tool calls come with the end of the reply, whole: half of one is never seen.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import re
@@ -16,7 +15,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from agentkit.errors import ConfigurationError, ModelError
 from agentkit.models.backend import Capabilities, ChatRequest, Chunk
@@ -26,7 +25,6 @@ from agentkit.models.hosted.failures import Failure, refusal, unreadable, withou
 from agentkit.models.hosted.places import Outgoing, Place
 from agentkit.models.hosted.wire import (
     Ask,
-    AsyncExchange,
     Clients,
     Exchange,
     Head,
@@ -34,12 +32,14 @@ from agentkit.models.hosted.wire import (
     Send,
     Steps,
     Wait,
-    adrive,
     drive,
 )
 from agentkit.models.openai_format import BrokenReply, CompletionReader, NotACompletion, ServerSentEvents
 from agentkit.recorder import active
 from agentkit.retry import Attempts, RetryPolicy
+
+if TYPE_CHECKING:
+    from agentkit.models.hosted.awaiting import LoopClients
 
 T = TypeVar("T")
 Effects = Generator[Any, Any, T]
@@ -93,7 +93,7 @@ class HostedModel:
     prices: Prices = field(default_factory=dict)
     notice: Callable[[str], None] | None = field(default=None, repr=False)
     sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
-    asleep: Callable[[float], Awaitable[None]] = field(default=asyncio.sleep, repr=False)
+    asleep: Callable[[float], Awaitable[None]] | None = field(default=None, repr=False)
     now_s: Callable[[], float] = field(default=time.time, repr=False)
 
     _quirks: _Quirks = field(default_factory=_Quirks, init=False, repr=False)
@@ -114,7 +114,9 @@ class HostedModel:
 
     def agenerate_chat(self, request: ChatRequest) -> AsyncIterator[Chunk]:
         """The same, awaiting."""
-        return adrive(self._steps(request), AsyncExchange(self._clients, sleep=self.asleep))
+        from agentkit.models.hosted.awaiting import AsyncExchange, adrive
+
+        return adrive(self._steps(request), AsyncExchange(self._loop_clients, sleep=self.asleep))
 
     def close(self) -> None:
         """Close the connections that threads left open."""
@@ -122,7 +124,7 @@ class HostedModel:
 
     async def aclose(self) -> None:
         """Close the connections that this event loop left open."""
-        await self._clients.aclose()
+        await self._loop_clients.close()
 
     @cached_property
     def place(self) -> Place:
@@ -132,6 +134,12 @@ class HostedModel:
     @cached_property
     def _clients(self) -> Clients:
         return Clients(encrypted=self.place.is_encrypted)
+
+    @cached_property
+    def _loop_clients(self) -> LoopClients:
+        from agentkit.models.hosted.awaiting import LoopClients
+
+        return LoopClients(self._clients.options)
 
     # -- one call, in steps that touch no socket -------------------------------------------------------------------
 

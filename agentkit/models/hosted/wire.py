@@ -1,17 +1,16 @@
-"""The two drivers of a request: a generator says what to do next, they do it, blocking or awaiting.
+"""The driver of a request: a generator says what to do next, it does it, blocking. `awaiting.py` has the other one.
 
 Plain httpx, because deadlines within a stream, and cancelling, need the connection itself.
 """
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import ssl
 import threading
 import time
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import httpx
@@ -74,35 +73,15 @@ def drive(steps: Steps, exchange: Exchange) -> Iterator[Chunk]:
             try:
                 result = exchange.do(effect)
             except Exception as error:
-                effect = _next(steps.throw, error)
+                effect = next_effect(steps.throw, error)
             else:
-                effect = _next(steps.send, result)
+                effect = next_effect(steps.send, result)
     finally:
         steps.close()
         exchange.close()
 
 
-async def adrive(steps: Steps, exchange: AsyncExchange) -> AsyncIterator[Chunk]:
-    """`drive`, awaiting."""
-    try:
-        effect = next(steps, None)
-        while effect is not None:
-            if isinstance(effect, Chunk):
-                yield effect
-                effect = next(steps, None)
-                continue
-            try:
-                result = await exchange.do(effect)
-            except Exception as error:
-                effect = _next(steps.throw, error)
-            else:
-                effect = _next(steps.send, result)
-    finally:
-        steps.close()
-        await exchange.close()
-
-
-def _next(resume: Callable[[Any], Any], value: Any) -> Any:
+def next_effect(resume: Callable[[Any], Any], value: Any) -> Any:
     """What the steps want next; `None` at their end."""
     try:
         return resume(value)
@@ -155,9 +134,9 @@ class Exchange:
     def _send(self, effect: Send) -> Head:
         self._client = self._client or self._clients.borrow()
         try:
-            self._response = self._client.send(_request(self._client, effect), stream=True)
+            self._response = self._client.send(request_of(self._client, effect), stream=True)
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            raise _failure(error, doubtful=True) from error
+            raise failure_of(error, doubtful=True) from error
         self._read_s = effect.read_s
         self._pieces = self._response.iter_bytes()
         return Head(self._response.status_code, self._response.headers)
@@ -168,7 +147,7 @@ class Exchange:
         try:
             return next(self._pieces, None)
         except (httpx.HTTPError, OSError) as error:
-            raise _failure(error) from error
+            raise failure_of(error) from error
 
     def _set_alarm(self, limit_s: float) -> None:
         """A stream that trickles and then is silent would be read until its next silence is long enough: hang up."""
@@ -187,64 +166,7 @@ class Exchange:
         self._alarm.start()
 
 
-class AsyncExchange:
-    """`Exchange`, awaiting."""
-
-    def __init__(self, clients: Clients, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
-        self._clients = clients
-        self._sleep = sleep
-        self._client: httpx.AsyncClient | None = None
-        self._response: httpx.Response | None = None
-        self._pieces: AsyncIterator[bytes] | None = None
-
-    async def do(self, effect: Send | Read | Wait | Ask) -> Any:
-        match effect:
-            case Send():
-                await self._end_response()
-                return await self._send(effect)
-            case Read(limit_s):
-                return await self._read(limit_s)
-            case Wait(seconds):
-                await self._end_response()
-                return await self._sleep(seconds)
-            case Ask(function):
-                return await asyncio.to_thread(function)
-
-    async def close(self) -> None:
-        """The end of the call."""
-        try:
-            await self._end_response()
-        finally:
-            if self._client is not None:
-                client, self._client = self._client, None
-                await self._clients.agive_back(client)
-
-    async def _end_response(self) -> None:
-        self._pieces = None
-        if self._response is not None:
-            response, self._response = self._response, None
-            await response.aclose()
-
-    async def _send(self, effect: Send) -> Head:
-        self._client = self._client or await self._clients.aborrow()
-        try:
-            async with asyncio.timeout(effect.limit_s):
-                self._response = await self._client.send(_request(self._client, effect), stream=True)
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            raise _failure(error, doubtful=True) from error
-        self._pieces = self._response.aiter_bytes()
-        return Head(self._response.status_code, self._response.headers)
-
-    async def _read(self, limit_s: float | None) -> bytes | None:
-        assert self._pieces is not None
-        try:
-            async with asyncio.timeout(limit_s):
-                return await anext(self._pieces, None)
-        except (httpx.HTTPError, OSError) as error:
-            raise _failure(error) from error
-
-
-def _request(client: httpx.Client | httpx.AsyncClient, effect: Send) -> httpx.Request:
+def request_of(client: httpx.Client | httpx.AsyncClient, effect: Send) -> httpx.Request:
     outgoing = effect.outgoing
     return client.build_request(
         "GET" if outgoing.content is None else "POST",
@@ -255,7 +177,7 @@ def _request(client: httpx.Client | httpx.AsyncClient, effect: Send) -> httpx.Re
     )
 
 
-def _failure(error: Exception, *, doubtful: bool = False) -> Failure:
+def failure_of(error: Exception, *, doubtful: bool = False) -> Failure:
     if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol | httpx.LocalProtocolError):
         return Failure(f"cannot be asked ({one_line(error)})", retry=False)
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
@@ -279,19 +201,17 @@ def _hang_up(connection: socket.socket | None) -> None:
 
 
 class Clients:
-    """Lends a client for a call, each with one connection that is kept for reuse.
+    """Lends a client for a call, each with one connection that is kept for reuse; `options` are what they are made with.
 
-    Idle ones are closed when their owner goes, or the event loop they belong to ends. One client for all would do it,
-    but httpx looks through all of a client's connections at every request: at 64 calls at once that takes seven times
+    Idle ones are closed when their owner goes. One client for all would do it, but httpx looks through all of a client's connections at every request: at 64 calls at once that takes seven times
     as long as the calls.
     """
 
     def __init__(self, *, encrypted: bool) -> None:
         # Reading the certificates takes 20 ms. Without them no redirect is followed: it could lead to https.
         context = httpx.create_ssl_context() if encrypted else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        self._options: dict[str, Any] = {"limits": _LIMITS, "follow_redirects": encrypted, "verify": context}
+        self.options: dict[str, Any] = {"limits": _LIMITS, "follow_redirects": encrypted, "verify": context}
         self._idle: list[httpx.Client] = []
-        self._of_loops: dict[asyncio.AbstractEventLoop, tuple[list[httpx.AsyncClient], AsyncGenerator[None]]] = {}
         weakref.finalize(self, _close_all, self._idle)
 
     def borrow(self) -> httpx.Client:
@@ -299,7 +219,7 @@ class Clients:
         try:
             return self._idle.pop()
         except IndexError:
-            return httpx.Client(**self._options)
+            return httpx.Client(**self.options)
 
     def give_back(self, client: httpx.Client) -> None:
         """The client is idle again."""
@@ -308,45 +228,11 @@ class Clients:
         else:
             client.close()
 
-    async def aborrow(self) -> httpx.AsyncClient:
-        """A client of the running event loop."""
-        loop = asyncio.get_running_loop()
-        if loop not in self._of_loops:
-            idle: list[httpx.AsyncClient] = []
-            keeper = _closed_with_loop(idle, self._of_loops)
-            self._of_loops[loop] = idle, keeper
-            await anext(keeper)
-        idle = self._of_loops[loop][0]
-        return idle.pop() if idle else httpx.AsyncClient(**self._options)
-
-    async def agive_back(self, client: httpx.AsyncClient) -> None:
-        """The client is idle again; where its loop is ending, it is closed."""
-        idle, _ = self._of_loops.get(asyncio.get_running_loop(), (None, None))
-        if idle is not None and len(idle) < MOST_IDLE:
-            idle.append(client)
-        else:
-            await client.aclose()
-
     def close(self) -> None:
         """Close the idle connections of all threads."""
         _close_all(self._idle)
-
-    async def aclose(self) -> None:
-        """Close the idle connections of the running event loop."""
-        if (kept := self._of_loops.get(asyncio.get_running_loop())) is not None:
-            await kept[1].aclose()
 
 
 def _close_all(idle: list[httpx.Client]) -> None:
     while idle:
         idle.pop().close()
-
-
-async def _closed_with_loop(idle: list[httpx.AsyncClient], of_loops: dict[Any, Any]) -> AsyncGenerator[None]:
-    """A generator that is not finished: a loop that ends closes it (`shutdown_asyncgens`), and with it the clients."""
-    try:
-        yield
-    finally:
-        of_loops.pop(asyncio.get_running_loop(), None)
-        while idle:
-            await idle.pop().aclose()
