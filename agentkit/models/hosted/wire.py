@@ -201,10 +201,10 @@ def _hang_up(connection: socket.socket | None) -> None:
 
 
 class Clients:
-    """Lends a client for a call, each with one connection that is kept for reuse; `options` are what they are made with.
+    """Lends a client for a call, each with one connection that is kept for reuse; `options` are what they are made of.
 
-    Idle ones are closed when their owner goes. One client for all would do it, but httpx looks through all of a client's connections at every request: at 64 calls at once that takes seven times
-    as long as the calls.
+    Idle ones are closed when their owner goes. One client for all would do it, but httpx looks through all of a
+    client's connections at every request: at 64 calls at once that takes seven times as long as the calls.
     """
 
     def __init__(self, *, encrypted: bool) -> None:
