@@ -6,7 +6,6 @@ at the HTTP status, and an exception's text holds the URL with the key.
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -62,6 +61,8 @@ class SerpAPIWrapper:
 
     async def arun(self, query: str) -> str:
         """`run` in a thread."""
+        import asyncio
+
         return await asyncio.to_thread(self.run, query)
 
     def search(self, query: str) -> Result:
@@ -76,6 +77,8 @@ class SerpAPIWrapper:
 
     async def aresults(self, query: str) -> dict[str, Any]:
         """`results` in a thread."""
+        import asyncio
+
         return await asyncio.to_thread(self.results, query)
 
     def _response(self, query: str, key: str) -> Response:
