@@ -12,8 +12,7 @@ import difflib
 import json
 import math
 import os
-import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from types import UnionType
@@ -180,7 +179,7 @@ def checked(name: str, value: Any, where: str) -> Any:
     kind = type_of(name)
     if value is None and type(None) in _alternatives(name):
         return None
-    if kind is dict and isinstance(value, list):
+    if kind is dict and isinstance(value, list | tuple):
         try:
             return dict(_pairs(value))
         except ValueError:
@@ -200,7 +199,7 @@ def _unexpected(name: str, value: Any, where: str) -> ConfigurationError:
     return ConfigurationError(f"{where}: expected {_EXPECTED[type_of(name)]}, saw {value!r}")
 
 
-def _pairs(words: list[Any]) -> Iterator[tuple[str, Any]]:
+def _pairs(words: Sequence[Any]) -> Iterator[tuple[str, Any]]:
     """Options by their names; a value that is no JSON is text."""
     for word in words:
         key, equals, text = str(word).strip().partition("=")
@@ -254,6 +253,8 @@ def _from_files(here: Path, environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _from_file(path: Path) -> dict[str, Any]:
+    import tomllib
+
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from agentkit import AgentExecutor
 from agentkit.cassette import Cassette, RunSpec, read_run_spec
@@ -107,7 +107,7 @@ class Unasked:
 
 BUILT = {
     "tools": lambda runner, _: [tool.name for tool in runner.tools] == ["Calculator", "Search"],
-    "docs": lambda runner, _: "Searches this folder" in runner.tools[0].description,
+    "docs": lambda runner, _: "the documents in notes" in runner.tools[0].description,
     "allow": lambda runner, _: [tool.name for tool in runner.agent.tools] == ["Calculator"],
     "prompt": lambda runner, _: runner.prompt.name.endswith("mine.txt"),
     "mode": lambda runner, _: runner.agent.mode == "tools",

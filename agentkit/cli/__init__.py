@@ -19,19 +19,19 @@ def main() -> None:
 
 
 def _main() -> int:
-    from typer.exceptions import TyperException
+    import click
 
     from agentkit.cli.app import app
     from agentkit.errors import AgentkitError
 
     verbose = "--verbose" in sys.argv or "-v" in sys.argv
     try:
-        code = int(app(standalone_mode=False) or 0)  # typer makes 130 of Ctrl-C
-        if code == INTERRUPTED:
-            print("interrupted", file=sys.stderr)
-        return code
-    except TyperException as error:
-        error.show()  # type: ignore[attr-defined]
+        return int(app(prog_name="agentkit", standalone_mode=False) or 0)
+    except click.Abort:  # what click makes of Ctrl-C
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except click.ClickException as error:
+        error.show()
         return 2
     except BrokenPipeError:
         sys.stdout = None  # the reader left: do not flush into its closed pipe at exit

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import click
 
-import typer
-
+from agentkit import __version__
 from agentkit.cli.diff import diff
 from agentkit.cli.doctor import doctor
 from agentkit.cli.fork import fork
@@ -18,29 +17,24 @@ from agentkit.cli.show import show
 from agentkit.cli.tools import tools
 
 COMMANDS = (run, doctor, replay, record, show, diff, resume, fork, tools, mcp)
+WIDEST = 100  # columns of help
 
-app = typer.Typer(
-    name="agentkit",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    help="Ask a question of an open chat model that thinks, uses tools and answers.",
-)
+
+class _InOrder(click.Group):
+    """Commands as they were added, not by their letters."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=_InOrder, context_settings={"max_content_width": WIDEST}, no_args_is_help=True)
+@click.version_option(__version__, message="agentkit %(version)s", help="Print it.")
+def app() -> None:
+    """Ask a question of an open chat model that thinks, uses tools and answers.
+
+    Answers go to standard output, everything else to standard error.
+    """
+
+
 for command in COMMANDS:
-    app.command()(command)
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        from agentkit import __version__
-
-        typer.echo(f"agentkit {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def agentkit(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
-) -> None:
-    """Answers go to standard output, everything else to standard error."""
+    app.add_command(command)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
+from agentkit.cli.options import PATH
 from agentkit.cli.view import View
 
 
-def diff(
-    first: Annotated[Path, typer.Argument(help="A cassette.")],
-    second: Annotated[Path, typer.Argument(help="Another.")],
-) -> int:
+@click.command()
+@click.argument("first", type=PATH)
+@click.argument("second", type=PATH)
+def diff(first: Path, second: Path) -> int:
     """Put two runs side by side. The exit code is 0 when they are the same, 1 when not."""
     from agentkit.cli import reading
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from itertools import chain
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
-from agentkit.cli.options import Json
+from agentkit.cli.options import json_option
 from agentkit.cli.table import print_table
 from agentkit.cli.view import View
 from agentkit.errors import ModelError
@@ -22,9 +22,10 @@ MARK = {"ok": "✓", "note": "•", "problem": "✗"}
 STYLE = {"ok": "green", "note": "yellow", "problem": "red"}
 
 
-def doctor(
-    spec: Annotated[str | None, typer.Argument(help=f"A model to probe: {MODELS}")] = None, as_json: Json = False
-) -> int:
+@click.command(epilog=f"SPEC is {MODELS}")
+@click.argument("spec", required=False)
+@json_option
+def doctor(spec: str | None, as_json: bool) -> int:
     """Probe the installation, and a model: what works, what does not, and what to do."""
     from agentkit.doctor import examine_installation, examine_model
 

@@ -4,32 +4,27 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
-from agentkit.cli.options import File, Given, Json, Quiet, Verbose, Yes, with_settings
+from agentkit.cli.options import PATH, Given, file_argument, with_settings, with_view, yes_option
 from agentkit.cli.resume import go_on
 from agentkit.cli.run import build_live
 from agentkit.cli.view import View
 from agentkit.settings import changes
 
 
+@click.command()
+@file_argument
+@click.option("--step", type=click.IntRange(0), metavar="NUMBER", required=True, help="Steps of the recording to keep.")
 @with_settings()
-def fork(
-    file: File,
-    step: Annotated[int, typer.Option(help="How many steps of the recording to keep.", min=0)],
-    given: Given,
-    record: Annotated[Path | None, typer.Option(help="The new cassette (FILE as .fork.yaml).")] = None,
-    yes: Yes = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> int:
+@click.option("--record", type=PATH, help="The new cassette (FILE as .fork.yaml).")
+@yes_option
+@with_view
+def fork(file: Path, step: int, given: Given, record: Path | None, yes: bool, view: View) -> int:
     """Go on from a step with another model or prompt. The recording itself stays as it is."""
     from agentkit.runs.resume import fork
 
-    view = View(as_json=as_json, quiet=quiet, verbose=verbose)
     build = partial(build_live, view=view, yes=yes)
     return go_on(fork(file, record or _free(file), step=step, build=build, **changes(given)), view)
 

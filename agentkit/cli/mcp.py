@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
-from agentkit.cli.options import Given, Yes, with_settings
+from agentkit.cli.options import Given, with_settings, yes_option
 from agentkit.cli.run import build_live
 from agentkit.cli.view import View
 from agentkit.errors import AgentkitError
@@ -18,12 +18,11 @@ if TYPE_CHECKING:
     from agentkit.runs.build import Runner
 
 
+@click.command()
 @with_settings()
-def mcp(
-    given: Given,
-    http: Annotated[int | None, typer.Option(metavar="PORT", help="Serve HTTP on this port of this machine.")] = None,
-    yes: Yes = False,
-) -> int:
+@click.option("--http", type=int, metavar="PORT", help="Serve HTTP on this port of this machine.")
+@yes_option
+def mcp(given: Given, http: int | None, yes: bool) -> int:
     """Serve the tools, and the agent as the tool ask_agent, to MCP clients: over standard input and output, or HTTP."""
     from agentkit.mcp import serving
     from agentkit.runs.build import find_tools

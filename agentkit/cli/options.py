@@ -2,56 +2,62 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Any, get_args
 
-import typer
+import click
 
+from agentkit.cli.view import View
 from agentkit.settings import SETTINGS, Group, choices_of, option, type_of
 
-File = Annotated[Path, typer.Argument(help="A cassette.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show the answer only.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Run tools with side effects without asking.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the model's whole text, and tracebacks.")]
-
+Command = Callable[..., int]
 Given = dict[str, Any]
 """Settings as they were written on the command line: texts by their names, `None` where nothing was said."""
 
+PATH = click.Path(path_type=Path)
+file_argument = click.argument("file", type=PATH)
+yes_option = click.option("--yes", is_flag=True, help="Run tools with side effects without asking.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+quiet_option = click.option("--quiet", "-q", is_flag=True, help="Show the answer only.")
+verbose_option = click.option("--verbose", "-v", is_flag=True, help="Show the model's whole text, and tracebacks.")
 
-def with_settings(*groups: Group) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Gives a command an option for each setting of these groups (none named: all), in the place of `given`."""
 
-    def decorate(command: Callable[..., int]) -> Callable[..., int]:
-        options = {one.name: one for one in _options(groups or get_args(Group))}
+def with_view(command: Command) -> Command:
+    """Gives a command --json, --quiet and --verbose, and hands it the `view` that they ask for."""
 
+    @json_option
+    @quiet_option
+    @verbose_option
+    @wraps(command)
+    def run(*, as_json: bool, quiet: bool, verbose: bool, **values: Any) -> int:
+        return command(view=View(as_json=as_json, quiet=quiet, verbose=verbose), **values)
+
+    return run
+
+
+def with_settings(*groups: Group) -> Callable[[Command], Command]:
+    """Gives a command an option for each setting of these groups (none named: all), and hands them over as `given`."""
+    names = [name for name, setting in SETTINGS.items() if setting.group in (groups or get_args(Group))]
+
+    def decorate(command: Command) -> Command:
+        @wraps(command)
         def run(**values: Any) -> int:
-            given = {name: values.pop(name) for name in options}
-            return command(given={name: None if value == [] else value for name, value in given.items()}, **values)
+            given = {name: values.pop(name) for name in names}
+            return command(given={name: None if value == () else value for name, value in given.items()}, **values)
 
-        parameters: list[inspect.Parameter] = []
-        for parameter in inspect.signature(command, eval_str=True).parameters.values():
-            own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
-            parameters += options.values() if parameter.name == "given" else own
-        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        run.__name__, run.__doc__ = command.__name__, command.__doc__
-        return run
+        decorated: Command = run
+        for name in reversed(names):
+            decorated = _option(name)(decorated)
+        return decorated
 
     return decorate
 
 
-def _options(groups: tuple[str, ...]) -> Iterator[inspect.Parameter]:
-    for name, setting in SETTINGS.items():
-        if setting.group not in groups:
-            continue
-        said, kind = option(name), type_of(name)
-        if kind is bool:
-            shape: Any = Annotated[bool | None, typer.Option(f"{said}/--no-{said[2:]}", help=setting.help)]
-        else:
-            metavar = setting.metavar or "|".join(choices_of(name)) or ("TEXT" if kind is str else "NUMBER")
-            one = typer.Option(said, help=setting.help, metavar=metavar)
-            shape = Annotated[list[str] | None, one] if setting.repeated else Annotated[str | None, one]
-        yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=shape)
+def _option(name: str) -> Callable[[Command], Command]:
+    setting, written, kind = SETTINGS[name], option(name), type_of(name)
+    if kind is bool:
+        return click.option(f"{written}/--no-{written[2:]}", name, default=None, help=setting.help)
+    metavar = setting.metavar or "|".join(choices_of(name)) or ("TEXT" if kind is str else "NUMBER")
+    return click.option(written, name, multiple=setting.repeated, metavar=metavar, help=setting.help)

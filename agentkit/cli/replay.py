@@ -7,11 +7,11 @@ import sys
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
-from agentkit.cli.options import Json, Quiet, Verbose
+from agentkit.cli.options import PATH, with_view
 from agentkit.cli.table import print_table
 from agentkit.cli.view import View, printable
 from agentkit.errors import CassetteDrift, ConfigurationError
@@ -27,16 +27,11 @@ QUESTION_CHARS = 48
 _WORDS = {"ok": "replayed", "drift": "drifted", "error": "not replayed", "script": "left to their scripts"}
 
 
-def replay(
-    place: Annotated[
-        Path | None, typer.Argument(metavar="FILE|FOLDER", help="A cassette, or a folder of them (cassettes).")
-    ] = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> int:
-    """Show a run again, or check a folder of them. Takes no key, no network and no model."""
-    view = View(as_json=as_json, quiet=quiet, verbose=verbose)
+@click.command()
+@click.argument("place", type=PATH, required=False, metavar="[FILE|FOLDER]")
+@with_view
+def replay(place: Path | None, view: View) -> int:
+    """Show a run again, or check a folder of them (cassettes). Takes no key, no network and no model."""
     if place is None and not DEFAULT.is_dir():
         raise ConfigurationError("expected a cassette or a folder of them; there is no folder cassettes here")
     if (place := place or DEFAULT).is_dir():

@@ -6,8 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from agentkit.cli.approval import ask, can_ask
-from agentkit.cli.options import File, Given, Json, Quiet, Verbose, Yes, with_settings
+from agentkit.cli.options import Given, file_argument, with_settings, with_view, yes_option
 from agentkit.cli.run import build_live, next_command, what_is_left
 from agentkit.cli.view import View
 from agentkit.errors import ConfigurationError
@@ -17,19 +19,14 @@ if TYPE_CHECKING:
     from agentkit.runs.resume import Continuation
 
 
+@click.command()
+@file_argument
 @with_settings("limits")
-def resume(
-    file: File,
-    given: Given,
-    yes: Yes = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> int:
+@yes_option
+@with_view
+def resume(file: Path, given: Given, yes: bool, view: View) -> int:
     """Go on with a run that was cut off. What it holds is played, the rest is live; also after a limit."""
     from agentkit.runs.resume import resume
-
-    view = View(as_json=as_json, quiet=quiet, verbose=verbose)
 
     def run_again(tool: str, tool_input: Any) -> bool:
         view.settle()

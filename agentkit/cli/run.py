@@ -6,12 +6,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
 from agentkit.cli.approval import approver
-from agentkit.cli.options import Given, Json, Quiet, Verbose, Yes, with_settings
+from agentkit.cli.options import PATH, Given, with_settings, with_view, yes_option
 from agentkit.cli.view import View
 from agentkit.errors import ConfigurationError
 from agentkit.settings import RunSettings, read_settings
@@ -24,23 +24,22 @@ if TYPE_CHECKING:
 BIGGER = "bigger: --model local:ORG/NAME or hf:ORG/NAME"
 
 
+@click.command()
+@click.argument("question")
 @with_settings()
-def run(
-    question: Annotated[str, typer.Argument(help="What to ask; - reads it from standard input.")],
-    given: Given,
-    record: Annotated[Path | None, typer.Option(help="Write the run to this cassette.")] = None,
-    yes: Yes = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> int:
-    """Ask a question; thoughts, actions and observations show as they come."""
+@click.option("--record", type=PATH, help="Write the run to this cassette.")
+@yes_option
+@with_view
+def run(question: str, given: Given, record: Path | None, yes: bool, view: View) -> int:
+    """Ask a question; thoughts, actions and observations show as they come.
+
+    QUESTION is read from standard input where it is -.
+    """
     from agentkit.cassette import RunSpec
 
     question = (sys.stdin.read() if question == "-" else question).strip()
     if not question:
         raise ConfigurationError('expected a question, saw nothing; write agentkit run "What is 2 + 2?"')
-    view = View(as_json=as_json, quiet=quiet, verbose=verbose)
     inputs, settings = {"input": question}, read_settings(given)
     if record is None:
         runner = begin(settings, view, yes=yes)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
-from agentkit.cli.options import File, Json
+from agentkit.cli.options import PATH, file_argument, json_option
 from agentkit.cli.view import View
 
 
-def show(
-    file: File,
-    page: Annotated[Path | None, typer.Argument(help="With --html: the page (FILE as .html).")] = None,
-    html: Annotated[bool, typer.Option("--html", help="Write a page that needs nothing else.")] = False,
-    as_json: Json = False,
-) -> int:
+@click.command()
+@file_argument
+@click.argument("page", type=PATH, required=False)
+@click.option("--html", is_flag=True, help="Write a page that needs nothing else, to PAGE (FILE as .html).")
+@json_option
+def show(file: Path, page: Path | None, html: bool, as_json: bool) -> int:
     """Print a run step by step, or write it as a page. Shows what was recorded; nothing runs."""
     from agentkit.cli import reading
 

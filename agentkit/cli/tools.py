@@ -6,14 +6,16 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import EntryPoint, entry_points
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
-from agentkit.cli.options import Json
+from agentkit.cli.options import json_option
 from agentkit.cli.table import print_table
 from agentkit.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +30,14 @@ class Listed:
     side_effects: bool | None = None
 
 
-def tools(
-    mcp: Annotated[
-        list[str] | None, typer.Option("--mcp", metavar="SERVER", help="Also those of an MCP server; may be repeated.")
-    ] = None,
-    as_json: Json = False,
-) -> int:
+@click.command()
+@click.option("--mcp", multiple=True, metavar="SERVER", help="Also those of an MCP server; may be repeated.")
+@json_option
+def tools(mcp: tuple[str, ...], as_json: bool) -> int:
     """List the tools there are: what they do, where they come from, what they need."""
     from agentkit.langchain.community import community_names
 
-    listed = [*_installed(), *_offered(mcp or [])]
+    listed = [*_installed(), *_offered(mcp)]
     try:
         theirs, missing = community_names(), ""
     except ConfigurationError as error:
@@ -52,6 +52,8 @@ def tools(
 
 
 def _installed() -> Iterator[Listed]:
+    from importlib.metadata import entry_points
+
     from agentkit.toolbox.registry import GROUP, load
 
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):

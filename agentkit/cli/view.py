@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -81,7 +80,13 @@ class View:
     @contextmanager
     def _log(self) -> Iterator[None]:
         """Notes of what models log within this block: that they wait for a server, or ask another one."""
-        logger, handler = logging.getLogger("agentkit"), _Notes(self)
+        import logging
+
+        class Notes(logging.Handler):
+            def emit(_, record: logging.LogRecord) -> None:
+                self.note(record.getMessage())
+
+        logger, handler = logging.getLogger("agentkit"), Notes()
         level = logger.level
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
@@ -174,17 +179,6 @@ class View:
         elif not self.quiet and summary.ungrounded:
             self.note(f"not confirmed by any tool: {', '.join(summary.ungrounded)}")
         return 0 if finished.answered else 1
-
-
-class _Notes(logging.Handler):
-    """What is logged, as notes."""
-
-    def __init__(self, view: View) -> None:
-        super().__init__()
-        self._view = view
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._view.note(record.getMessage())
 
 
 def _has_colour() -> bool:

@@ -25,11 +25,9 @@ the like, then from `agentkit.toml` here or in `~/.config/agentkit/`, then from 
 
 def commands() -> list[str]:
     """Every command's name, as help lists them."""
-    from typer.main import get_command
-
     from agentkit.cli.app import app
 
-    return list(get_command(app).commands)  # type: ignore[attr-defined]
+    return list(app.commands)
 
 
 def help_text(*words: str) -> str:

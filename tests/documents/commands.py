@@ -111,19 +111,19 @@ def _wrong(words: list[str]) -> str:
 
 
 def _wrong_options(words: list[str]) -> str:
-    from typer.exceptions import Exit, TyperException
-    from typer.main import get_command
+    from click import ClickException
+    from click.exceptions import Exit
 
     from agentkit.cli.app import app
 
-    group: Any = get_command(app)
+    group: Any = app
     try:
         context = group.make_context("agentkit", list(words))
         _, command, rest = group.resolve_command(context, [*context._protected_args, *context.args])
         command.make_context(command.name, list(rest), parent=context)
     except Exit:  # --help and --version
         return ""
-    except TyperException as error:
+    except ClickException as error:
         return error.format_message()
     return ""
 
