@@ -34,7 +34,6 @@ class Multiplier:
 
     barrier: threading.Barrier
     model_id: str = "multiplier"
-    in_process: bool = True
     asked: list[ChatRequest] = field(default_factory=list)
 
     def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
@@ -129,13 +128,13 @@ def test_a_run_that_is_none_of_them_drifts(path: Path) -> None:
 def test_hosted_runs_at_once_are_told_apart_by_what_they_ask(path: Path) -> None:
     tool = [Tool(name="Search", description="Finds.", run=str)]
     replies: list[list[str]] = []
-    with chat_server((final("an answer"),) * 4) as (url, turns):
+    with chat_server((final("an answer"),) * 4) as server:
         for mode in ("record", "replay"):
-            executor = AgentExecutor.from_model(chat_model(url), tool, mode="react-json")
+            executor = AgentExecutor.from_model(chat_model(server.url), tool, mode="react-json")
             with Cassette(path, mode, environment={}):  # type: ignore[arg-type]
                 results = executor.batch(QUESTIONS[:4], config={"max_concurrency": 4})
             replies.append([result["output"] for result in results])
-        assert len(turns) == 4
+        assert len(server.bodies) == 4
     assert replies[0] == replies[1] == ["an answer"] * 4
     assert {entry.run for entry in load(path).entries} == {1, 2, 3, 4}
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from agentkit.cassette import Cassette, RunSpec
 from agentkit.errors import ToolError
 from agentkit.events import Source, Usage
 from agentkit.models import ChatHuggingFace
-from agentkit.models.backend import ChatRequest, Chunk
+from agentkit.models.scripted import ScriptedBackend, ScriptedReply
 from agentkit.tool import Result, Tool
 from tests.doubles.models import action, final
 
@@ -26,26 +25,9 @@ TURNS = (
 )
 
 
-@dataclass
-class Speaker:
+def speaker(turns: Sequence[ScriptedReply]) -> ScriptedBackend:
     """A model in this process that says its turns; an exception among them is raised."""
-
-    turns: Sequence[str | BaseException]
-    model_id: str = "speaker"
-    in_process: bool = True
-    said: int = 0
-
-    def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
-        turn = self.turns[self.said]
-        self.said += 1
-        if isinstance(turn, BaseException):
-            raise turn
-        yield Chunk(text=turn)
-        yield Chunk(finish_reason="stop", usage=Usage(100, len(turn), 40))
-
-    async def agenerate_chat(self, request: ChatRequest) -> AsyncIterator[Chunk]:
-        for chunk in self.generate_chat(request):
-            yield chunk
+    return ScriptedBackend(turns, model_id="speaker", usage=Usage(100, 60, 40))
 
 
 def tools(found: str = FOUND) -> list[Tool]:
@@ -67,7 +49,7 @@ def tools(found: str = FOUND) -> list[Tool]:
 
 def record(
     path: Path,
-    turns: Sequence[str | BaseException] = TURNS,
+    turns: Sequence[ScriptedReply] = TURNS,
     *,
     question: str = QUESTION,
     found: str = FOUND,
@@ -78,7 +60,7 @@ def record(
     path.parent.mkdir(parents=True, exist_ok=True)
     limits = {name: settings[name] for name in ("max_iterations", "max_tokens") if name in settings}
     executor = AgentExecutor.from_model(
-        ChatHuggingFace(llm=Speaker(turns), constrain="off"),
+        ChatHuggingFace(llm=speaker(turns), constrain="off"),
         tools(found),
         settings.get("prompt"),
         mode="react-json",

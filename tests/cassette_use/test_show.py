@@ -12,7 +12,7 @@ from agentkit.cassette import Cassette
 from agentkit.cassette.format.file import load
 from agentkit.events import Usage
 from agentkit.models import ChatHuggingFace
-from tests.cassette_use.recordings import QUESTION, TURNS, Speaker, record
+from tests.cassette_use.recordings import QUESTION, TURNS, record, speaker
 from tests.doubles.models import final
 from tests.test_cli import SEEDS_RUN, agentkit
 
@@ -21,31 +21,31 @@ Who is 25, and what is 5 times that?
 local:ORG/SPEAKER · search, calculator · prompt react-json · at most 15 turns
 {path}, recorded {day}
 
-Step 1{times}100 (40 cached) + 118 tokens
+Step 1{times}100 (40 cached) + 60 tokens
 Thinking: whom to ask
 Thought: I look it up.
 Action: Search(who is 25)
 Observation: Ada is 25. See https://example.org/ada.
 
-Step 2{times}100 (40 cached) + 16 tokens
+Step 2{times}100 (40 cached) + 60 tokens
 Wrote: I would say 125.
 Not understood: Invalid format: there is neither an action nor a final answer. \
 Write Action: and then {{"action": "TOOL NAME", "action_input": "INPUT"}} in a ```json block, \
 or Final Answer: and the answer.
 
-Step 3{times}100 (40 cached) + 89 tokens
+Step 3{times}100 (40 cached) + 60 tokens
 Thought: Five times.
 Action: Calculator(25*5)
 Read as: 25 × 5
 Observation: Answer: 125
 
-Step 4{times}100 (40 cached) + 63 tokens
+Step 4{times}100 (40 cached) + 60 tokens
 Thought: I now know the final answer
 
 Answer: Ada, and 125
 Source: Ada's page, https://example.org/ada
 Source: notes, javascript:alert(1)
-4 turns · 2 tool calls · 400 (160 cached) + 286 tokens
+4 turns · 2 tool calls · 400 (160 cached) + 240 tokens
 """
 
 
@@ -76,7 +76,7 @@ def test_a_run_as_json(path: Path) -> None:
         "output": "Ada, and 125",
         "stop_reason": "answer",
     }
-    assert Usage(**run["usage"]) == Usage(400, 286, 160)
+    assert Usage(**run["usage"]) == Usage(400, 240, 160)
     assert [step["thought"] for step in run["steps"]] == [
         "I look it up.",
         "",
@@ -129,7 +129,7 @@ def test_a_scripts_recording_shows_each_of_its_runs(tmp_path: Path) -> None:
 
 def test_a_model_that_was_asked_for_plain_text_shows(tmp_path: Path) -> None:
     with Cassette(tmp_path / "run.yaml", "record", environment={}):
-        ChatHuggingFace(llm=Speaker(["Hello yourself."]), constrain="off").invoke("Hello")
+        ChatHuggingFace(llm=speaker(["Hello yourself."]), constrain="off").invoke("Hello")
     shown = agentkit("show", str(tmp_path / "run.yaml")).stdout
     assert shown.startswith("Hello\n")
     assert "Answer: Hello yourself." in shown
@@ -180,7 +180,7 @@ def test_tools_over_http_show_what_the_model_was_told_of_them(tmp_path: Path) ->
     """Their results are not in the file, but in the prompt that follows."""
     path = tmp_path / "run.yaml"
     with Cassette(path, "record", environment={}) as cassette:
-        model = ChatHuggingFace(llm=Speaker([TURNS[0], final("x")]), constrain="off")
+        model = ChatHuggingFace(llm=speaker([TURNS[0], final("x")]), constrain="off")
         said = model.invoke("q").text
         model.invoke([("human", "q"), ("ai", said), ("human", "Observation: over HTTP")])
     assert cassette.saved_to == path
@@ -190,7 +190,7 @@ def test_tools_over_http_show_what_the_model_was_told_of_them(tmp_path: Path) ->
 def test_a_talk_without_an_agent_has_an_answer_and_no_turn_that_failed(tmp_path: Path) -> None:
     path = tmp_path / "talk.yaml"
     with Cassette(path, "record"):
-        ChatHuggingFace(llm=Speaker(["Hello, Ada."])).invoke("Say hello to Ada.")
+        ChatHuggingFace(llm=speaker(["Hello, Ada."])).invoke("Say hello to Ada.")
     shown = agentkit("show", str(path)).stdout
     assert "Answer: Hello, Ada." in shown
     assert "Not understood" not in shown

@@ -5,17 +5,12 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from langchain_core.callbacks import CallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.outputs import ChatGeneration, ChatResult
-from pydantic import Field
-
-from tests.doubles.models import action, final
+from agentkit.models.backend import ChatRequest
+from tests.doubles.models import Scripted, action, final
 
 Reads = Callable[[str], str]
 """From the transcript behind the first observation's label to what the model writes."""
@@ -77,27 +72,15 @@ class World:
         return "sent"
 
 
-class Gullible(BaseChatModel):
+class Gullible(Scripted):
     """Reads the page, reacts to it as `reads` does, and gives up honestly when it is not understood."""
 
+    turns: Sequence[Any] = ()
     reads: Reads
-    asked: list[list[BaseMessage]] = Field(default_factory=list)
 
-    @property
-    def _llm_type(self) -> str:
-        return "gullible"
-
-    def _generate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> ChatResult:
-        self.asked.append(messages)
-        transcript = "\n".join(str(message.content) for message in messages)
-        text = turn(self.reads, transcript, turns=len(self.asked) - 1)
-        return ChatResult(generations=[ChatGeneration(message=AIMessage(text))])
+    def reply(self, request: ChatRequest) -> str:
+        transcript = "\n".join(str(message["content"]) for message in request.messages)
+        return turn(self.reads, transcript, turns=len(self.requests) - 1)
 
 
 def turn(reads: Reads, transcript: str, *, turns: int) -> str:

@@ -142,7 +142,7 @@ def test_a_page_adds_no_token_of_the_template_to_a_local_prompt(page: str) -> No
     def asked_with(text: str) -> list[dict[str, Any]]:
         model = Gullible(reads=lambda _: HONEST)
         as_messages(model, World(text)).invoke({"input": QUESTION})
-        return to_dicts(model.asked[1])
+        return to_dicts(model.requests[1])
 
     def special(ids: list[int]) -> int:
         return sum(token in tokenizer.all_special_ids for token in ids)
