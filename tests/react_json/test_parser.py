@@ -18,8 +18,8 @@ from agentkit.errors import MalformedTurn
 from agentkit.events import Action, FinalAnswer
 from agentkit.react_json.lenient_json import MAX_DEPTH, BrokenJson, read_json
 from agentkit.react_json.parser import parse_clean_turn, parse_turn
-from agentkit.react_json.verdict import parse_turn_thoroughly
 from agentkit.react_json.turn import Turn
+from agentkit.react_json.verdict import parse_turn_thoroughly
 
 OUTPUTS = Path(__file__).parent / "react_outputs.jsonl"
 SEARCH = '{"action": "search", "action_input": "weather in SF"}'
