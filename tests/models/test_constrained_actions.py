@@ -74,6 +74,7 @@ def test_the_schemas_are_of_every_kind() -> None:
         assert f'"{word}"' in text
 
 
+@pytest.mark.slow
 def test_a_random_model_never_breaks_the_format(chat: ChatHuggingFace) -> None:
     """0 of 200 turns fail to parse, name an unknown tool, or break a schema (checked by jsonschema)."""
     grammar = react_json_grammar(list(SCHEMAS.items()), longest=24)
@@ -95,6 +96,7 @@ def test_a_random_model_never_breaks_the_format(chat: ChatHuggingFace) -> None:
     assert len(called) > TURNS // 10
 
 
+@pytest.mark.slow
 def test_an_agent_of_a_random_model_only_ever_runs_its_tools(chat: ChatHuggingFace) -> None:
     ran: list[str] = []
 

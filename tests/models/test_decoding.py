@@ -242,6 +242,7 @@ def answers(runs: list[Any]) -> list[Any]:
     return [(run["output"], [(a.tool, a.tool_input, seen) for a, seen in run["intermediate_steps"]]) for run in runs]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("constrain", ["actions", "off"])
 async def test_questions_in_a_batch_are_decoded_together_and_answered_as_alone(
     model_folder: Path, constrain: str

@@ -105,6 +105,7 @@ class TestRandomUnit(_Random, _Unit):
     pass
 
 
+@pytest.mark.slow
 class TestRandomIntegration(_Random, _Integration):
     pass
 
@@ -113,6 +114,7 @@ class TestBuiltinUnit(_Builtin, _Unit):
     pass
 
 
+@pytest.mark.slow
 class TestBuiltinIntegration(_Builtin, _Integration):
     pass
 

@@ -114,6 +114,7 @@ def test_calls_are_read_as_they_come(family: str, lengths: list[int], said: str)
     assert "".join(chunk.text for chunk in chunks) == said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", TEMPLATES)
 def test_a_random_model_calls_well(family: str, models: dict[str, ChatHuggingFace]) -> None:
     model = models[family]
