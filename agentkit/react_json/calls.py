@@ -15,7 +15,7 @@ from agentkit.react_json.lenient_json import BrokenJson, read_json, read_value
 from agentkit.react_json.marks import MARKUP, NAME, TABLE, CallSyntax, Marks, Pairs, Tags, alternation, literals, loose
 from agentkit.react_json.turn import NotADecision, decisions_in, named_action
 
-__all__ = ["READER", "CallReader", "Schemas"]
+__all__ = ["CallReader", "Schemas", "behind"]
 
 Schemas = Mapping[str, Mapping[str, Any]]
 """The JSON schemas of tools' arguments, by the tools' names."""
@@ -385,6 +385,3 @@ def _is_call(value: Any) -> bool:
     return (
         isinstance(value, dict) and isinstance(value.get("name"), str) and bool({"arguments", "parameters"} & {*value})
     )
-
-
-READER = CallReader()
