@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -49,12 +48,11 @@ CHANGED: dict[str, Any] = {
 
 
 @pytest.fixture(autouse=True)
-def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     """The two tools under names, as a package registers them."""
     entries = [EntryPoint(name, f"tests.test_runs:{name.upper()}", registry.GROUP) for name in ("long", "send")]
     monkeypatch.setattr(registry, "entry_points", lambda **_: entries)
     SENT.clear()
-    return None
 
 
 def scripted(settings: RunSettings, turns: tuple[str, ...] = (*TURNS, ANSWER)) -> Runner:

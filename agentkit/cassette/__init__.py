@@ -9,14 +9,16 @@ In a script:
   Recording writes `NAME.partial.yaml` as the run goes on and renames it at the end; `mode="resume"` plays what is there
   and goes on live. A tool with side effects that was under way when a recording ended runs again only when
   `run_again(tool, tool_input)` says so.
-- `RunSpec.of(inputs, **settings)` describes a run so that `agentkit replay` and `record` can start it again.
+- `RunSpec.of(inputs, **settings)` describes a run so that `agentkit replay` and `record` can start it again; its
+  `settings` are an `agentkit.settings.RunSettings`.
 - `Replay(path)` is a described run: `.title`, `.inputs`, `.model`, and `.events()`, which raises `CassetteDrift`.
   `replay_run(path)` is its events; `read_run_spec(path)` its description.
 - `resume(path, build=…, run_again=None, **settings)` and `fork(path, into, step=N, build=…, **settings)` are described
   runs that go on live: `.title`, `.inputs`, `.model`, `.path` (the file that is written), `.run` and `.events()`.
-  `build(settings: Settings, prompt: Prompt)` makes the executor (`agentkit.cli.live.build_executor` does); `settings`
-  replace those of the recording (`max_iterations=30`, `model="hf:ORG/NAME"`). `fork` keeps the first N turns and their
-  observations as they are, whatever the new model or prompt would have said; its RunSpec has `forked_from`.
+  `build(settings: RunSettings, prompt: Prompt)` makes what runs it, `agentkit.runs.build.build` unless another is
+  given; `settings` replace those of the recording (`max_iterations=30`, `model="hf:ORG/NAME"`). `fork` keeps the first
+  N turns and their observations as they are, whatever the new model or prompt would have said; its RunSpec has
+  `forked_from`.
 
 For who builds runs:
 
