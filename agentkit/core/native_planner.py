@@ -18,6 +18,7 @@ from agentkit.errors import MalformedTurn
 from agentkit.events import Action, Called, FinalAnswer, Step, ToolInput
 from agentkit.models.backend import ChatRequest, Completion, Message, NativeCall
 from agentkit.models.chat import ChatModel
+from agentkit.react_json.calls import reader_of
 from agentkit.react_json.lenient_json import BrokenJson, read_json
 from agentkit.react_json.prompt import Prompt
 from agentkit.react_json.scratchpad import observation_text
@@ -119,6 +120,8 @@ class NativePlanner:
             if completion.tool_calls:
                 actions = self._actions(completion.tool_calls, text, turn=call.first_step + len(call.steps))
                 return Turn(actions, text, text, thinking, usage=usage)
+            if reader_of().begins(text):
+                raise MalformedTurn("Your tool call could not be read; nothing was called. Write it again, whole.")
             return Turn(_answer(text), text, thinking=thinking, usage=usage)
         except MalformedTurn as error:
             calls = [f"{one.name}({one.arguments})" for one in completion.tool_calls]

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from agentkit.events import Action
 from agentkit.models.backend import ToolCallPiece
-from agentkit.react_json.calls import CallReader, behind
+from agentkit.react_json.calls import CallReader, behind, reader_of
 from agentkit.react_json.lenient_json import BrokenJson
 from agentkit.react_json.marks import HERMES, NAME, TABLE, CallSyntax, Marks, loose, pieces_of
 from agentkit.react_json.turn import NotADecision
@@ -252,14 +252,9 @@ def _readers(syntax: CallSyntax, table: Marks) -> tuple[CallReader, tuple[_Strea
     if syntax not in table.calls:
         table = replace(table, calls=(syntax, *table.calls))
     others = (each for each in table.calls if each.trigger and each != syntax)
-    return _reader(table), tuple(
+    return reader_of(table), tuple(
         _stream(each) for each in (syntax, *others) if each.arguments is None or each == syntax
     )
-
-
-@lru_cache(maxsize=16)
-def _reader(table: Marks) -> CallReader:
-    return CallReader(table)
 
 
 def _stream(syntax: CallSyntax) -> _Stream:

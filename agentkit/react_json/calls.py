@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from agentkit.events import Action, FinalAnswer
@@ -15,7 +16,7 @@ from agentkit.react_json.lenient_json import BrokenJson, read_json, read_value
 from agentkit.react_json.marks import MARKUP, NAME, TABLE, CallSyntax, Marks, Pairs, Tags, alternation, literals, loose
 from agentkit.react_json.turn import NotADecision, decisions_in, named_action
 
-__all__ = ["CallReader", "Schemas", "behind"]
+__all__ = ["CallReader", "Schemas", "behind", "reader_of"]
 
 Schemas = Mapping[str, Mapping[str, Any]]
 """The JSON schemas of tools' arguments, by the tools' names."""
@@ -90,6 +91,10 @@ class CallReader:
     def search(self, text: str, at: int = 0) -> re.Match[str] | None:
         """The first token at or behind `at` that may begin calls."""
         return self._search.search(text, at)
+
+    def begins(self, text: str) -> bool:
+        """Whether `text` begins with a token that begins calls."""
+        return self._search.match(text) is not None
 
     def unfinished(self, text: str) -> int:
         """The length of the end of `text` that may be the beginning of such a token."""
@@ -184,6 +189,12 @@ class CallReader:
             value, end = read_json(text, at)
             return decisions_in(value, native=True), end
         return None
+
+
+@lru_cache(maxsize=16)
+def reader_of(table: Marks = TABLE) -> CallReader:
+    """The reader of a table of marks, made once."""
+    return CallReader(table)
 
 
 def behind(pattern: re.Pattern[str], text: str, at: int) -> int:

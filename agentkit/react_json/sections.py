@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from agentkit.react_json.calls import CallReader, behind
+from agentkit.react_json.calls import behind, reader_of
 from agentkit.react_json.marks import TABLE, Marks, leading_letters, literals
 
 __all__ = ["BODY", "CLOSING_FENCE", "SECTIONS", "Sections", "behind"]
@@ -39,7 +39,7 @@ class Sections:
     """The patterns of one table of marks."""
 
     def __init__(self, table: Marks = TABLE) -> None:
-        self.calls = CallReader(table)
+        self.calls = reader_of(table)
         self.turn_ends = {end.lower() for end in table.turn_ends}
         opening, closing = literals(table.thinking), literals(table.thinking.values())
         alone = literals(tag for tag in table.thinking.values() if tag.lower() not in self.turn_ends)

@@ -243,3 +243,18 @@ def test_steps_from_elsewhere_become_calls() -> None:
         ("tool", "16", ["c00001000"]),
     ]
     assert json.dumps([call["args"] for call in model.requests[0][2].tool_calls]) == '[{"expression": "2+2"}]'
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        '<tool_call>\n{"name": "calculator", "arguments": {"expression": "2+2"\n</tool_call>',
+        "<tool_call>\n<function=calculator>\n<parameter=expression>\n2+2",
+        '<|tool_call_start|>[calculator(expression="2+2"',
+        '[TOOL_CALLS]calculator[ARGS]{"expression": ',
+    ],
+)
+def test_a_call_that_cannot_be_read_is_no_answer(damaged: str) -> None:
+    result, model = run([reply(damaged), reply("4")])
+    assert (result["output"], result["run"]["parse_errors"], result["run"]["tools_executed"]) == ("4", 1, 0)
+    assert "could not be read; nothing was called" in history(model)[-1][1]
