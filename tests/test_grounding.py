@@ -61,6 +61,7 @@ def test_what_stands_nowhere(answer: str, question: str, observations: list[str]
     assert ungrounded(answer, question, observations) == strange
 
 
+@pytest.mark.slow
 def test_long_texts_take_linear_time() -> None:
     """A megabyte of digits, commas and capitals is read in one pass (a quadratic one would take hours)."""
     hostile = "1,234,567 A'b-C " * 60_000 + "9" * 100_000

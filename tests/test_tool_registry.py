@@ -53,6 +53,7 @@ def test_the_list_says_what_there_is_and_what_it_needs(monkeypatch: pytest.Monke
     assert tools["arxiv"]["origin"] == "langchain-community"
 
 
+@pytest.mark.slow
 def test_a_servers_tools_are_listed_too() -> None:
     tools = {tool["name"]: tool for tool in listed("--mcp", f"{sys.executable} -m tests.mcp.servers weather")}
     assert (tools["order"]["origin"], tools["order"]["side_effects"]) == ("MCP", True)

@@ -91,6 +91,7 @@ def test_one_process_serves_a_whole_run_and_ends_with_the_block() -> None:
     assert not _lives(first)
 
 
+@pytest.mark.slow
 def test_servers_end_with_the_last_of_their_tools() -> None:
     tools = [*mcp_tools(command("weather"))]
     pid = int(named(tools, "pid").call({}).text)
@@ -152,6 +153,7 @@ def test_a_connection_that_cannot_be_meant_is_refused(connection: dict[str, Any]
         mcp_tools(connection)
 
 
+@pytest.mark.slow
 def test_two_servers_may_use_one_name() -> None:
     with mcp_tools(command("weather"), command("other"), taken=["Order"]) as tools:
         assert [tool.name for tool in tools] == [
@@ -196,6 +198,7 @@ def test_a_server_that_does_not_serve_is_one_error(spec: str, reason: str) -> No
     )
 
 
+@pytest.mark.slow
 def test_a_replay_starts_no_server(tmp_path: Path) -> None:
     def run(mode: Any, spec: str) -> dict[str, Any]:
         with Cassette(tmp_path / "run.yaml", mode=mode):

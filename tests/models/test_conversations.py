@@ -18,6 +18,7 @@ from agentkit.models.local.sampling import Sampler
 from .test_kv_reuse import SHAPE, expected, named
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("model_type", ["llama", "mistral", "gemma3_text", "phi3", "qwen3_next", "mamba"])
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -139,6 +139,7 @@ def caches_alive() -> int:
     return sum(type(each) in (GrowingLayer, RowsLayer) for each in gc.get_objects())
 
 
+@pytest.mark.slow
 def test_no_run_leaves_a_cache_behind_but_the_few_that_are_kept() -> None:
     tokenizer = build_tokenizer()
     model = build_llama(tokenizer, num_hidden_layers=2)

@@ -97,6 +97,7 @@ def assert_same(logits: Any, wanted: Any) -> None:
     assert (logits - wanted).abs().max() <= 2e-4 * wanted.abs().max()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("model_type", "changes", "reuse"), ARCHITECTURES, ids=[a[0] for a in ARCHITECTURES])
 def test_logits_are_those_of_no_cache(model_type: str, changes: dict[str, Any], reuse: str) -> None:

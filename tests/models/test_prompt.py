@@ -113,6 +113,7 @@ def test_what_the_model_wrote_keeps_its_tokens() -> None:
     assert encoder.encode("Thought") == PromptEncoder(TOKENIZER).encode("Thought")
 
 
+@pytest.mark.slow
 def test_long_runs_drop_their_oldest_observations(model_folder: Path) -> None:
     chat = chat_with(CHATML, model_folder)
     messages: list[Any] = [SystemMessage("Be brief."), HumanMessage("Question?")]
