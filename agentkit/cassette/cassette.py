@@ -7,28 +7,25 @@ from collections.abc import Callable, MutableMapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 from agentkit.cassette.format.file import Document, load, partial_of
 from agentkit.cassette.format.run_spec import RunSpec
-from agentkit.cassette.format.unfinished import without_loose_ends
 from agentkit.cassette.lanes import Lanes
-from agentkit.cassette.recording import Recording
+from agentkit.cassette.recording import Recording, without_loose_ends
 from agentkit.cassette.replaying import Replaying
 from agentkit.cassette.seams.model import TapedBackend, TapedChat
 from agentkit.cassette.seams.tools import Played, TapedToolbox
 from agentkit.cassette.tape import RunAgain, Tape
 from agentkit.core.run import Tools
 from agentkit.errors import CassetteDrift, CassetteError, ConfigurationError
-from agentkit.events import Event, Finished, Step
+from agentkit.events import Event, Step
 from agentkit.models.chat import ChatModel
-from agentkit.recorder import current
+from agentkit.recorder import RecorderMode, current
 from agentkit.secrets import REDACTED
 
 if TYPE_CHECKING:
     from agentkit.models.backend import ChatBackend
-
-Mode = Literal["record", "replay", "resume"]
 
 
 class Cassette:
@@ -46,16 +43,16 @@ class Cassette:
     def __init__(
         self,
         path: str | os.PathLike[str],
-        mode: Mode = "replay",
+        mode: RecorderMode = "replay",
         *,
         run: RunSpec | None = None,
         run_again: RunAgain | None = None,
         environment: MutableMapping[str, str] = os.environ,
     ) -> None:
-        if mode not in get_args(Mode):
+        if mode not in get_args(RecorderMode):
             raise ConfigurationError(f'expected the mode "record", "replay" or "resume" of a cassette, saw {mode!r}')
         self.path = Path(path)
-        self.mode: Mode = mode
+        self.mode: RecorderMode = mode
         self.run = run
         self.saved_to: Path | None = None
         self._run_again = run_again
@@ -113,7 +110,7 @@ class Cassette:
 
         document = self._unfinished()
         self.run = self.run or document.run
-        lanes = Lanes(taken=max((entry.run for entry in document.entries), default=0))
+        lanes = Lanes(taken=max(document.runs, default=0))
         recording = Recording(self.path, self.run, self._environment, lanes=lanes, before=document)
         replaying = Replaying(self.path, document, dict(self._environment), lanes=lanes, goes_on=True)
         undo.enter_context(http.resumed(replaying, recording))
@@ -178,9 +175,8 @@ class Cassette:
         return self.run.given_steps if self.run is not None else ()
 
     def event(self, event: Event) -> None:
-        """An event of this context's run: how it ended is kept in the file, and compared in a replay."""
-        if isinstance(event, Finished):
-            self.tape.ended(event)
+        """An event of this context's run, as it happened: recorded, and compared in a replay."""
+        self.tape.event(event)
 
     def remembered(self, name: str, compute: Callable[[], Any]) -> Any:
         """What a run finds out once, as plain values: `compute()` while recording, what it gave then in a replay.

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import threading
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from agentkit.events import Event
 
 
 @dataclass(slots=True, eq=False)
 class Lane:
-    """One run; `number` is its place in the file, from 1, once it has done something that is recorded."""
+    """One run; `number` is its place in the file, from 1, once it has done something that is recorded.
+
+    `waiting` are its events until then.
+    """
 
     number: int | None = None
+    waiting: list[Event] = field(default_factory=list)
 
 
 class Lanes:

@@ -1,10 +1,10 @@
-"""Records runs: collects their interactions in the order they happen, and has each written at once."""
+"""Records runs: collects their interactions and events in the order they happen, and has each written at once."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from agentkit.cassette.format.entries import Entry, without_surrogates
+from agentkit.cassette.format.events import Item, RecordedEvent, as_mapping
 from agentkit.cassette.format.file import Document
-from agentkit.cassette.format.journal import Journal
-from agentkit.cassette.format.outcome import Outcome, outcome_of
-from agentkit.cassette.format.render import end_text, head_text, render
 from agentkit.cassette.format.run_spec import RunSpec
+from agentkit.cassette.format.writer import Journal
 from agentkit.cassette.lanes import Lane, Lanes
+from agentkit.core.loop import CLOSING_NOTE
 from agentkit.errors import CassetteError
-from agentkit.events import Finished
+from agentkit.events import Event, Finished, LimitReached
 from agentkit.secrets import Secrets
 
 Clock = Callable[[], float]
@@ -66,12 +66,13 @@ class Recording:
         self._run = run
         self._lanes = lanes or Lanes()
         self._clock = clock
-        self._entries: list[Entry] = list(before.entries) if before else []
+        self._items: list[Item] = list(before.items) if before else []
         self._head = dict(before.head) if before else {}
         self._remembered: dict[str, Any] = dict(self._head.pop("remembered", {}))
         self.secrets.used.update(self._head.pop("keys", ()))
-        self._outcomes: dict[int, Outcome] = {}
-        self._started_s = clock() - max((entry.at_ms for entry in self._entries), default=0) / 1000
+        self._started_s = (
+            clock() - max((entry.at_ms for entry in before.entries), default=0) / 1000 if before else clock()
+        )
         self._lock = threading.RLock()
         self._current: ContextVar[Call | None] = ContextVar("agentkit_recorded_call", default=None)
         self._open: list[Call] = []
@@ -160,14 +161,41 @@ class Recording:
         ms, at_ms = round((now_s - started_s) * 1000), round((now_s - self._started_s) * 1000)
         timed = replace(self._scrubbed(entry), ms=ms, at_ms=at_ms)
         with self._lock:
-            if self.failure is not None:
-                raise self.failure
-            self._entries.append(timed)
-            try:
-                self._journal.add(head_text(self._scrubbed_run(), self._whole_head()), self._entries)
-            except CassetteError as error:
-                self.failure = error
-                raise
+            self._write(timed)
+
+    def event(self, event: Event, *, after: Entry | None = None) -> None:
+        """Record an event of this context's run: the newest of all, or one that belongs `after` an earlier entry."""
+        if self.is_silent:
+            return
+        values = without_surrogates(self.secrets.scrub(as_mapping(event)))
+        item = RecordedEvent(event, self._lanes.number(), values)
+        with self._lock:
+            if after is None:
+                self._write(item)
+                return
+            place = next(place for place, other in enumerate(self._items, 1) if other is after)
+            while place < len(self._items) and isinstance(self._items[place], RecordedEvent):
+                place += 1
+            self._items.insert(place, item)
+            self._journal.rewrite()
+
+    def _write(self, item: Item) -> None:
+        """Events wait for the first interaction, and stand below it: without one there is nothing to go on from."""
+        if self.failure is not None:
+            raise self.failure
+        is_first = isinstance(item, Entry) and not self._holds_entries
+        self._items.insert(0 if is_first else len(self._items), item)
+        if not self._holds_entries:
+            return
+        try:
+            self._journal.add(self._scrubbed_run(), self._whole_head(), self._items)
+        except CassetteError as error:
+            self.failure = error
+            raise
+
+    @property
+    def _holds_entries(self) -> bool:
+        return any(isinstance(item, Entry) for item in self._items)
 
     def _scrubbed(self, entry: Entry) -> Entry:
         response = without_surrogates(self.secrets.scrub(entry.response))
@@ -189,29 +217,34 @@ class Recording:
 
     # -- the file --------------------------------------------------------------------------------------------------
 
-    def ended(self, finished: Finished) -> None:
-        """How this context's run ended."""
-        with self._lock:
-            self._outcomes[self._lanes.number()] = outcome_of(finished, self.secrets.scrub)
-
     def save(self, *, complete: bool) -> Path | None:
         """Write the cassette, or say in the partial file that it ends here. `None` when nothing was recorded."""
         seconds = self._clock() - self._started_s
         with self._lock:
             if self.failure is not None:
                 raise self.failure
-            if complete:
-                self._journal.finish(render(self._document(seconds)))
+            gap = self._gap() if complete else ""
+            if complete and not gap:
+                self._journal.finish(self._document(seconds))
                 return self._journal.path
-            self._journal.end(end_text(outcomes=self._outcomes, seconds=seconds, complete=False))
-            return self._journal.partial if self._entries else None
+            self._journal.stop(seconds)
+            if gap:
+                raise CassetteError(f"{self._journal.path}: {gap}")
+            return self._journal.partial if self._holds_entries else None
+
+    def _gap(self) -> str:
+        """What is missing, of a run whose model was asked past the cassette."""
+        recorded = {item.run for item in self._items if isinstance(item, Entry) and item.kind != "tool"}
+        ends = [item for item in self._items if isinstance(item, RecordedEvent) and isinstance(item.event, Finished)]
+        for run in (item.run for item in ends if item.run not in recorded and _tokens(item.event)):
+            return f"not complete, run {run} asked a model of which nothing was recorded; give the executor the model"
+        return ""
 
     def _document(self, seconds: float) -> Document:
         return Document(
-            entries=[entry for entry in self._entries if not entry.begun],
+            items=[item for item in self._items if not (isinstance(item, Entry) and item.begun)],
             run=self._scrubbed_run(),
             head=self._whole_head(),
-            outcomes=self._outcomes,
             complete=True,
             seconds=seconds,
         )
@@ -236,3 +269,55 @@ class Recording:
             raise CassetteError(
                 f"{self._journal.path}: not written, {secret} is in it; keep it out of prompts and tool results"
             )
+
+
+def _tokens(event: Event) -> int:
+    return event.summary.usage.total_tokens if isinstance(event, Finished) else 0
+
+
+# -- to go on from -----------------------------------------------------------------------------------------------------
+
+_CLOSING = CLOSING_NOTE.strip().partition("`")[0]  # the words in it that a prompt may not defuse
+
+
+def without_loose_ends(document: Document) -> Document:
+    """A recording up to where it was cut off, less a reply that was broken off and what closed the run."""
+    items = list(document.items)
+    for run in document.runs:
+        items = _without_loose_end(items, run)
+    return replace(document, items=items, endings={}, complete=False)
+
+
+def _without_loose_end(items: list[Item], run: int) -> list[Item]:
+    own = [place for place, item in enumerate(items) if item.run == run]
+    ends = (place for place in own if _is_end(items[place]))
+    end = next(ends, len(items))
+    last = next((place for place in reversed(own) if place < end), None)
+    loose = {place for place in own if place >= end and not _is_result(items[place])}
+    if last is not None and isinstance(entry := items[last], Entry) and _is_loose(entry):
+        loose.add(last)
+    left = [item for place, item in enumerate(items) if place not in loose]
+    if any(isinstance(item, Entry) and item.run == run for item in left):
+        return left
+    return [item for item in left if item.run != run]
+
+
+def _is_end(item: Item) -> bool:
+    return isinstance(item, RecordedEvent) and isinstance(item.event, LimitReached | Finished)
+
+
+def _is_result(item: Item) -> bool:
+    """Whether it came of a tool, which may have run on after the end."""
+    return isinstance(item, Entry) and not item.asks_a_model
+
+
+def _is_loose(entry: Entry) -> bool:
+    """Whether nothing came of a reply; where events were recorded, they would stand behind it."""
+    return entry.response.get("closed") is True or (entry.asks_a_model and is_asked_to_close(entry))
+
+
+def is_asked_to_close(entry: Entry) -> bool:
+    """Whether the model was asked for its last answer, by the words for that in its prompt."""
+    messages = entry.body.get("messages")
+    last = messages[-1] if isinstance(messages, Sequence) and messages else None
+    return _CLOSING in str(last.get("content") if isinstance(last, dict) else "")

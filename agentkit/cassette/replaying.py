@@ -4,22 +4,100 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from agentkit.cassette.drift import Drift, NetworkBlocked, diff_lines, difference
+from agentkit.cassette.drift import SHOWN_CHARS, Drift, NetworkBlocked, diff_lines, difference
 from agentkit.cassette.format.entries import Entry, Kind, is_chat, tool_uri, without_surrogates
+from agentkit.cassette.format.events import RecordedEvent, as_mapping, compared, ending_of
 from agentkit.cassette.format.file import Document
-from agentkit.cassette.format.outcome import outcome_of
 from agentkit.cassette.lanes import Lanes
-from agentkit.cassette.track import Track, told
 from agentkit.errors import CassetteDrift, CassetteError
-from agentkit.events import Finished
+from agentkit.events import Event, Finished, ModeFound, Thought
 from agentkit.secrets import Secrets
 
 _T = TypeVar("_T")
 _E = TypeVar("_E", bound=CassetteDrift)
 Matches = Callable[[Entry], bool]
+FIRST_WITH_EVENTS = 3  # the format in which a text may stand once for several places, so that a change shows in none
+_LABELS = {"finished": "stop_reason", "action": "tool", "observed": "observation", "limit": "stop_reason"}
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Track:
+    """One recorded run: `left` holds what is not played yet, by its place in the file; `turns` counts those played.
+
+    `last` was played last; `events` are those that did not come again yet. `thinks` says whether the run that is
+    compared has thoughts at all: some planners keep them to themselves.
+    """
+
+    number: int
+    left: dict[int, Entry] = field(default_factory=dict)
+    last: Entry | None = None
+    events: list[RecordedEvent] = field(default_factory=list)
+    holds_events: bool = False
+    thinks: bool | None = None
+    turns: int = 0
+    turns_at_all: int = 0
+
+    @classmethod
+    def of(cls, document: Document) -> dict[int, Track]:
+        """The tracks of a recording by their runs' numbers."""
+        tracks = {number: cls(number=number) for number in document.runs}
+        for place, entry in enumerate(document.entries):
+            tracks[entry.run].left[place] = entry
+            tracks[entry.run].turns_at_all += entry.kind == "turn"
+        for recorded in document.events:
+            tracks[recorded.run].events.append(recorded)
+            tracks[recorded.run].holds_events = True
+        return tracks
+
+    @property
+    def opening(self) -> Entry | None:
+        """What a run is recognized by: the first thing its model was asked, else the first of all."""
+        entries = self.left.values()
+        return next((entry for entry in entries if entry.asks_a_model), next(iter(entries), None))
+
+    @property
+    def is_at_its_end(self) -> bool:
+        """Whether no turn of a model is left."""
+        return not any(entry.asks_a_model for entry in self.left.values())
+
+    def holds(self, kind: Kind) -> bool:
+        """Whether any of this kind is left."""
+        return any(entry.kind == kind for entry in self.left.values())
+
+    def next_turn(self, *, over_http: bool) -> int | None:
+        """The place of the next turn; none where HTTP comes before it and may stand for one."""
+        for place, entry in self.left.items():
+            if entry.kind == "turn":
+                return place
+            if over_http and entry.kind == "http" and entry.asks_a_model:
+                return None
+        return None
+
+    def comes_next(self, kind: type[Event]) -> bool:
+        """Whether the next recorded event is of this kind."""
+        return bool(self.events) and isinstance(self.events[0].event, kind)
+
+    def leave_out(self, event: Event) -> None:
+        """Pass over recorded events that need not come before this one."""
+        if self.comes_next(ModeFound) and not isinstance(event, ModeFound):  # it is found out once
+            self.events.pop(0)
+        if self.comes_next(Thought) and self.thinks is None:
+            self.thinks = isinstance(event, Thought)
+        if self.comes_next(Thought) and not self.thinks:
+            self.events.pop(0)
+
+    def window(self) -> dict[int, Entry]:
+        """What is left of this step: up to the model's next turn, in any order."""
+        window: dict[int, Entry] = {}
+        for place, entry in self.left.items():
+            if entry.kind == "turn":
+                break
+            window[place] = entry
+        return window
 
 
 class Replaying:
@@ -43,7 +121,7 @@ class Replaying:
         self._document = document
         self._lanes = lanes or Lanes()
         self._goes_on = goes_on
-        self._tracks = Track.of(document.entries)
+        self._tracks = Track.of(document)
         self._free = list(self._tracks.values())
         self._begun = list(document.begun)
         self._clock_ms = 0
@@ -137,15 +215,67 @@ class Replaying:
         kept = self._document.head.get("remembered")
         return kept[name] if isinstance(kept, Mapping) and name in kept else compute()
 
-    def ended(self, finished: Finished) -> None:
-        """Compare how this context's run ended with how it ended then."""
-        recorded = self._document.outcomes.get(self._lanes.current.number or 1)
-        if recorded is None or self._goes_on:
+    # -- events ----------------------------------------------------------------------------------------------------
+
+    def event(self, event: Event) -> bool:
+        """Whether this event of this context's run was recorded; one that differs from the next recorded is drift."""
+        with self._lock:
+            self._raise_again()
+            track = self._event_track()
+            if track is None:
+                return False
+            if not track.holds_events:
+                self._check_ending(track.number, event)
+                return False
+            track.leave_out(event)
+            if not track.events and (self._goes_on or not self._document.complete):
+                return False
+            if isinstance(event, ModeFound) and not track.comes_next(ModeFound):
+                return False  # found out anew, where a question to the model is no part of the recording
+            if not track.events:
+                raise self._drifted(f"this run goes on with {_event_text(event)}, the recording ended before")
+            self._compare(track.events.pop(0).event, event)
+            if isinstance(event, Finished) and track.number in self._document.changed_runs:
+                raise self._drifted("the events of this run were changed in the file")
+            return True
+
+    @property
+    def last_played(self) -> Entry | None:
+        """The interaction that this context's run was given last, while there are more of them."""
+        track = self._tracks.get(self._lanes.current.number or 0)
+        return track.last if track is not None and track.left else None
+
+    def _event_track(self) -> Track | None:
+        """A run that asked nobody is known by its end."""
+        lane = self._lanes.current
+        if lane.number is None:
+            without = next((track for track in self._free if not track.left), None)
+            if without is None:
+                return None
+            self._free.remove(without)
+            lane.number = without.number
+        return self._tracks.get(lane.number)
+
+    def _compare(self, recorded: Event, event: Event) -> None:
+        old, new = compared(as_mapping(recorded)), compared(without_surrogates(as_mapping(event)))
+        if next(iter(old)) != next(iter(new)):
+            raise self._drifted(f"{_event_text(recorded)} was recorded, this run has {_event_text(event)}", old, new)
+        for name, label in _LABELS.items():
+            if name in old:
+                old, new = ({label if key == name else key: one[key] for key in one} for one in (old, new))
+        if found := self._difference(old, new):
+            raise self._drifted(f"the run's {found}", old, new)
+
+    def _check_ending(self, number: int, event: Event) -> None:
+        """Format 2 keeps of what was decided how the run ended."""
+        recorded = self._document.endings.get(number)
+        if recorded is None or self._goes_on or not isinstance(event, Finished):
             return
-        seen = outcome_of(finished, self.secrets.scrub)
-        for field in ("stop_reason", "output", "checksum"):
-            old, new = getattr(recorded, field), getattr(seen, field)
-            if found := self._difference(old, new, "the run's end" if field == "checksum" else f"the run's {field}"):
+        seen = ending_of(event, self.secrets.scrub)
+        for field_name in ("stop_reason", "output", "checksum"):
+            old, new = getattr(recorded, field_name), getattr(seen, field_name)
+            what = "the run's end" if field_name == "checksum" else f"the run's {field_name}"
+            if found := self._difference(old, new, what):
                 raise self._drifted(found, old, new)
 
     # -- HTTP ------------------------------------------------------------------------------------------------------
@@ -209,7 +339,7 @@ class Replaying:
             left = [entry for track in self._tracks.values() for entry in track.left.values()]
             if left:
                 what = f"{len(left)} of {len(self._document.entries)} recorded interactions"
-                raise self._drifted(f"the run ended with {what} not played, first {told(left[0])}")
+                raise self._drifted(f"the run ended with {what} not played, first {entry_text(left[0])}")
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
@@ -241,9 +371,11 @@ class Replaying:
         return Track(number=0)  # of which nothing is left
 
     def _play(self, track: Track, place: int) -> Entry:
-        entry = track.left.pop(place)
+        entry = track.last = track.left.pop(place)
         track.turns += entry.kind == "http" and entry.asks_a_model and "error" not in entry.response
         self._clock_ms = max(self._clock_ms, entry.at_ms)
+        if entry.number in self._document.changed and self._document.format >= FIRST_WITH_EVENTS:
+            raise self._drifted("the recorded prompt is not the one that was asked")
         return entry
 
     def _difference(self, recorded: Any, seen: Any, field: str = "") -> str | None:
@@ -281,8 +413,24 @@ class Replaying:
             raise self.drift
 
 
+def entry_text(entry: Entry) -> str:
+    """An interaction in a few words."""
+    if entry.kind == "turn":
+        return "a turn of the model"
+    if entry.kind == "tool":
+        return f"the call {entry.name}({entry.body.get('input')!r})"
+    return entry.name
+
+
+def _event_text(event: Event) -> str:
+    """An event in a few words."""
+    kind, value = next(iter(as_mapping(event).items()))
+    name = kind.replace("_", " ")
+    return f"{name} {value!r}" if isinstance(value, str) and len(value) <= SHOWN_CHARS else f"another {name}"
+
+
 def _instead(window: Mapping[int, Entry]) -> str:
-    return f"recorded is {told(next(iter(window.values())))}" if window else "no call is recorded here"
+    return f"recorded is {entry_text(next(iter(window.values())))}" if window else "no call is recorded here"
 
 
 def result_of(entry: Entry) -> Any:
@@ -296,5 +444,5 @@ def read_as(path: Path, entry: Entry, read: Callable[[Entry], Iterable[_T]]) -> 
         return list(read(entry))
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise CassetteError(
-            f"{path}: expected {told(entry)} in the recorded shape ({error}); record it again"
+            f"{path}: expected {entry_text(entry)} in the recorded shape ({error}); record it again"
         ) from None

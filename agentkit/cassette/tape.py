@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from agentkit.cassette.format.entries import Entry
 from agentkit.cassette.lanes import Lanes
 from agentkit.cassette.recording import Call, Recording
 from agentkit.cassette.replaying import Replaying
-from agentkit.events import Finished
+from agentkit.events import Event, Finished, Token
 
 RunAgain = Callable[[str, Any], bool]
 
@@ -61,12 +61,22 @@ class Tape:
         """Whether this call was under way when the recording that is played ended."""
         return self.replaying is not None and self.replaying.was_begun(name, tool_input)
 
-    def ended(self, finished: Finished) -> None:
-        """How this context's run ended."""
-        if self.recording is not None:
-            self.recording.ended(finished)
-        if self.replaying is not None:
-            self.replaying.ended(finished)
+    # -- events ----------------------------------------------------------------------------------------------------
+
+    def event(self, event: Event) -> None:
+        """An event of this context's run; those before its first interaction wait until it is known which run it is."""
+        if isinstance(event, Token) or self._is_silent:
+            return
+        lane = self.lanes.current
+        lane.waiting.append(event)
+        if lane.number is None and not isinstance(event, Finished):
+            return
+        waiting, lane.waiting = lane.waiting, []
+        for one in waiting:
+            if self.replaying is not None and self.replaying.event(one):
+                continue
+            if self.recording is not None:
+                self.recording.event(one, after=self.replaying.last_played if self.replaying is not None else None)
 
     # -- calls that are live -----------------------------------------------------------------------------------------
 
@@ -88,8 +98,17 @@ class LiveCall:
     recording: Recording | None
     call: Call | None
 
-    def within(self) -> Any:
-        """A block in which what is recorded belongs to this call."""
+    def run(self, function: Callable[..., Any], *args: Any) -> Any:
+        """What the function gives; what is recorded meanwhile belongs to this call."""
+        with self._within():
+            return function(*args)
+
+    async def arun(self, awaitable: Awaitable[Any]) -> Any:
+        """`run`, awaiting."""
+        with self._within():
+            return await awaitable
+
+    def _within(self) -> Any:
         if self.recording is None or self.call is None:
             return nullcontext()
         return self.recording.within(self.call)

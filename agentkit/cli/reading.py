@@ -43,7 +43,7 @@ def show(file: Path, shown: View, *, html: bool, page_file: Path | None) -> int:
 
 
 def _write_page(story: Story, page_file: Path, shown: View) -> int:
-    from agentkit.cassette.format.render import save
+    from agentkit.cassette.format.writer import save
     from agentkit.report.page import page
 
     if page_file.suffix.lower() not in (".html", ".htm"):
@@ -54,13 +54,16 @@ def _write_page(story: Story, page_file: Path, shown: View) -> int:
 
 
 def _as_mapping(story: Story) -> dict[str, Any]:
+    """A run as `agentkit run --json` gave it, and beside that all that its cassette says of it."""
+    result = story.runs[0].as_result(story.model) if len(story.runs) == 1 else {}
     return {
+        **result,
         "file": str(story.path),
         "made": story.made,
         "complete": story.complete,
         "model": story.model,
+        "seconds": story.seconds if result.get("seconds") is None else result["seconds"],
         "settings": asdict(story.spec.settings) if story.spec else None,
-        "seconds": story.seconds,
         "runs": [_run_as_mapping(run) for run in story.runs],
     }
 
@@ -113,15 +116,15 @@ def _print_run(run: StoryRun, story: Story, console: Console) -> None:
 
 
 def _print_step(number: int, step: StoryStep, console: Console) -> None:
-    from agentkit.report.wording import count, duration, exchange, tokens
+    from agentkit.report.wording import duration, exchange, tokens
 
     console.print()
     times = {"model": step.model_ms, "tools": step.tools_ms}
     figures = [*(f"{name} {duration(ms)}" for name, ms in times.items() if ms), tokens(step.usage)]
     figures.append("kept" if step.kept else "")
     _say(console, " · ".join([f"Step {number}", *filter(None, figures)]), "bold dim")
-    for one in (*step.failed, *step.other):
-        _say(console, f"HTTP: {exchange(one)}", "red" if one in step.failed else "dim")
+    for one in (*step.failures, *step.exchanges):
+        _say(console, f"HTTP: {exchange(one)}", "red" if one in step.failures else "dim")
     if step.thinking:
         _say(console, f"Thinking: {step.thinking}", "dim")
     if step.thought:
@@ -130,11 +133,10 @@ def _print_step(number: int, step: StoryStep, console: Console) -> None:
         _print_call(call, console)
     if step.broken_off:
         _say(console, f"Broken off: {step.text}", "yellow")
-    if step.told is not None:
+    elif step.rejection is not None or (step.came_to_nothing and step.text):
         _say(console, f"Wrote: {step.text}", "")
-        _say(console, f"Not understood: {step.told}", "yellow")
-    if step.invented:
-        _say(console, f"Cut off: {count(step.invented, 'observation')} that the model made up", "yellow")
+    if step.rejection is not None:
+        _say(console, f"Not understood: {step.rejection}", "yellow")
 
 
 def _print_call(call: StoryCall, console: Console) -> None:

@@ -138,7 +138,7 @@ class NativePlanner:
         function = self._functions.get(call.name)
         arguments = read_arguments(call, function)
         tool, tool_input = (function.tool, function.input_of(arguments)) if function else (call.name, arguments)
-        return Action(tool, tool_input, _in_dialect(called.text, tool, tool_input), called)
+        return Action(tool, tool_input, in_dialect(called.text, tool, tool_input), called)
 
 
 def _as_openai(call: NativeCall) -> dict[str, Any]:
@@ -151,7 +151,7 @@ def _answer(text: str) -> FinalAnswer:
     return FinalAnswer(answer, text)
 
 
-def _in_dialect(text: str, tool: str, tool_input: ToolInput) -> str:
+def in_dialect(text: str, tool: str, tool_input: ToolInput) -> str:
     """The call as a turn of ReAct-JSON: for people who read the log, and for a run that goes on in that mode."""
     thought = f"Thought: {text}\n" if text else ""
     call = json.dumps({"action": tool, "action_input": tool_input}, ensure_ascii=False)

@@ -102,8 +102,10 @@ def _fields(step: StoryStep | None) -> dict[str, str]:
     if step is None:
         return {}
     fields = {"thinking": step.thinking, "thought": step.thought}
-    if step.told is not None:
-        fields |= {"not understood": step.text, "told": step.told}
+    if step.rejection is not None:
+        fields |= {"not understood": step.text, "told": step.rejection}
+    elif step.came_to_nothing:
+        fields |= {"wrote": step.text}
     for number, call in enumerate(step.calls, 1):
         which = f" {number}" if len(step.calls) > 1 else ""
         fields[f"action{which}"] = f"{call.tool}({input_text(call.tool_input)})"
@@ -113,13 +115,13 @@ def _fields(step: StoryStep | None) -> dict[str, str]:
 
 def _prompt(first: StoryStep | None, second: StoryStep | None) -> tuple[dict[str, str], dict[str, str]] | None:
     """What the model was asked, where that is the first thing to differ."""
-    if first is None or second is None or first.asked == second.asked:
+    if first is None or second is None or first.prompt == second.prompt:
         return None
-    return _asked(first), _asked(second)
+    return _messages(first), _messages(second)
 
 
-def _asked(step: StoryStep) -> dict[str, str]:
-    return {f"prompt ({role})": text for role, text in step.asked}
+def _messages(step: StoryStep) -> dict[str, str]:
+    return {f"prompt ({role})": text for role, text in step.prompt}
 
 
 def _rows(first: dict[str, str], second: dict[str, str], prefix: str) -> list[Row]:

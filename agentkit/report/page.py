@@ -18,11 +18,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from agentkit.events import Source
-from agentkit.report.story import Exchange, Story, StoryCall, StoryRun, StoryStep
-from agentkit.report.timeline import timeline
+from agentkit.report.exchange import Exchange
+from agentkit.report.story import Story, StoryCall, StoryRun, StoryStep
 from agentkit.report.wording import cost, count, duration, ending, exchange, made_with, tokens
 
 SHOWN_CHARS = 1_200
+BAR_WIDTH = 1000
+BAR_HEIGHT = 28
+BAR_GAP = 3  # between steps
 _URL = re.compile(r"https?://[^\s<>\"'`\\^{|}]+[^\s<>\"'`\\^{|}.,;:!?)\]]")
 _JSON = re.compile(r'("(?:[^"\\]|\\.)*")(\s*:)?|(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|\btrue\b|\bfalse\b|\bnull\b)')
 
@@ -83,6 +86,8 @@ def _totals(run: StoryRun, story: Story) -> str:
     figures = [("Turns", f"{len(run.steps)}", ""), ("Tool calls", f"{run.tools_executed}", "")]
     if usage.total_tokens:
         figures.append(("Tokens", f"{usage.total_tokens:,}", tokens(usage).removesuffix(" tokens")))
+    if run.invented_observations:
+        figures.append(("Observations made up", f"{run.invented_observations}", "cut off"))
     if cost(usage):
         figures.append(("Cost", cost(usage), ""))
     if story.seconds and len(story.runs) == 1:
@@ -94,11 +99,44 @@ def _totals(run: StoryRun, story: Story) -> str:
     return f'<dl class="totals">{"".join(shown)}</dl>'
 
 
+# -- time -------------------------------------------------------------------------------------------------------------
+
+
+def timeline(run: StoryRun) -> str:
+    """An SVG figure of the model's and the tools' time, step by step; "" for a run without times."""
+    total_ms = run.model_ms + run.tools_ms
+    if not total_ms:
+        return ""
+    shares = ", ".join(f"{name} {duration(ms)}" for name, ms in (("model", run.model_ms), ("tools", run.tools_ms)))
+    return (
+        f'<figure class="timeline"><svg viewBox="0 0 {BAR_WIDTH} {BAR_HEIGHT}" preserveAspectRatio="none" role="img" '
+        f'aria-label="Where the time went: {shares}">{"".join(_bars(run, total_ms))}</svg>'
+        f'<figcaption><span class="key model">model {duration(run.model_ms)}</span>'
+        f'<span class="key tools">tools {duration(run.tools_ms)}</span>'
+        f"<span>{len(run.steps)} steps from left to right</span></figcaption></figure>"
+    )
+
+
+def _bars(run: StoryRun, total_ms: int) -> Iterator[str]:
+    scale = (BAR_WIDTH - BAR_GAP * (len(run.steps) - 1)) / total_ms
+    x = 0.0
+    for number, step in enumerate(run.steps, 1):
+        for name, ms in (("model", step.model_ms), ("tools", step.tools_ms)):
+            width = ms * scale
+            if width > 0:
+                yield (
+                    f'<rect class="{name}" x="{x:.1f}" y="0" width="{width:.1f}" height="{BAR_HEIGHT}">'
+                    f"<title>Step {number}, {name}: {duration(ms)}</title></rect>"
+                )
+            x += width
+        x += BAR_GAP
+
+
 # -- steps -------------------------------------------------------------------------------------------------------------
 
 
 def _step(number: int, step: StoryStep) -> str:
-    wrong = step.told is not None or step.broken_off or not step.text
+    wrong = step.rejection is not None or step.came_to_nothing
     kind = "final" if step.answer is not None else "wrong" if wrong else ""
     parts = [*_before(step), *_turn(step), *map(_call, step.calls), *_after(step)]
     return (
@@ -110,14 +148,14 @@ def _step(number: int, step: StoryStep) -> str:
 def _before(step: StoryStep) -> Iterator[str]:
     if step.kept:
         yield '<p class="remark">Kept from the run that this one was forked from</p>'
-    for failed in step.failed:
+    for failed in step.failures:
         yield f'<p class="banner bad">Failed: {_text(exchange(failed))}</p>'
     figures = [f"model {duration(step.model_ms)}" if step.model_ms else "", tokens(step.usage), cost(step.usage)]
     if step.tools_ms:
         figures.insert(1, f"tools {duration(step.tools_ms)}")
     if shown := "".join(f"<span>{_text(figure)}</span>" for figure in figures if figure):
         yield f'<p class="meter">{shown}</p>'
-    yield from map(_remark, step.other)
+    yield from map(_remark, step.exchanges)
 
 
 def _turn(step: StoryStep) -> Iterator[str]:
@@ -126,7 +164,7 @@ def _turn(step: StoryStep) -> Iterator[str]:
         yield f'<p class="text thinking">{_text(step.thinking)}</p></details>'
     if step.thought:
         yield f'<div><h3 class="label">Thought</h3><p class="thought">{_linked(step.thought)}</p></div>'
-    if step.told is not None or step.broken_off:
+    if step.rejection is not None or (step.came_to_nothing and step.text):
         title = "Broken off" if step.broken_off else "The model wrote"
         yield f'<div><h3 class="label">{title}</h3>{_long(step.text, "pre")}</div>'
     if step.answer is not None:
@@ -134,10 +172,8 @@ def _turn(step: StoryStep) -> Iterator[str]:
 
 
 def _after(step: StoryStep) -> Iterator[str]:
-    if step.told is not None:
-        yield f'<p class="banner">Not understood. The model was told: {_text(step.told)}</p>'
-    if step.invented:
-        yield f'<p class="remark warn">{count(step.invented, "observation")} that the model made up, cut off</p>'
+    if step.rejection is not None:
+        yield f'<p class="banner">Not understood. The model was told: {_text(step.rejection)}</p>'
 
 
 def _call(call: StoryCall) -> str:
@@ -179,10 +215,10 @@ def _source(source: Source) -> str:
 
 
 def _prompt(run: StoryRun) -> str:
-    asked = next((step.asked for step in run.steps if step.asked), ())
-    if not asked:
+    prompt = next((step.prompt for step in run.steps if step.prompt), ())
+    if not prompt:
         return ""
-    messages = "".join(f'<h3 class="label">{_text(role)}</h3><pre>{_text(text)}</pre>' for role, text in asked)
+    messages = "".join(f'<h3 class="label">{_text(role)}</h3><pre>{_text(text)}</pre>' for role, text in prompt)
     return f'<details class="prompt"><summary>What the model was asked first</summary>{messages}</details>'
 
 

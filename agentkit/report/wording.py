@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from agentkit.events import Usage
-from agentkit.report.story import Exchange, Story, StoryRun
+from agentkit.report.exchange import Exchange
+from agentkit.report.story import Story, StoryRun
 
 ENDED = {
     "max_iterations": "the iteration limit is reached",
@@ -50,7 +51,7 @@ def count(number: int, what: str) -> str:
 
 def exchange(one: Exchange) -> str:
     """An HTTP exchange in a line."""
-    return f"{one.request} → {one.came_to}" + (f", {duration(one.ms)}" if one.ms else "")
+    return f"{one.request} → {one.outcome}" + (f", {duration(one.ms)}" if one.ms else "")
 
 
 def input_text(value: Any) -> str:
@@ -81,6 +82,8 @@ def totals(run: StoryRun) -> Iterator[str]:
     yield count(len(run.steps), "turn")
     yield count(run.tools_executed, "tool call")
     yield from filter(None, (tokens(run.usage), cost(run.usage)))
+    if run.invented_observations:
+        yield f"{count(run.invented_observations, 'observation')} made up and cut off"
     if run.model_ms or run.tools_ms:
         yield f"model {duration(run.model_ms)}"
         yield f"tools {duration(run.tools_ms)}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from agentkit.cassette.cassette import Cassette, Mode
+from agentkit.cassette.cassette import Cassette
 from agentkit.cassette.format.entries import plain
 from agentkit.cassette.format.file import finished_of, load, partial_of
 from agentkit.cassette.format.run_spec import RunSpec
@@ -25,10 +25,11 @@ from agentkit.events import (
     Observed,
     ParseError,
     RunStarted,
-    Step,
+    Thought,
     Token,
 )
 from agentkit.react_json.prompt import Prompt
+from agentkit.recorder import RecorderMode
 from agentkit.runs.build import build as build_runner
 from agentkit.runs.build import read_prompt
 from agentkit.runs.replay import Replay, described
@@ -52,7 +53,7 @@ class Continuation:
     title: str
     run: RunSpec
     build: Build
-    mode: Mode
+    mode: RecorderMode
     kept: tuple[Event, ...] = ()
     run_again: RunAgain | None = None
     environment: MutableMapping[str, str]
@@ -122,7 +123,7 @@ def fork(
     kept = _first_steps(replay, step)
     run = replace(
         _changed(replay.run, settings),
-        steps=tuple(map(_as_mapping, kept.steps)),
+        steps=kept.steps,
         forked_from=f"{Path(path).name}, step {step}",
     )
     return Continuation(
@@ -156,7 +157,7 @@ class _Kept:
     wanted: int
     turns: int = 0
     events: tuple[Event, ...] = ()
-    steps: tuple[Step, ...] = ()
+    steps: tuple[dict[str, Any], ...] = ()
 
     def read(self, events: Iterator[Event]) -> None:
         """Read on until the wanted turns are whole."""
@@ -174,11 +175,16 @@ class _Kept:
     def _keep(self, turn: list[Event]) -> None:
         self.turns += 1
         self.events += tuple(turn)
+        thought = ""
         for event in turn:
-            if isinstance(event, Observed):
-                self.steps += (Step(event.action, event.observation),)
+            if isinstance(event, Thought):
+                thought = event.text
+            elif isinstance(event, Observed):
+                self.steps += (_as_mapping(event.action, event.observation, thought),)
+                thought = ""  # of the turn, not of each of its calls
             elif isinstance(event, ParseError):
-                self.steps += (Step(Action(MALFORMED, event.observation, event.text), event.observation),)
+                malformed = Action(MALFORMED, event.observation, event.text)
+                self.steps += (_as_mapping(malformed, event.observation, thought),)
 
 
 def _first_steps(replay: Replay, wanted: int) -> _Kept:
@@ -198,11 +204,11 @@ def _first_steps(replay: Replay, wanted: int) -> _Kept:
     return kept
 
 
-def _as_mapping(step: Step) -> dict[str, Any]:
-    action = step.action
+def _as_mapping(action: Action, observation: Any, thought: str) -> dict[str, Any]:
     return {
+        "thought": thought,
         "tool": action.tool,
         "tool_input": plain(action.tool_input),
         "log": action.log,
-        "observation": plain(step.observation),
+        "observation": plain(observation),
     }

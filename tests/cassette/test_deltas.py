@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from agentkit.cassette.format.entries import Entry
 from agentkit.cassette.format.event_stream import lengthened, shortened
 from agentkit.cassette.format.file import Document, load
-from agentkit.cassette.format.render import render, save
+from agentkit.cassette.format.writer import render, save
 from agentkit.errors import CassetteDrift, CassetteError
 from agentkit.models.scripted import ScriptedBackend
 from tests.cassette.runs import TURNS, Tools, run
@@ -29,7 +29,7 @@ def asked(uri: str, messages: list[Any], **more: Any) -> Entry:
 
 def written(tmp_path: Path, entries: list[Entry]) -> tuple[str, list[Entry]]:
     path = tmp_path / "run.yaml"
-    save(path, render(Document(entries=entries, complete=True)))
+    save(path, render(Document(items=entries, complete=True)))
     return path.read_text(encoding="utf-8"), list(load(path).entries)
 
 

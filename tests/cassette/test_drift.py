@@ -62,11 +62,15 @@ def test_it_says_which_step_and_field_and_words(path: Path, options: dict[str, A
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("Ada is 25.", "Ada is 52.", r"step 2: messages\[3\].content changed: recorded 'Observation: Ada is 25.'"),
+        (
+            "Ada is 25.",
+            "Ada is 52.",
+            "step 1: the run's observation changed: recorded 'Ada is 25.', this run 'Ada is 52.'",
+        ),
         (
             "input: who is 25",
             "input: who is 26",
-            "step 1: Search: input changed: recorded 'who is 26', this run 'who is 25'",
+            "step 1: the run's input changed: recorded 'who is 26', this run 'who is 25'",
         ),
         ('stop:\n      - "\\nObservation"', "stop: []", "step 1: stop changed: recorded 0 of them, this run 1"),
         ("tool://Search", "tool://Find", r"step 1: this run calls Search, recorded is the call Find\('who is 25'\)"),

@@ -43,7 +43,7 @@ HOSTILE = {
     "other version": ("version: 7\ninteractions: []", "expected version: 1, saw 7"),
     "newer format": (
         "version: 1\nagentkit: {format: 9}\ninteractions: []",
-        "written in format 9, this version reads 2",
+        "written in format 9, this version reads 3",
     ),
     "no request": (HEAD + "interactions: [{response: {}}]", "interaction 1: expected request to be a mapping"),
     "no uri": (HEAD + "interactions: [{request: {uri: 5}, response: {}}]", "request.uri to be an address, saw int"),

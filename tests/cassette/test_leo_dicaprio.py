@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from agentkit.errors import CassetteDrift
 from agentkit.events import ActionChosen, Finished, Observed
 from tests.cassette.transcribe import ANSWER, FILE, MODEL, OBSERVATIONS, QUESTION, transcript
 
+FORMAT_2 = Path(__file__).with_name("format-2.yaml")
 ACTIONS = [
     ("Search", "leo dicaprio girlfriend"),
     ("Search", "vittoria ceretti age"),
@@ -37,24 +39,57 @@ def test_it_replays_by_itself() -> None:
     assert replay.title.endswith(f"hf:{MODEL}, transcribed")
 
 
-def test_a_file_of_format_1_replays_as_well() -> None:
-    *_, last = Replay(Path(__file__).with_name("format-1.yaml"), environment={}).events()
+@pytest.mark.parametrize("format", ["format-1", "format-2"])
+def test_a_file_of_an_earlier_format_replays_as_well(format: str) -> None:
+    *_, last = Replay(Path(__file__).with_name(f"{format}.yaml"), environment={}).events()
     assert isinstance(last, Finished)
     assert last.output == ANSWER
 
 
 def test_an_answer_that_differs_drifts(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
-    before, end, after = FILE.read_text(encoding="utf-8").rpartition("\nend:")
-    for old, new, said in (
+    before, end, after = FORMAT_2.read_text(encoding="utf-8").rpartition("\nend:")
+    for old, new, message in (
         ("25 years old", "26 years old", "output changed: recorded '…Her current age is 26 years old.', this run"),
         ("reason: answer", "reason: stuck", "stop_reason changed: recorded 'stuck', this run 'answer'"),
     ):
         path.write_text(before + end + after.replace(old, new, 1), encoding="utf-8")
-        with pytest.raises(CassetteDrift, match=f"step 4: the run's {said}"):
+        with pytest.raises(CassetteDrift, match=f"step 4: the run's {message}"):
             list(Replay(path, environment={}).events())
     path.write_text(before.replace("is approximately 4.0", "is exactly 4.0") + end + after, encoding="utf-8")
     with pytest.raises(CassetteDrift, match="step 4: the run's output changed: recorded '…"):
+        list(Replay(path, environment={}).events())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "finished: answer",
+            "finished: stuck",
+            "step 4: the run's stop_reason changed: recorded 'stuck', this run 'ans",
+        ),
+        ("action: Calculator", "action: Abacus", "step 3: the run's tool changed: recorded 'Abacus', this run 'Calc"),
+        (
+            'input: "25^0.43"\n    log',
+            'input: "26^0.43"\n    log',
+            "step 3: the run's input changed: recorded '26^0.43'",
+        ),
+        ('observed: "25 years"', 'observed: "26 years"', "step 2: the run's observation changed: recorded '26 years'"),
+        ("from: 0, to: 270", "from: 0, to: 260", "step 1: the run's thought changed"),
+        ("is approximately 4.0", "is approximatelv 4.0", "step 4: the events of this run were changed in the file"),
+        (
+            "tools_executed: 3",
+            "tools_executed: 4",
+            "step 4: the run's tools_executed changed: recorded '4', this run '3'",
+        ),
+    ],
+)
+def test_an_event_that_is_changed_in_the_file_drifts(tmp_path: Path, old: str, new: str, message: str) -> None:
+    path, text = tmp_path / "run.yaml", FILE.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(CassetteDrift, match=re.escape(message)):
         list(Replay(path, environment={}).events())
 
 

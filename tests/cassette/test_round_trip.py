@@ -223,8 +223,14 @@ def test_a_time_limit_strikes_again_without_waiting(path: Path) -> None:
     recorded = events("record", Slow(TURNS))
     assert recorded[-1].summary.stop_reason == "max_execution_time"
     ends_ms = count(10_000, 10_000)
-    path.write_text(re.sub(r"at_ms: \d+", lambda _: f"at_ms: {next(ends_ms)}", path.read_text()))
-    assert without_times(events("replay", ScriptedBackend(()))) == without_times(recorded)
+    timed = re.sub(r"at_ms: \d+", lambda _: f"at_ms: {next(ends_ms)}", path.read_text())
+    path.write_text(timed.replace("end: {seconds: 0.", "end: {seconds: 30."))
+    replayed = events("replay", ScriptedBackend(()))
+    assert without_tokens(replayed) == without_tokens(recorded)  # those of the turn that was broken off are lost
+
+
+def without_tokens(events: list[Any]) -> list[Any]:
+    return [event for event in without_times(events) if not isinstance(event, Token)]
 
 
 def test_the_cassette_is_active_in_its_block_only(path: Path) -> None:

@@ -12,11 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from agentkit.cassette import Cassette, RunSpec
+from agentkit.cassette.format.entries import Entry
+from agentkit.cassette.format.events import RecordedEvent
 from agentkit.cassette.format.file import load
-from agentkit.cassette.format.render import render, save
+from agentkit.cassette.format.writer import render, save
 from agentkit.core.planner import ReactJsonPlanner
 from agentkit.core.run import Run
-from agentkit.events import Action, Observation
+from agentkit.events import Action, Event, Finished, Observation
 from agentkit.langchain.community import community_tool
 from agentkit.models.backend import Capabilities, ChatRequest, Completion
 from agentkit.react_json.prompt import render_text_description
@@ -110,10 +112,16 @@ def transcript() -> str:
             planner = ReactJsonPlanner(cassette.chat(printed, model_id=MODEL), prompt)
             list(Run(inputs=dict(run.inputs), planner=planner, toolbox=printed).events())
         document = load(path)
-    entries = [
-        replace(entry, response={"string": entry.response["string"]}, ms=0, at_ms=0) for entry in document.entries
+    items = [
+        replace(item, response={"string": item.response["string"]}, ms=0, at_ms=0) if isinstance(item, Entry) else item
+        for item in document.items
     ]
-    return render(replace(document, entries=entries, head={"transcribed": True, "note": NOTE}, seconds=0.0))
+    items = [replace(item, event=_timeless(item.event)) if isinstance(item, RecordedEvent) else item for item in items]
+    return render(replace(document, items=items, head={"transcribed": True, "note": NOTE}, seconds=0.0))
+
+
+def _timeless(event: Event) -> Event:
+    return replace(event, summary=replace(event.summary, seconds=0.0)) if isinstance(event, Finished) else event
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from agentkit.cassette.format.file import Document
-from agentkit.cassette.format.render import render, save
 from agentkit.cassette.format.turns import request_body, turn_entry
+from agentkit.cassette.format.writer import render, save
 
 FOLDER = Path(__file__).parents[2] / "cassettes"
 MODEL = "HuggingFaceH4/zephyr-7b-beta"
@@ -46,7 +46,7 @@ def transcript(name: str) -> str:
     address, reply = REPLIES[name]
     entry = turn_entry(request_body(MODEL, MESSAGES, ()), {"string": reply})
     head = {"transcribed": True, "note": NOTE.format(address=address)}
-    return render(Document(entries=[entry], head=head, complete=True))
+    return render(Document(items=[entry], head=head, complete=True))
 
 
 if __name__ == "__main__":

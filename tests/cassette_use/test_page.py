@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentkit.events import Source, Usage
-from agentkit.report.page import page
-from agentkit.report.story import Exchange, Story, StoryCall, StoryRun, StoryStep, read_story
-from agentkit.report.timeline import timeline
+from agentkit.events import Finished, RunSummary, Source, Usage
+from agentkit.report.exchange import Exchange
+from agentkit.report.page import page, timeline
+from agentkit.report.story import Story, StoryCall, StoryRun, StoryStep, read_story
 from tests.cassette_use.recordings import QUESTION, TURNS, record
 from tests.doubles.models import action, final
 from tests.test_cli import SEEDS_RUN
@@ -83,10 +83,10 @@ class Page(HTMLParser):
         return self.tags - {"svg", "rect"} <= TAGS and self.attributes <= ATTRIBUTES and links
 
 
-def story(step: StoryStep, **run: object) -> Story:
-    told = StoryRun(question=QUESTION, steps=(step,), **run)  # type: ignore[arg-type]
+def story(step: StoryStep, finished: Finished) -> Story:
+    run = StoryRun(question=QUESTION, steps=(step,), finished=finished)
     return Story(
-        path=Path("x.yaml"), runs=(told,), spec=None, models=("m",), complete=True, seconds=1.0, head={"note": "n"}
+        path=Path("x.yaml"), runs=(run,), spec=None, models=("m",), complete=True, seconds=1.0, head={"note": "n"}
     )
 
 
@@ -137,7 +137,7 @@ CALLS = st.builds(
     ms=st.integers(0, 10**7),
     sources=st.tuples(st.builds(Source, WORDS, WORDS)),
     readings=st.tuples(WORDS),
-    exchanges=st.tuples(st.builds(Exchange, request=WORDS, came_to=WORDS, ms=st.integers(0, 10**6))),
+    exchanges=st.tuples(st.builds(Exchange, request=WORDS, outcome=WORDS, ms=st.integers(0, 10**6))),
 )
 STEPS = st.builds(
     StoryStep,
@@ -145,7 +145,7 @@ STEPS = st.builds(
     thought=WORDS,
     thinking=WORDS,
     calls=st.lists(CALLS, max_size=2).map(tuple),
-    told=st.none() | WORDS,
+    rejection=st.none() | WORDS,
     answer=st.none() | WORDS,
     usage=st.builds(Usage, st.integers(0, 9**9), st.integers(0, 9**9), st.integers(0, 9), st.none() | st.floats(0, 9)),
     model_ms=st.integers(0, 10**7),
@@ -156,7 +156,7 @@ STEPS = st.builds(
 @settings(deadline=None, max_examples=150)
 @given(step=STEPS, output=st.none() | WORDS, answered=st.booleans())
 def test_nothing_recorded_breaks_a_page(step: StoryStep, output: str | None, answered: bool) -> None:
-    shown = Page(page(story(step, output=output, answered=answered, stop_reason="answer")))
+    shown = Page(page(story(step, Finished(output, answered, RunSummary("answer")))))
     assert shown.is_harmless
 
 

@@ -97,6 +97,29 @@ def test_the_seeds_run_shows() -> None:
 
 
 @pytest.mark.parametrize(
+    ("file", "lines"),
+    [
+        (
+            "format-1",
+            ["Action: Search(vittoria ceretti age)", "Observation: 25 years", "Answer: Vittoria Ceretti, Leo"],
+        ),
+        (
+            "format-2",
+            ["Action: Search(vittoria ceretti age)", "Observation: 25 years", "Answer: Vittoria Ceretti, Leo"],
+        ),
+        (
+            "format-2-script",
+            ["What is 17 times 23?", "Action: Calculator(17*23)", "Observation: Answer: 391", "Answer: 391"],
+        ),
+    ],
+)
+def test_earlier_formats_show(file: str, lines: list[str]) -> None:
+    path = Path(__file__).parents[1] / "cassette" / f"{file}.yaml"
+    shown = without_times(agentkit("show", str(path)).stdout)
+    assert [line for line in lines if f"\n{line}" not in f"\n{shown}"] == []
+
+
+@pytest.mark.parametrize(
     ("turns", "settings", "said"),
     [
         ((*TURNS[:1], TURNS[0], TURNS[0], final("Ada")), {}, "Ended: the same action gave the same observation again"),
@@ -138,9 +161,9 @@ def test_a_model_that_was_asked_for_plain_text_shows(tmp_path: Path) -> None:
 def test_a_text_scratchpad_gives_no_observation_twice(tmp_path: Path) -> None:
     path = record(tmp_path / "run.yaml", prompt="react-json-text")
     shown = json.loads(agentkit("show", str(path), "--json").stdout)
-    told = shown["runs"][0]["steps"][1]["told"]
-    assert told.startswith("Invalid format: there is neither")
-    assert "Observation:" not in told
+    rejection = shown["runs"][0]["steps"][1]["rejection"]
+    assert rejection.startswith("Invalid format: there is neither")
+    assert "Observation:" not in rejection
 
 
 def test_a_file_that_is_no_cassette_is_one_line(tmp_path: Path) -> None:

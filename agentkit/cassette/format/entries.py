@@ -27,7 +27,8 @@ class Entry:
     """A request and its response, of the cassette's first, second … `run`.
 
     `ms` is how long it took, `at_ms` when it ended, from the start of the recording. `response` holds `string` or
-    `json`, `pieces` (the lengths it came in) and `error`, an exception that ended it or stood in its place.
+    `json`, `pieces` (the lengths it came in) and `error`, an exception that ended it or stood in its place. `number` is
+    its place in the file it was read from.
     """
 
     uri: str
@@ -40,6 +41,7 @@ class Entry:
     run: int = 1
     ms: int = 0
     at_ms: int = 0
+    number: int = field(default=0, compare=False)
 
     @property
     def kind(self) -> Kind:
@@ -97,6 +99,7 @@ def from_interaction(value: Any, number: int) -> Entry:
         run=_number(value, "run", number, default=1),
         ms=_number(value, "ms", number),
         at_ms=_number(value, "at_ms", number),
+        number=number,
     )
     if entry.kind != "http":
         _check_pseudo_request(entry, number)

@@ -1,35 +1,35 @@
 """Reads a cassette's file: one YAML document that vcrpy can load too.
 
     version: 1                    # vcrpy's
-    agentkit: {format: 2, …}      # the head: which run this is
-    interactions: […]             # see `entries` and `deltas`
-    end: {…, complete: true}      # how the runs ended; missing when the recording was cut off
+    agentkit: {format: 3, …}      # the head: which run this is
+    interactions: […]             # see `entries` and `deltas`; below each, the `events` that it led to
+    end: {…, complete: true}      # missing when the recording was cut off
 
-A file is data from strangers: its size, nesting and aliases are checked before anything is built from it. Format 1 had
-no deltas of texts, no hashes and no outcomes; it is read as well.
+A file is data from strangers: its size, nesting and aliases are checked before anything is built from it. Format 2 had
+no events, only how the runs ended; format 1 had no deltas of texts and no hashes either. Both are read as well.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from agentkit.cassette.format.deltas import is_changed, lengthen
 from agentkit.cassette.format.entries import Entry, from_interaction
-from agentkit.cassette.format.outcome import Outcome, read_outcomes
+from agentkit.cassette.format.events import Ending, EventReader, Item, RecordedEvent, read_endings
 from agentkit.cassette.format.run_spec import RunSpec
 from agentkit.errors import CassetteError
 
 VCR_VERSION = 1
-FORMAT = 2
+FORMAT = 3
 LARGEST_BYTES = 50_000_000
 DEEPEST = 100
 MOST_NODES = 2_000_000
 _APPENDED = re.compile(r"^agentkit:\n  format: [2-9]", re.MULTILINE)  # format 1 was written whole
-_WHOLE_ENTRY = re.compile(r"^  at_ms: \d+\n", re.MULTILINE)
+_WHOLE_ITEM = re.compile(r"^(?:  at_ms: \d+|    run: \d+|  - \{.*\brun: \d+\})\n", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,18 +37,35 @@ class Document:
     """What a cassette file holds.
 
     `head` is all of `agentkit:` but the run and the versions. `begun` are calls of tools with side effects that were
-    under way when the recording ended; `outcomes` how the runs ended, by their number. `changed` are the numbers of
-    interactions whose prompt was changed in the file.
+    under way when the recording ended; `endings` how the runs ended, by their number, in a file of format 2. `changed`
+    are the numbers of interactions whose prompt was changed in the file, `changed_runs` of runs whose events were.
     """
 
-    entries: Sequence[Entry]
+    items: Sequence[Item]
     run: RunSpec | None = None
     head: Mapping[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
     begun: Sequence[Entry] = ()
-    outcomes: Mapping[int, Outcome] = field(default_factory=dict)
+    endings: Mapping[int, Ending] = field(default_factory=dict)
     changed: Sequence[int] = ()
+    changed_runs: Sequence[int] = ()
     complete: bool = False
     seconds: float = 0.0
+
+    @property
+    def entries(self) -> list[Entry]:
+        """The interactions."""
+        return [item for item in self.items if isinstance(item, Entry)]
+
+    @property
+    def events(self) -> list[RecordedEvent]:
+        """What was decided."""
+        return [item for item in self.items if isinstance(item, RecordedEvent)]
+
+    @property
+    def runs(self) -> list[int]:
+        """The numbers of the runs."""
+        return sorted({item.run for item in self.items})
 
 
 def load(path: Path) -> Document:
@@ -104,7 +121,7 @@ def _until_torn(content: bytes) -> str:
     if not _APPENDED.search(text) or (text.endswith("\n") and re.search(r"^end:", text, re.MULTILINE)):
         return text
     head, found, entries = text.partition("\ninteractions:\n")
-    ends = [match.end() for match in _WHOLE_ENTRY.finditer(entries)]
+    ends = [match.end() for match in _WHOLE_ITEM.finditer(entries)]
     if not found or not ends:
         return f"{head}\ninteractions: []\n" if found else text
     return head + found + entries[: ends[-1]]
@@ -174,19 +191,41 @@ def _document(value: Any) -> Document:
         raise CassetteError("expected agentkit and end to be mappings")
     if head and head.get("format") not in range(1, FORMAT + 1):
         raise CassetteError(f"written in format {head.get('format')!r}, this version reads {FORMAT}; update agentkit")
-    run = head.get("run")
-    items = [lengthen(item, number) for number, item in enumerate(value["interactions"], 1)]
-    entries = [from_interaction(item, number) for number, item in enumerate(items, 1)]
+    described, number = head.get("run"), head.get("format", 0)
+    run = RunSpec.from_mapping(described, version=str(head.get("version", ""))) if described is not None else None
+    interactions = [lengthen(item, place) for place, item in enumerate(value["interactions"], 1)]
+    reader = EventReader(run.inputs if run else {}, run.given_steps if run else ())
+    items = list(_items(interactions, end, reader))
+    entries = [item for item in items if isinstance(item, Entry)]
     return Document(
-        entries=[entry for entry in entries if not entry.begun],
+        items=[item for item in items if not (isinstance(item, Entry) and item.begun)],
         begun=_without_result(entries),
-        run=RunSpec.from_mapping(run, version=str(head.get("version", ""))) if run is not None else None,
+        run=run,
         head={key: item for key, item in head.items() if key not in ("format", "version", "run")},
-        outcomes=read_outcomes(end.get("runs", [])),
-        changed=[number for number, item in enumerate(items, 1) if is_changed(item)],
+        format=number,
+        endings=read_endings(end.get("runs", [])),
+        changed=[place for place, item in enumerate(interactions, 1) if is_changed(item)],
+        changed_runs=reader.changed,
         complete=end.get("complete") is True or not head,
         seconds=_seconds(end.get("seconds", 0.0)),
     )
+
+
+def _items(interactions: Sequence[Any], end: Mapping[str, Any], reader: EventReader) -> Iterator[Item]:
+    for number, interaction in enumerate(interactions, 1):
+        yield from_interaction(interaction, number)
+        yield from _events(interaction.get("events"), reader, f"interaction {number}")
+    yield from _events(end.get("events"), reader, "end")
+
+
+def _events(values: Any, reader: EventReader, place: str) -> Iterator[RecordedEvent]:
+    if not isinstance(values, list | None):
+        raise CassetteError(f"{place}: expected events to be a list, saw {type(values).__name__}")
+    for value in values or ():
+        try:
+            yield reader.read(value)
+        except CassetteError as error:
+            raise CassetteError(f"{place}: {error}") from None
 
 
 def _without_result(entries: Sequence[Entry]) -> list[Entry]:

@@ -14,7 +14,7 @@ from agentkit.events import Usage
 from agentkit.models.backend import Completion, NativeCall
 
 if TYPE_CHECKING:
-    from agentkit.models.backend import Chunk
+    from agentkit.models.backend import ChatRequest, Chunk
 
 PLANNER = "planner"  # the seam a reply was recorded at: a planner's is cut and sorted, a backend's is raw
 _RICH = ("thinking", "tool_calls", "logprobs", "metadata")
@@ -146,36 +146,28 @@ def from_completion(pieces: Sequence[str], completion: Completion) -> dict[str, 
     return {**response, "seam": PLANNER}
 
 
-def to_completion(entry: Entry) -> Iterator[str | Completion]:
-    """The reply as a planner gets it: pieces of text, then the whole."""
-    from agentkit.models.reply import ReplyReader
+def to_completion(entry: Entry, request: ChatRequest) -> Iterator[str | Completion]:
+    """The reply as a planner gets it that asks for it: pieces of text, if it wants any, then the whole."""
+    from agentkit.models.backend import Capabilities
+    from agentkit.models.chat import Reply
 
-    reader = ReplyReader() if entry.response.get("seam") == PLANNER else ReplyReader(entry.body.get("stop", ()))
-    whole: list[Chunk] = []
+    reply = Reply(request, Capabilities(), entry.name)
+    is_sorted = entry.response.get("seam") == PLANNER
     for chunk in to_chunks(entry):
-        whole.append(chunk if entry.response.get("seam") == PLANNER else reader.read(chunk))
-        if whole[-1].text:
-            yield whole[-1].text
-        if reader.stopped:
+        text = chunk.text if is_sorted else reply.read(chunk).text
+        if text and request.stream:
+            yield text
+        if reply.stopped:
             break
-    if (rest := reader.rest()).text:
-        yield rest.text
-    whole.append(rest)
+    if not is_sorted:
+        if (rest := reply.last().text) and request.stream:
+            yield rest
+        yield reply.completion()
+        return
     yield Completion(
-        "".join(chunk.text for chunk in whole),
+        entry.response["string"],
         _usage(entry) or Usage(),
-        next((chunk.finish_reason for chunk in reversed(whole) if chunk.finish_reason), "stop"),
-        "".join(chunk.thinking for chunk in whole),
-        tuple(NativeCall(**call) for call in entry.response.get("tool_calls", ())) or _native_calls(whole),
+        entry.response.get("finish_reason", "stop"),
+        entry.response.get("thinking", ""),
+        tuple(NativeCall(**call) for call in entry.response.get("tool_calls", ())),
     )
-
-
-def _native_calls(chunks: Iterable[Chunk]) -> tuple[NativeCall, ...]:
-    """The calls a backend's chunks spelt in pieces."""
-    calls: dict[int, NativeCall] = {}
-    for piece in (piece for chunk in chunks for piece in chunk.tool_calls):
-        before = calls.get(piece.index, NativeCall("", "", ""))
-        calls[piece.index] = NativeCall(
-            piece.id or before.id, piece.name or before.name, before.arguments + piece.arguments
-        )
-    return tuple(calls.values())

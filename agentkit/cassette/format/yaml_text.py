@@ -93,10 +93,9 @@ def _flow(value: Any) -> str | None:
     if not value:
         return "{}" if isinstance(value, Mapping) else "[]"
     if isinstance(value, Mapping):
-        parts = [f"{key}: {_simple(item)}" if _is_word(key) else "" for key, item in value.items()]
-        line = "{" + ", ".join(parts) + "}"
-        simple = all(parts) and all(_simple(item) for item in value.values())
-        return line if simple and len(line) <= FLOW_WIDTH else None
+        simple = [f"*{item.name}" if isinstance(item, Alias) else _simple(item) for item in value.values()]
+        line = "{" + ", ".join(f"{key}: {text}" for key, text in zip(value, simple, strict=True)) + "}"
+        return line if all(simple) and all(map(_is_word, value)) and len(line) <= FLOW_WIDTH else None
     items = [_simple(item) for item in value]
     numbers = all(isinstance(item, int) for item in value)
     line = "[" + ", ".join(items) + "]"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 from agentkit.cassette.format.turns import (
@@ -26,10 +25,9 @@ if TYPE_CHECKING:
 
 
 class TapedBackend:
-    """A backend whose replies are played, or recorded as far as they were read.
+    """A backend whose replies are played, or recorded as far as they were read, unless their HTTP was.
 
-    One over HTTP is not recorded here, and asked where its HTTP was recorded; of one that does not say, whichever of
-    the two happens.
+    One that says it is over HTTP is recorded by that; where no HTTP was seen, its turn is recorded all the same.
     """
 
     def __init__(self, backend: ChatBackend, tape: Tape) -> None:
@@ -37,44 +35,47 @@ class TapedBackend:
         self._tape = tape
         self.model_id = backend.model_id
         self.capabilities = capabilities_of(backend)
-        self._over_http = self.capabilities.over_http
 
     def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
         turn = _BackendTurn(self._backend, request)
-        if (played := turn.played(self._tape, self._over_http is not False)) is not None:
+        if (played := turn.played(self._tape)) is not None:
             yield from played
             return
-        with self._tape.call() as call, _closing(self._backend.generate_chat(request)) as chunks:
+        with self._tape.call() as call:
+            chunks, is_whole = iter(self._backend.generate_chat(request)), False
             try:
-                for chunk in chunks:
+                while (chunk := call.run(next, chunks, None)) is not None:
                     turn.chunks.append(chunk)
                     yield chunk
+                is_whole = True
             except GeneratorExit:
-                self._record(turn, call, closed=True)
+                is_whole = turn.reaches_stop
                 raise
-            self._record(turn, call)
+            finally:
+                call.run(_close, chunks)  # which is when HTTP is recorded
+                if is_whole:
+                    turn.record(call)
 
     async def agenerate_chat(self, request: ChatRequest) -> AsyncIterator[Chunk]:
         turn = _BackendTurn(self._backend, request)
-        if (played := turn.played(self._tape, self._over_http is not False)) is not None:
+        if (played := turn.played(self._tape)) is not None:
             for chunk in played:
                 yield chunk
             return
         with self._tape.call() as call:
-            async with _aclosing(self._backend.agenerate_chat(request)) as chunks:
-                try:
-                    async for chunk in chunks:
-                        turn.chunks.append(chunk)
-                        yield chunk
-                except GeneratorExit:
-                    self._record(turn, call, closed=True)
-                    raise
-                self._record(turn, call)
-
-    def _record(self, turn: _BackendTurn, call: LiveCall, *, closed: bool = False) -> None:
-        """A reply that its reader closed is whole at a stop string; else the run was interrupted."""
-        if self._over_http is not True and (not closed or reaches_stop(turn.chunks, turn.stop)):
-            call.add(lambda: turn_entry(turn.body, from_chunks(turn.chunks)))
+            chunks, is_whole = aiter(self._backend.agenerate_chat(request)), False
+            try:
+                while (achunk := await call.arun(anext(chunks, None))) is not None:
+                    turn.chunks.append(achunk)
+                    yield achunk
+                is_whole = True
+            except GeneratorExit:
+                is_whole = turn.reaches_stop
+                raise
+            finally:
+                await call.arun(_aclose(chunks))
+                if is_whole:
+                    turn.record(call)
 
 
 class _BackendTurn:
@@ -83,11 +84,20 @@ class _BackendTurn:
     def __init__(self, backend: ChatBackend, request: ChatRequest) -> None:
         self.body = request_body(model_name(backend.model_id), request.messages, request.stop, request.tools)
         self.stop = request.stop
+        self.may_be_over_http = capabilities_of(backend).over_http is not False
         self.chunks: list[Chunk] = []
 
-    def played(self, tape: Tape, over_http: bool) -> list[Chunk] | None:
-        entry = tape.turn(self.body, over_http=over_http)
+    def played(self, tape: Tape) -> list[Chunk] | None:
+        entry = tape.turn(self.body, over_http=self.may_be_over_http)
         return None if entry is None else read_as(tape.path, entry, to_chunks)
+
+    @property
+    def reaches_stop(self) -> bool:
+        """Whether a reply that its reader closed is whole; else the run was interrupted."""
+        return reaches_stop(self.chunks, self.stop)
+
+    def record(self, call: LiveCall) -> None:
+        call.add(lambda: turn_entry(self.body, from_chunks(self.chunks)))
 
 
 class TapedChat:
@@ -105,14 +115,14 @@ class TapedChat:
         if (played := turn.played(self._tape)) is not None:
             yield from played
             return
-        with self._tape.call() as call, _closing(iter(self._model.complete(request))) as pieces:
-            while True:
-                with call.within():
-                    piece = next(pieces, None)
-                if piece is None:
-                    return
-                turn.read(piece, call)
-                yield piece
+        with self._tape.call() as call:
+            pieces = iter(self._model.complete(request))
+            try:
+                while (piece := call.run(next, pieces, None)) is not None:
+                    turn.read(piece, call)
+                    yield piece
+            finally:
+                call.run(_close, pieces)
 
     async def acomplete(self, request: ChatRequest) -> AsyncIterator[str | Completion]:
         turn = _ChatTurn(self._name, request)
@@ -121,14 +131,13 @@ class TapedChat:
                 yield piece
             return
         with self._tape.call() as call:
-            async with _aclosing(aiter(self._model.acomplete(request))) as pieces:
-                while True:
-                    with call.within():
-                        apiece = await anext(pieces, None)
-                    if apiece is None:
-                        return
+            pieces = aiter(self._model.acomplete(request))
+            try:
+                while (apiece := await call.arun(anext(pieces, None))) is not None:
                     turn.read(apiece, call)
                     yield apiece
+            finally:
+                await call.arun(_aclose(pieces))
 
 
 class _ChatTurn:
@@ -136,11 +145,12 @@ class _ChatTurn:
 
     def __init__(self, name: str, request: ChatRequest) -> None:
         self._body = request_body(name, request.messages, request.stop, request.tools)
+        self._request = request
         self._pieces: list[str] = []
 
     def played(self, tape: Tape) -> list[str | Completion] | None:
         entry = tape.turn(self._body, over_http=True)
-        return None if entry is None else read_as(tape.path, entry, to_completion)
+        return None if entry is None else read_as(tape.path, entry, lambda one: to_completion(one, self._request))
 
     def read(self, piece: str | Completion, call: LiveCall) -> None:
         if isinstance(piece, str):
@@ -160,27 +170,18 @@ class ReplayedChat:
     def complete(self, request: ChatRequest) -> Iterator[str | Completion]:
         entry = self._tape.turn(request_body("", request.messages, request.stop, request.tools), any_model=True)
         assert entry is not None  # a strict replay has a turn or has drifted
-        yield from read_as(self._tape.path, entry, to_completion)
+        yield from read_as(self._tape.path, entry, lambda one: to_completion(one, request))
 
     async def acomplete(self, request: ChatRequest) -> AsyncIterator[str | Completion]:
         for piece in self.complete(request):
             yield piece
 
 
-@contextmanager
-def _closing(pieces: Any) -> Iterator[Any]:
-    """`contextlib.closing`, for iterators of which not all can be closed."""
-    try:
-        yield pieces
-    finally:
-        if hasattr(pieces, "close"):
-            pieces.close()
+def _close(pieces: Iterator[Any]) -> None:
+    if isinstance(pieces, Generator):  # not every iterator can be closed
+        pieces.close()
 
 
-@asynccontextmanager
-async def _aclosing(pieces: Any) -> AsyncIterator[Any]:
-    try:
-        yield pieces
-    finally:
-        if hasattr(pieces, "aclose"):
-            await pieces.aclose()
+async def _aclose(pieces: AsyncIterator[Any]) -> None:
+    if isinstance(pieces, AsyncGenerator):
+        await pieces.aclose()

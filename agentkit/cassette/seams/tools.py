@@ -50,8 +50,7 @@ class TapedToolbox:
             return known
         with self._tape.call(silent=self._is_silent(action, entry)) as call:
             self._begin(action, entry)
-            with call.within():
-                (observation,) = self._toolbox.run([action])
+            (observation,) = call.run(self._toolbox.run, [action])
             return self._ended(action, entry, observation, call)
 
     async def _arun_one(self, action: Action) -> Observation:
@@ -60,8 +59,7 @@ class TapedToolbox:
             return known
         with self._tape.call(silent=self._is_silent(action, entry)) as call:
             self._begin(action, entry)
-            with call.within():
-                (observation,) = await self._toolbox.arun([action])
+            (observation,) = await call.arun(self._toolbox.arun([action]))
             return self._ended(action, entry, observation, call)
 
     # -- before the tool -------------------------------------------------------------------------------------------
@@ -72,7 +70,7 @@ class TapedToolbox:
             return None if self._may_run(action) else self._not_run_again(action)
         if _name(action) in self._deterministic and entry.response.get("executed", True):
             return None
-        (observation,) = read_as(self._tape.path, entry, _read)
+        (observation,) = read_as(self._tape.path, entry, lambda one: [observation_of(one)])
         if self._played is not None and observation.executed:
             self._played(action, observation)
         return observation
@@ -137,13 +135,13 @@ def _entry(action: Action, observation: Observation) -> Entry:
     return Entry(uri=tool_uri(action.tool), body={"input": action.tool_input}, response=observation_body(observation))
 
 
-def _read(entry: Entry) -> list[Observation]:
+def observation_of(entry: Entry) -> Observation:
+    """The observation again; raises what comes of another shape."""
     response = entry.response
-    observation = Observation(
+    return Observation(
         result_of(entry),
         executed=response.get("executed") is not False,
         return_direct=response.get("return_direct") is True,
         sources=tuple(Source(**source) for source in response.get("sources", ())),
         readings=tuple(response.get("readings", ())),
     )
-    return [observation]

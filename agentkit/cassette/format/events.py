@@ -1,0 +1,299 @@
+"""What was decided in a run, as it stands in a cassette: each event below the interaction that it came after.
+
+    events:
+    - thought: I look it up.
+      run: 1
+    - action: Search
+      input: who is 25
+      log: *r1
+      run: 1
+
+The first key is the kind, `run` comes last and says that the event is whole. A long text that stands in the file before
+is an alias, a stretch of it (`{of: *r1, from: 9, to: 120}`), or joined from such; see `deltas`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from typing import Any
+
+from agentkit.cassette.format.deltas import whole_text
+from agentkit.cassette.format.entries import Entry, plain, without_surrogates
+from agentkit.core.loop import MALFORMED
+from agentkit.core.native_planner import in_dialect
+from agentkit.errors import CassetteError
+from agentkit.events import (
+    Action,
+    ActionChosen,
+    Called,
+    Event,
+    Finished,
+    LimitReached,
+    ModeFound,
+    Observed,
+    ParseError,
+    RunStarted,
+    RunSummary,
+    Source,
+    Step,
+    Thought,
+    Usage,
+)
+
+_COUNTS = ("model_calls", "tools_executed", "invented_observations", "parse_errors")
+_VARIABLE = ("usage", "seconds", "return_values", "ungrounded")  # of the end: what prices, clocks and keys change
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedEvent:
+    """An event of the cassette's first, second … `run`. `values` are what is written of it, less any secrets."""
+
+    event: Event
+    run: int = 1
+    values: Mapping[str, Any] | None = field(default=None, compare=False)
+
+
+Item = Entry | RecordedEvent
+"""What a cassette holds, in the order in which it happened."""
+
+
+# -- as plain values ---------------------------------------------------------------------------------------------------
+
+
+def as_mapping(event: Event) -> dict[str, Any]:
+    """An event as plain values, its texts whole; what says nothing is left out."""
+    match event:
+        case RunStarted(inputs):
+            return {"started": {name: _value(value) for name, value in inputs.items()}}
+        case ModeFound(mode):
+            return {"mode": mode}
+        case Thought(text, thinking):
+            return _without_nothing("thought", {"thought": text, "thinking": thinking})
+        case ActionChosen(action):
+            called = asdict(action.called) if action.called else None
+            values = {"action": action.tool, "input": plain(action.tool_input), "log": action.log, "called": called}
+            return _without_nothing("action", values) | {"input": values["input"]}
+        case Observed(_, observation, executed, sources, readings):
+            return _without_nothing(
+                "observed",
+                {
+                    "observed": _value(observation),
+                    "executed": None if executed else False,
+                    "sources": [asdict(source) for source in sources],
+                    "readings": list(readings),
+                },
+            )
+        case ParseError(text, observation):
+            return {"parse_error": text, "observation": observation}
+        case LimitReached(reason, closing_turn):
+            return _without_nothing("limit", {"limit": reason, "closing_turn": closing_turn or None})
+        case Finished():
+            return _end(event)
+    raise TypeError(f"no event of a run: {type(event).__name__}")
+
+
+def _end(finished: Finished) -> dict[str, Any]:
+    summary, values = finished.summary, finished.return_values
+    return _without_nothing(
+        "finished",
+        {
+            "finished": summary.stop_reason,
+            "output": _value(finished.output),
+            "answered": None if finished.answered else False,
+            "log": finished.log,
+            "return_values": None if values is None else {name: _value(value) for name, value in values.items()},
+            **{name: getattr(summary, name) or None for name in _COUNTS},
+            "ungrounded": list(summary.ungrounded),
+            "usage": {name: count for name, count in asdict(summary.usage).items() if count not in (0, None)},
+            "seconds": round(summary.seconds, 3),
+        },
+    ) | {"output": _value(finished.output)}
+
+
+def _value(value: Any) -> Any:
+    """A text as it is, else `{json: value}`."""
+    value = plain(value)
+    return value if isinstance(value, str) else {"json": value}
+
+
+def _without_nothing(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name == kind or value not in (None, "", [], {})}
+
+
+def compared(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """What of an event must come again in a replay."""
+    return {name: value for name, value in mapping.items() if name not in _VARIABLE}
+
+
+def digest_of(mappings: Iterable[Mapping[str, Any]]) -> str:
+    """What a run's events are recognized by."""
+    text = json.dumps([without_surrogates(one) for one in mappings], sort_keys=True, ensure_ascii=False)
+    return sha256(text.encode()).hexdigest()[:16]
+
+
+# -- back --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Run:
+    """What a run's events add up to, as far as they were read."""
+
+    steps: list[Step]
+    actions: list[Action] = field(default_factory=list)
+    sources: dict[Source, None] = field(default_factory=dict)
+    readings: dict[str, None] = field(default_factory=dict)
+    mappings: list[dict[str, Any]] = field(default_factory=list)
+
+
+class EventReader:
+    """Reads a file's events, whose texts are whole, in their order. `given` are the steps that its run began with.
+
+    `changed` are the runs whose events are not those that were written.
+    """
+
+    def __init__(self, inputs: Mapping[str, Any], given: Sequence[Step]) -> None:
+        self.changed: list[int] = []
+        self._inputs = dict(inputs)
+        self._given = given
+        self._runs: dict[int, _Run] = {}
+
+    def read(self, value: Any) -> RecordedEvent:
+        """One event; raises `CassetteError`."""
+        try:
+            number = value["run"]
+            if isinstance(number, bool) or not isinstance(number, int):
+                raise TypeError("a run's number")
+            run = self._runs.setdefault(number, _Run(list(self._given)))
+            event = self._event(value, run)
+            mapping = as_mapping(event)
+            if isinstance(event, Finished) and value.get("sha256") != digest_of([*run.mappings, mapping]):
+                self.changed.append(number)
+            run.mappings.append(mapping)
+            return RecordedEvent(event, number)
+        except (TypeError, KeyError, ValueError, AttributeError, IndexError) as error:
+            raise CassetteError(f"expected an event as it was recorded ({error})") from None
+
+    def _event(self, value: Mapping[str, Any], run: _Run) -> Event:
+        match next(iter(value)):
+            case "started":
+                given = value["started"]
+                inputs = self._inputs if given is None else {name: _read_value(item) for name, item in given.items()}
+                return RunStarted(inputs)
+            case "mode":
+                return ModeFound(value["mode"])
+            case "thought":
+                return Thought(_text(value["thought"]), _text(value.get("thinking", "")))
+            case "action":
+                run.actions.append(_action(value))
+                return ActionChosen(run.actions[-1])
+            case "observed":
+                return self._observed(value, run)
+            case "parse_error":
+                text, observation = _text(value["parse_error"]), _text(value["observation"])
+                run.steps.append(Step(Action(MALFORMED, observation, text), observation))
+                return ParseError(text, observation)
+            case "limit":
+                return LimitReached(value["limit"], value.get("closing_turn") is True)
+            case "finished":
+                return _finished(value, run)
+            case kind:
+                raise ValueError(f"no event is named {kind!r}")
+
+    def _observed(self, value: Mapping[str, Any], run: _Run) -> Observed:
+        action, observation = run.actions.pop(0), _read_value(value["observed"])
+        sources = tuple(Source(str(one["title"]), str(one["link"])) for one in value.get("sources", ()))
+        readings = tuple(map(_text, value.get("readings", ())))
+        run.steps.append(Step(action, observation))
+        run.sources |= dict.fromkeys(sources)
+        run.readings |= dict.fromkeys(readings)
+        return Observed(action, observation, value.get("executed") is not False, sources, readings)
+
+
+def _action(value: Mapping[str, Any]) -> Action:
+    tool, tool_input, called = _text(value["action"]), value["input"], value.get("called")
+    if not isinstance(tool_input, str | dict):
+        raise TypeError("an action's input is text or a mapping")
+    if called is not None:
+        called = Called(_text(called["id"]), int(called["turn"]), _text(called.get("text", "")))
+    log = value.get("log", in_dialect(called.text, tool, tool_input) if called is not None else "")
+    return Action(tool, tool_input, _text(log), called)
+
+
+def _finished(value: Mapping[str, Any], run: _Run) -> Finished:
+    values = value.get("return_values")
+    summary = RunSummary(
+        stop_reason=value["finished"],
+        usage=Usage(**value.get("usage", {})),
+        seconds=float(value.get("seconds", 0.0)),
+        **{name: int(value.get(name, 0)) for name in _COUNTS},
+        ungrounded=tuple(map(_text, value.get("ungrounded", ()))),
+        sources=tuple(run.sources),
+        readings=tuple(run.readings),
+    )
+    return Finished(
+        _read_value(value["output"]),
+        value.get("answered") is not False,
+        summary,
+        tuple(run.steps),
+        _text(value.get("log", "")),
+        None if values is None else {name: _read_value(item) for name, item in values.items()},
+    )
+
+
+def _text(value: Any) -> str:
+    text = whole_text(value)
+    if not isinstance(text, str):
+        raise TypeError(f"text is expected, not {type(text).__name__}; quote it")
+    return text
+
+
+def _read_value(value: Any) -> Any:
+    return value["json"] if isinstance(value, Mapping) and value.keys() == {"json"} else _text(value)
+
+
+# -- format 2 ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a run ended, which is all that format 2 keeps of what was decided. `checksum` stands for steps and log."""
+
+    stop_reason: str
+    output: Any
+    checksum: str
+
+
+def ending_of(finished: Finished, scrub: Callable[[Any], Any]) -> Ending:
+    """The ending of a run, without secrets."""
+    steps = [
+        [step.action.tool, plain(step.action.tool_input), step.action.log, str(step.observation)]
+        for step in finished.steps
+    ]
+    reason, output = finished.summary.stop_reason, plain(finished.output)
+    output, whole = without_surrogates(scrub([output, [steps, finished.answered, finished.log]]))
+    text = json.dumps([reason, output, whole], sort_keys=True, ensure_ascii=False)
+    return Ending(stop_reason=reason, output=output, checksum=sha256(text.encode()).hexdigest()[:16])
+
+
+def read_endings(value: Any) -> dict[int, Ending]:
+    """The endings of a file's runs by their number; raises `CassetteError`."""
+    if not isinstance(value, list):
+        raise CassetteError(f"expected end.runs to be a list, saw {type(value).__name__}")
+    return dict(_numbered(value))
+
+
+def _numbered(values: Sequence[Any]) -> Iterator[tuple[int, Ending]]:
+    for number, value in enumerate(values, 1):
+        if not isinstance(value, Mapping) or not isinstance(value.get("run", 1), int):
+            raise CassetteError("expected end.runs to hold mappings; record it again")
+        yield (
+            value.get("run", number),
+            Ending(
+                stop_reason=str(value.get("stop_reason")),
+                output=value.get("output"),
+                checksum=str(value.get("checksum", "")),
+            ),
+        )

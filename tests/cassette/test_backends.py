@@ -1,0 +1,130 @@
+"""Backends of every declaration are recorded, once, and replay; a run of which nothing was recorded is not complete."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import pytest
+from langchain_core.agents import AgentFinish
+from langchain_core.language_models import FakeListChatModel
+from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableLambda
+
+from agentkit import AgentExecutor
+from agentkit.cassette import Cassette
+from agentkit.cassette.format.file import load
+from agentkit.errors import CassetteError
+from agentkit.models.backend import Capabilities, ChatRequest, Chunk, Usage
+from agentkit.models.scripted import ScriptedBackend
+from tests.cassette.runs import TURNS, Tools, answer, run, without_times
+from tests.cassette.test_http import server
+
+
+class Echo:
+    """As the documentation of a backend has it, and nothing more."""
+
+    model_id = "echo"
+
+    def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
+        yield Chunk(text=f"Final Answer: {request.messages[-1]['content']}")
+        yield Chunk(finish_reason="stop", usage=Usage(prompt_tokens=3, completion_tokens=3))
+
+    async def agenerate_chat(self, request: ChatRequest) -> AsyncIterator[Chunk]:
+        for chunk in self.generate_chat(request):
+            yield chunk
+
+
+class Mute(Echo):
+    """A model that must not be asked."""
+
+    def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
+        raise AssertionError
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run.yaml"
+
+
+def asked(path: Path, mode: Any, model: Any) -> list[Any]:
+    with Cassette(path, mode, environment={}):
+        return list(AgentExecutor.from_model(model, []).events({"input": "Hello"}))
+
+
+async def aasked(path: Path, mode: Any, model: Any) -> list[Any]:
+    with Cassette(path, mode, environment={}):
+        return [event async for event in AgentExecutor.from_model(model, []).aevents({"input": "Hello"})]
+
+
+def kinds(path: Path) -> list[str]:
+    return [entry.kind for entry in load(path).entries]
+
+
+async def test_the_smallest_backend_is_recorded_and_replays(path: Path) -> None:
+    recorded = asked(path, "record", Echo())
+    assert (kinds(path), load(path).complete, answer(recorded)) == (["turn"], True, "Hello")
+    assert without_times(asked(path, "replay", Mute())) == without_times(recorded)
+    assert without_times(await aasked(path, "replay", Mute())) == without_times(recorded)
+
+
+@pytest.mark.parametrize("over_http", [None, True, False])
+def test_a_backend_in_process_is_recorded_whatever_it_says(path: Path, over_http: bool | None) -> None:
+    declared = Capabilities(over_http=over_http)
+    recorded = run(path, "record", ScriptedBackend(TURNS, capabilities=declared), Tools())
+    assert kinds(path) == ["turn", "tool"] * 2 + ["turn"]
+    replayed = run(path, "replay", ScriptedBackend((), capabilities=declared), Tools())
+    assert without_times(replayed) == without_times(recorded)
+
+
+class Remote:
+    """Asks a server, by the standard library, and may read no further than to a stop string."""
+
+    model_id = "remote"
+
+    def __init__(self, url: str, over_http: bool | None) -> None:
+        self._url = url
+        self.capabilities = Capabilities(over_http=over_http)
+
+    def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
+        body = json.dumps({"messages": list(request.messages)}).encode()
+        with urlopen(Request(self._url, body, {"Content-Type": "application/json"}), timeout=5) as reply:
+            content = json.load(reply)["body"]["messages"][-1]["content"]
+        yield Chunk(text=f"Final Answer: {content}\nObservation: made up")
+        yield Chunk(text=" and more", finish_reason="stop")
+
+    async def agenerate_chat(self, request: ChatRequest) -> AsyncIterator[Chunk]:
+        for chunk in self.generate_chat(request):
+            yield chunk
+
+
+@pytest.mark.parametrize("over_http", [None, True])
+def test_a_backend_over_http_is_recorded_by_that_alone(path: Path, over_http: bool | None) -> None:
+    with server() as (base, requests):
+        recorded = asked(path, "record", Remote(base, over_http))
+    assert (kinds(path), len(requests)) == (["http"], 1)
+    assert without_times(asked(path, "replay", Remote(base, over_http))) == without_times(recorded)
+
+
+def test_a_model_that_is_asked_past_the_cassette_leaves_no_complete_recording(path: Path) -> None:
+    message = AIMessage("hi", usage_metadata={"input_tokens": 3, "output_tokens": 1, "total_tokens": 4})
+    model = FakeListChatModel(responses=["hi"])
+    chain = RunnableLambda(lambda inputs: AgentFinish({"output": model.invoke("x").text}, "hi"))
+    executor = AgentExecutor(chain, [], max_tokens=100)
+    with Cassette(path, "record", environment={}):  # nothing says that a model was asked
+        executor.invoke({"input": "Hello"})
+    assert load(path).complete
+
+    class Counted(FakeListChatModel):
+        def _generate(self, *args: Any, **kwargs: Any) -> Any:
+            result = super()._generate(*args, **kwargs)
+            result.generations[0].message = message
+            return result
+
+    model = Counted(responses=["hi"])
+    gap = "not complete, run 1 asked a model of which nothing was recorded"
+    with pytest.raises(CassetteError, match=gap), Cassette(path, "record", environment={}):
+        AgentExecutor(chain, [], max_tokens=100).invoke({"input": "Hello"})
