@@ -17,8 +17,8 @@ HEAD = """# Command line
 
 The answer goes to standard output, everything else to standard error. What the exit codes mean stands in
 [Errors](../guide/errors.md). Settings come from the command line, then from `AGENTKIT_MODEL`, `AGENTKIT_MAX_TOKENS` and
-the like, then from `agentkit.toml` here or in `~/.config/agentkit/`, then from defaults. Every setting has a place in all
-three: `--max-repeats 5`, `AGENTKIT_MAX_REPEATS=5`, `max_repeats = 5`; the names of the file are those of
+the like, then from `agentkit.toml` here or in `~/.config/agentkit/`, then from defaults. Every setting has a place in
+all three: `--max-repeats 5`, `AGENTKIT_MAX_REPEATS=5`, `max_repeats = 5`; the names of the file are those of
 `agentkit.settings.RunSettings`. `none` lifts a limit. A cassette keeps them all.
 
 <!-- Below: python -m tests.documents.command_line writes it. -->
