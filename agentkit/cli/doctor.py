@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from agentkit.cli.options import json_option
-from agentkit.cli.table import print_table
-from agentkit.cli.view import View
+from agentkit.cli.view import View, print_table
 from agentkit.errors import ModelError
 from agentkit.settings import MODELS
 

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from agentkit.cli.options import PATH, with_view
-from agentkit.cli.table import print_table
-from agentkit.cli.view import View, printable
+from agentkit.cli.view import View, print_table, printable
 from agentkit.errors import CassetteDrift, ConfigurationError
 
 if TYPE_CHECKING:

@@ -1,13 +1,22 @@
-"""`agentkit show`: a recorded run as a person reads it."""
+"""`agentkit show`: a recorded run as a person reads it, as JSON, or as a page of its own."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from agentkit.cli.options import PATH, file_argument, json_option
-from agentkit.cli.view import View
+from agentkit.cli.view import View, output_console, printable, shortened
+from agentkit.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from agentkit.report.story import Story, StoryCall, StoryRun, StoryStep
 
 
 @click.command()
@@ -17,6 +26,124 @@ from agentkit.cli.view import View
 @json_option
 def show(file: Path, page: Path | None, html: bool, as_json: bool) -> int:
     """Print a run step by step, or write it as a page. Shows what was recorded; nothing runs."""
-    from agentkit.cli import reading
+    from agentkit.report.story import read_story
 
-    return reading.show(file, View(as_json=as_json), html=html, page_file=page)
+    if page is not None and not html:
+        raise ConfigurationError(f"expected one cassette, saw {page} too; a page is written with --html")
+    story = read_story(file)
+    if html:
+        return _write_page(story, page or file.with_suffix(".html"))
+    if as_json:
+        print(json.dumps(_as_mapping(story), ensure_ascii=False, default=str))
+        return 0
+    console = output_console()
+    for run in story.runs:
+        _print_run(run, story, console)
+    if not story.runs:
+        console.print("nothing was recorded", style="yellow")
+    return 0
+
+
+def _write_page(story: Story, file: Path) -> int:
+    from agentkit.cassette.format.writer import save
+    from agentkit.report.page import page
+
+    if file.suffix.lower() not in (".html", ".htm"):
+        raise ConfigurationError(f"expected a page named *.html, saw {file}")
+    save(file, page(story))
+    View().note(f"written: {file}")
+    return 0
+
+
+def _as_mapping(story: Story) -> dict[str, Any]:
+    """A run as `agentkit run --json` gave it, and beside that all that its cassette says of it."""
+    result = story.runs[0].as_result(story.model) if len(story.runs) == 1 else {}
+    return {
+        **result,
+        "file": str(story.path),
+        "made": story.made,
+        "complete": story.complete,
+        "model": story.model,
+        "seconds": story.seconds if result.get("seconds") is None else result["seconds"],
+        "settings": asdict(story.spec.settings) if story.spec else None,
+        "runs": [_run_as_mapping(run) for run in story.runs],
+    }
+
+
+def _run_as_mapping(run: StoryRun) -> dict[str, Any]:
+    return {
+        "input": run.question,
+        "output": run.output if run.answered else None,
+        "stop_reason": run.stop_reason,
+        "usage": asdict(run.usage),
+        "sources": [asdict(source) for source in run.sources],
+        "steps": [asdict(step) for step in run.steps],
+    }
+
+
+def _print_run(run: StoryRun, story: Story, console: Console) -> None:
+    from agentkit.report.wording import ending, made_with, totals
+
+    _say(console, run.question, "bold")
+    _say(console, " · ".join(made_with(story)), "dim")
+    _say(console, f"{story.path}, {story.made}", "dim")
+    if note := story.head.get("note"):
+        _say(console, str(note), "dim")
+    for number, step in enumerate(run.steps, 1):
+        _print_step(number, step, console)
+    console.print()
+    if ending(run):
+        _say(console, f"Ended: {ending(run)}", "yellow")
+    if run.answered:
+        _say(console, f"Answer: {run.output}", "bold green")
+    elif run.output is not None:
+        _say(console, f"No answer: {run.output}", "bold yellow")
+    if run.ungrounded:
+        _say(console, f"Not confirmed by any tool: {', '.join(run.ungrounded)}", "yellow")
+    for source in run.sources:
+        _say(console, f"Source: {source.title}, {source.link}", "dim")
+    _say(console, " · ".join(totals(run)), "dim")
+    console.print()
+
+
+def _print_step(number: int, step: StoryStep, console: Console) -> None:
+    from agentkit.report.wording import duration, exchange, tokens
+
+    console.print()
+    times = {"model": step.model_ms, "tools": step.tools_ms}
+    figures = [*(f"{name} {duration(ms)}" for name, ms in times.items() if ms), tokens(step.usage)]
+    figures.append("kept" if step.kept else "")
+    _say(console, " · ".join([f"Step {number}", *filter(None, figures)]), "bold dim")
+    for one in (*step.failures, *step.exchanges):
+        _say(console, f"HTTP: {exchange(one)}", "red" if one in step.failures else "dim")
+    if step.thinking:
+        _say(console, f"Thinking: {step.thinking}", "dim")
+    if step.thought:
+        _say(console, f"Thought: {step.thought}", "italic")
+    for call in step.calls:
+        _print_call(call, console)
+    if step.broken_off:
+        _say(console, f"Broken off: {step.text}", "yellow")
+    elif step.rejection is not None or (step.came_to_nothing and step.text):
+        _say(console, f"Wrote: {step.text}", "")
+    if step.rejection is not None:
+        _say(console, f"Not understood: {step.rejection}", "yellow")
+
+
+def _print_call(call: StoryCall, console: Console) -> None:
+    from agentkit.report.wording import duration, exchange, input_text
+
+    took = f"  ({duration(call.ms)})" if call.ms else ""
+    _say(console, f"Action: {call.tool}({input_text(call.tool_input)}){took}", "cyan")
+    for reading in call.readings:
+        _say(console, f"Read as: {reading}", "dim")
+    for one in call.exchanges:
+        _say(console, f"HTTP: {exchange(one)}", "dim")
+    if call.observation is None:
+        _say(console, "Observation: none in this recording", "yellow")
+    else:
+        _say(console, f"Observation: {input_text(call.observation)}", "green" if call.executed else "yellow")
+
+
+def _say(console: Console, text: str, style: str) -> None:
+    console.print(printable(shortened(text)), style=style)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agentkit.cli.options import json_option
-from agentkit.cli.table import print_table
+from agentkit.cli.view import print_table
 from agentkit.errors import ConfigurationError
 
 if TYPE_CHECKING:

@@ -15,8 +15,10 @@ from agentkit.events import ActionChosen, Event, Finished, LimitReached, ModeFou
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.status import Status
+    from rich.table import Table
 
 SHOWN_CHARS = 2_000
+WIDE = 160  # columns of a table where nobody's terminal bounds them
 _LIMIT = {
     "max_iterations": "the iteration limit is reached (--max-iterations)",
     "max_execution_time": "the time limit is reached (--timeout)",
@@ -184,6 +186,22 @@ class View:
 def _has_colour() -> bool:
     """Whether standard error is a terminal, or is asked for colours nevertheless; rich is imported only then."""
     return sys.stderr.isatty() or bool(os.environ.get("FORCE_COLOR")) or os.environ.get("TTY_COMPATIBLE") == "1"
+
+
+def output_console(*, width: int | None = None) -> Console:
+    """Standard output for what people read: as wide as a terminal, `width` in a pipe (none: lines stay whole)."""
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.soft_wrap = width is None
+        console.width = width or console.width
+    return console
+
+
+def print_table(table: Table) -> None:
+    """Print a table, wide in a pipe, so that lines stay whole."""
+    output_console(width=WIDE).print(table, soft_wrap=False)
 
 
 def shortened(text: str) -> str:

@@ -136,10 +136,10 @@ def test_a_fork_begins_the_same_and_goes_on_otherwise(tmp_path: Path, server: Se
 def test_a_fork_takes_another_model(tmp_path: Path, server: Server) -> None:
     file = tmp_path / "run.yaml"
     assert agentkit(*words(server, file)).returncode == 0
-    with serving() as other:
+    with serving(Server()) as other:
         into = tmp_path / "other.yaml"
         agentkit("fork", str(file), "--step", "2", "--model", other.url, "--record", str(into))
-        assert other.asked == [2]
+        assert other.turns == [2]
     assert server.turns == [0, 1, 2]
     assert read_story(into).model == other.url
 

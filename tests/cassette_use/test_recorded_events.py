@@ -13,7 +13,7 @@ import pytest
 from agentkit import AgentExecutor
 from agentkit.cassette import Cassette, RunSpec, fork
 from agentkit.cassette.format.file import load
-from agentkit.cli import reading
+from agentkit.cli.show import show
 from agentkit.cli.view import View
 from agentkit.events import Event, Finished, RunStarted, Source, Token, Usage
 from agentkit.models.backend import Capabilities, Completion, NativeCall
@@ -109,7 +109,7 @@ def test_it_shows_what_the_run_printed(name: str, tmp_path: Path, capsys: pytest
     events = recorded(path, turns, **options)
     View(as_json=True, quiet=True).show(events, inputs={"input": QUESTION}, model="local:ORG/MODEL")
     result = printed(capsys)
-    reading.show(path, View(as_json=True), html=False, page_file=None)
+    show([str(path), "--json"], standalone_mode=False)
     shown = printed(capsys)
     assert {name: shown[name] for name in result} == result
     (run,) = shown["runs"]
@@ -163,7 +163,7 @@ def test_a_closing_turn_that_came_to_nothing_is_there(tmp_path: Path) -> None:
 def test_an_interrupted_run_shows_what_was_decided(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     events = recorded(tmp_path / "run.yaml", [TALK, SEARCH, KeyboardInterrupt()])
     assert isinstance(events[0], RunStarted)
-    reading.show(tmp_path / "run.partial.yaml", View(as_json=True), html=False, page_file=None)
+    show([str(tmp_path / "run.partial.yaml"), "--json"], standalone_mode=False)
     shown = printed(capsys)
     assert (shown["output"], shown["stop_reason"], shown["complete"]) == (None, None, False)
     assert [(step["tool"], step["thought"]) for step in shown["steps"]] == [(None, ""), ("Search", "I look it up.")]
@@ -187,7 +187,7 @@ def test_a_fork_shows_the_steps_that_it_kept_as_it_printed_them(
     forked = fork(path, into, step=2, build=build, environment={})
     View(as_json=True, quiet=True).show(forked.events(), inputs=question, model="local:ORG/MODEL")
     result = printed(capsys)
-    reading.show(into, View(as_json=True), html=False, page_file=None)
+    show([str(into), "--json"], standalone_mode=False)
     shown = printed(capsys)
     assert {name: shown[name] for name in result} == result
     assert [step["thought"] for step in shown["steps"]] == ["First a product.", "", "Something else."]
