@@ -85,7 +85,8 @@ class _Reconstruction:
     def items(self) -> Iterator[Entry | Event]:
         """Interactions and events in their order."""
         start, answer = 0, None
-        for reply, following in zip(self._replies, [*self._replies[1:], None], strict=True):
+        replies = self._replies
+        for reply, following in zip(replies, [*replies[1:], None][: len(replies)], strict=True):
             end = len(self._entries) if following is None else following.place
             yield from self._entries[start : reply.place + 1]
             observations = _observations_in(following.entry, reply.log) if following is not None else []

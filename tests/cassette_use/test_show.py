@@ -10,6 +10,7 @@ import pytest
 
 from agentkit.cassette import Cassette
 from agentkit.cassette.format.file import load
+from agentkit.cli.show import show
 from agentkit.events import Usage
 from agentkit.models import ChatHuggingFace
 from tests.cassette_use.recordings import QUESTION, TURNS, record, speaker
@@ -217,3 +218,19 @@ def test_a_talk_without_an_agent_has_an_answer_and_no_turn_that_failed(tmp_path:
     shown = agentkit("show", str(path)).stdout
     assert "Answer: Hello, Ada." in shown
     assert "Not understood" not in shown
+
+
+def test_a_recording_without_any_reply_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refused = {
+        "request": {
+            "method": "POST",
+            "uri": "http://model/v1/chat",
+            "headers": {},
+            "body": {"messages": [{"role": "user", "content": "Who is Ada?"}]},
+        },
+        "response": {"status": {"code": 401, "message": "Unauthorized"}, "headers": {}, "body": {"string": "no"}},
+    }
+    file = tmp_path / "run.partial.yaml"
+    file.write_text(json.dumps({"version": 1, "interactions": [refused]}))
+    assert show([str(file), "--json"], standalone_mode=False) == 0
+    assert "401" in capsys.readouterr().out
