@@ -128,6 +128,7 @@ def test_no_pattern_leans_on_possessive_groups() -> None:
 PYTHONS = {version: path for version, path in pythons().items() if path != sys.executable}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not PYTHONS, reason="no other Python at hand")
 @pytest.mark.parametrize("version", PYTHONS)
 def test_every_python_finds_the_same(version: str) -> None:

@@ -28,6 +28,7 @@ def test_text_streams_token_by_token(model: BaseChatModel) -> None:
     assert len(pieces) > whole.usage_metadata["output_tokens"] / 2
 
 
+@pytest.mark.slow
 def test_any_json_object_comes_of_json_mode(model: BaseChatModel) -> None:
     asked = model.with_structured_output(method="json_mode", include_raw=True)
     reply = asked.invoke(QUESTION, max_new_tokens=80)

@@ -114,6 +114,7 @@ def test_an_agent_of_a_random_model_only_ever_runs_its_tools(chat: ChatHuggingFa
     assert ran
 
 
+@pytest.mark.slow
 def test_an_observation_cannot_be_written(chat: ChatHuggingFace) -> None:
     """Not even by a model that wants nothing else."""
     import torch
