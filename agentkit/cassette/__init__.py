@@ -23,10 +23,10 @@ In a script:
 For who builds runs:
 
 - `active()` is the cassette of this context, or `None`; it costs nothing to ask.
-- `cassette.backend(llm)`, `cassette.chat(model, model_id=…)` and `cassette.toolbox(toolbox, deterministic=…)`
+- `cassette.backend(llm)`, `cassette.chat(model, model_id=…)` and `cassette.toolbox(toolbox)`
   wrap what a run is made of; `toolbox` begins a run. Wrapping both a chat model and its backend records each turn once.
   HTTP needs none.
-- `cassette.event(event)` tells of each event of a run; a replay that ends otherwise has drifted.
+- `cassette.event(event)` is told of each event of a run; a replay with other events has drifted.
 - `cassette.remembered(name, compute)` is a value found out once per run and kept in the file's head.
 - `cassette.sleep(seconds)`, `cassette.asleep(seconds)` wait, but not for what is replayed: `cassette.plays` says so.
 

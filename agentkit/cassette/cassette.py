@@ -19,7 +19,7 @@ from agentkit.cassette.seams.tools import Played, TapedToolbox
 from agentkit.cassette.tape import RunAgain, Tape
 from agentkit.core.run import Tools
 from agentkit.errors import CassetteDrift, CassetteError, ConfigurationError
-from agentkit.events import Event, Step
+from agentkit.events import Event, Step, Token
 from agentkit.models.chat import ChatModel
 from agentkit.recorder import RecorderMode, current
 from agentkit.secrets import REDACTED
@@ -176,7 +176,8 @@ class Cassette:
 
     def event(self, event: Event) -> None:
         """An event of this context's run, as it happened: recorded, and compared in a replay."""
-        self.tape.event(event)
+        if not isinstance(event, Token):  # which are too many to write down, and stand in the replies
+            self.tape.event(event)
 
     def remembered(self, name: str, compute: Callable[[], Any]) -> Any:
         """What a run finds out once, as plain values: `compute()` while recording, what it gave then in a replay.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +28,35 @@ Clock = Callable[[], float]
 
 @dataclass(slots=True)
 class Call:
-    """A call of a model or a tool that is under way.
+    """A call of a model or a tool that is under way; nothing happens to one in a replay, which has no `recording`.
 
     `recorded`: something within it was, so it needs no entry. `silent`: nothing within it is.
     """
 
-    started_s: float
+    recording: Recording | None
     lane: Lane
-    recorded: bool = False
+    started_s: float = 0.0
     silent: bool = False
     outer: Call | None = None
+    recorded: bool = False
+
+    def run(self, function: Callable[..., Any], *args: Any) -> Any:
+        """What the function gives; what is recorded meanwhile belongs to this call."""
+        with self._within():
+            return function(*args)
+
+    async def arun(self, awaitable: Awaitable[Any]) -> Any:
+        """`run`, awaiting."""
+        with self._within():
+            return await awaitable
+
+    def _within(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.recording is None else self.recording.within(self)
+
+    def add(self, make: Callable[[], Entry]) -> None:
+        """Record the call, unless something within it was."""
+        if self.recording is not None and not self.recorded:
+            self.recording.add(make(), started_s=self.started_s)
 
     def mark(self) -> None:
         """An interaction was recorded within this call."""
@@ -84,19 +104,19 @@ class Recording:
 
     # -- calls -----------------------------------------------------------------------------------------------------
 
-    def begin(self, *, silent: bool = False) -> Call:
-        """A call begins; end it with `end`."""
+    @contextmanager
+    def call(self, *, silent: bool = False) -> Iterator[Call]:
+        """A call, from its beginning to its end, however."""
         outer = self._current.get()
         silent = silent or (outer is not None and outer.silent)
-        call = Call(self._clock(), self._lanes.current, silent=silent, outer=outer)
+        call = Call(self, self._lanes.current, self._clock(), silent, outer)
         with self._lock:
             self._open.append(call)
-        return call
-
-    def end(self, call: Call) -> None:
-        """The call is over, however."""
-        with self._lock:
-            self._open.remove(call)
+        try:
+            yield call
+        finally:
+            with self._lock:
+                self._open.remove(call)
 
     @property
     def is_silent(self) -> bool:
@@ -119,12 +139,8 @@ class Recording:
         with self._lock:
             if name in self._remembered:
                 return self._remembered[name]
-        call = self.begin(silent=True)
-        try:
-            with self.within(call):
-                value = compute()
-        finally:
-            self.end(call)
+        with self.call(silent=True) as call:
+            value = call.run(compute)
         with self._lock:
             return self._remembered.setdefault(name, value)
 
@@ -188,7 +204,7 @@ class Recording:
         if not self._holds_entries:
             return
         try:
-            self._journal.add(self._scrubbed_run(), self._whole_head(), self._items)
+            self._journal.add(self._scrubbed_run, self._whole_head(), self._items)
         except CassetteError as error:
             self.failure = error
             raise
@@ -210,10 +226,9 @@ class Recording:
             response=response,
         )
 
+    @cached_property
     def _scrubbed_run(self) -> RunSpec | None:
-        if self._run is None:
-            return None
-        return self._run.scrubbed(lambda value: without_surrogates(self.secrets.scrub(value)))
+        return self._run and self._run.scrubbed(lambda value: without_surrogates(self.secrets.scrub(value)))
 
     # -- the file --------------------------------------------------------------------------------------------------
 
@@ -243,7 +258,7 @@ class Recording:
     def _document(self, seconds: float) -> Document:
         return Document(
             items=[item for item in self._items if not (isinstance(item, Entry) and item.begun)],
-            run=self._scrubbed_run(),
+            run=self._scrubbed_run,
             head=self._whole_head(),
             complete=True,
             seconds=seconds,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from agentkit.cassette.format.entries import Entry
 from agentkit.cassette.lanes import Lanes
 from agentkit.cassette.recording import Call, Recording
 from agentkit.cassette.replaying import Replaying
-from agentkit.events import Event, Finished, Token
+from agentkit.events import Event, Finished
 
 RunAgain = Callable[[str, Any], bool]
 
@@ -65,7 +65,7 @@ class Tape:
 
     def event(self, event: Event) -> None:
         """An event of this context's run; those before its first interaction wait until it is known which run it is."""
-        if isinstance(event, Token) or self._is_silent:
+        if self._is_silent:
             return
         lane = self.lanes.current
         lane.waiting.append(event)
@@ -80,40 +80,6 @@ class Tape:
 
     # -- calls that are live -----------------------------------------------------------------------------------------
 
-    @contextmanager
-    def call(self, *, silent: bool = False) -> Iterator[LiveCall]:
+    def call(self, *, silent: bool = False) -> AbstractContextManager[Call]:
         """A call of a model or a tool."""
-        call = LiveCall(self.recording, self.recording.begin(silent=silent) if self.recording is not None else None)
-        try:
-            yield call
-        finally:
-            if self.recording is not None and call.call is not None:
-                self.recording.end(call.call)
-
-
-@dataclass(slots=True)
-class LiveCall:
-    """A call under way; nothing happens to it where nothing is recorded."""
-
-    recording: Recording | None
-    call: Call | None
-
-    def run(self, function: Callable[..., Any], *args: Any) -> Any:
-        """What the function gives; what is recorded meanwhile belongs to this call."""
-        with self._within():
-            return function(*args)
-
-    async def arun(self, awaitable: Awaitable[Any]) -> Any:
-        """`run`, awaiting."""
-        with self._within():
-            return await awaitable
-
-    def _within(self) -> Any:
-        if self.recording is None or self.call is None:
-            return nullcontext()
-        return self.recording.within(self.call)
-
-    def add(self, make: Callable[[], Entry]) -> None:
-        """Record the call, unless something within it was."""
-        if self.recording is not None and self.call is not None and not self.call.recorded:
-            self.recording.add(make(), started_s=self.call.started_s)
+        return self.recording.call(silent=silent) if self.recording else nullcontext(Call(None, self.lanes.current))

@@ -128,7 +128,7 @@ class _Reconstruction:
         ending = self._document.endings.get(self._number)
         if ending is None and answer is None:
             return None
-        reason: Any = "answer" if ending is None else ending.stop_reason
+        reason: Any = "answer" if ending is None else str(ending.get("stop_reason"))
         answered = reason in ("answer", "return_direct") or (answer is not None and reason != "not_grounded")
         log = self._replies[-1].turn.text if self._replies and answer is not None else ""
         summary = RunSummary(
@@ -138,7 +138,7 @@ class _Reconstruction:
             invented_observations=sum(reply.turn.invented for reply in self._replies),
             ungrounded=ungrounded(str(answer), self._question(), self._observations()) if answer is not None else (),
         )
-        return Finished(answer if ending is None else ending.output, answered, summary, log=log)
+        return Finished(answer if ending is None else ending.get("output"), answered, summary, log=log)
 
     def _observations(self) -> list[str]:
         return [str(result_of(entry)) for entry in self._entries if entry.kind == "tool"]

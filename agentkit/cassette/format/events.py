@@ -15,7 +15,7 @@ is an alias, a stretch of it (`{of: *r1, from: 9, to: 120}`), or joined from suc
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -252,48 +252,3 @@ def _text(value: Any) -> str:
 
 def _read_value(value: Any) -> Any:
     return value["json"] if isinstance(value, Mapping) and value.keys() == {"json"} else _text(value)
-
-
-# -- format 2 ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
-    """How a run ended, which is all that format 2 keeps of what was decided. `checksum` stands for steps and log."""
-
-    stop_reason: str
-    output: Any
-    checksum: str
-
-
-def ending_of(finished: Finished, scrub: Callable[[Any], Any]) -> Ending:
-    """The ending of a run, without secrets."""
-    steps = [
-        [step.action.tool, plain(step.action.tool_input), step.action.log, str(step.observation)]
-        for step in finished.steps
-    ]
-    reason, output = finished.summary.stop_reason, plain(finished.output)
-    output, whole = without_surrogates(scrub([output, [steps, finished.answered, finished.log]]))
-    text = json.dumps([reason, output, whole], sort_keys=True, ensure_ascii=False)
-    return Ending(stop_reason=reason, output=output, checksum=sha256(text.encode()).hexdigest()[:16])
-
-
-def read_endings(value: Any) -> dict[int, Ending]:
-    """The endings of a file's runs by their number; raises `CassetteError`."""
-    if not isinstance(value, list):
-        raise CassetteError(f"expected end.runs to be a list, saw {type(value).__name__}")
-    return dict(_numbered(value))
-
-
-def _numbered(values: Sequence[Any]) -> Iterator[tuple[int, Ending]]:
-    for number, value in enumerate(values, 1):
-        if not isinstance(value, Mapping) or not isinstance(value.get("run", 1), int):
-            raise CassetteError("expected end.runs to hold mappings; record it again")
-        yield (
-            value.get("run", number),
-            Ending(
-                stop_reason=str(value.get("stop_reason")),
-                output=value.get("output"),
-                checksum=str(value.get("checksum", "")),
-            ),
-        )

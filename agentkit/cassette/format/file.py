@@ -19,7 +19,7 @@ from typing import Any
 
 from agentkit.cassette.format.deltas import is_changed, lengthen
 from agentkit.cassette.format.entries import Entry, from_interaction
-from agentkit.cassette.format.events import Ending, EventReader, Item, RecordedEvent, read_endings
+from agentkit.cassette.format.events import EventReader, Item, RecordedEvent
 from agentkit.cassette.format.run_spec import RunSpec
 from agentkit.errors import CassetteError
 
@@ -37,7 +37,7 @@ class Document:
     """What a cassette file holds.
 
     `head` is all of `agentkit:` but the run and the versions. `begun` are calls of tools with side effects that were
-    under way when the recording ended; `endings` how the runs ended, by their number, in a file of format 2. `changed`
+    under way when the recording ended; `endings` each run's stop_reason and output, in a file of format 2. `changed`
     are the numbers of interactions whose prompt was changed in the file, `changed_runs` of runs whose events were.
     """
 
@@ -46,7 +46,7 @@ class Document:
     head: Mapping[str, Any] = field(default_factory=dict)
     format: int = FORMAT
     begun: Sequence[Entry] = ()
-    endings: Mapping[int, Ending] = field(default_factory=dict)
+    endings: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     changed: Sequence[int] = ()
     changed_runs: Sequence[int] = ()
     complete: bool = False
@@ -144,12 +144,10 @@ def _parse(text: str) -> Any:
 
 def _check_depth(events: Any, yaml: Any) -> None:
     """Refuse deep nesting from the flat stream of events: building it would overflow the C stack."""
+    steps = {yaml.MappingStartEvent: 1, yaml.SequenceStartEvent: 1, yaml.MappingEndEvent: -1, yaml.SequenceEndEvent: -1}
     depth = 0
     for event in events:
-        if isinstance(event, yaml.events.CollectionStartEvent):
-            depth += 1
-        elif isinstance(event, yaml.events.CollectionEndEvent):
-            depth -= 1
+        depth += steps.get(type(event), 0)
         if depth > DEEPEST:
             raise CassetteError(f"expected at most {DEEPEST} levels of nesting, saw more")
 
@@ -160,21 +158,23 @@ def _measure(value: Any) -> None:
     opened: set[int] = set()
 
     def visit(item: Any) -> tuple[int, int]:
-        if not isinstance(item, dict | list):
-            return 1, 1
         if id(item) in opened:
             raise CassetteError("expected plain values, saw one that holds itself")
         if id(item) not in sizes:
             opened.add(id(item))
-            parts = [visit(part) for part in (item.values() if isinstance(item, dict) else item)]
+            nodes, depth = 1 + len(item), 1
+            for part in item.values() if isinstance(item, dict) else item:
+                if isinstance(part, dict | list):
+                    its_nodes, its_depth = visit(part)
+                    nodes, depth = nodes + its_nodes, max(depth, 1 + its_depth)
             opened.discard(id(item))
-            nodes, depth = 1 + sum(part[0] for part in parts), 1 + max((part[1] for part in parts), default=0)
             if nodes > MOST_NODES or depth > DEEPEST:
                 raise CassetteError("expected plain values, saw aliases that expand without bound")
             sizes[id(item)] = nodes, depth
         return sizes[id(item)]
 
-    visit(value)
+    if isinstance(value, dict | list):
+        visit(value)
 
 
 def _first_line(error: Exception) -> str:
@@ -203,7 +203,7 @@ def _document(value: Any) -> Document:
         run=run,
         head={key: item for key, item in head.items() if key not in ("format", "version", "run")},
         format=number,
-        endings=read_endings(end.get("runs", [])),
+        endings=_endings(end.get("runs", [])),
         changed=[place for place, item in enumerate(interactions, 1) if is_changed(item)],
         changed_runs=reader.changed,
         complete=end.get("complete") is True or not head,
@@ -226,6 +226,12 @@ def _events(values: Any, reader: EventReader, place: str) -> Iterator[RecordedEv
             yield reader.read(value)
         except CassetteError as error:
             raise CassetteError(f"{place}: {error}") from None
+
+
+def _endings(values: Any) -> dict[int, Mapping[str, Any]]:
+    if not isinstance(values, list) or not all(isinstance(value, Mapping) for value in values):
+        raise CassetteError("expected end.runs to be a list of mappings; record it again")
+    return {value.get("run", place): value for place, value in enumerate(values, 1)}
 
 
 def _without_result(entries: Sequence[Entry]) -> list[Entry]:

@@ -94,8 +94,8 @@ class Journal:
         self._check = check
         self.path = finished_of(path)
         self.partial = partial_of(path)
-        self._head: str | None = None
-        self._is_stale = False
+        self._head: Mapping[str, Any] | None = None
+        self._is_stale = self._holds_begun = False
         self._texts = ItemTexts(None)
         self._check_place()
 
@@ -110,16 +110,17 @@ class Journal:
 
     def add(self, run: RunSpec | None, head: Mapping[str, Any], items: Sequence[Item]) -> None:
         """Write the last of the items; all of them, where the head is a new one."""
-        text = head_text(run, head)
-        if text == self._head and not self._is_stale:
-            last = items[-1]
-            self._append(self._texts.of(last), force=isinstance(last, Entry) and last.begun)
+        last = items[-1]
+        is_begun = isinstance(last, Entry) and last.begun
+        self._holds_begun = self._holds_begun or is_begun
+        if head == self._head and not self._is_stale:
+            self._append(self._texts.of(last), force=is_begun)
             return
         self._texts = ItemTexts(run)
-        whole = f"{text}interactions:\n{''.join(map(self._texts.of, items))}"
+        whole = f"{head_text(run, head)}interactions:\n{''.join(map(self._texts.of, items))}"
         self._check(whole)
         save(self.partial, whole)
-        self._head, self._is_stale = text, False
+        self._head, self._is_stale = head, False
 
     def rewrite(self) -> None:
         """The next item is written with all those before it, among which one was put."""
@@ -149,8 +150,13 @@ class Journal:
 
     def finish(self, document: Document) -> None:
         """The complete recording takes the place of the one before."""
-        text = render(document)
-        self._check(text)
+        if document.head == self._head and not self._is_stale and not self._holds_begun:
+            end = self._texts.end(seconds=document.seconds, complete=True)
+            self._check(end)
+            text = self.written() + end
+        else:
+            text = render(document)
+            self._check(text)
         save(self.path, text)
         self.remove()
 

@@ -74,9 +74,8 @@ def _with_pieces(build_response: Any) -> Any:
     @wraps(build_response)
     def patched(request: Any, played: Any, history: Any) -> Any:
         response = build_response(request, played, history)
-        reply = played["reply"]
-        failure = reply.error() if reply.failure is not None else None
-        response.content = _stream(reply.pieces, failure)
+        failure = played["body"]["error"]
+        response.content = _stream(played["body"]["pieces"], failure)
         if failure is not None:
 
             async def broken(*_: Any, **__: Any) -> Any:

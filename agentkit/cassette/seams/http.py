@@ -8,14 +8,16 @@ errors of the connection, and replies in the pieces they came in.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
+from itertools import accumulate
 from typing import Any
 from unittest import mock
 
 import vcr.patch
 from vcr.cassette import Cassette
+from vcr.filters import decode_response
 from vcr.record_mode import RecordMode
 from vcr.request import Request
 
@@ -25,13 +27,15 @@ from agentkit.cassette.replaying import Replaying
 from agentkit.cassette.seams import aiohttp as aiohttp_seam
 from agentkit.cassette.seams import httpx as httpx_seam
 from agentkit.cassette.seams import urllib as urllib_seam
-from agentkit.cassette.seams.exchange import Reply, body_of, entry_of, failure_of, reply_of
+from agentkit.cassette.seams.transport_errors import described, rebuilt
 from agentkit.errors import AgentkitError
 from agentkit.secrets import Secrets
 
+KEPT_REQUEST_HEADERS = ("content-type",)
+KEPT_RESPONSE_HEADERS = ("content-type", "location", "retry-after")
 _TELEMETRY = ("api.smith.langchain.com",)
-_started_s: ContextVar[float | None] = ContextVar("agentkit_exchange_started", default=None)
-_asked: ContextVar[Request | None] = ContextVar("agentkit_exchange_asked", default=None)
+_started_s: ContextVar[float | None] = ContextVar("agentkit_request_started", default=None)
+_asked: ContextVar[Request | None] = ContextVar("agentkit_request_asked", default=None)
 
 
 def recorded(recording: Recording) -> AbstractContextManager[Any]:
@@ -49,7 +53,7 @@ def resumed(replaying: Replaying, recording: Recording) -> AbstractContextManage
     return _patched(RecordMode.NEW_EPISODES, replaying=replaying, recording=recording)
 
 
-class Tape(Cassette):
+class VcrCassette(Cassette):
     """What vcrpy's stubs ask."""
 
     replaying: Replaying | None
@@ -71,8 +75,11 @@ class Tape(Cassette):
             return False
         raise self.replaying.unexpected_http(method, uri, body)
 
-    def play(self, request: Request) -> Reply:
-        """The recorded reply; one without a status is only an error."""
+    def play_response(self, request: Request, httpx: Any = None) -> dict[str, Any]:
+        """The recorded response, with its `pieces` and the `error` it broke off with; raises one that stands alone.
+
+        An error of httpx is made for the `httpx` that asks.
+        """
         assert self.replaying is not None
         matches, (method, uri, body) = _matcher(request, self.replaying.secrets)
         entry = self.replaying.http(matches, chat=is_chat(body))
@@ -80,29 +87,18 @@ class Tape(Cassette):
             raise self.replaying.unexpected_http(method, uri, body)
         if self.recording is not None:
             self.recording.mark_http()
-        return reply_of(entry)
-
-    def play_response(self, request: Request) -> dict[str, Any]:
-        reply = self.play(request)
-        if reply.status is None:
-            raise reply.error()
-        return {
-            "status": reply.status,
-            "headers": reply.headers,
-            "body": {"string": b"".join(reply.pieces)},
-            "reply": reply,
-        }
+        return _response_of(entry, httpx)
 
     def append(self, request: Request, response: Any) -> None:
         if self.recording is not None and not _is_ignored(request):
             self.recording.secrets.scrub([request.uri, dict(request.headers)])  # notes which keys the run needs
-            self._add(entry_of(request, response))
+            self._add(_entry_of(request, response))
 
     def failed(self, request: Request, error: BaseException) -> None:
         """The request had no response but this error."""
         if self.recording is None or _is_ignored(request) or isinstance(error, AgentkitError):
             return
-        if (entry := failure_of(request, error)) is not None:
+        if (entry := _failure_of(request, error)) is not None:
             self._add(entry)
 
     def _add(self, entry: Entry) -> None:
@@ -115,10 +111,10 @@ class Tape(Cassette):
 def _patched(
     mode: RecordMode, *, recording: Recording | None = None, replaying: Replaying | None = None
 ) -> Iterator[None]:
-    class BoundTape(Tape):
+    class Bound(VcrCassette):
         pass
 
-    BoundTape.recording, BoundTape.replaying = recording, replaying
+    Bound.recording, Bound.replaying = recording, replaying
     with ExitStack() as stack:
         reset = _keep_connection_classes(vcr.patch.reset_patchers)
         stack.enter_context(mock.patch.object(vcr.patch, "reset_patchers", reset))
@@ -127,7 +123,7 @@ def _patched(
         if replaying is not None and recording is None:
             stack.enter_context(urllib_seam.without_waiting())
         options = {"path": "", "persister": _Nothing, "record_mode": mode, "before_record_request": _unless_ignored}
-        stack.enter_context(BoundTape.use(**options))  # type: ignore[no-untyped-call]
+        stack.enter_context(Bound.use(**options))  # type: ignore[no-untyped-call]
         _forget_lookups()
         stack.callback(_forget_lookups)
         yield
@@ -176,7 +172,7 @@ def _unless_ignored(request: Request) -> Request | None:
 
 
 def _matcher(request: Request, secrets: Secrets) -> tuple[Callable[[Entry], bool], tuple[str, str, Any]]:
-    asked = request.method, secrets.scrub_text(request.uri), secrets.scrub(body_of(request))
+    asked = request.method, secrets.scrub_text(request.uri), secrets.scrub(_body_of(request))
 
     def matches(entry: Entry) -> bool:
         if (entry.method, secrets.scrub_text(entry.uri)) != asked[:2]:
@@ -184,3 +180,95 @@ def _matcher(request: Request, secrets: Secrets) -> tuple[Callable[[Entry], bool
         return bool(secrets.scrub(readable(on_the_wire(entry.body)) or None) == asked[2])
 
     return matches, asked
+
+
+# -- as entries, and back ---------------------------------------------------------------------------------------------
+
+
+def _body_of(request: Request) -> Any:
+    """What is asked, as a person reads it."""
+    body = request.body_bytes
+    return readable(b"".join(body) if isinstance(body, list) else body) or None
+
+
+def _entry_of(request: Request, response: Mapping[str, Any]) -> Entry:
+    """A response as vcrpy's stubs give it; its body may have `pieces`, an `error`, or have been `closed` early."""
+    raw = response["body"]
+    pieces = raw.get("pieces", ())
+    decoded = decode_response({**response, "body": {"string": raw.get("string", b"")}})  # type: ignore[no-untyped-call]
+    whole = decoded["body"]["string"]
+    body = readable(whole)
+    kept: dict[str, Any] = {"string": body} if isinstance(body, str | bytes) else {"json": body}
+    if len(pieces) > 1 and "string" in kept and whole == b"".join(pieces):
+        kept["pieces"] = [len(piece) for piece in pieces]
+    if raw.get("closed"):
+        kept["closed"] = True
+    if (error := raw.get("error")) is not None:
+        kept["error"] = described(error) or {"message": str(error)}
+    return _entry(
+        request,
+        status=dict(response["status"]),
+        headers=_kept(decoded["headers"], KEPT_RESPONSE_HEADERS),
+        response=kept,
+    )
+
+
+def _failure_of(request: Request, error: BaseException) -> Entry | None:
+    """A request that only an error came of; `None` for an error that is no connection's."""
+    description = described(error)
+    if description is None:
+        return None
+    return _entry(request, status={}, headers={}, response={"error": description})
+
+
+def _entry(
+    request: Request, *, status: dict[str, Any], headers: dict[str, list[str]], response: dict[str, Any]
+) -> Entry:
+    return Entry(
+        method=request.method,
+        uri=request.uri,
+        headers=_kept(request.headers, KEPT_REQUEST_HEADERS),
+        body=_body_of(request),
+        status=status,
+        response_headers=headers,
+        response=response,
+    )
+
+
+def _kept(headers: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, list[str]]:
+    kept = {name.lower(): value for name, value in headers.items() if name.lower() in names}
+    return {
+        name: [one.decode("latin-1") if isinstance(one, bytes) else str(one) for one in _list(value)]
+        for name, value in kept.items()
+    }
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _response_of(entry: Entry, httpx: Any) -> dict[str, Any]:
+    """The response again, as vcrpy's stubs take it. A recorded `Retry-After` is not waited for again."""
+    response = entry.response
+    error = rebuilt(response["error"], httpx=httpx) if "error" in response else None
+    if error is not None and not entry.status:
+        raise error
+    body = on_the_wire(response["json"] if "json" in response else response.get("string"))
+    headers = {name: _list(value) for name, value in entry.response_headers.items()}
+    if "retry-after" in headers:
+        headers["retry-after"] = ["0"]
+    return {
+        "status": {"code": entry.status.get("code", 200), "message": entry.status.get("message", "")},
+        "headers": headers,
+        "body": {"string": body, "pieces": _cut(body, response.get("pieces")), "error": error},
+    }
+
+
+def _cut(body: bytes, lengths: Any) -> list[bytes]:
+    """The body in pieces of these lengths; in one, where they are not its own."""
+    if not isinstance(lengths, list) or not all(isinstance(n, int) and n >= 0 for n in lengths):
+        return [body] if body else []
+    ends = list(accumulate(lengths))
+    if not ends or ends[-1] != len(body):
+        return [body] if body else []
+    return [body[start:end] for start, end in zip([0, *ends], ends, strict=False) if start != end]

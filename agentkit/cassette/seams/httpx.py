@@ -18,31 +18,31 @@ def patches() -> list[tuple[Any, str, Any]]:
 
 def _handle(tape: Any, real: Any, transport: Any, request: Any, httpx: Any) -> Any:
     body = b"".join(request.stream)
-    exchange = _Exchange(tape, request, body, httpx)
-    if (played := exchange.played()) is not None:
+    roundtrip = _Roundtrip(tape, request, body, httpx)
+    if (played := roundtrip.played()) is not None:
         return played
     try:
         response = real(transport, request)
     except Exception as error:
-        tape.failed(exchange.request, error)
+        tape.failed(roundtrip.request, error)
         raise
-    return exchange.watched(response)
+    return roundtrip.watched(response)
 
 
 async def _ahandle(tape: Any, real: Any, transport: Any, request: Any, httpx: Any) -> Any:
     body = b"".join([part async for part in request.stream])
-    exchange = _Exchange(tape, request, body, httpx)
-    if (played := exchange.played()) is not None:
+    roundtrip = _Roundtrip(tape, request, body, httpx)
+    if (played := roundtrip.played()) is not None:
         return played
     try:
         response = await real(transport, request)
     except Exception as error:
-        tape.failed(exchange.request, error)
+        tape.failed(roundtrip.request, error)
         raise
-    return exchange.watched(response)
+    return roundtrip.watched(response)
 
 
-class _Exchange:
+class _Roundtrip:
     """One request, and the response on its way to whoever reads it."""
 
     def __init__(self, tape: Any, request: Any, body: bytes, httpx: Any) -> None:
@@ -57,14 +57,13 @@ class _Exchange:
     def played(self) -> Any:
         if not self._tape.can_play_response_for(self.request):
             return None
-        reply, httpx = self._tape.play(self.request), self._httpx
-        if reply.status is None:
-            raise reply.error(httpx)
-        message = reply.status["message"]
+        httpx = self._httpx
+        played = self._tape.play_response(self.request, httpx)
+        message = played["status"]["message"]
         return httpx.Response(
-            reply.status["code"],
-            headers=[(name, value) for name, values in reply.headers.items() for value in values],
-            stream=_streams(httpx)[0](reply, httpx),
+            played["status"]["code"],
+            headers=[(name, value) for name, values in played["headers"].items() for value in values],
+            stream=_streams(httpx)[0](played["body"]),
             extensions={"reason_phrase": message.encode("ascii", "replace")} if message else None,
         )
 
@@ -91,50 +90,49 @@ def _streams(httpx: Any) -> tuple[Any, Any]:
     """A played and a watched stream, which must be of this httpx's own kinds."""
 
     class Played(httpx.SyncByteStream, httpx.AsyncByteStream):  # type: ignore[misc]
-        def __init__(self, reply: Any, httpx: Any) -> None:
-            self._reply = reply
-            self._httpx = httpx
+        def __init__(self, body: Any) -> None:
+            self._body = body
 
         def __iter__(self) -> Iterator[bytes]:
-            yield from self._reply.pieces
-            if self._reply.failure is not None:
-                raise self._reply.error(self._httpx)
+            yield from self._body["pieces"]
+            if self._body["error"] is not None:
+                raise self._body["error"]
 
         async def __aiter__(self) -> AsyncIterator[bytes]:
             for piece in self:
                 yield piece
 
     class Watched(httpx.SyncByteStream, httpx.AsyncByteStream):  # type: ignore[misc]
-        def __init__(self, exchange: _Exchange, stream: Any) -> None:
-            self._exchange = exchange
+        def __init__(self, roundtrip: _Roundtrip, stream: Any) -> None:
+            self._roundtrip = roundtrip
             self._stream = stream
 
         def __iter__(self) -> Iterator[bytes]:
             try:
                 for piece in self._stream:
-                    self._exchange.pieces.append(piece)
+                    self._roundtrip.pieces.append(piece)
                     yield piece
             except Exception as error:
-                self._exchange.over(error=error)
+                self._roundtrip.over(error=error)
                 raise
-            self._exchange.over()
+            self._roundtrip.over()
 
         async def __aiter__(self) -> AsyncIterator[bytes]:
             try:
                 async for piece in self._stream:
-                    self._exchange.pieces.append(piece)
+                    self._roundtrip.pieces.append(piece)
                     yield piece
             except Exception as error:
-                self._exchange.over(error=error)
+                self._roundtrip.over(error=error)
                 raise
-            self._exchange.over()
+            self._roundtrip.over()
 
         def close(self) -> None:
             self._stream.close()
-            self._exchange.over(closed=True)
+            self._roundtrip.over(closed=True)
 
         async def aclose(self) -> None:
             await self._stream.aclose()
-            self._exchange.over(closed=True)
+            self._roundtrip.over(closed=True)
 
     return Played, Watched

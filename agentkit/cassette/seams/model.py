@@ -15,8 +15,9 @@ from agentkit.cassette.format.turns import (
     to_completion,
     turn_entry,
 )
+from agentkit.cassette.recording import Call
 from agentkit.cassette.replaying import read_as
-from agentkit.cassette.tape import LiveCall, Tape
+from agentkit.cassette.tape import Tape
 from agentkit.models.backend import Capabilities, ChatRequest, Completion, capabilities_of
 from agentkit.models.chat import ChatModel
 
@@ -96,7 +97,7 @@ class _BackendTurn:
         """Whether a reply that its reader closed is whole; else the run was interrupted."""
         return reaches_stop(self.chunks, self.stop)
 
-    def record(self, call: LiveCall) -> None:
+    def record(self, call: Call) -> None:
         call.add(lambda: turn_entry(self.body, from_chunks(self.chunks)))
 
 
@@ -152,7 +153,7 @@ class _ChatTurn:
         entry = tape.turn(self._body, over_http=True)
         return None if entry is None else read_as(tape.path, entry, lambda one: to_completion(one, self._request))
 
-    def read(self, piece: str | Completion, call: LiveCall) -> None:
+    def read(self, piece: str | Completion, call: Call) -> None:
         if isinstance(piece, str):
             self._pieces.append(piece)
         else:

@@ -8,8 +8,9 @@ from dataclasses import asdict
 from typing import Any
 
 from agentkit.cassette.format.entries import Entry, plain, tool_uri
+from agentkit.cassette.recording import Call
 from agentkit.cassette.replaying import read_as, result_of
-from agentkit.cassette.tape import LiveCall, Tape
+from agentkit.cassette.tape import Tape
 from agentkit.core.run import Tools
 from agentkit.errors import CassetteError
 from agentkit.events import Action, Observation, Source
@@ -104,7 +105,7 @@ class TapedToolbox:
 
     # -- after it --------------------------------------------------------------------------------------------------
 
-    def _ended(self, action: Action, entry: Entry | None, observation: Observation, call: LiveCall) -> Observation:
+    def _ended(self, action: Action, entry: Entry | None, observation: Observation, call: Call) -> Observation:
         if entry is None:
             call.add(lambda: _entry(action, observation))
         elif self._tape.replaying is not None:

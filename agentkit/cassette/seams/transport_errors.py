@@ -1,52 +1,49 @@
 """Connections that failed and timed out: their exceptions as plain values, and the same exceptions again.
 
-Only those of the HTTP libraries and of sockets, named here, are ever made from a file.
+Only those of the HTTP libraries and of sockets are ever made from a file.
 """
 
 from __future__ import annotations
 
-import builtins
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
-_HTTPX = (
-    *("TransportError", "TimeoutException", "ConnectTimeout", "ReadTimeout", "WriteTimeout", "PoolTimeout"),
-    *("NetworkError", "ConnectError", "ReadError", "WriteError", "CloseError", "ProxyError", "UnsupportedProtocol"),
-    *("ProtocolError", "LocalProtocolError", "RemoteProtocolError"),
-)
-_NAMES: Mapping[str, tuple[str, ...]] = {
-    "builtins": (
-        *("OSError", "ConnectionError", "ConnectionResetError", "ConnectionRefusedError", "ConnectionAbortedError"),
-        *("BrokenPipeError", "TimeoutError"),
-    ),
-    "socket": ("gaierror",),
-    "ssl": ("SSLError", "SSLEOFError", "SSLZeroReturnError", "SSLCertVerificationError"),
-    "http.client": ("HTTPException", "RemoteDisconnected", "BadStatusLine", "IncompleteRead"),
-    "urllib3.exceptions": (
-        *("HTTPError", "TimeoutError", "ConnectTimeoutError", "ReadTimeoutError", "NewConnectionError", "SSLError"),
-        *("NameResolutionError", "ProtocolError", "IncompleteRead", "ProxyError", "DecodeError"),
-    ),
-    "httpx": _HTTPX,
-    "httpx2": _HTTPX,
-    "aiohttp.client_exceptions": (
-        *("ClientError", "ClientConnectionError", "ClientOSError", "ClientConnectionResetError", "ClientPayloadError"),
-        *("ClientConnectorError", "ClientConnectorDNSError", "ServerConnectionError", "ServerDisconnectedError"),
-        *("ServerTimeoutError", "ConnectionTimeoutError", "SocketTimeoutError"),
-    ),
+_BASES: Mapping[str, str] = {
+    "builtins": "OSError",
+    "socket": "gaierror",
+    "ssl": "SSLError",
+    "http.client": "HTTPException",
+    "urllib3.exceptions": "HTTPError",
+    "httpx": "TransportError",
+    "httpx2": "TransportError",
+    "aiohttp.client_exceptions": "ClientError",
 }
+"""Modules, and the class of theirs from which every error of a connection descends."""
 
 
 def described(error: BaseException) -> dict[str, Any] | None:
     """An exception as plain values, as the nearest kind that can be made again; `None` where no connection failed."""
     for kind in type(error).__mro__:
         module = "socket" if kind.__qualname__ == "gaierror" else kind.__module__
-        if kind.__qualname__ in _NAMES.get(module, ()):
+        if _kind(module, kind.__qualname__) is kind:
             value: dict[str, Any] = {"type": f"{module}.{kind.__qualname__}", "message": _message(error)}
             if isinstance(errno := getattr(error, "errno", None), int):
                 value["errno"] = errno
             return value
     return None
+
+
+def _kind(module: str, name: str) -> Any:
+    """The class of an error of a connection; `None` for any other name, and where its library is not there."""
+    if module not in _BASES:
+        return None
+    try:
+        library = import_module(module)
+        kind, base = getattr(library, name), getattr(library, _BASES[module])
+    except (ImportError, AttributeError):
+        return None
+    return kind if isinstance(kind, type) and issubclass(kind, base) else None
 
 
 def _message(error: BaseException) -> str:
@@ -62,17 +59,18 @@ def rebuilt(value: Any, *, httpx: Any = None) -> Exception:
     if httpx is not None and module in ("httpx", "httpx2"):
         module = httpx.__name__
     message, errno = str(value.get("message", "")), value.get("errno")
-    if name not in _NAMES.get(module, ()):
-        return ConnectionError(f"recorded: {message}")
+    kind = _kind(module, name)
+    if kind is None:
+        is_late = module in _BASES and "Timeout" in name  # of a library that is not there
+        return TimeoutError(message) if is_late else ConnectionError(f"recorded: {message}")
+    make: Callable[[Any, str, int | None], Exception] = _SHAPES.get(name, _simple)
     try:
-        kind = getattr(import_module(module) if module != "builtins" else builtins, name)
-    except (ImportError, AttributeError):
-        return TimeoutError(message) if "Timeout" in name else ConnectionError(message)
-    made: Exception = _SHAPES.get(name, _plain)(kind, message, errno if isinstance(errno, int) else None)
-    return made
+        return make(kind, message, errno if isinstance(errno, int) else None)
+    except TypeError:  # an error that wants more than a message
+        return ConnectionError(message)
 
 
-def _plain(kind: Any, message: str, errno: int | None) -> Any:
+def _simple(kind: Any, message: str, errno: int | None) -> Any:
     return kind(message) if errno is None else kind(errno, message)
 
 

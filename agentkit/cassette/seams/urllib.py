@@ -11,8 +11,6 @@ from unittest import mock
 from vcr import stubs
 from vcr.patch import force_reset
 
-from agentkit.cassette.seams.exchange import Reply
-
 PIECE_BYTES = 65536
 _vcr: Any = stubs  # untyped
 _VCRHTTPResponse: Any = _vcr.VCRHTTPResponse
@@ -40,8 +38,7 @@ def _connect(connection: Any, *args: Any, **kwargs: Any) -> None:
 def _getresponse(connection: Any, _: bool = False, **kwargs: Any) -> Any:
     request, tape = connection._vcr_request, connection.cassette
     if tape.can_play_response_for(request):
-        played = tape.play_response(request)
-        return _Response(played, request.uri, played["reply"])
+        return _Response(tape.play_response(request), request.uri)
     try:
         response = _sent(connection, request)
     except Exception as error:
@@ -50,9 +47,9 @@ def _getresponse(connection: Any, _: bool = False, **kwargs: Any) -> Any:
     pieces, failure = _read(response)
     body = {"string": b"".join(pieces), "pieces": pieces, "error": failure}
     headers = _vcr.serialize_headers(response)
-    told = {"status": {"code": response.status, "message": response.reason}, "headers": headers, "body": body}
-    tape.append(request, told)
-    return _Response(told, request.uri, Reply(status=told["status"], pieces=pieces), failure)
+    read = {"status": {"code": response.status, "message": response.reason}, "headers": headers, "body": body}
+    tape.append(request, read)
+    return _Response(read, request.uri)
 
 
 def _sent(connection: Any, request: Any) -> Any:
@@ -96,10 +93,10 @@ def _read(response: Any) -> tuple[list[bytes], Exception | None]:
 class _Response(_VCRHTTPResponse):  # type: ignore[misc]
     """A response that breaks where the recorded one did."""
 
-    def __init__(self, told: Any, uri: str, reply: Reply, failure: Exception | None = None) -> None:
-        super().__init__(told, uri)
-        self._pieces = list(reply.pieces)
-        self._failure = failure or (reply.error() if reply.failure is not None else None)
+    def __init__(self, response: Any, uri: str) -> None:
+        super().__init__(response, uri)
+        self._pieces = list(response["body"]["pieces"])
+        self._failure = response["body"]["error"]
 
     def read(self, *args: Any, **kwargs: Any) -> Any:
         content = super().read(*args, **kwargs)
