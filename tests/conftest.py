@@ -7,6 +7,10 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("agentkit", deadline=None)  # machines are shared: a slow example is no failure
+settings.load_profile("agentkit")
 
 # Read when torch is imported, here and in processes of the tests: their models are so small that a second thread costs
 # more than it computes.
