@@ -203,7 +203,7 @@ def test_a_limit_can_be_lifted(tmp_path: Path) -> None:
         ("timeout = -1", "expected timeout of at least 0, saw -1"),
         ("tools = [1]", r"tools: expected names, saw \[1\]"),
         ("must_be_grounded = 'perhaps'", "must_be_grounded: expected yes or no, saw 'perhaps'"),
-        ("options = ['temperature']", "options: expected options"),
+        ("options = ['temperature']", "options: expected values by name"),
     ],
 )
 def test_a_file_that_cannot_be_meant_is_refused(tmp_path: Path, toml: str, message: str) -> None:

@@ -100,7 +100,7 @@ class ToolCallText:
             self._state = "opening"
             own = bool(self._syntax.trigger) and held.startswith(self._syntax.trigger, cut)
             alone = not self._text.has_words and self._text.is_place("")
-            self._early = (own and not self._text.quotes) or alone
+            self._early = (own and self._text.is_open_line) or alone
         return held[:cut], held[cut:]
 
     def _piece(self, held: str) -> tuple[ToolCallPiece, str] | None:
@@ -199,6 +199,11 @@ class _Text:
     def quotes(self) -> bool:
         """Whether a quotation begins where the text stops."""
         return self.tail[-1:] != "" and self.tail[-1] in _OPEN_QUOTES
+
+    @property
+    def is_open_line(self) -> bool:
+        """Whether the text stops where a line of its own begins, outside any fence: elsewhere a call may be quoted."""
+        return not self.in_fence and not self.tail.rpartition("\n")[2].strip()
 
     def is_place(self, token: str) -> bool:
         """Whether a call that begins with `token` can stand here: on a line of its own, behind a sentence, and tokens

@@ -14,7 +14,9 @@ from agentkit import AgentExecutor, create_react_json_agent
 from agentkit.core.loop import CLOSING_NOTE
 from agentkit.core.native_planner import functions_of, read_arguments
 from agentkit.errors import MalformedTurn, ToolError
-from agentkit.models.backend import Completion, NativeCall
+from agentkit.events import ActionChosen
+from agentkit.models.backend import Capabilities, Completion, NativeCall
+from agentkit.models.scripted import ScriptedBackend
 from agentkit.tool import Tool
 from tests.doubles.models import reply
 from tests.hosted_agent.caller import TOOLS, Caller
@@ -258,3 +260,26 @@ def test_a_call_that_cannot_be_read_is_no_answer(damaged: str) -> None:
     result, model = run([reply(damaged), reply("4")])
     assert (result["output"], result["run"]["parse_errors"], result["run"]["tools_executed"]) == ("4", 1, 0)
     assert "could not be read; nothing was called" in history(model)[-1][1]
+
+
+@pytest.mark.parametrize(
+    "quoting",
+    [
+        "Example:\n```\n{}\n```\nThat is how the syntax looks. It is 4.",
+        "> {}\nwas quoted from the page. It is 4.",
+        "The page says: {} That is all. It is 4.",
+        "Final Answer: to save it, write {}",
+    ],
+)
+def test_a_call_that_is_only_quoted_is_not_run(quoting: str) -> None:
+    call = '<tool_call>\n{"name": "calculator", "arguments": {"expression": "2+2"}}\n</tool_call>'
+    model = ScriptedBackend([quoting.format(call)], capabilities=Capabilities(tools=True))
+    executor = AgentExecutor.from_model(model, TOOLS, mode="tools", return_run=True)
+    assert executor.invoke(QUESTION)["run"]["tools_executed"] == 0
+    assert sum(isinstance(event, ActionChosen) for event in _again(quoting.format(call))) == 0
+
+
+def _again(text: str) -> list[Any]:
+    """The same, read piece by piece."""
+    model = ScriptedBackend([text], capabilities=Capabilities(tools=True))
+    return list(AgentExecutor.from_model(model, TOOLS, mode="tools").events(QUESTION))
