@@ -134,7 +134,14 @@ def default_of(name: str) -> Any:
 # -- values ------------------------------------------------------------------------------------------------------------
 
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
-_EXPECTED = {int: "a whole number", float: "a number", bool: "yes or no", str: "text", tuple: "names", dict: "values by name"}
+_EXPECTED = {
+    int: "a whole number",
+    float: "a number",
+    bool: "yes or no",
+    str: "text",
+    tuple: "names",
+    dict: "values by name",
+}
 
 
 def type_of(name: str) -> type:
