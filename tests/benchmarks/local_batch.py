@@ -21,7 +21,7 @@ from local_models import llama, text_of, tokenizer
 
 from agentkit import AgentExecutor
 from agentkit.models import ChatHuggingFace, HuggingFacePipeline
-from agentkit.models.local.batch_cache import BatchCache
+from agentkit.models.local.attention_cache import BatchCache
 from agentkit.models.local.forward import Forward
 from agentkit.tool import Tool
 
@@ -89,7 +89,7 @@ class Bench:
         single = 0.0
         for rows in (1, 2, 4, 8, 16):
             batch = BatchCache()
-            batch.add([(row, cache, tokens) for row in range(rows)])
+            batch.add([(row, cache) for row in range(rows)])
             forward.batch([5] * rows, batch)
             started = time.process_time()
             for _ in range(steps):

@@ -132,11 +132,10 @@ def test_closing_a_stream_ends_the_reply(llm: HuggingFacePipeline, chat: ChatHug
 
 
 def caches_alive() -> int:
-    from agentkit.models.local.batch_cache import RowsLayer
-    from agentkit.models.local.prefix_cache import GrowingLayer
+    from agentkit.models.local.attention_cache import GrowingLayer
 
     gc.collect()
-    return sum(type(each) in (GrowingLayer, RowsLayer) for each in gc.get_objects())
+    return sum(type(each) is GrowingLayer for each in gc.get_objects())
 
 
 @pytest.mark.slow
@@ -159,7 +158,7 @@ def test_no_run_leaves_a_cache_behind_but_the_few_that_are_kept() -> None:
 
 def test_a_conversation_takes_memory_in_proportion_to_its_tokens() -> None:
     """Buffers have at most a quarter to spare (and a little); what an earlier step held is not held again."""
-    from agentkit.models.local.prefix_cache import LEAST_ROOM
+    from agentkit.models.local.attention_cache import LEAST_ROOM
 
     tokenizer = build_tokenizer()
     chat = ChatHuggingFace(llm=HuggingFacePipeline(model=build_llama(tokenizer), tokenizer=tokenizer))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agentkit.models.local.batch_cache import BatchCache
+from agentkit.models.local.attention_cache import BatchCache
 from agentkit.models.local.forward import Forward
 from agentkit.models.local.prefix_cache import CachedPrefix, PrefixCache
 
@@ -141,7 +141,7 @@ def test_rows_of_a_batch_have_the_logits_they_have_alone(model_type: str, change
         pytest.skip("decodes one by one")
     rows = [[(3 * n + row) % VOCABULARY for n in range(length)] for row, length in enumerate((4, 11, 7))]
     batch = BatchCache()
-    batch.add([(number, forward(ids, 0, None)[1], len(ids)) for number, ids in enumerate(rows)])
+    batch.add([(number, forward(ids, 0, None)[1]) for number, ids in enumerate(rows)])
     for step in range(6):
         for ids in rows:
             ids.append((len(ids) * 5 + step) % VOCABULARY)
@@ -178,7 +178,7 @@ def test_rows_of_a_batch_come_and_go() -> None:
     for step in range(40):
         if step % 3 == 0:
             ids = [(5 * step + n) % VOCABULARY for n in range(3 + (17 * step) % 60)]
-            batch.add([(step, forward(ids, 0, None)[1], len(ids))])
+            batch.add([(step, forward(ids, 0, None)[1])])
             rows[step] = ids
         if step % 5 == 4:
             leaving = batch.owners[(7 * step) % len(batch.owners)]

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from tokenizers.decoders import DecodeStream
 
-from agentkit.models.local.batch_cache import BatchCache
+from agentkit.models.local.attention_cache import BatchCache, fork
 from agentkit.models.local.forward import Forward
 from agentkit.models.local.media import MediaInputs
-from agentkit.models.local.prefix_cache import CachedPrefix, PrefixCache, common_prefix, fork
+from agentkit.models.local.prefix_cache import CachedPrefix, PrefixCache, common_prefix
 from agentkit.models.local.sampling import Choice, Sampler
 
 WAIT_S = 1.0  # callers whose tokens another thread computes are woken; this is for the case that it dies
@@ -145,7 +145,7 @@ class Decoder:
         for sequence in [row for row in batch.owners if row not in wanted]:
             sequence.cache = batch.remove(sequence)
         coming = [sequence for sequence in wanted if sequence not in batch.owners]
-        batch.add([(sequence, sequence.cache, sequence.computed) for sequence in coming])
+        batch.add([(sequence, sequence.cache) for sequence in coming])
         for sequence in coming:
             sequence.cache = None
         if batch.owners:
@@ -189,7 +189,7 @@ class Decoder:
         """The first `length` tokens of a running sequence's cache, if it has one."""
         if other in self._batch.owners:
             return self._batch.copy(other, length)
-        return None if other.cache is None else fork(other.cache, length)
+        return None if other.cache is None else fork(other.cache, slice(length))
 
     def _step_alone(self, sequence: TokenSequence) -> None:
         try:

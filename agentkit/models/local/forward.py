@@ -13,9 +13,9 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from agentkit.models.local.batch_cache import BatchCache
+from agentkit.models.local.attention_cache import BatchCache, growing_cache
 from agentkit.models.local.media import MediaInputs
-from agentkit.models.local.prefix_cache import Reuse, growing_cache
+from agentkit.models.local.prefix_cache import Reuse
 
 CACHE_NAME = "cache" if hasattr(CausalLMOutputWithPast, "cache") else "past_key_values"  # until transformers 5.23
 OTHER_CACHE_NAMES = ("past_key_values", "cache_params", "state")  # models with code of their own; Mamba, xLSTM; RWKV
@@ -89,10 +89,9 @@ class Forward:
 
     def batch(self, tokens: Sequence[int], cache: BatchCache) -> torch.Tensor:
         """The logits (batch, vocabulary) after one more token in each row of `cache`."""
-        mask, positions = cache.places(self.device)
+        mask, positions = cache.grow(self.device)
         rows = [[token] for token in tokens]
         logits, _ = self._rows(rows, cache.cache, attention_mask=mask, position_ids=positions[:, None])
-        cache.grow()
         return logits
 
     def _run(
