@@ -40,9 +40,20 @@ class GrammarVocabulary:
 
 
 class Constraint:
-    """One reply's place in a grammar (Lark text for llguidance)."""
+    """One reply's place in a grammar (Lark text for llguidance), which holds once the model has thought.
 
-    def __init__(self, grammar: str, vocabulary: GrammarVocabulary) -> None:
+    `thoughts` are the tokens that may open a thought, with those that close it: a vocabulary in which the tags are
+    single tokens, as reasoning models have it. `closing` is that of a thought which the prompt has begun.
+    """
+
+    def __init__(
+        self,
+        grammar: str,
+        vocabulary: GrammarVocabulary,
+        *,
+        thoughts: Mapping[int, int] = {},
+        closing: int | None = None,
+    ) -> None:
         from llguidance import LLMatcher
 
         self._matcher = LLMatcher(vocabulary.tokens, LLMatcher.grammar_from_lark(grammar), log_level=0)
@@ -50,11 +61,8 @@ class Constraint:
         self._vocabulary = vocabulary
         self._bits = numpy.zeros((vocabulary.size + 31) // 32, dtype=numpy.int32)
         self._ending: list[int] = []
-
-    @property
-    def eos(self) -> frozenset[int]:
-        """The tokens that end a reply."""
-        return self._vocabulary.eos
+        self._thoughts = thoughts
+        self._closing = closing
 
     @property
     def finished(self) -> bool:
@@ -63,26 +71,35 @@ class Constraint:
 
     def allowed(self) -> torch.Tensor:
         """A mask (vocabulary,) of the tokens that may come next."""
+        if self._closing is not None:
+            mask = torch.ones(self._vocabulary.size, dtype=torch.bool)
+            mask[list(self._vocabulary.eos)] = False
+            return mask
         self._matcher.unsafe_compute_mask_ptr(self._bits.ctypes.data, self._bits.nbytes)
         self._check()
         bits = numpy.unpackbits(self._bits.view(numpy.uint8), bitorder="little")
-        return torch.from_numpy(bits[: self._vocabulary.size].view(numpy.bool_))
+        mask = torch.from_numpy(bits[: self._vocabulary.size].view(numpy.bool_))
+        mask[list(self._thoughts)] = True
+        return mask
 
     def allows(self, token: int) -> bool:
         """Whether `token` may come next; far cheaper than the whole mask."""
         if token in self._vocabulary.eos:
-            return self._matcher.is_accepting()
-        return self._matcher.validate_tokens([token]) == 1
+            return self._closing is None and self._matcher.is_accepting()
+        free = self._closing is not None or token in self._thoughts
+        return free or self._matcher.validate_tokens([token]) == 1
 
     def begin(self) -> list[int]:
-        """The tokens every reply begins with, already taken."""
-        return self._forced()
+        """The tokens every reply begins with, already taken; none is certain while the model may still think."""
+        return [] if self._thoughts or self._closing is not None else self._forced()
 
     def closer(self, *, text_only: bool = False) -> int | None:
         """A token that brings the reply nearer to its end: for when there is little room left.
 
         `text_only`: only one that ends free text, after which a reply has more to say than after the last of its JSON.
         """
+        if self._closing is not None:
+            return self._closing
         if self._ending:
             return self._ending[0]
         if self._matcher.is_accepting():
@@ -99,6 +116,14 @@ class Constraint:
 
     def accept(self, token: int) -> list[int]:
         """Take `token`; the tokens that must follow it, already taken."""
+        if self._closing is not None:
+            if token != self._closing:
+                return []
+            self._closing = None
+            return self._forced()
+        self._closing, self._thoughts = self._thoughts.get(token), {}
+        if self._closing is not None:
+            return []
         self._ending = self._ending[1:] if self._ending[:1] == [token] else []
         self._matcher.consume_token(token)
         self._check()
@@ -117,80 +142,19 @@ class Constraint:
             raise ConfigurationError(f"expected a grammar llguidance can follow, saw: {reason[:300]}")
 
 
-class ThinkingFirst:
-    """A constraint that begins after a thought, or at once where the model opens none.
-
-    Only for vocabularies in which the tags are single tokens, as reasoning models have them. `thoughts` are the tokens
-    that open one, with those that close it; `closing` is that of a thought which the prompt has begun.
-    """
-
-    def __init__(self, constraint: Constraint, thoughts: Mapping[int, int], *, closing: int | None) -> None:
-        self._constraint = constraint
-        self._thoughts = thoughts
-        self._closing = closing
-        self._holds = False
-
-    @property
-    def finished(self) -> bool:
-        """Whether nothing more may come."""
-        return self._holds and self._constraint.finished
-
-    def allowed(self) -> torch.Tensor:
-        """A mask (vocabulary,) of the tokens that may come next."""
-        mask = self._constraint.allowed()
-        if self._closing is not None:
-            mask[:] = True
-            mask[list(self._constraint.eos)] = False
-        elif not self._holds:
-            mask[list(self._thoughts)] = True
-        return mask
-
-    def allows(self, token: int) -> bool:
-        """Whether `token` may come next."""
-        if self._closing is not None:
-            return token not in self._constraint.eos
-        return self._constraint.allows(token) or (not self._holds and token in self._thoughts)
-
-    def begin(self) -> list[int]:
-        """No token is certain while the model may still think."""
-        return []
-
-    def closer(self, *, text_only: bool = False) -> int | None:
-        """A token that brings the reply nearer to its end."""
-        return self._constraint.closer(text_only=text_only) if self._closing is None else self._closing
-
-    def accept(self, token: int) -> list[int]:
-        """Take `token`; the tokens that must follow it, already taken."""
-        if self._closing is not None:
-            if token != self._closing:
-                return []
-            self._closing, self._holds = None, True
-            return self._constraint.begin()
-        if not self._holds and token in self._thoughts:
-            self._closing = self._thoughts[token]
-            return []
-        self._holds = True
-        return self._constraint.accept(token)
-
-
-Grammar = Constraint | ThinkingFirst
-
-
-def held_to(grammar: str, tokenizer: Any, vocabulary: GrammarVocabulary, *, begun: str) -> Grammar:
+def held_to(grammar: str, tokenizer: Any, vocabulary: GrammarVocabulary, *, begun: str) -> Constraint:
     """What holds a reply to `grammar` once the model has thought; `begun` is the tag of a thought in the prompt."""
     added = tokenizer.get_added_vocab()
-    closing = TABLE.thinking.get(begun, "")
-    if (
-        closing and closing not in added
-    ):  # spelled: no token to wait for, so the grammar takes in the rest of the thought
+    if not begun:
+        pairs = TABLE.thinking.items()
+        thoughts = {added[first]: added[last] for first, last in pairs if first in added and last in added}
+        return Constraint(grammar, vocabulary, thoughts=thoughts)
+    closing = TABLE.thinking[begun]
+    if closing not in added:  # no token to wait for, so the grammar takes in the rest of the thought
         spelled = re.escape(closing).replace("/", r"\/")
         rest = f"start: thought answer\nthought[lazy]: /(.|\\n)*{spelled}/\nanswer:"
         grammar = re.sub(r"^start\s*:", lambda _: rest, grammar, count=1, flags=re.MULTILINE)
-        return Constraint(grammar, vocabulary)
-    constraint = Constraint(grammar, vocabulary)
-    pairs = TABLE.thinking.items()
-    thoughts = {added[first]: added[last] for first, last in pairs if first in added and last in added}
-    return ThinkingFirst(constraint, thoughts, closing=added.get(closing)) if thoughts or closing else constraint
+    return Constraint(grammar, vocabulary, closing=added.get(closing))
 
 
 def begun_thought(prompt: str) -> str:

@@ -16,7 +16,7 @@ from transformers.generation.configuration_utils import GenerationMode
 
 from agentkit.errors import ConfigurationError
 from agentkit.models.backend import Chunk, Usage
-from agentkit.models.local.constraint import Grammar
+from agentkit.models.local.constraint import Constraint
 
 CLOSING_TOKENS = 64  # where a grammar holds, the last tokens of the limit (at most a third) are for ending well,
 # and as many before them for going on from free text to what must follow it
@@ -42,7 +42,7 @@ class Sampler:
     max_new_tokens: int
     eos: frozenset[int]
     generator: torch.Generator | None = None
-    constraint: Grammar | None = None
+    constraint: Constraint | None = None
     top_logprobs: int | None = None
 
     def choose(self, ids: Sequence[int], logits: torch.Tensor, *, room: int) -> Choice:
@@ -68,7 +68,7 @@ class Sampler:
         """Whether a criterion of the configuration (`max_time` …) ends the sequence."""
         return bool(self.criteria) and bool(self.criteria(torch.tensor([list(ids)]), None).all())
 
-    def _greedy(self, logits: torch.Tensor, constraint: Grammar) -> Choice:
+    def _greedy(self, logits: torch.Tensor, constraint: Constraint) -> Choice:
         """The likeliest token if the grammar allows it, which spares the mask."""
         token = int(logits.argmax(-1))
         if not constraint.allows(token):
@@ -84,7 +84,7 @@ class Sampler:
         return Choice(token, float(logprobs[token]), tuple(likeliest))
 
 
-def masked(logits: torch.Tensor, constraint: Grammar) -> torch.Tensor:
+def masked(logits: torch.Tensor, constraint: Constraint) -> torch.Tensor:
     """`logits` with every token the grammar forbids at minus infinity."""
     allowed = constraint.allowed().to(logits.device)
     return logits.masked_fill(~allowed, float("-inf"))
@@ -96,7 +96,7 @@ def prepare_sampler(
     options: Mapping[str, Any],
     *,
     eos: frozenset[int],
-    constraint: Grammar | None = None,
+    constraint: Constraint | None = None,
     top_logprobs: int | None = None,
 ) -> Sampler:
     """A sampler for `ids` with whatever GenerationConfig has in `options`, plus `seed`."""
