@@ -118,7 +118,7 @@ def expected() -> list[Any]:
 
 def test_there_are_patterns_to_compare() -> None:
     assert len(patterns()) > 100
-    assert {"agentkit.react_json.sections", "agentkit.react_json.calls"} <= {*patterns().values()}
+    assert {"agentkit.react_json.scan", "agentkit.react_json.calls"} <= {*patterns().values()}
 
 
 def test_no_pattern_leans_on_possessive_groups() -> None:

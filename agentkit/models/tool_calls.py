@@ -83,7 +83,7 @@ class ToolCallText:
             return self._reader.without_end(text).strip(), calls
         if not self._text.has_words and held.lstrip()[:1] in ("{", "["):
             try:
-                return "", self._pieces(self._reader.read_reply(self._reader.without_end(held)))
+                return "", self._pieces(self._reader.read_reply(self._reader.without_end(held), self._schemas))
             except (NotADecision, BrokenJson):
                 pass
         return self._calls_in(held)

@@ -6,6 +6,7 @@ One reader serves both modes. What has no single reading is refused with a reaso
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,12 +15,9 @@ from typing import Any
 from agentkit.events import Action, FinalAnswer
 from agentkit.react_json.lenient_json import BrokenJson, read_json, read_value
 from agentkit.react_json.marks import MARKUP, NAME, TABLE, CallSyntax, Marks, Pairs, Tags, alternation, literals, loose
-from agentkit.react_json.turn import NotADecision, decisions_in, named_action
+from agentkit.react_json.turn import NotADecision, Schemas, decisions_in, named_action
 
-__all__ = ["CallReader", "Schemas", "behind", "reader_of"]
-
-Schemas = Mapping[str, Mapping[str, Any]]
-"""The JSON schemas of tools' arguments, by the tools' names."""
+__all__ = ["CallReader", "behind", "reader_of"]
 
 _NAME_SPACE = re.compile(r"<\w{1,16}(?:(:)|\Z)")
 _BLANK = re.compile(r"\s*")
@@ -88,9 +86,9 @@ class CallReader:
         self._end = re.compile(rf"(?:{literals(table.turn_ends)}|<\|[a-z_]+\|>)\s*\Z", re.IGNORECASE)
         self._python_list = re.compile(self.python_list)
 
-    def search(self, text: str, at: int = 0) -> re.Match[str] | None:
-        """The first token at or behind `at` that may begin calls."""
-        return self._search.search(text, at)
+    def search(self, text: str, at: int = 0, end: int = sys.maxsize) -> re.Match[str] | None:
+        """The first token from `at` to `end` that may begin calls."""
+        return self._search.search(text, at, end)
 
     def begins(self, text: str) -> bool:
         """Whether `text` begins with a token that begins calls."""
@@ -149,11 +147,11 @@ class CallReader:
             raise NotADecision("is a final answer written as a tool call", meant=True)
         return [call for call in calls if isinstance(call, Action)], end
 
-    def read_reply(self, text: str) -> list[Action]:
+    def read_reply(self, text: str, schemas: Schemas | None = None) -> list[Action]:
         """The calls of a reply that is nothing but calls, as JSON or Python without any token; raises as `read`."""
         at, calls = behind(_BLANK, text, 0), list[Action]()
         while at < len(text):
-            one = self._one(text, at, set(), None)
+            one = self._one(text, at, set(), schemas)
             if one is None or not all(isinstance(call, Action) for call in one[0]):
                 raise NotADecision("is no tool call", meant=False)
             if text[at] == "{" or _is_list_of_objects(text, at):
@@ -178,16 +176,16 @@ class CallReader:
         for number, head in enumerate(self._heads):
             if (head.after is None or number in ready) and (match := head.pattern.match(text, at)):
                 if isinstance(head.syntax.arguments, Pairs):
-                    calls, end = _read_pairs(head.syntax, head.syntax.arguments, text, match)
+                    calls, end = _read_pairs(head.syntax, head.syntax.arguments, text, match, schemas)
                 elif isinstance(head.syntax.arguments, Tags):
                     calls, end = _read_tags(head, text, match, schemas)
                 else:
                     value, end = read_json(text, match.end())
-                    calls = [named_action(match["name"], value)]
+                    calls = [named_action(match["name"], value, schemas)]
                 return calls, behind(head.rest, text, end)
         if text.startswith(("{", "["), at):
             value, end = read_json(text, at)
-            return decisions_in(value, native=True), end
+            return decisions_in(value, schemas, native=True), end
         return None
 
 
@@ -256,14 +254,14 @@ def _piece(text: str) -> str:
 
 
 def _read_pairs(
-    syntax: CallSyntax, style: Pairs, text: str, match: re.Match[str]
+    syntax: CallSyntax, style: Pairs, text: str, match: re.Match[str], schemas: Schemas | None
 ) -> tuple[list[Action | FinalAnswer], int]:
     """A call with arguments as pairs, or a list of them."""
     calls: list[Action | FinalAnswer] = []
     listed = syntax.opening.rstrip().endswith("[")
     while True:
         arguments, end = _pairs(text, match.end(), style, syntax.closing.lstrip()[0])
-        calls.append(named_action(match["name"], arguments))
+        calls.append(named_action(match["name"], arguments, schemas))
         if not listed:
             return calls, end
         following = _ITEM.match(text, end)
@@ -318,7 +316,7 @@ def _read_tags(
     closing = head.ends.match(text, at)
     if closing is None:
         raise NotADecision("is a tool call in tags that is not complete", meant=True)
-    return [named_action(match["name"], arguments)], closing.end()
+    return [named_action(match["name"], arguments, schemas)], closing.end()
 
 
 def _without_line_ends(value: str) -> str:

@@ -1,6 +1,6 @@
 """THE table of marks: labels, think tags, ends of turns, and how models write tool calls.
 
-Whatever reads, writes, constrains or defuses a mark derives it from here: the parser (`sections`, `calls`), the defuser
+Whatever reads, writes, constrains or defuses a mark derives it from here: the parser (`scan`, `calls`), the defuser
 (`hostile`), the readers of replies (`agentkit.models.thinking`, `agentkit.models.tool_calls`), the grammar of calls and
 the messages that go to a server. A mark that is added to the table is known to all of them.
 

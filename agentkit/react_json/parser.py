@@ -12,7 +12,7 @@ import re
 from agentkit.events import Action, FinalAnswer
 from agentkit.react_json.lenient_json import BrokenJson, read_json
 from agentkit.react_json.marks import TABLE, leading_letters
-from agentkit.react_json.turn import NotADecision, Turn, named_action
+from agentkit.react_json.turn import NotADecision, Schemas, Turn, named_action
 
 __all__ = ["parse_clean_turn", "parse_turn"]
 
@@ -23,18 +23,22 @@ _CLEAN_END = re.compile(r"(\s*```)\s*\Z")
 _CLEAN_KEYS = {"action", "action_input"}
 
 
-def parse_turn(text: str) -> Turn:
-    """The turn's thought and decision; raises `MalformedTurn`, whose message tells the model what to mend."""
-    turn = parse_clean_turn(text)
+def parse_turn(text: str, tools: Schemas | None = None) -> Turn:
+    """The turn's thought and decision; raises `MalformedTurn`, whose message tells the model what to mend.
+
+    `tools` say which names are tools, whatever else they could mean, and the types of arguments that are written as
+    text; without them such arguments are refused where they may be no strings.
+    """
+    turn = parse_clean_turn(text, tools)
     if turn is None:
         # Its patterns take longer to compile than a replay of clean turns to run.
         from agentkit.react_json.verdict import parse_turn_thoroughly
 
-        turn = parse_turn_thoroughly(text)
+        turn = parse_turn_thoroughly(text, tools)
     return turn
 
 
-def parse_clean_turn(text: str) -> Turn | None:
+def parse_clean_turn(text: str, tools: Schemas | None = None) -> Turn | None:
     """What `parse_turn_thoroughly` gives, for turns in just the form that was asked for; none for all others."""
     match = _CLEAN.match(text)
     if match is None or not text.isascii() or "Action:" in match[1]:
@@ -47,7 +51,7 @@ def parse_clean_turn(text: str) -> Turn | None:
         closing = _CLEAN_END.match(text, end)
         if closing is None or value.keys() != _CLEAN_KEYS:
             return None
-        decision = named_action(value["action"], value["action_input"])
+        decision = named_action(value["action"], value["action_input"], tools)
     except (BrokenJson, NotADecision, RecursionError):
         return None
     if isinstance(decision, FinalAnswer):

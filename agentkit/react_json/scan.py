@@ -1,22 +1,145 @@
 """One pass over a turn: which decisions stand in it and where, what is reasoning, and where the model's own part ends.
 
-The pass jumps from mark to mark. What has been read as JSON is skipped, so that nothing inside a string is a mark; so
-are fenced code and reasoning. What the turn decides is judged in `agentkit.react_json.verdict`.
+The pass jumps from mark to mark: labels, fences, reasoning tags, tool-call tokens. A label counts only at the start of
+a line (decoration such as `**` or `###` aside), never inside one, because models write about labels more often than
+one thinks. The two exceptions, an action or a final answer right after the end of a sentence, are marks of their own,
+for a turn that has nothing better. What has been read as JSON or as a call is skipped, so that nothing inside a value
+is a mark; so are fenced code and reasoning. What the turn decides is judged in `agentkit.react_json.verdict`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
-from agentkit.react_json.passages import Passages
-from agentkit.react_json.sections import BODY, CLOSING_FENCE, Sections, behind
+from agentkit.events import Action, FinalAnswer
+from agentkit.react_json.calls import behind, reader_of
+from agentkit.react_json.lenient_json import BrokenJson, read_json
+from agentkit.react_json.marks import TABLE, Marks, leading_letters, literals
+from agentkit.react_json.turn import NotADecision, Schemas, decisions_in, is_no_tool, named_action
 
-__all__ = ["Answer", "Scan"]
+__all__ = ["SECTIONS", "Answer", "Passage", "Scan", "Sections", "TooManyBroken"]
+
+_FLAGS = re.IGNORECASE | re.MULTILINE
+_INVISIBLE = r"\ufeff\u200b-\u200f\u202a-\u202e\u2060"
+_DECORATION = rf"[ \t{_INVISIBLE}]*(?:#{{1,6}} *|[-•*] +|[0-9]{{1,2}}[.)] *)?(?P<bold>\*{{1,3}}|_{{1,3}})?"
+_COLON = r"(?: ?[0-9]{1,3})? ?[*_]{0,3}[ \t]*[:：](?(bold)[*_]*)"
+_INLINE = (
+    "(?-i:(?<=[.!?。！？] )(?P<inline_action>Action:))"
+    r"|(?-i:(?:(?<=[.!?。！？*)] )|(?<=[.!?。！？])|(?<=final answer ))(?P<inline_final>\*{0,3}Final Answer:\*{0,3}))"
+)
+_QUOTES = "\"'`“‘", "\"'`”’"
+_QUOTABLE = {"opening", "closing"}
+
+_CLOSING_FENCE = re.compile(r"^[ \t]*(?:`{3,}|~{3,})[ \t]*\r?$", re.MULTILINE)
+
+_BODY = re.compile(
+    rf"(?:[\s{_INVISIBLE}]+|`+(?:[ \t]*[A-Za-z][\w+-]*(?=[\s{{[]))?|~{{3,}}(?:[\w+-]+)?"
+    r"|'{3}(?:json)?|\"{3}(?:json)?|json5?(?=\s)){0,12}"
+)
+"""What may stand between a label and what it labels: space, fences and their language, once or several times."""
 
 _WORD = re.compile(r"\w")
 _BLANK = re.compile(r"\s*")
+_MAX_BROKEN = 100
+_MEANT_AS_ACTION = re.compile(r"[{,]\s*[\"'“]?(?:action|tool|function|name)(?:[\"'”_]|\s*:)", re.IGNORECASE)
+_MORE_ON_THE_LINE = re.compile(r"[ \t]*(?:[,;][ \t]*)?(?=\{)")
+_RUN_ON = re.compile(r"[ \t]*(?:[:\"'“]|,[ \t]*[\"'“\w])")
+_FENCE = re.compile(r"(`{3,}|~{3,})(?![`~])[^\n`]*\n")
+
+
+class Sections:
+    """The patterns of one table of marks."""
+
+    def __init__(self, table: Marks = TABLE) -> None:
+        self.calls = reader_of(table)
+        self.turn_ends = {end.lower() for end in table.turn_ends}
+        opening, closing = literals(table.thinking), literals(table.thinking.values())
+        alone = literals(tag for tag in table.thinking.values() if tag.lower() not in self.turn_ends)
+        end = rf"(?:{literals(table.turn_ends)})(?=\s*(?:\Z|\n|<))"
+        tags = f"(?P<opening>{opening})|(?P<closing>{alone})|(?P<prelude>{literals(table.preludes)})|(?P<end>{end})"
+        labels = "|".join(f"(?P<{kind}>(?:{names}){_COLON})" for kind, names in table.labels.items())
+        line = "|".join(
+            [
+                "(?-i:(?P<stopped>Observation))",
+                # A heading needs no colon: "### Final Answer", "**Final Answer**".
+                rf"(?P<heading> {{0,3}}(?:#{{1,6}} *|\*\*)(?:{table.labels['final']}) ?(?:\*\*)? *\r?(?:\n|\Z))",
+                f"{_DECORATION}(?:{labels})",
+                r"[ \t]*(?P<fence>`{3,}|~{3,})",
+                rf"[ \t]*(?P<native>{self.calls.opening})",
+                rf"[ \t{_INVISIBLE}]*(?P<json>\{{|\[\s*\{{|{self.calls.python_list})",
+            ]
+        )
+        # Looking at the first character first makes the search several times faster.
+        first = leading_letters([*table.thinking, *table.thinking.values(), *table.preludes, *table.turn_ends])
+        self._next = re.compile(rf"(?=[{first}])(?:{tags})|^(?:{line})|(?-i:(?=[AF*]))(?:{_INLINE})", _FLAGS)
+        self._at = re.compile(f"{tags}|{line}", _FLAGS)
+        self._reasoning = re.compile(f"(?P<opening>{opening})|(?P<closing>{closing})", re.IGNORECASE)
+        observation = rf"{_DECORATION}(?P<observation>(?:{table.labels['observation']}){_COLON})"
+        self.observation = re.compile(rf"^(?:(?-i:Observation)|{observation})", _FLAGS)
+        """An observation, which is never the model's to write."""
+        self.input = re.compile(rf"\s*{_DECORATION}(?P<input>(?:{table.labels['input']}|Input){_COLON})", _FLAGS)
+        """The label of a text action's input; a bare `Input:` only counts here, behind an action."""
+        self.trailer = re.compile(
+            rf"(?:\s*[}}\]]+)?(?:\s*(?:`+(?![A-Za-z`])|~{{3,}}|'{{3}}|\"{{3}}|(?!{closing})</[\w:]+>"
+            rf"|{self.calls.closing}))*",
+            re.IGNORECASE,
+        )
+        """What may close a JSON value: a brace too many, fences, closing tags."""
+
+    def next_mark(self, text: str, at: int) -> re.Match[str] | None:
+        """The first mark at or behind `at`; `lastgroup` says which."""
+        while (mark := self._next.search(text, at)) is not None and _is_quoted(mark):
+            at = mark.start() + 1
+        return mark
+
+    def mark_at(self, text: str, at: int) -> re.Match[str] | None:
+        """The mark right at `at`, as if a line began there."""
+        mark = self._at.match(text, at)
+        return None if mark is not None and _is_quoted(mark) else mark
+
+    def reasoning(self, text: str, at: int) -> Iterator[re.Match[str]]:
+        """Either end of passages of reasoning, from `at` on."""
+        while (tag := self._reasoning.search(text, at)) is not None:
+            at = tag.end()
+            if _is_quoted(tag):
+                at = tag.start() + 1
+            else:
+                yield tag
+
+
+def _is_quoted(mark: re.Match[str]) -> bool:
+    """Whether a tag stands between quotes or backticks, as models write about tags."""
+    if mark.lastgroup not in _QUOTABLE:
+        return False
+    start, end = mark.span()
+    before, after = mark.string[start - 1 : start], mark.string[end : end + 1]
+    return bool(before) and before in _QUOTES[0] and bool(after) and after in _QUOTES[1]
+
+
+SECTIONS = Sections()
+
+
+class TooManyBroken(ValueError):
+    """More damaged JSON than a turn can mean; reading on would cost more than it could give."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passage:
+    """What a passage asks for, or what is wrong with it.
+
+    `labelled`: `Action:` begins its line; `inline`: `Action:` stands behind a sentence; `doubtful`: it may be part of
+    an answer.
+    """
+
+    start: int
+    end: int = 0
+    decisions: Sequence[Action | FinalAnswer] = ()
+    problem: str = ""
+    labelled: bool = False
+    inline: bool = False
+    doubtful: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,33 +153,39 @@ class Answer:
 
 @dataclass
 class Scan:
-    """What stands in `text`, which is cut where the model's own part ends.
+    """What stands in `text`, which is cut where the model's own part ends; `whole` is all that the model wrote.
 
     `start`: behind reasoning that the prompt opened. `invented`: observations in what was cut off. `contradicted`: the
-    end of such reasoning was among it. `marks`: where marks begin, in order.
+    end of such reasoning was among it. `marks`: where marks begin, in order. `hint`: what is wrong with a passage that
+    need not be an action. `tools` are the schemas of the tools' inputs, where they are known.
     """
 
     text: str
     sections: Sections
+    tools: Schemas | None = None
     start: int = 0
-    invented: int = 0
     contradicted: bool = False
     unclosed: bool = False
     wrapped: bool = False
     named_only: str | None = None
-    passages: Passages = field(init=False)
+    hint: str = ""
+    passages: list[Passage] = field(default_factory=list)
     finals: list[Answer] = field(default_factory=list)
     final_ends: list[int] = field(default_factory=list)
     weak_finals: list[Answer] = field(default_factory=list)
     reasoning: list[tuple[int, int]] = field(default_factory=list)
     marks: list[int] = field(default_factory=list)
     _question: int | None = None
+    _observation: int | None = None
     _settled: bool = False
     _unfenced: bool = False
     _first: int = 0
+    _blocked: int = 0
+    _blocked_tokens: int = 0
+    _broken: int = 0
 
     def __post_init__(self) -> None:
-        self.passages = Passages(self.sections)
+        self.whole = self.text
 
     def run(self) -> Scan:
         """Read the whole text; raises `TooManyBroken`."""
@@ -69,7 +198,16 @@ class Scan:
             # What follows reasoning stands where a line begins, whether there is a new line or not.
             fresh = kind in ("opening", "closing", "prelude")
             mark = (self.sections.mark_at(self.text, at) if fresh else None) or self.sections.next_mark(self.text, at)
+        if self._observation is not None:
+            tag = next(self.sections.reasoning(self.whole, self._observation), None)
+            closes = tag is not None and tag.lastgroup == "closing" and tag[0].lower() not in self.sections.turn_ends
+            self.contradicted = closes
         return self
+
+    @property
+    def invented(self) -> int:
+        """The observations in what was cut off."""
+        return sum(1 for _ in self.sections.observation.finditer(self.whole, len(self.text)))
 
     @property
     def in_answer(self) -> bool:
@@ -90,22 +228,15 @@ class Scan:
         if not self._settled:
             self._settled = True
             if observation := self.sections.observation.search(self.text, at):
-                self._cut(observation.start())
-
-    def _cut(self, at: int) -> None:
-        self.invented += sum(1 for _ in self.sections.observation.finditer(self.text, at))
-        tag = next(self.sections.reasoning(self.text, at), None)
-        closes = tag is not None and tag.lastgroup == "closing" and tag[0].lower() not in self.sections.turn_ends
-        self.contradicted = closes
-        self.text = self.text[:at]
+                self._on_observation(observation)
 
     def _on_observation(self, mark: re.Match[str]) -> int:
-        self._cut(mark.start())
+        self._observation = mark.start()
+        self.text = self.text[: mark.start()]
         return mark.start()
 
     def _on_end(self, mark: re.Match[str]) -> int:
         if not self.begins_at(mark.start()):
-            self.invented += sum(1 for _ in self.sections.observation.finditer(self.text, mark.end()))
             self.text = self.text[: mark.start()]
         return mark.end()
 
@@ -125,7 +256,7 @@ class Scan:
         """Reasoning that the prompt opened: nothing before counts."""
         if not (self.in_answer and self._within_line(mark)):
             self.start = mark.end()
-            for seen in (self.passages.items, self.finals, self.final_ends, self.weak_finals, self.reasoning):
+            for seen in (self.passages, self.finals, self.final_ends, self.weak_finals, self.reasoning):
                 seen.clear()
             self.named_only = self._question = None
         return mark.end()
@@ -166,52 +297,120 @@ class Scan:
 
     def _on_action(self, mark: re.Match[str]) -> int:
         self._settle(mark.end())
-        at = behind(BODY, self.text, mark.end())
+        draft = Passage(start=mark.start(), labelled=True, doubtful=self.in_answer)
+        at = behind(_BODY, self.text, mark.end())
         native = self.sections.mark_at(self.text, at)
         if native is not None and native.lastgroup == "native":
-            return self.passages.read_native(self.text, at, mark.start(), labelled=True)
+            return self._read_native(at, replace(draft, doubtful=False))
         if self.text.startswith(("{", "["), at):
-            doubtful = self.in_answer
-            return self.passages.read_json(self.text, at, mark.start(), labelled=True, doubtful=doubtful)
+            return self._read_json(at, draft)
         return self._read_text_action(mark)
 
     def _on_inline_action(self, mark: re.Match[str]) -> int:
         self._settle(mark.end())
-        at = behind(BODY, self.text, mark.end())
+        at = behind(_BODY, self.text, mark.end())
         if self.in_answer or not self.text.startswith(("{", "["), at):
             return mark.end()
-        return self.passages.read_json(self.text, at, mark.start(), inline=True)
+        return self._read_json(at, Passage(start=mark.start(), inline=True))
 
     def _on_other(self, mark: re.Match[str]) -> int:
         return mark.end()
 
-    # Passages that may hold an action
+    # Passages that may hold an action. Each method notes what it reads, and returns where to go on.
 
     def _on_native(self, mark: re.Match[str]) -> int:
         self._settle(mark.end())
-        at = mark.start("native")
-        return self.passages.read_native(self.text, at, mark.start(), doubtful=self.in_answer)
+        return self._read_native(mark.start("native"), Passage(start=mark.start(), doubtful=self.in_answer))
 
     def _on_json(self, mark: re.Match[str]) -> int:
         self._settle(mark.end())
         if self.in_answer:
             return mark.end()
-        return self.passages.read_json(self.text, mark.start("json"), mark.start())
+        return self._read_json(mark.start("json"), Passage(start=mark.start()))
 
     def _on_fence(self, mark: re.Match[str]) -> int:
         self._settle(mark.end())
         line_end = self.text.find("\n", mark.end()) + 1 or len(self.text)
         if not self.in_answer:
-            at = behind(BODY, self.text, mark.start())
+            at = behind(_BODY, self.text, mark.start())
             if self.text.startswith(("{", "["), at):
-                return self.passages.read_json(self.text, at, mark.start())
+                return self._read_json(at, Passage(start=mark.start()))
             inner = self.sections.mark_at(self.text, line_end)
             self.wrapped = self.wrapped or (inner is not None and self.begins_at(mark.start()))
             if inner is not None and (inner.lastgroup == "native" or self.begins_at(mark.start())):
                 return line_end
-        closing = None if self._unfenced else CLOSING_FENCE.search(self.text, line_end)
+        closing = None if self._unfenced else _CLOSING_FENCE.search(self.text, line_end)
         self._unfenced = closing is None
         return closing.end() if closing else line_end  # a fence that is never closed hides nothing
+
+    def _read_json(self, at: int, draft: Passage) -> int:
+        """The JSON at `at`, and more of it on the same line."""
+        if self.sections.calls.is_python_list(self.text, at):
+            return self._read_native(at, replace(draft, doubtful=draft.doubtful or not draft.labelled))
+        end = self._read_value(at, draft)
+        while end is not None and (more := _MORE_ON_THE_LINE.match(self.text, end)):
+            at = more.end()
+            end = self._read_value(at, replace(draft, start=at))
+        return at + 1 if end is None else end
+
+    def _read_value(self, at: int, draft: Passage) -> int | None:
+        """One value; None where it is damaged. What was read in vain is not read again."""
+        if at < self._blocked:
+            if draft.labelled:
+                self.passages.append(replace(draft, end=at + 1, problem="its JSON is damaged"))
+            return None
+        meant = draft.labelled and not draft.doubtful
+        try:
+            value, value_end = read_json(self.text, at)
+        except BrokenJson as broken:
+            self._blocked = broken.at
+            meant = meant or _MEANT_AS_ACTION.search(self.text, at, broken.at) is not None
+            self._fail(replace(draft, end=at + 1, problem=f"its JSON {broken}"), meant=meant)
+            return None
+        end = behind(self.sections.trailer, self.text, value_end)
+        try:
+            decisions = decisions_in(value, self.tools)
+            if _RUN_ON.match(self.text, end):
+                raise NotADecision("goes on behind its end", meant=True)
+        except NotADecision as error:
+            self._fail(replace(draft, end=end, problem=f"its JSON {error}"), meant=meant or error.meant)
+        else:
+            self.passages.append(replace(draft, end=end, decisions=decisions))
+        return end
+
+    def _read_native(self, at: int, draft: Passage) -> int:
+        """Tool calls in a syntax of the model's own. A run of tokens that was read in vain is not read again."""
+        if at < self._blocked_tokens:
+            return at + 1
+        calls = self.sections.calls
+        try:
+            decisions, end = calls.read(self.text, at, self.tools)
+        except (NotADecision, BrokenJson) as error:
+            if (complete := self._across_observations(at)) is None:
+                self._blocked_tokens = calls.behind_tokens(self.text, at)
+                self._fail(replace(draft, end=at + 1, problem=f"it {error}"), meant=not draft.doubtful)
+                return at + 1
+            decisions, end = complete
+        self.passages.append(replace(draft, end=end, decisions=decisions))
+        return end
+
+    def _across_observations(self, at: int) -> tuple[Sequence[Action], int] | None:
+        """The calls at `at` when lines that begin with "Observation" stand inside their arguments, where they are data.
+
+        Not those that another call begins behind: an argument that was never closed would swallow it.
+        """
+        cut = len(self.text)
+        if cut == len(self.whole):
+            return None
+        try:
+            decisions, end = self.sections.calls.read(self.whole, at, self.tools)
+        except (NotADecision, BrokenJson):
+            return None
+        if self.sections.calls.search(self.whole, cut, end):
+            return None
+        self.text, self._observation, self._settled = self.whole, None, False
+        self._settle(end)
+        return decisions, end
 
     def _read_text_action(self, mark: re.Match[str]) -> int:
         at = behind(_BLANK, self.text, mark.end())
@@ -226,7 +425,13 @@ class Scan:
             self.named_only = self.named_only if self.in_answer else name
             return line_end
         end = self._input_end(label.end())
-        self.passages.read_text_action(name, self.text[label.end() : end], mark.start(), end)
+        draft = Passage(start=mark.start(), end=end, labelled=True)
+        try:
+            decision = self._text_action(name, self.text[label.end() : end].strip())
+        except (NotADecision, BrokenJson) as error:
+            self._fail(replace(draft, problem=f"its input {error}"), meant=True)
+        else:
+            self.passages.append(replace(draft, decisions=[decision]))
         return end
 
     def _input_end(self, at: int) -> int:
@@ -235,6 +440,43 @@ class Scan:
                 return mark.start()
             at = mark.end()
         return len(self.text)
+
+    def _text_action(self, name: str, text: str) -> Action | FinalAnswer:
+        """The older dialect's action, whose input is `text`."""
+        at = behind(_BODY, text, 0)
+        if not text.startswith(("{", "["), at):
+            return named_action(name, _bare_input(text), self.tools)
+        value, end = read_json(text, at)
+        if _WORD.search(text, behind(self.sections.trailer, text, end)):
+            raise NotADecision("goes on behind its JSON", meant=True)
+        if not isinstance(value, dict):
+            return named_action(name, text, self.tools)
+        if value.keys() == {"action", "action_input"}:
+            if value["action"] != name:
+                raise NotADecision("names another action inside", meant=True)
+            value = value["action_input"]
+        return named_action(name, value, self.tools)
+
+    def _fail(self, passage: Passage, *, meant: bool) -> None:
+        self._broken += 1
+        if self._broken > _MAX_BROKEN:
+            raise TooManyBroken
+        if meant and not passage.inline:
+            self.passages.append(passage)
+        else:
+            self.hint = self.hint or passage.problem
+
+
+def _bare_input(text: str) -> str:
+    """An input without its fence or its quotes."""
+    fence = _FENCE.match(text)
+    if fence is not None and text.endswith("\n" + fence[1]) and fence.end() < len(text) - len(fence[1]):
+        text = text[fence.end() : -len(fence[1]) - 1]
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'`" and text.count(text[0]) == 2 and "\\" not in text:
+        text = text[1:-1]
+    if not text or is_no_tool(text):
+        raise NotADecision("is missing", meant=True)
+    return text
 
 
 _HANDLERS: dict[str, Callable[[Scan, re.Match[str]], int]] = {

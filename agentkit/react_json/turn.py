@@ -12,7 +12,10 @@ from agentkit.events import Action, FinalAnswer, ToolInput
 from agentkit.react_json.lenient_json import BrokenJson, read_json
 from agentkit.react_json.marks import ANSWER_KEYS, ARGUMENTS_KEYS, BREAK, INPUT_KEYS, NAME_KEYS
 
-__all__ = ["NotADecision", "Turn", "decisions_in", "is_no_tool", "named_action"]
+__all__ = ["NotADecision", "Schemas", "Turn", "decisions_in", "is_no_tool", "named_action"]
+
+Schemas = Mapping[str, Mapping[str, Any]]
+"""The JSON schemas of tools' inputs, by the tools' names."""
 
 
 def _letters(keys: tuple[str, ...]) -> tuple[str, ...]:
@@ -47,31 +50,35 @@ class NotADecision(ValueError):
         self.meant = meant
 
 
-def decisions_in(value: Any, *, native: bool = False, depth: int = 0) -> list[Action | FinalAnswer]:
+def decisions_in(
+    value: Any, tools: Schemas | None = None, *, native: bool = False, depth: int = 0
+) -> list[Action | FinalAnswer]:
     """The actions or answers that `value` asks for, in order; raises `NotADecision`.
 
     `native`: it stands where a tool call must stand, so that a name alone is a call without arguments.
     """
     if isinstance(value, list) and value and depth < 3:
-        return [decision for item in value for decision in decisions_in(item, native=native, depth=depth + 1)]
+        return [decision for item in value for decision in decisions_in(item, tools, native=native, depth=depth + 1)]
     if not isinstance(value, dict):
         raise NotADecision(f"is {_article(value)}, not an object with an action", meant=False)
     if isinstance(value.get("action"), str) and "action_input" in value and len(value) == 2:
-        return [named_action(value["action"], value["action_input"])]
+        return [named_action(value["action"], value["action_input"], tools)]
     keys = _normal(value)
     answers = [keys[key] for key in _ANSWERS if key in keys]
     names = [key for key in _NAMES if key in keys and not (key == "function" and isinstance(keys[key], dict))]
-    if answers and (not names or is_no_tool(keys[names[0]])):
+    if answers and (not names or is_no_tool(keys[names[0]], tools)):
         return [_answer(answers[0])]
     if answers:
         raise NotADecision("holds both an action and a final answer", meant=True)
     if not names:
-        return _wrapped(keys, native, depth)
-    return [_action(keys, names, native)]
+        return _wrapped(keys, tools, native, depth)
+    return [_action(keys, names, tools, native)]
 
 
-def named_action(name: Any, tool_input: Any) -> Action | FinalAnswer:
-    """The action `name` with `tool_input`; the tool "Final Answer" is the answer."""
+def named_action(name: Any, tool_input: Any, tools: Schemas | None = None) -> Action | FinalAnswer:
+    """The action `name` with `tool_input`; the tool "Final Answer" is the answer, unless `tools` have its spelling."""
+    if isinstance(name, str) and tools and name in tools:
+        return Action(name, _tool_input(tool_input))
     if is_no_tool(name):
         raise NotADecision("names no tool", meant=True)
     if not isinstance(name, str):
@@ -82,10 +89,12 @@ def named_action(name: Any, tool_input: Any) -> Action | FinalAnswer:
     return Action(name, _tool_input(tool_input))
 
 
-def is_no_tool(name: Any) -> bool:
-    """Whether a name says that no tool is wanted."""
+def is_no_tool(name: Any, tools: Schemas | None = None) -> bool:
+    """Whether a name says that no tool is wanted; that of one of `tools` never does."""
     if not isinstance(name, str):
         return name is None
+    if tools and name in tools:
+        return False
     name = name.strip(" \t\r\n*_`\"'().")
     return not name or (name[0] in "nN-" and _NO_TOOL.fullmatch(name) is not None)
 
@@ -101,16 +110,16 @@ def _normal(value: Mapping[str, Any]) -> dict[str, Any]:
     return keys
 
 
-def _action(keys: Mapping[str, Any], names: list[str], native: bool) -> Action | FinalAnswer:
+def _action(keys: Mapping[str, Any], names: list[str], tools: Schemas | None, native: bool) -> Action | FinalAnswer:
     inputs = [key for key in _INPUTS if key in keys]
     if names[0] == "action" and "actioninput" in keys:
-        return named_action(keys["action"], keys["actioninput"])
+        return named_action(keys["action"], keys["actioninput"], tools)
     # A thing with a name and an "input" may be anything; with arguments it is a call.
     meant = native or names != ["name"] or any(key in _NATIVE_INPUTS for key in inputs)
     if len(names) > 1 and len({str(keys[name]) for name in names}) > 1:
         raise NotADecision(f"names the tool twice, as {names[0]} and {names[1]}", meant=meant)
     if not inputs and native:
-        return named_action(keys[names[0]], {})
+        return named_action(keys[names[0]], {}, tools)
     if not inputs:
         raise NotADecision("has no action_input", meant=names[0] == "action" or names[0] == "tool")
     if len(inputs) > 1 or not meant:
@@ -118,13 +127,13 @@ def _action(keys: Mapping[str, Any], names: list[str], native: bool) -> Action |
     tool_input = keys[inputs[0]]
     if inputs[0] in _NATIVE_INPUTS and isinstance(tool_input, str):
         tool_input = _object_in(tool_input)
-    return named_action(keys[names[0]], tool_input)
+    return named_action(keys[names[0]], tool_input, tools)
 
 
-def _wrapped(keys: Mapping[str, Any], native: bool, depth: int) -> list[Action | FinalAnswer]:
+def _wrapped(keys: Mapping[str, Any], tools: Schemas | None, native: bool, depth: int) -> list[Action | FinalAnswer]:
     inner = [keys[key] for key in _WRAPPERS if isinstance(keys.get(key), dict | list)]
     if len(inner) == 1 and depth < 3:
-        return decisions_in(inner[0], native=native, depth=depth + 1)
+        return decisions_in(inner[0], tools, native=native, depth=depth + 1)
     raise NotADecision('has no "action" key', meant="actioninput" in keys)
 
 

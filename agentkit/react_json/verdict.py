@@ -10,10 +10,8 @@ from dataclasses import replace
 
 from agentkit.errors import MalformedTurn
 from agentkit.events import Action, FinalAnswer
-from agentkit.react_json.passages import Passage, TooManyBroken
-from agentkit.react_json.scan import Answer, Scan
-from agentkit.react_json.sections import SECTIONS, Sections
-from agentkit.react_json.turn import Turn, is_no_tool
+from agentkit.react_json.scan import SECTIONS, Answer, Passage, Scan, Sections, TooManyBroken
+from agentkit.react_json.turn import Schemas, Turn, is_no_tool
 
 __all__ = ["parse_turn_thoroughly"]
 
@@ -22,27 +20,23 @@ _WORD = re.compile(r"\w")
 _FENCE_LINE = re.compile(r"^[ \t]*(?:`{3,}|~{3,}).*$", re.MULTILINE)
 
 
-def parse_turn_thoroughly(text: str, sections: Sections = SECTIONS) -> Turn:
+def parse_turn_thoroughly(text: str, tools: Schemas | None = None, sections: Sections = SECTIONS) -> Turn:
     """Read a turn in any form; raises `MalformedTurn`."""
     try:
-        return _read(text, sections)
+        if not text.strip():
+            raise _malformed("the turn is empty. Write Thought:, and then an Action: or the Final Answer:.")
+        try:
+            text.encode()
+            return _verdict(Scan(text, sections, tools).run())
+        except UnicodeEncodeError:
+            raise _malformed("the turn holds half of a surrogate pair, which cannot be sent. Leave it out.") from None
+        except TooManyBroken:
+            raise _malformed("the turn is full of damaged JSON. Write one action, or the final answer.") from None
+        except RecursionError:
+            raise _malformed("the action_input is nested too deeply. Write a flat one.") from None
     except MalformedTurn as error:
         error.text = text
         raise
-
-
-def _read(text: str, sections: Sections) -> Turn:
-    if not text.strip():
-        raise _malformed("the turn is empty. Write Thought:, and then an Action: or the Final Answer:.")
-    try:
-        text.encode()
-        return _verdict(Scan(text, sections).run())
-    except UnicodeEncodeError:
-        raise _malformed("the turn holds half of a surrogate pair, which cannot be sent. Leave it out.") from None
-    except TooManyBroken:
-        raise _malformed("the turn is full of damaged JSON. Write one action, or the final answer.") from None
-    except RecursionError:
-        raise _malformed("the action_input is nested too deeply. Write a flat one.") from None
 
 
 def _malformed(what: str) -> MalformedTurn:
@@ -113,7 +107,7 @@ def _counting(scan: Scan) -> Iterator[Passage]:
     of a labelled action, it is something that the thought quotes.
     """
     text = _blanked(scan)
-    passages = scan.passages.items
+    passages = scan.passages
     last_labelled = max((passage.start for passage in passages if passage.labelled), default=-1)
     at = _behind_label(scan, text, scan.start)
     words_before = at > scan.start and text[scan.start : at].strip() != ""
@@ -144,7 +138,7 @@ def _answers(scan: Scan, labels: Sequence[Answer], ends: Sequence[int]) -> Itera
 def _check_name(scan: Scan, decision: Action | FinalAnswer, *, labelled: bool) -> None:
     """`Action: search` without an input forbids what is not a search."""
     name = scan.named_only
-    if name is None or is_no_tool(name) or labelled or len(name.split()) > 3:
+    if name is None or is_no_tool(name, scan.tools) or labelled or len(name.split()) > 3:
         return
     if isinstance(decision, FinalAnswer):
         raise _malformed("the turn has an action without input and a final answer. Write one of them.")
@@ -156,10 +150,10 @@ def _nothing(scan: Scan) -> MalformedTurn:
     """What to say about a turn without a decision."""
     if not _own_text(scan, scan.start, len(scan.text)).strip():
         what = "an observation was written instead of an action" if scan.invented else "nothing follows the reasoning"
-    elif scan.passages.items:
+    elif scan.passages:
         what = "an action stands in the middle of the thought"
-    elif scan.passages.hint:
-        what = f"no action was found, {scan.passages.hint}"
+    elif scan.hint:
+        what = f"no action was found, {scan.hint}"
     elif scan.named_only:
         what = "the action has no input"
     else:

@@ -20,7 +20,7 @@ from agentkit.models.tool_calls import ToolCallText
 from agentkit.react_json.calls import CallReader
 from agentkit.react_json.hostile import Defuser
 from agentkit.react_json.marks import BREAK, HERMES, TABLE, CallSyntax, Marks, Pairs, Tags
-from agentkit.react_json.sections import Sections
+from agentkit.react_json.scan import Sections
 from agentkit.react_json.turn import NotADecision
 from agentkit.react_json.verdict import parse_turn_thoroughly
 
@@ -52,7 +52,7 @@ def cut(text: str, length: int) -> list[str]:
 
 
 def decided(text: str, table: Marks = TABLE) -> Any:
-    decision = parse_turn_thoroughly(text, Sections(table)).decision
+    decision = parse_turn_thoroughly(text, sections=Sections(table)).decision
     return (decision.tool, decision.tool_input) if isinstance(decision, Action) else decision.output
 
 
