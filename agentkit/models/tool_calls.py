@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from agentkit.events import Action
 from agentkit.models.backend import ToolCallPiece
+from agentkit.models.text_so_far import CLOSED_QUOTES, FENCE, WORD, JsonObject, TextSoFar
 from agentkit.react_json.calls import CallReader, behind, reader_of
 from agentkit.react_json.lenient_json import BrokenJson
 from agentkit.react_json.marks import HERMES, NAME, TABLE, CallSyntax, Marks, loose, pieces_of
@@ -19,11 +20,6 @@ from agentkit.react_json.turn import NotADecision
 
 LONGEST_HEAD = 600  # characters up to a call's arguments: what has more is read when the reply ends
 MOST_FAILURES = 100  # tokens that open no call, before the rest of a reply is text
-_WORD = re.compile(r"\w")
-_FENCE = re.compile(r"^[ \t]{0,3}(?:`{3,}|~{3,})", re.MULTILINE)
-_OPEN_QUOTES, _CLOSED_QUOTES = "\"'`“‘«", "\"'`”’»"
-_SENTENCE_END = re.compile(r"[.!?。！？…][ \t]*\Z")
-_TOKEN_PLACE = re.compile(r"[.!?。！？…:：)\]][ \t]*\Z|\w\Z")
 
 
 def instructions(tools: Sequence[Mapping[str, Any]]) -> str:
@@ -50,9 +46,9 @@ class ToolCallText:
         self._stream = self._streams[0]
         self._state: Literal["text", "opening", "arguments", "after", "late"] = "text"
         self._held: list[str] = []
-        self._text = _Text()
+        self._text = TextSoFar()
         self._early = False
-        self._arguments = _JsonObject()
+        self._arguments = JsonObject()
         self._count = 0
 
     def feed(self, text: str) -> tuple[str, tuple[ToolCallPiece, ...]]:
@@ -111,7 +107,7 @@ class ToolCallText:
                 if len(held) > LONGEST_HEAD or not self._early:
                     self._state = "late"
                 return None
-            self._state, self._arguments = "arguments", _JsonObject()
+            self._state, self._arguments = "arguments", JsonObject()
             self._count += 1
             return ToolCallPiece(index=self._count - 1, id=_new_id(), name=begun["name"]), held[begun.end() :]
         if self._state != "arguments" or not held:
@@ -160,13 +156,13 @@ class ToolCallText:
         before.add(held[: begun.start()])
         following = self._reader.search(held, end)
         after = self._reader.without_end(held[end : following.start() if following else len(held)])
-        if before.in_fence and _FENCE.search(held, begun.start()):
+        if before.in_fence and FENCE.search(held, begun.start()):
             return False
-        if before.quotes and after[:1] and after[0] in _CLOSED_QUOTES:
+        if before.quotes and after[:1] and after[0] in CLOSED_QUOTES:
             return False
         if not before.is_place(begun[0]):
             return False
-        return not (before.has_words and _WORD.search(after))
+        return not (before.has_words and WORD.search(after))
 
     def _pieces(self, calls: Sequence[Action]) -> tuple[ToolCallPiece, ...]:
         return tuple(
@@ -175,71 +171,6 @@ class ToolCallText:
             )
             for index, call in enumerate(calls, self._count)
         )
-
-
-@dataclass
-class _Text:
-    """The text so far: whether it has words, its last characters, and whether it stops inside a fence."""
-
-    has_words: bool = False
-    in_fence: bool = False
-    tail: str = ""
-    _line: str = ""
-
-    def add(self, text: str) -> None:
-        self.has_words = self.has_words or _WORD.search(text) is not None
-        self.tail = (self.tail + text)[-80:]
-        first, *others = text.split("\n") if "\n" in text else [text]
-        self._line = (self._line + first)[:8]
-        for line in others:
-            self.in_fence ^= _FENCE.match(self._line) is not None
-            self._line = line[:8]
-
-    @property
-    def quotes(self) -> bool:
-        """Whether a quotation begins where the text stops."""
-        return self.tail[-1:] != "" and self.tail[-1] in _OPEN_QUOTES
-
-    @property
-    def is_open_line(self) -> bool:
-        """Whether the text stops where a line of its own begins, outside any fence: elsewhere a call may be quoted."""
-        return not self.in_fence and not self.tail.rpartition("\n")[2].strip()
-
-    def is_place(self, token: str) -> bool:
-        """Whether a call that begins with `token` can stand here: on a line of its own, behind a sentence, and tokens
-        that no prose has behind any word."""
-        line = self.tail.rpartition("\n")[2]
-        if not line.strip():
-            return True
-        tag = re.match(r"<\w|\Z", token) is not None
-        return (_SENTENCE_END if tag else _TOKEN_PLACE).search(line) is not None
-
-
-class _JsonObject:
-    """Finds the end of a JSON object that comes in pieces."""
-
-    def __init__(self) -> None:
-        self._depth = 0
-        self._in_string = False
-        self._escaped = False
-        self.complete = False
-
-    def read(self, text: str) -> int:
-        """How much of `text` belongs to the object."""
-        for position, letter in enumerate(text, 1):
-            if self._in_string:
-                self._in_string = self._escaped or letter != '"'
-                self._escaped = letter == "\\" and not self._escaped
-            elif letter == '"':
-                self._in_string = True
-            elif letter in "{[":
-                self._depth += 1
-            elif letter in "}]":
-                self._depth -= 1
-                if self._depth == 0:
-                    self.complete = True
-                    return position
-        return len(text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -210,6 +210,10 @@ def test_a_thought_is_apart_in_pieces_of_every_size(opening: str, closing: str) 
         assert split(cut(text, length)) == (thought, "Final Answer: 5")
         assert split(cut(f"Well.\n {text}", length)) == (thought, "Well.\n Final Answer: 5")
         assert split(cut(text.upper(), length))[1] == "FINAL ANSWER: 5"
+        assert split(cut(f"So {opening}a {opening}b{closing} c{closing}x", length)) == (
+            f"a {opening}b{closing} c",
+            "So x",
+        )
     assert decided(f"{opening}\nAction: x\n{closing}\nFinal Answer: 5") == "5"
 
 
