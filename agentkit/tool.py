@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from agentkit.errors import ToolError
+from agentkit.errors import ConfigurationError, ToolError
 from agentkit.events import Source, ToolInput
 
 STRING: Mapping[str, Any] = {"type": "string"}
@@ -50,6 +50,10 @@ class Tool:
     timeout_s: float | None = None
     reads: tuple[str, ...] = ()
     validates: bool = False
+
+    def __post_init__(self) -> None:
+        if " ".join(self.name.lower().split()) == "final answer":
+            raise ConfigurationError(f"No tool can be named {self.name!r}, which begins a model's answer; rename it")
 
     @property
     def takes_one_string(self) -> bool:

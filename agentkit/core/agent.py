@@ -47,8 +47,11 @@ class ReactAgent:
     def planner(self, model: ChatModel | None = None, *, stream: bool = False) -> Planner:
         """What plans one run; `model` stands in for the agent's own, the same one watched."""
         asked = model or self.model
+        schemas = {tool.name: tool.schema for tool in self.tools}
         planners: dict[CallMode, Callable[[], Planner]] = {
-            "react-json": lambda: ReactJsonPlanner(asked, self.react_prompt, grammar=self._grammar(), stream=stream),
+            "react-json": lambda: ReactJsonPlanner(
+                asked, self.react_prompt, tools=schemas, grammar=self._grammar(), stream=stream
+            ),
             "tools": lambda: NativePlanner(asked, self._functions, self._native_prompt, stream=stream),
         }
         if self.mode == "react-json" or (self.mode == "auto" and not self._may_call_tools):

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 from agentkit.core.loop import MALFORMED, ModelCall, Turn
-from agentkit.core.planner import frame
+from agentkit.core.planner import ModelPlanner, frame
 from agentkit.errors import MalformedTurn
 from agentkit.events import Action, Called, FinalAnswer, Step, ToolInput
 from agentkit.models.backend import ChatRequest, Completion, Message, NativeCall
@@ -37,7 +37,7 @@ ONE_STRING = {"type": "object", "properties": {"input": {"type": "string"}}, "re
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_-]")
 
 
-class NativePlanner:
+class NativePlanner(ModelPlanner):
     """Plans turns of native calls. What a model called comes back to it as it was: one message a turn, with ids."""
 
     def __init__(
@@ -53,14 +53,6 @@ class NativePlanner:
         self._seen: Sequence[Step] | None = None
         self._read = 0
         self._log: list[Message] = []
-
-    def plan(self, call: ModelCall) -> Iterator[str | Turn]:
-        for piece in self._model.complete(self._request(call)):
-            yield piece if isinstance(piece, str) else self._turn(piece, call)
-
-    async def aplan(self, call: ModelCall) -> AsyncIterator[str | Turn]:
-        async for piece in self._model.acomplete(self._request(call)):
-            yield piece if isinstance(piece, str) else self._turn(piece, call)
 
     # -- what the model is asked -----------------------------------------------------------------------------------
 

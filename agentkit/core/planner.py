@@ -16,6 +16,7 @@ from agentkit.models.chat import ChatModel
 from agentkit.react_json.parser import parse_turn
 from agentkit.react_json.prompt import SCRATCHPAD, Prompt
 from agentkit.react_json.scratchpad import format_log_to_str, observation_text
+from agentkit.react_json.turn import Schemas
 
 STOP = ("\nObservation",)
 
@@ -31,27 +32,46 @@ class Planner(Protocol):
     def aplan(self, call: ModelCall) -> AsyncIterator[str | ModeFound | Turn]: ...
 
 
-class ReactJsonPlanner:
-    """Plans turns in the ReAct-JSON dialect. `prompt` has its tool fields filled in."""
+class ModelPlanner:
+    """Asks a model for each turn: how a request is made of a call, and a turn of a completion, is a subclass's."""
+
+    _model: ChatModel
+
+    def plan(self, call: ModelCall) -> Iterator[str | Turn]:
+        for piece in self._model.complete(self._request(call)):
+            yield piece if isinstance(piece, str) else self._turn(piece, call)
+
+    async def aplan(self, call: ModelCall) -> AsyncIterator[str | Turn]:
+        async for piece in self._model.acomplete(self._request(call)):
+            yield piece if isinstance(piece, str) else self._turn(piece, call)
+
+    def _request(self, call: ModelCall) -> ChatRequest:
+        raise NotImplementedError
+
+    def _turn(self, completion: Completion, call: ModelCall) -> Turn:
+        raise NotImplementedError
+
+
+class ReactJsonPlanner(ModelPlanner):
+    """Plans turns in the ReAct-JSON dialect. `prompt` has its tool fields filled in; `tools` are their schemas."""
 
     def __init__(
-        self, model: ChatModel, prompt: Prompt, *, grammar: Grammar | None = None, stream: bool = False
+        self,
+        model: ChatModel,
+        prompt: Prompt,
+        *,
+        tools: Schemas | None = None,
+        grammar: Grammar | None = None,
+        stream: bool = False,
     ) -> None:
         self._model = model
         self._stream = stream
         self._prompt = prompt
+        self._tools = tools
         self._grammar = grammar
         self._frame: tuple[list[Message], list[Message]] | None = None
         self._seen: Sequence[Step] | None = None
         self._log: list[Message] = []
-
-    def plan(self, call: ModelCall) -> Iterator[str | Turn]:
-        for piece in self._model.complete(self._request(call)):
-            yield piece if isinstance(piece, str) else turn_of(piece)
-
-    async def aplan(self, call: ModelCall) -> AsyncIterator[str | Turn]:
-        async for piece in self._model.acomplete(self._request(call)):
-            yield piece if isinstance(piece, str) else turn_of(piece)
 
     def _request(self, call: ModelCall) -> ChatRequest:
         grammar = None
@@ -64,6 +84,9 @@ class ReactJsonPlanner:
             token_budget=call.max_new_tokens,
             stream=self._stream,
         )
+
+    def _turn(self, completion: Completion, call: ModelCall) -> Turn:
+        return turn_of(completion, self._tools)
 
     def _messages(self, call: ModelCall) -> list[Message]:
         if not self._prompt.keeps_messages:
@@ -92,10 +115,10 @@ def frame(prompt: Prompt, inputs: Mapping[str, object]) -> tuple[list[Message], 
     return messages[:place], messages[place + 1 :]
 
 
-def turn_of(completion: Completion) -> Turn:
+def turn_of(completion: Completion, tools: Schemas | None = None) -> Turn:
     """Parse a completion; what is wrong with it is part of the turn, for the loop to deal with."""
     try:
-        parsed = parse_turn(completion.text)
+        parsed = parse_turn(completion.text, tools)
         if isinstance(parsed.decision, FinalAnswer) and completion.finish_reason == "length":
             raise MalformedTurn("Invalid format: the answer was cut off at the token limit. Answer more briefly.")
     except MalformedTurn as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from langchain_core.agents import AgentAction, AgentFinish
 from langchain_core.exceptions import OutputParserException
 from langchain_core.output_parsers import BaseOutputParser
@@ -57,8 +59,11 @@ class FinishWithInventions(AgentFinish):
 class ReActJsonSingleInputOutputParser(BaseOutputParser[AgentAction | AgentFinish]):
     """Parses turns of the ReAct-JSON dialect; what cannot be read is an `OutputParserException` for the model to read.
 
-    Where the model invented observations the result has `invented_observations`, their number.
+    Where the model invented observations the result has `invented_observations`, their number. `tools` are the JSON
+    schemas of the tools' inputs by their names, where they are known: see `agentkit.react_json.parser.parse_turn`.
     """
+
+    tools: dict[str, Any] | None = None
 
     def get_format_instructions(self) -> str:
         """What to tell a model about the form."""
@@ -67,7 +72,7 @@ class ReActJsonSingleInputOutputParser(BaseOutputParser[AgentAction | AgentFinis
     def parse(self, text: str) -> AgentAction | AgentFinish:
         """The turn's action or answer; its `log` is the text up to there."""
         try:
-            return _as_langchain(parse_turn(text))
+            return _as_langchain(parse_turn(text, self.tools))
         except MalformedTurn as error:
             message = str(error)
             raise OutputParserException(message, observation=message, llm_output=text, send_to_llm=True) from error

@@ -97,7 +97,7 @@ def _chain(model: BaseChatModel, prompt: BasePromptTemplate[Any], tools: Sequenc
         RunnablePassthrough.assign(**{SCRATCHPAD: steps}),
         filled,
         model.bind(stop=list(STOP)),
-        ReActJsonSingleInputOutputParser(),
+        ReActJsonSingleInputOutputParser(tools={tool.name: dict(tool.schema) for tool in tools}),
     )
 
 

@@ -17,13 +17,14 @@ from agentkit.react_json.lenient_json import BrokenJson, read_json, read_value
 from agentkit.react_json.marks import MARKUP, NAME, TABLE, CallSyntax, Marks, Pairs, Tags, alternation, literals, loose
 from agentkit.react_json.turn import NotADecision, Schemas, decisions_in, named_action
 
-__all__ = ["CallReader", "behind", "reader_of"]
+__all__ = ["CallReader", "OpenArgument", "behind", "reader_of"]
 
 _NAME_SPACE = re.compile(r"<\w{1,16}(?:(:)|\Z)")
 _BLANK = re.compile(r"\s*")
 _MIDDLE = re.compile(rf"(?:{MARKUP.pattern})?[^\s<\[]*call00000|{MARKUP.pattern}|[^\s<\[]+|[<\[]")
 _ITEM = re.compile(rf"\s*,?\s*{NAME}\s*\(")
 _KEY = r"(?P<key>[^<>\"\s=]{1,128})"
+_LONGEST_TAG = 300  # characters
 _CDATA = re.compile(r"\s*<!\[CDATA\[(?P<text>.*?)\]\]>\s*", re.DOTALL)
 _TYPED = re.compile(r"[\[{]|-?\d+(?:\.\d+)?\Z|(?:true|false|null|none)\Z", re.IGNORECASE)
 _KINDS: Mapping[type, str] = {int: "integer", float: "number", bool: "boolean", dict: "object", list: "array"}
@@ -79,6 +80,12 @@ class CallReader:
         self._skip = re.compile("(?:" + "|".join([*others, f"<(?:{tags})"]) + ")*", re.IGNORECASE)
         self._heads = [_head(syntax) for syntax in table.calls if not syntax.is_object]
         self._search = re.compile(self.opening, re.IGNORECASE)
+        ends = {_unnamed(head.parameter): head.value_end for head in self._heads if head.parameter and head.value_end}
+        quotes = {each.arguments.quote for each in table.calls if isinstance(each.arguments, Pairs)} - {'"'}
+        ends |= {loose(quote): re.compile(loose(quote)) for quote in quotes}
+        self.text_ends = [*ends.values()]
+        """What ends an argument that is written as text, by the group of `text_beginning` that begins it."""
+        self.text_beginning = re.compile("|".join(f"({beginning})" for beginning in ends), re.IGNORECASE)
         spelled = {_spelled(opening) for opening in self.openings}
         self._beginnings = sorted(spelled | {re.sub(r"<\w+:", "<", opening) for opening in spelled})
         self._longest = max(map(len, self._beginnings)) + 20
@@ -189,6 +196,29 @@ class CallReader:
         return None
 
 
+class OpenArgument:
+    """Follows a call as it comes; `is_open` while it stops inside an argument that is written as text, not as JSON."""
+
+    def __init__(self, reader: CallReader) -> None:
+        self._reader = reader
+        self._end: re.Pattern[str] | None = None
+        self._rest = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether any mark that follows is data."""
+        return self._end is not None
+
+    def follow(self, text: str) -> None:
+        """Take in more of the call."""
+        self._rest += text
+        at = 0
+        while match := (self._end or self._reader.text_beginning).search(self._rest, at):
+            at = match.end()
+            self._end = self._reader.text_ends[(match.lastindex or 1) - 1] if self._end is None else None
+        self._rest = self._rest[max(at, len(self._rest) - _LONGEST_TAG) :]
+
+
 @lru_cache(maxsize=16)
 def reader_of(table: Marks = TABLE) -> CallReader:
     """The reader of a table of marks, made once."""
@@ -207,6 +237,10 @@ def behind(pattern: re.Pattern[str], text: str, at: int) -> int:
 def _spelled(text: str) -> str:
     """A token, or the beginning of one, in the spelling in which tokens are compared."""
     return re.sub(r"\s+", "", text).lower().replace("｜", "|").replace("▁", "_")
+
+
+def _unnamed(pattern: re.Pattern[str]) -> str:
+    return re.sub(r"\(\?P<\w+>", "(?:", pattern.pattern)
 
 
 def _closings(syntax: CallSyntax) -> list[str]:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -14,12 +15,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agentkit.errors import MalformedTurn
+from agentkit.errors import ConfigurationError, MalformedTurn
 from agentkit.events import Action, FinalAnswer
+from agentkit.models.thinking import ThinkingText
 from agentkit.react_json.lenient_json import MAX_DEPTH, BrokenJson, read_json
 from agentkit.react_json.parser import parse_clean_turn, parse_turn
 from agentkit.react_json.turn import Turn
 from agentkit.react_json.verdict import parse_turn_thoroughly
+from agentkit.tool import Tool
 
 OUTPUTS = Path(__file__).parent / "react_outputs.jsonl"
 SEARCH = '{"action": "search", "action_input": "weather in SF"}'
@@ -129,6 +132,79 @@ NATIVE = {
 @pytest.mark.parametrize("text", NATIVE.values(), ids=NATIVE.keys())
 def test_tool_calls_in_a_models_own_tokens(text: str) -> None:
     assert decided(text) == ("get", {"q": "x"})
+
+
+CODER = "<tool_call>\n<function={}>\n<parameter={}>\n{}\n</parameter>\n</function>\n</tool_call>"
+ARGUMENTS = {
+    "Qwen Coder": CODER.format("write", "code", "{}"),
+    "MiniCPM": '<function name="write"><param name="code">{}</param></function>',
+    "MiniMax": '<minimax:tool_call>\n<invoke name="write">\n<parameter name="code">{}</parameter>\n</invoke>\n'
+    "</minimax:tool_call>",
+    "GLM": "<tool_call>write\n<arg_key>code</arg_key>\n<arg_value>{}</arg_value>\n</tool_call>",
+    "Gemma": '<|tool_call>call:write{{code:<|"|>{}<|"|>}}<tool_call|>',
+}
+DATA = ["a\nObservation: 5\nb", "a\n<think>\nb\n</think>\nc", "a\n</think>", "a\nFinal Answer: 5\nAction: x", "```\nb"]
+
+
+@pytest.mark.parametrize("data", DATA)
+@pytest.mark.parametrize("call", ARGUMENTS.values(), ids=ARGUMENTS.keys())
+@pytest.mark.parametrize("before", ["", "Thought: I write {x}.\n", "{x: 1}\n", "Action:\n"])
+def test_what_stands_in_an_argument_is_data(call: str, data: str, before: str) -> None:
+    text = before + call.format(data)
+    assert decided(text) == ("write", {"code": data})
+    assert decided(f"{text}\nObservation: 5\nFinal Answer: 7") == ("write", {"code": data})
+    for length in (1, 3, len(text)):
+        reader = ThinkingText()
+        pieces = [*(reader.feed(text[at : at + length]) for at in range(0, len(text), length)), reader.flush()]
+        assert ("".join(piece for piece, _ in pieces), "".join(piece for _, piece in pieces)) == ("", text)
+
+
+def test_an_argument_that_is_not_closed_takes_no_other_call() -> None:
+    text = CODER.format("write", "code", "a")
+    with pytest.raises(MalformedTurn, match="not complete"):
+        parse_turn(f"{text[:40]}\nObservation: 5\n{text}")
+
+
+TOOLS = {
+    **{name: {"type": "string"} for name in ("none", "null", "final", "final_answer", "N/A", "-", "action", "think")},
+    "power": {
+        "type": "object",
+        "properties": {"base": {"type": "number"}, "name": {"type": "string"}, "exact": {"type": "boolean"}},
+    },
+}
+NAMED = {
+    "clean": 'Thought: x\nAction:\n```json\n{{"action": "{}", "action_input": "x"}}\n```',
+    "with an answer": '{{"tool": "{}", "input": "x", "final_answer": "y"}}',
+    "older dialect": "Thought: x\nAction: {}\nAction Input: x",
+    "call": '<tool_call>{{"name": "{}", "arguments": "x"}}</tool_call>',
+}
+
+
+@pytest.mark.parametrize("name", [name for name in TOOLS if name != "power"])
+@pytest.mark.parametrize("form", [form for key, form in NAMED.items() if key != "with an answer"])
+def test_a_tools_own_name_is_no_word_of_the_parser(name: str, form: str) -> None:
+    assert parse_turn(form.format(name), TOOLS).decision == Action(name, "x", form.format(name))
+
+
+def test_a_tools_own_name_is_no_refusal_beside_an_answer() -> None:
+    with pytest.raises(MalformedTurn, match="both"):
+        parse_turn(NAMED["with an answer"].format("none"), TOOLS)
+    assert decided(NAMED["with an answer"].format("none")) == "y"
+
+
+@pytest.mark.parametrize("name", ["Final Answer", "final  answer "])
+def test_no_tool_is_named_like_the_answer(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="No tool can be named"):
+        Tool(name=name, description="", run=str)
+
+
+@pytest.mark.parametrize(
+    ("key", "written", "value"),
+    [("base", "3", 3), ("base", "x", "x"), ("name", "3", "3"), ("name", "true", "true"), ("exact", "true", True)],
+)
+def test_arguments_in_tags_have_the_types_of_the_tools_schema(key: str, written: str, value: Any) -> None:
+    call = Action("power", {key: value})
+    assert replace(parse_turn(CODER.format("power", key, written), TOOLS).decision, log="") == call
 
 
 @pytest.mark.parametrize(
