@@ -65,26 +65,16 @@ class LocalBackend:
     def from_model_id(
         cls,
         model_id: str,
-        task: str = "text-generation",
         *,
         pipeline_kwargs: Mapping[str, Any] | None = None,
-        model_kwargs: Mapping[str, Any] | None = None,
-        device: int | str | None = None,
-        device_map: Any = None,
         batch_size: int = DEFAULT_BATCH_SIZE,
-        quantization: str | None = None,
-        dtype: Any = None,
-        attn_implementation: str | None = None,
         constrain: Constrain = "actions",
+        **loading: Any,
     ) -> LocalBackend:
-        """Load a model from a folder or a repository."""
+        """Load a model from a folder or a repository; `loading` is what `load_model` takes."""
         if not model_id:
             raise ConfigurationError("expected a model_id, a pipeline, or a model and its tokenizer; saw none")
-        named = {"dtype": dtype, "attn_implementation": attn_implementation}
-        options = {**(model_kwargs or {}), **{name: value for name, value in named.items() if value is not None}}
-        model, tokenizer = load_model(
-            model_id, task=task, model_kwargs=options, device=device, device_map=device_map, quantization=quantization
-        )
+        model, tokenizer = load_model(model_id, **loading)
         return cls(
             model,
             tokenizer,

@@ -78,30 +78,23 @@ class Forward:
         `media` goes in with the first tokens, whose placeholders it fills.
         """
         if not self.steps:
-            return self._run(ids, None, use_cache=False)
+            return self._run([ids], None, use_cache=False)
         if cache is None and media is not None:
-            return self._run(ids, None, media=media.inputs)
+            return self._run([ids], None, media=media.inputs)
         if cache is not None and not self.extends:
             for token in ids[computed:-1]:
-                _, cache = self._run([token], cache)
-            return self._run(ids[-1:], cache)
-        return self._run(ids[computed:], cache)
+                _, cache = self._run([[token]], cache)
+            return self._run([ids[-1:]], cache)
+        return self._run([ids[computed:]], cache)
 
     def batch(self, tokens: Sequence[int], cache: BatchCache) -> torch.Tensor:
         """The logits (batch, vocabulary) after one more token in each row of `cache`."""
         mask, positions = cache.grow(self.device)
         rows = [[token] for token in tokens]
-        logits, _ = self._rows(rows, cache.cache, attention_mask=mask, position_ids=positions[:, None])
+        logits, _ = self._run(rows, cache.cache, attention_mask=mask, position_ids=positions[:, None])
         return logits
 
     def _run(
-        self, ids: Sequence[int], cache: Any, *, use_cache: bool = True, media: Mapping[str, Any] | None = None
-    ) -> tuple[torch.Tensor, Any]:
-        if cache is None and use_cache and self.plain_attention:
-            cache = growing_cache()
-        return self._rows([list(ids)], cache, use_cache=use_cache, media=media)
-
-    def _rows(
         self,
         rows: Sequence[Sequence[int]],
         cache: Any,
@@ -111,6 +104,8 @@ class Forward:
         **places: torch.Tensor,
     ) -> tuple[torch.Tensor, Any]:
         """One pass of the model: the logits (batch, vocabulary) after the tokens of each row, and the cache."""
+        if cache is None and use_cache and self.plain_attention:
+            cache = growing_cache()
         inputs = {**places, **{name: self._place(value) for name, value in (media or {}).items()}}
         if cache is not None:
             inputs[self._cache_name] = cache
@@ -150,13 +145,13 @@ class Forward:
             return False, False
         vocabulary = self._model.get_output_embeddings().weight.shape[0]
         ids = [(7 + 31 * n) % vocabulary for n in range(PROBE_TOKENS)]
-        expected, _ = self._run(ids, None, use_cache=False)
+        expected, _ = self._run([ids], None, use_cache=False)
         try:
-            _, cache = self._run(ids[:PROBE_SPLIT], None)
-            logits, _ = self._run(ids[PROBE_SPLIT:], copy.deepcopy(cache))
+            _, cache = self._run([ids[:PROBE_SPLIT]], None)
+            logits, _ = self._run([ids[PROBE_SPLIT:]], copy.deepcopy(cache))
             extends = _close(logits, expected)
             for token in ids[PROBE_SPLIT:]:
-                logits, cache = self._run([token], cache)
+                logits, cache = self._run([[token]], cache)
             return _close(logits, expected), extends and _close(logits, expected)
         except Exception:  # whatever an architecture cannot do with its cache, it can do without
             return False, False

@@ -52,6 +52,8 @@ def load_model(
     device: int | str | None = None,
     device_map: Any = None,
     quantization: str | None = None,
+    dtype: Any = None,
+    attn_implementation: str | None = None,
 ) -> tuple[Any, Any]:
     """The model and its tokenizer (a processor where the model takes images, sound or video)."""
     if task not in AUTO_CLASS:
@@ -59,7 +61,8 @@ def load_model(
     if device is not None and device_map is not None:
         raise ConfigurationError("expected device or device_map, saw both; leave one out")
     _check_folder(model_id)
-    options = dict(model_kwargs or {})
+    named = {"dtype": dtype, "attn_implementation": attn_implementation}
+    options = {**(model_kwargs or {}), **{name: value for name, value in named.items() if value is not None}}
     shared = {name: options[name] for name in SHARED_OPTIONS if name in options}
     with loading_errors(model_id), _quiet(model_id):
         import transformers
@@ -274,18 +277,13 @@ def check_room(model_id: str, needed: int, free: int) -> None:
         )
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on a processor or a GPU."""
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
-
-
 @contextmanager
 def memory_errors(model_id: str, doing: str) -> Iterator[None]:
     """Turns running out of memory into one line with what to do."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
+        text = str(error).lower()
+        if not (isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text):
             raise
         raise ModelError(f"expected room for {doing} {model_id}, memory ran out; {ADVICE}") from error

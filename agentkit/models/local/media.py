@@ -19,15 +19,6 @@ from agentkit.models.backend import Message
 from agentkit.models.local.chat_template import ChatTemplate
 from agentkit.models.local.loading import missing_package
 
-KINDS = {
-    "image": "image",
-    "image_url": "image",
-    "audio": "audio",
-    "audio_url": "audio",
-    "input_audio": "audio",
-    "video": "video",
-    "video_url": "video",
-}
 READERS = {
     "image": ("image_processor",),
     "audio": ("feature_extractor", "audio_processor"),
@@ -107,21 +98,17 @@ def _for_processor(message: Message, files: ExitStack) -> Message:
 def _part(part: Mapping[str, Any], files: ExitStack) -> dict[str, Any]:
     if part.get("type") in ("text", "text-plain"):
         return {"type": "text", "text": str(part.get("text", ""))}
-    kind = KINDS.get(part.get("type", ""))
-    if kind is None:
+    kind = str(part.get("type")).removeprefix("input_").removesuffix("_url")
+    if kind not in READERS:
         raise ConfigurationError(
-            f"expected parts of type text, {', '.join(KINDS)}, saw {part.get('type')!r}; write it as one of these"
+            f"expected parts of type text, {', '.join(READERS)}, saw {part.get('type')!r}; write it as one of these"
         )
     if (loaded := part.get(kind)) is not None and not isinstance(loaded, str):  # an image, an array, frames
         return {"type": kind, kind: loaded}
     place, data = _source(part, kind)
-    if data is None:
-        return {"type": kind, "path" if "://" not in place else "url": place}
-    if kind == "image":
-        return {"type": kind, "base64": data}
-    if kind == "audio":
-        return {"type": kind, "url": f"data:audio/wav;base64,{data}"}  # what it is, is read from the bytes
-    return {"type": kind, "path": _file_of(data, files)}
+    if data is not None:  # which the readers of images and sound tell from an address themselves
+        place = _file_of(data, files) if kind == "video" else data
+    return {"type": kind, "url": place}
 
 
 def _source(part: Mapping[str, Any], kind: str) -> tuple[str, str | None]:
