@@ -10,7 +10,7 @@ Whatever records or replays (`agentkit.recorder.active`) is told of every event,
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -61,7 +61,7 @@ class Run:
     must_be_grounded: bool = False
     replayed: Callable[[Action, Observation], None] | None = None
 
-    def events(self) -> Iterator[Event]:
+    def events(self) -> Generator[Event]:
         """The run's events; the last one is `Finished`. Errors that the model cannot mend are raised."""
         recorder = active()
         for event in run(*self._parts(), clock=_clock(), limit_s=self.limits.max_execution_time_s):
@@ -69,7 +69,7 @@ class Run:
                 recorder.event(event)
             yield event
 
-    async def aevents(self) -> AsyncIterator[Event]:
+    async def aevents(self) -> AsyncGenerator[Event]:
         """`events`, awaiting."""
         recorder = active()
         async for event in arun(*self._parts(), clock=_clock(), limit_s=self.limits.max_execution_time_s):

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
-from contextlib import aclosing, closing
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 from langchain_core.agents import AgentAction, AgentFinish, AgentStep
-from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler, CallbackManager
+from langchain_core.callbacks import CallbackManager
 from langchain_core.messages import AIMessage
-from langchain_core.runnables import RunnableConfig, ensure_config
+from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.utils import AddableDict
 
 from agentkit.core.loop import MALFORMED
 from agentkit.events import Action, ActionChosen, Event, Finished, Observation, Observed, ParseError
-from agentkit.langchain.steps import as_agent_action, as_langchain_error, observation_message
+from agentkit.langchain.steps import as_agent_action, observation_message
 
 Outputs = Callable[[Finished], dict[str, Any]]
-Call = tuple[Callable[..., Any], Any, dict[str, Any]]
-"""A callback, its argument, its keywords."""
 
 
 def _callbacks_of(event: Event) -> Iterator[tuple[str, Any]]:
@@ -32,81 +30,11 @@ def _callbacks_of(event: Event) -> Iterator[tuple[str, Any]]:
             yield "on_agent_finish", AgentFinish({"output": output}, log or str(output))
 
 
-class Watched(Protocol):
-    """An executor, and what it was given for those who watch it."""
-
-    callbacks: list[BaseCallbackHandler] | None
-    verbose: bool
-    tags: list[str] | None
-    metadata: dict[str, Any] | None
-
-    def get_name(self) -> str: ...
-
-
-def watched(
-    run: Callable[[RunnableConfig | None], Generator[Event]],
-    own: Watched,
-    inputs: dict[str, Any],
-    config: RunnableConfig | None,
-    outputs: Outputs,
-) -> Iterator[Event]:
-    """The events of `run`, which is given its children's config, as a chain run in the run tree."""
-    config = ensure_config(config)
-    manager = CallbackManager.configure(*_callbacks_for(config, own))
-    started = manager.on_chain_start(None, inputs, **_named(config, own)) if manager.handlers else None
-    chain = ChainRun(started, config, outputs)
-    try:
-        with closing(run(chain.child_config)) as events:
-            for event in events:
-                for callback, value, keywords in chain.calls(event):
-                    callback(value, **keywords)
-                yield event
-    except BaseException as error:
-        for callback, value, _ in chain.end(error):
-            callback(value)
-        raise as_langchain_error(error) from error.__cause__
-    for callback, value, _ in chain.end():
-        callback(value)
-
-
-async def awatched(
-    run: Callable[[RunnableConfig | None], AsyncGenerator[Event]],
-    own: Watched,
-    inputs: dict[str, Any],
-    config: RunnableConfig | None,
-    outputs: Outputs,
-) -> AsyncIterator[Event]:
-    """`watched`, awaiting."""
-    config = ensure_config(config)
-    manager = AsyncCallbackManager.configure(*_callbacks_for(config, own))
-    started = await manager.on_chain_start(None, inputs, **_named(config, own)) if manager.handlers else None
-    chain = ChainRun(started, config, outputs)
-    try:
-        async with aclosing(run(chain.child_config)) as events:
-            async for event in events:
-                for callback, value, keywords in chain.calls(event):
-                    await callback(value, **keywords)
-                yield event
-    except BaseException as error:
-        for callback, value, _ in chain.end(error):
-            await callback(value)
-        raise as_langchain_error(error) from error.__cause__
-    for callback, value, _ in chain.end():
-        await callback(value)
-
-
-def _callbacks_for(config: RunnableConfig, own: Watched) -> tuple[Any, ...]:
-    """All callbacks, those of the call and the executor's own, in the order that managers take."""
-    given = (config.get("tags"), own.tags, config.get("metadata"), own.metadata)
-    return (config.get("callbacks"), own.callbacks, own.verbose, *given)
-
-
-def _named(config: RunnableConfig, own: Watched) -> dict[str, Any]:
-    return {"name": config.get("run_name") or own.get_name(), "run_id": config.get("run_id")}
-
-
 class ChainRun:
-    """The run in the run tree: told of events, ended once. `None` as manager: nobody listens."""
+    """The run in the run tree: told of events, ended once. `None` as manager: nobody listens.
+
+    It gives the callbacks to call, and leaves it to its caller to call or to await them.
+    """
 
     def __init__(self, manager: Any, config: RunnableConfig, outputs: Outputs) -> None:
         self._run = manager
@@ -114,23 +42,23 @@ class ChainRun:
         self._finished: Finished | None = None
         self.child_config = _child_config(config, manager.get_child() if manager is not None else None)
 
-    def calls(self, event: Event) -> Iterator[Call]:
+    def calls(self, event: Event) -> Iterator[Callable[[], Any]]:
         """The callbacks to call for an event."""
         if self._run is None:
             return
         if isinstance(event, Finished):
             self._finished = event
         for name, value in _callbacks_of(event):
-            yield getattr(self._run, name), value, {"color": "green"}
+            yield partial(getattr(self._run, name), value, color="green")
 
-    def end(self, error: BaseException | None = None) -> Iterator[Call]:
+    def end(self, error: BaseException | None = None) -> Iterator[Callable[[], Any]]:
         """The callbacks to call at the end: it is no error when the consumer of the events leaves."""
         if self._run is None:
             return
         if error is None or isinstance(error, GeneratorExit):
-            yield self._run.on_chain_end, self._outputs(self._finished) if self._finished else {}, {}
+            yield partial(self._run.on_chain_end, self._outputs(self._finished) if self._finished else {})
         else:
-            yield self._run.on_chain_error, error, {}
+            yield partial(self._run.on_chain_error, error)
 
 
 def _child_config(config: RunnableConfig, callbacks: Any) -> RunnableConfig | None:

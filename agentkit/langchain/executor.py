@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, aclosing, closing, nullcontext
+from dataclasses import KW_ONLY, asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler, CallbackManager
+from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
 from langchain_core.runnables.config import get_config_list
 
 from agentkit.core.planner import Planner
 from agentkit.core.run import Run
 from agentkit.events import Event, Finished
-from agentkit.langchain.callbacks import announcer, awatched, chunks_of, watched
+from agentkit.langchain.callbacks import ChainRun, announcer, chunks_of
+from agentkit.langchain.chat_model import ChatHuggingFace, chat_model
+from agentkit.langchain.community import load_tools
 from agentkit.langchain.react_agent import ReactJsonAgent, create_react_json_agent
 from agentkit.langchain.runnable_planner import RunnablePlanner
-from agentkit.langchain.steps import HandleErrors, Trim, as_inputs, as_langchain_steps, recovery, trimmer
+from agentkit.langchain.steps import (
+    HandleErrors,
+    Trim,
+    as_inputs,
+    as_langchain_error,
+    as_langchain_steps,
+    recovery,
+    trimmer,
+)
 from agentkit.langchain.tools import as_langchain, from_langchain
 from agentkit.models.backend import ChatBackend, capabilities_of
 from agentkit.recorder import active
@@ -32,6 +42,7 @@ if TYPE_CHECKING:
 MOST_TOGETHER = 16  # runs of a batch at once; as many replies as a model in this process decodes together
 
 
+@dataclass(eq=False, repr=False)
 class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
     """Runs an agent with its tools until it has an answer.
 
@@ -50,56 +61,45 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
     `OutputParserException` with `handle_parsing_errors=False`.
     """
 
-    def __init__(
-        self,
-        agent: Runnable[Any, Any],
-        tools: Sequence[Any],
-        *,
-        max_iterations: int | None = 15,
-        max_execution_time: float | None = None,
-        early_stopping_method: Literal["force", "generate"] = "force",
-        handle_parsing_errors: HandleErrors = True,
-        return_intermediate_steps: bool = False,
-        trim_intermediate_steps: int | Trim = -1,
-        verbose: bool = False,
-        callbacks: list[BaseCallbackHandler] | None = None,
-        tags: list[str] | None = None,
-        metadata: dict[str, Any] | None = None,
-        max_tokens: int | None = None,
-        max_cost: float | None = None,
-        max_repeats: int | None = 3,
-        tool_timeout_s: float | None = None,
-        approve: Approve | None = None,
-        allow: Collection[str] | None = None,
-        max_observation_tokens: int | None = 8_000,
-        must_be_grounded: bool = False,
-        return_run: bool = False,
-        cassette: Cassette | str | Path | None = None,
-    ) -> None:
-        self.agent = agent
-        self.tools = [as_langchain(tool) for tool in tools]
+    agent: Runnable[Any, Any]
+    tools: Sequence[Any]
+    _: KW_ONLY
+    max_iterations: int | None = 15
+    max_execution_time: float | None = None
+    early_stopping_method: Literal["force", "generate"] = "force"
+    handle_parsing_errors: HandleErrors = True
+    return_intermediate_steps: bool = False
+    trim_intermediate_steps: int | Trim = -1
+    verbose: bool = False
+    callbacks: list[BaseCallbackHandler] | None = None
+    tags: list[str] | None = None
+    metadata: dict[str, Any] | None = None
+    max_tokens: int | None = None
+    max_cost: float | None = None
+    max_repeats: int | None = 3
+    tool_timeout_s: float | None = None
+    approve: Approve | None = None
+    allow: Collection[str] | None = None
+    max_observation_tokens: int | None = 8_000
+    must_be_grounded: bool = False
+    return_run: bool = False
+    cassette: Cassette | str | Path | None = None
+
+    def __post_init__(self) -> None:
+        self.tools = [as_langchain(tool) for tool in self.tools]
         self.settings = RunSettings(
-            max_iterations=max_iterations,
-            timeout=max_execution_time,
-            max_tokens=max_tokens,
-            max_cost=max_cost,
-            max_repeats=max_repeats,
-            early_stopping_method=early_stopping_method,
-            tool_timeout_s=tool_timeout_s,
-            max_observation_tokens=max_observation_tokens,
-            must_be_grounded=must_be_grounded,
-            allow=None if allow is None else tuple(tool.name for tool in allowed(self.tools, allow)),
+            max_iterations=self.max_iterations,
+            timeout=self.max_execution_time,
+            max_tokens=self.max_tokens,
+            max_cost=self.max_cost,
+            max_repeats=self.max_repeats,
+            early_stopping_method=self.early_stopping_method,
+            tool_timeout_s=self.tool_timeout_s,
+            max_observation_tokens=self.max_observation_tokens,
+            trim_intermediate_steps=-1 if callable(self.trim_intermediate_steps) else self.trim_intermediate_steps,
+            must_be_grounded=self.must_be_grounded,
+            allow=None if self.allow is None else tuple(tool.name for tool in allowed(self.tools, self.allow)),
         )
-        self.handle_parsing_errors = handle_parsing_errors
-        self.return_intermediate_steps = return_intermediate_steps
-        self.trim_intermediate_steps = trim_intermediate_steps
-        self.verbose = verbose
-        self.callbacks = callbacks
-        self.tags = tags
-        self.metadata = metadata
-        self.approve = approve
-        self.return_run = return_run
-        self.cassette = cassette
 
     @classmethod
     def from_model(
@@ -115,9 +115,6 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
 
         `mode` is how the model names a tool; see `create_react_json_agent`.
         """
-        from agentkit.langchain.community import load_tools
-        from agentkit.models import ChatHuggingFace, chat_model
-
         if isinstance(model, str):
             model = chat_model(model)
         elif isinstance(model, ChatBackend):
@@ -135,20 +132,20 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
         A call under way at `max_execution_time` is given up; a thread it needs ends on its own.
         """
         inputs = as_inputs(input)
-        for event in self._watched_events(inputs, config, **kwargs):
+        for event in self.events(inputs, config, stream=False, **kwargs):
             last = event
         return {**inputs, **self._outputs(last)}
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> dict[str, Any]:
         """`invoke`, awaiting models and tools; a call under way at `max_execution_time` is cancelled."""
         inputs = as_inputs(input)
-        async for event in self._watched_aevents(inputs, config, **kwargs):
+        async for event in self.aevents(inputs, config, stream=False, **kwargs):
             last = event
         return {**inputs, **self._outputs(last)}
 
     def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[dict[str, Any]]:
         """Chunks `{"actions", "messages"}`, `{"steps", "messages"}`, and last `{"output", …, "messages"}`."""
-        for event in self._watched_events(as_inputs(input), config, **kwargs):
+        for event in self.events(input, config, stream=False, **kwargs):
             yield from chunks_of(event, self._outputs)
 
     async def astream(
@@ -158,7 +155,7 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
         **kwargs: Any,
     ) -> AsyncIterator[dict[str, Any]]:
         """`stream`, awaiting."""
-        async for event in self._watched_aevents(as_inputs(input), config, **kwargs):
+        async for event in self.aevents(input, config, stream=False, **kwargs):
             for chunk in chunks_of(event, self._outputs):
                 yield chunk
 
@@ -178,37 +175,53 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
     # -- events ----------------------------------------------------------------------------------------------------
 
     def events(self, input: Any, config: RunnableConfig | None = None, *, stream: bool = True) -> Iterator[Event]:
-        """The run as it happens; with `stream`, the model's text piece by piece."""
-        return self._watched_events(as_inputs(input), config, stream_tokens=stream)
+        """The run as it happens, a chain run in the run tree; with `stream`, the model's text piece by piece."""
+        inputs, config = as_inputs(input), ensure_config(config)
+        manager = CallbackManager.configure(*self._callbacks_for(config))
+        started = manager.on_chain_start(None, inputs, **self._named(config)) if manager.handlers else None
+        chain = ChainRun(started, config, self._outputs)
+        try:
+            with self._recorded(), closing(self._run(inputs, chain.child_config, stream).events()) as events:
+                for event in events:
+                    for callback in chain.calls(event):
+                        callback()
+                    yield event
+        except BaseException as error:
+            for callback in chain.end(error):
+                callback()
+            raise as_langchain_error(error) from error.__cause__
+        for callback in chain.end():
+            callback()
 
-    def aevents(
-        self,
-        input: Any,
-        config: RunnableConfig | None = None,
-        *,
-        stream: bool = True,
+    async def aevents(
+        self, input: Any, config: RunnableConfig | None = None, *, stream: bool = True
     ) -> AsyncIterator[Event]:
         """`events`, awaiting."""
-        return self._watched_aevents(as_inputs(input), config, stream_tokens=stream)
-
-    def _watched_events(
-        self, inputs: dict[str, Any], config: RunnableConfig | None, *, stream_tokens: bool = False
-    ) -> Iterator[Event]:
-        def events(child: RunnableConfig | None) -> Generator[Event]:
+        inputs, config = as_inputs(input), ensure_config(config)
+        manager = AsyncCallbackManager.configure(*self._callbacks_for(config))
+        started = await manager.on_chain_start(None, inputs, **self._named(config)) if manager.handlers else None
+        chain = ChainRun(started, config, self._outputs)
+        try:
             with self._recorded():
-                yield from self._run(inputs, child, stream_tokens).events()
+                async with aclosing(self._run(inputs, chain.child_config, stream).aevents()) as events:
+                    async for event in events:
+                        for callback in chain.calls(event):
+                            await callback()
+                        yield event
+        except BaseException as error:
+            for callback in chain.end(error):
+                await callback()
+            raise as_langchain_error(error) from error.__cause__
+        for callback in chain.end():
+            await callback()
 
-        return watched(events, self, inputs, config, self._outputs)
+    def _callbacks_for(self, config: RunnableConfig) -> tuple[Any, ...]:
+        """All callbacks, those of the call and the executor's own, in the order that managers take."""
+        given = (config.get("tags"), self.tags, config.get("metadata"), self.metadata)
+        return (config.get("callbacks"), self.callbacks, self.verbose, *given)
 
-    def _watched_aevents(
-        self, inputs: dict[str, Any], config: RunnableConfig | None, *, stream_tokens: bool = False
-    ) -> AsyncIterator[Event]:
-        async def events(child: RunnableConfig | None) -> AsyncGenerator[Event]:
-            with self._recorded():
-                async for event in self._run(inputs, child, stream_tokens).aevents():
-                    yield event
-
-        return awatched(events, self, inputs, config, self._outputs)
+    def _named(self, config: RunnableConfig) -> dict[str, Any]:
+        return {"name": config.get("run_name") or self.get_name(), "run_id": config.get("run_id")}
 
     def _run(self, inputs: dict[str, Any], config: RunnableConfig | None, stream: bool) -> Run:
         return make_run(
@@ -218,7 +231,7 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
             tools=[from_langchain(tool, config=config, verbose=self.verbose) for tool in self.tools],
             approve=self.approve,
             recover=recovery(self.handle_parsing_errors),
-            trim=trimmer(self.trim_intermediate_steps),
+            trim=trimmer(self.trim_intermediate_steps) if callable(self.trim_intermediate_steps) else None,
             replayed=announcer(config, self.verbose),
         )
 

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import BaseMessage, convert_to_messages
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.base import RunnableBinding
 
@@ -23,7 +23,6 @@ from agentkit.recorder import active
 from agentkit.toolbox.calling import in_daemon_thread
 
 CUT_OFF = ("max_tokens", "MAX_TOKENS")  # Anthropic's and Google's words for "length"
-_MESSAGE: dict[str, type[BaseMessage]] = {"system": SystemMessage, "user": HumanMessage, "assistant": AIMessage}
 _NAMES = ("model_id", "model_name", "model", "base_url", "openai_api_base", "provider")
 
 
@@ -131,7 +130,8 @@ class _Live:
     def _reads_chunks(self, request: ChatRequest) -> bool:
         """Ours are read in chunks where it matters: to stop between two, and for calls as they were written.
 
-        LangChain's whole messages hold calls that it mended, and what is cut off must not run.
+        LangChain's whole messages hold calls that it mended, and what is cut off must not run; its cache knows no
+        others, though.
         """
         if not self.is_ours:
             return request.stream
@@ -191,21 +191,11 @@ class _Live:
 
 def as_langchain_message(message: Message) -> BaseMessage:
     """A chat dict as LangChain's message; raises `ConfigurationError` for a role that it has no message for."""
-    role, content = message["role"], message["content"]
-    if role == "tool":
-        return ToolMessage(content, tool_call_id=message["tool_call_id"], name=message.get("name"))
-    if calls := message.get("tool_calls"):
-        functions = [(call["id"], call["function"]) for call in calls]
-        return AIMessage(
-            content,
-            tool_calls=[
-                {"name": function["name"], "args": json.loads(function["arguments"]), "id": id_}
-                for id_, function in functions
-            ],
-        )
-    if role not in _MESSAGE:
-        raise ConfigurationError(f"expected a message of role {', '.join(_MESSAGE)}, saw {role!r}; change the prompt")
-    return _MESSAGE[role](content=content)
+    try:
+        return convert_to_messages([message])[0]
+    except ValueError as error:
+        problem = str(error).partition("\n")[0]
+        raise ConfigurationError(f"role {message['role']!r} of a message: {problem}; change the prompt") from error
 
 
 # -- the reply ---------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -28,18 +29,15 @@ def plain(value: Any) -> Any:
     return value.text
 
 
-class kept_results:
+@contextmanager
+def kept_results() -> Iterator[list[Result]]:
     """The `Result`s that our tools give inside the block, however many adapters stand between."""
-
-    __slots__ = ("_token",)
-
-    def __enter__(self) -> list[Result]:
-        kept: list[Result] = []
-        self._token = _kept.set(kept)
-        return kept
-
-    def __exit__(self, *_: object) -> None:
-        _kept.reset(self._token)
+    kept: list[Result] = []
+    token = _kept.set(kept)
+    try:
+        yield kept
+    finally:
+        _kept.reset(token)
 
 
 def whole(value: Any, kept: list[Result]) -> Any:

@@ -97,12 +97,8 @@ def as_inputs(given: Any) -> dict[str, Any]:
     return dict(given)
 
 
-def trimmer(trim: int | Trim) -> Callable[[Sequence[Step]], Sequence[Step]] | None:
-    """What `trim_intermediate_steps` asks for: the last so many steps (-1: all), or what a function leaves."""
-    if trim == -1:
-        return None
-    if isinstance(trim, int):
-        return lambda steps: steps[-trim:] if trim > 0 else steps
+def trimmer(trim: Trim) -> Callable[[Sequence[Step]], Sequence[Step]]:
+    """What a function leaves of the steps, given and taken as LangChain's."""
     return lambda steps: as_steps(trim(as_langchain_steps(steps)))
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -100,13 +101,13 @@ def from_langchain(tool: BaseTool, *, config: RunnableConfig | None = None, verb
     schema, metadata = schema_of(tool), tool.metadata or {}
 
     def run(tool_input: Any) -> Any:
-        with _TellTheModel(tool), kept_results() as kept:
+        with _errors_told(tool), kept_results() as kept:
             if _is_only_async(tool):
                 return whole(in_daemon_thread(asyncio.run, tool.arun(tool_input, **options)).result(), kept)
             return whole(tool.run(tool_input, **options), kept)
 
     async def arun(tool_input: Any) -> Any:
-        with _TellTheModel(tool), kept_results() as kept:
+        with _errors_told(tool), kept_results() as kept:
             return whole(await tool.arun(tool_input, **options), kept)
 
     return Tool(
@@ -136,21 +137,18 @@ def schema_of(tool: BaseTool) -> dict[str, Any]:
     return {"type": "object", "properties": tool.args}
 
 
-class _TellTheModel:
+@contextmanager
+def _errors_told(tool: BaseTool) -> Iterator[None]:
     """A tool's own error, and arguments that do not fit, are for the model to read; anything else is a bug."""
-
-    def __init__(self, tool: BaseTool) -> None:
-        self._tool = tool
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        if isinstance(error, ToolException):
-            raise ToolError(f"Error: {error}") from error
-        if isinstance(error, ValidationError) and error.title == getattr(self._tool.args_schema, "__name__", None):
-            wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            raise does_not_fit(self._tool.name, wrong, schema_of(self._tool)) from error
+    try:
+        yield
+    except ToolException as error:
+        raise ToolError(f"Error: {error}") from error
+    except ValidationError as error:
+        if error.title != getattr(tool.args_schema, "__name__", None):
+            raise
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise does_not_fit(tool.name, wrong, schema_of(tool)) from error
 
 
 def _run_options(config: RunnableConfig | None, verbose: bool) -> dict[str, Any]:
