@@ -39,7 +39,7 @@ def replay(place: Path | None, view: View) -> int:
 
     recorded = Replay(place)
     view.note(recorded.title)
-    return view.show(recorded.events(), inputs=recorded.inputs, model=recorded.model)
+    return view.show(recorded.events(), model=recorded.model)
 
 
 def _replay_folder(folder: Path, view: View) -> int:

@@ -44,7 +44,7 @@ def go_on(run: Continuation, view: View) -> int:
     view.note(run.title)
     view.wait("loading the model …")
     with what_is_left(run.path, view):
-        code = view.show(run.events(), inputs=run.inputs, model=run.model)
+        code = view.show(run.events(), model=run.model)
     view.note(f"recorded in {run.path}; {next_command(run.path, code)}")
     return code
 

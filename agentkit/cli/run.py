@@ -43,7 +43,7 @@ def run(question: str, given: Given, record: Path | None, yes: bool, view: View)
     inputs, settings = {"input": question}, read_settings(given)
     if record is None:
         runner = begin(settings, view, yes=yes)
-        return view.show(runner.events(inputs), inputs=inputs, model=settings.model)
+        return view.show(runner.events(inputs), model=settings.model)
     check_folder(record)
     runner = begin(settings, view, yes=yes)
     return record_run(RunSpec.of(inputs, settings, text=runner.prompt), runner, view, record)
@@ -80,9 +80,8 @@ def record_run(spec: RunSpec, runner: Runner, view: View, file: Path) -> int:
     """Run live into a cassette, which says what the run was made of."""
     from agentkit.cassette import Cassette
 
-    inputs = dict(spec.inputs)
     with what_is_left(file, view), Cassette(file, mode="record", run=spec):
-        code = view.show(runner.events(inputs), inputs=inputs, model=spec.settings.model)
+        code = view.show(runner.events(dict(spec.inputs)), model=spec.settings.model)
     view.note(f"recorded in {file}; {next_command(file, code)}")
     return code
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agentkit.cli.options import PATH, file_argument, json_option
-from agentkit.cli.view import View, output_console, printable, shortened
+from agentkit.cli.view import View, as_result, output_console, printable, shortened
 from agentkit.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -57,7 +57,9 @@ def _write_page(story: Story, file: Path) -> int:
 
 def _as_mapping(story: Story) -> dict[str, Any]:
     """A run as `agentkit run --json` gave it, and beside that all that its cassette says of it."""
-    result = story.runs[0].as_result(story.model) if len(story.runs) == 1 else {}
+    result: dict[str, Any] = {}
+    if len(story.runs) == 1:
+        result = as_result(story.runs[0].events, story.model) | {"usage": asdict(story.runs[0].usage)}
     return {
         **result,
         "file": str(story.path),

@@ -7,10 +7,23 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from agentkit.events import ActionChosen, Event, Finished, LimitReached, ModeFound, Observed, ParseError, Thought, Token
+from agentkit.events import (
+    ActionChosen,
+    Event,
+    Finished,
+    LimitReached,
+    ModeFound,
+    Observed,
+    ParseError,
+    RunStarted,
+    Source,
+    Thought,
+    Token,
+    Usage,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,8 +52,6 @@ class View:
     as_json: bool = False
     quiet: bool = False
     verbose: bool = False
-    steps: list[dict[str, Any]] = field(default_factory=list)
-    _thought: str = ""
     _status: Status | None = None
     _console: Console | None = None
 
@@ -63,21 +74,29 @@ class View:
             self._status.stop()
             self._status = None
 
-    def show(self, events: Iterable[Event], *, inputs: dict[str, Any], model: str) -> int:
+    def show(self, events: Iterable[Event], *, model: str) -> int:
         """Show a run to its end, and what its models log; the exit code."""
-        finished = None
+        seen: list[Event] = []
         try:
             with self._log():
                 for event in events:
-                    self._collect(event)
+                    if not isinstance(event, Token):
+                        seen.append(event)
                     if not self.quiet:
                         self._show_event(event)
-                    if isinstance(event, Finished):
-                        finished = event
         finally:
             self.settle()
-        assert finished is not None
-        return self._end(finished, inputs, model)
+        finished = seen[-1]
+        assert isinstance(finished, Finished)
+        if self.as_json:
+            print(json.dumps(as_result(seen, model), ensure_ascii=False, default=str), flush=True)
+        elif finished.answered:
+            print(finished.output, flush=True)
+        if not finished.answered:
+            print(f"no answer: {finished.output}", file=sys.stderr)
+        elif not self.quiet and finished.summary.ungrounded:
+            self.note(f"not confirmed by any tool: {', '.join(finished.summary.ungrounded)}")
+        return 0 if finished.answered else 1
 
     @contextmanager
     def _log(self) -> Iterator[None]:
@@ -106,20 +125,6 @@ class View:
             self._console = Console(stderr=True, highlight=False, markup=False)
             self._console.soft_wrap = not self._console.is_terminal  # in a file or a pipe, lines are left whole
         return self._console
-
-    def _collect(self, event: Event) -> None:
-        match event:
-            case Thought(text):
-                self._thought = text
-            case Observed(action, observation):
-                self._add(action.tool, action.tool_input, observation)
-            case ParseError(text, observation):
-                self._add(None, text, observation)
-
-    def _add(self, tool: str | None, tool_input: Any, observation: Any) -> None:
-        step = {"thought": self._thought, "tool": tool, "tool_input": tool_input, "observation": str(observation)}
-        self.steps.append(step)
-        self._thought = ""
 
     def _show_event(self, event: Event) -> None:
         match event:
@@ -159,28 +164,38 @@ class View:
         else:
             self.console.print(printable(text), style=style, end=end)
 
-    def _end(self, finished: Finished, inputs: dict[str, Any], model: str) -> int:
-        summary = finished.summary
-        if self.as_json:
-            result = {
-                "input": inputs.get("input"),
-                "output": finished.output if finished.answered else None,
-                "steps": self.steps,
-                "usage": asdict(summary.usage),
-                "model": model,
-                "stop_reason": summary.stop_reason,
-                "seconds": round(summary.seconds, 3),
-            }
-            if summary.sources:
-                result["sources"] = [asdict(source) for source in summary.sources]
-            print(json.dumps(result, ensure_ascii=False, default=str), flush=True)
-        elif finished.answered:
-            print(finished.output, flush=True)
-        if not finished.answered:
-            print(f"no answer: {finished.output}", file=sys.stderr)
-        elif not self.quiet and summary.ungrounded:
-            self.note(f"not confirmed by any tool: {', '.join(summary.ungrounded)}")
-        return 0 if finished.answered else 1
+
+def as_result(events: Iterable[Event], model: str) -> dict[str, Any]:
+    """A run as `--json` prints it; one without its end has no `stop_reason`."""
+    result: dict[str, Any] = {"input": None, "output": None, "steps": [], "usage": asdict(Usage()), "model": model}
+    result |= {"stop_reason": None, "seconds": None}
+    thought, sources = "", dict[Source, None]()
+
+    def add(tool: str | None, tool_input: Any, observation: Any) -> None:
+        step = {"thought": thought, "tool": tool, "tool_input": tool_input, "observation": str(observation)}
+        result["steps"].append(step)
+
+    for event in events:
+        match event:
+            case RunStarted(inputs):
+                result["input"] = inputs.get("input")
+            case Thought(text):
+                thought = text
+            case Observed(action, observation):
+                add(action.tool, action.tool_input, observation)
+                thought = ""  # of the turn, not of each of its calls
+                sources |= dict.fromkeys(event.sources)
+            case ParseError(text, observation):
+                add(None, text, observation)
+                thought = ""
+            case Finished(output, answered, summary):
+                result["output"] = output if answered else None
+                result["usage"] = asdict(summary.usage)
+                result["stop_reason"] = summary.stop_reason
+                result["seconds"] = round(summary.seconds, 3)
+    if sources:
+        result["sources"] = [asdict(source) for source in sources]
+    return result
 
 
 def _has_colour() -> bool:

@@ -10,7 +10,7 @@ from agentkit.cassette.format.entries import Entry
 from agentkit.cassette.format.turns import to_completion
 from agentkit.cassette.replaying import result_of
 from agentkit.cassette.seams.tools import observation_of
-from agentkit.events import Action, Observed
+from agentkit.events import Action, Observation, Observed
 from agentkit.models.backend import Capabilities, ChatRequest, Chunk, Completion
 from agentkit.models.chat import Reply
 from agentkit.models.openai_format import BrokenReply, NotACompletion, chunks_of
@@ -27,14 +27,14 @@ class Exchange:
     ms: int
 
     @classmethod
-    def of(cls, entry: Entry, ms: int) -> Exchange:
+    def of(cls, entry: Entry) -> Exchange:
         """The interaction in a line."""
         code, error = entry.status.get("code"), entry.response.get("error")
         if error is not None:
             outcome = str(error.get("type", "error")) if isinstance(error, Mapping) else str(error)
         else:
             outcome = str(code) if isinstance(code, int) else "no answer"
-        return cls(request=entry.name, outcome=outcome, ms=ms)
+        return cls(request=entry.name, outcome=outcome, ms=entry.ms)
 
 
 # -- what was asked ----------------------------------------------------------------------------------------------------
@@ -122,13 +122,18 @@ def _generated_text(body: Any) -> str | None:
     return text if isinstance(text, str) else None
 
 
-def observed_of(action: Action, entry: Entry) -> Observed:
+def observation_in(entry: Entry) -> Observation:
     """What a recorded call gave."""
     try:
-        observation = observation_of(entry)
+        return observation_of(entry)
     except (TypeError, KeyError, ValueError, AttributeError):  # a stranger's idea of a result
-        return Observed(action, result_of(entry))
-    return Observed(action, observation.value, observation.executed, observation.sources, observation.readings)
+        return Observation(result_of(entry))
+
+
+def observed_of(action: Action, entry: Entry) -> Observed:
+    """What a recorded call gave, as the event."""
+    seen = observation_in(entry)
+    return Observed(action, seen.value, seen.executed, seen.sources, seen.readings)
 
 
 def place_of(action: Action, results: Sequence[Entry]) -> int | None:

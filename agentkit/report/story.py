@@ -6,8 +6,9 @@ executed or compared, so a recording that drifted, was cut off or was made by a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,13 @@ from agentkit.core.planner import turn_of
 from agentkit.events import (
     Action,
     ActionChosen,
+    Event,
     Finished,
-    LimitReached,
     Observed,
     ParseError,
     RunStarted,
     Source,
+    StopReason,
     Thought,
     Usage,
 )
@@ -80,43 +82,21 @@ class StoryStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoryRun:
-    """One question's run; `finished` is how it ended, `None` where the recording does not hold that."""
+    """One question's run, and its `events`, with those of the steps that a fork kept.
+
+    `stop_reason` is what ended it, `None` where the recording does not hold that.
+    """
 
     question: str
     steps: tuple[StoryStep, ...]
-    finished: Finished | None = None
-
-    @property
-    def answered(self) -> bool:
-        """Whether it has an answer."""
-        return self.finished is not None and self.finished.answered
-
-    @property
-    def output(self) -> Any:
-        """What the caller got."""
-        return None if self.finished is None else self.finished.output
-
-    @property
-    def stop_reason(self) -> str | None:
-        """What ended it."""
-        return None if self.finished is None else self.finished.summary.stop_reason
-
-    @property
-    def ungrounded(self) -> tuple[str, ...]:
-        """Numbers and names in the answer that no observation gave."""
-        return () if self.finished is None else self.finished.summary.ungrounded
-
-    @property
-    def usage(self) -> Usage:
-        """Tokens of the whole run."""
-        if self.finished is not None and self.finished.summary.usage != Usage():
-            return self.finished.summary.usage
-        return sum((step.usage for step in self.steps), Usage())
-
-    @property
-    def invented_observations(self) -> int:
-        """How many observations the model made up, which were cut off."""
-        return 0 if self.finished is None else self.finished.summary.invented_observations
+    events: tuple[Event, ...] = ()
+    output: Any = None
+    answered: bool = False
+    stop_reason: StopReason | None = None
+    usage: Usage = field(default_factory=Usage)
+    tools_executed: int = 0
+    invented_observations: int = 0
+    ungrounded: tuple[str, ...] = ()
 
     @property
     def model_ms(self) -> int:
@@ -129,41 +109,9 @@ class StoryRun:
         return sum(step.tools_ms for step in self.steps)
 
     @property
-    def tools_executed(self) -> int:
-        """How many calls ran."""
-        if self.finished is not None and self.finished.summary.tools_executed:
-            return self.finished.summary.tools_executed
-        return sum(call.executed and call.observation is not None for step in self.steps for call in step.calls)
-
-    @property
     def sources(self) -> tuple[Source, ...]:
         """What the observations rest on."""
         return tuple(dict.fromkeys(one for step in self.steps for call in step.calls for one in call.sources))
-
-    def as_result(self, model: str) -> dict[str, Any]:
-        """The run as `agentkit run --json` gave it."""
-        summary = self.finished.summary if self.finished is not None else None
-        result = {
-            "input": self.question,
-            "output": self.output if self.answered else None,
-            "steps": [one for step in self.steps for one in _taken(step)],
-            "usage": asdict(self.usage),
-            "model": model,
-            "stop_reason": self.stop_reason,
-            "seconds": summary.seconds if summary is not None else None,
-        }
-        if self.sources:
-            result["sources"] = [asdict(source) for source in self.sources]
-        return result
-
-
-def _taken(step: StoryStep) -> Iterator[dict[str, Any]]:
-    if step.rejection is not None:
-        yield {"thought": step.thought, "tool": None, "tool_input": step.text, "observation": step.rejection}
-    for place, call in enumerate(call for call in step.calls if call.observation is not None):
-        thought = "" if place else step.thought
-        observation = str(call.observation)
-        yield {"thought": thought, "tool": call.tool, "tool_input": call.tool_input, "observation": observation}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,195 +168,170 @@ def _model_of(entry: Entry) -> str:
 def _run(number: int, document: Document) -> StoryRun:
     items: Sequence[Item] = [item for item in document.items if item.run == number]
     if not any(isinstance(item, RecordedEvent) for item in items):
-        items = with_events(items, document, number)
-    builder = _RunBuilder(document)
-    for item in items:
-        builder.add(item)
-    return builder.run()
-
-
-@dataclass(slots=True)
-class _Turn:
-    """A turn of the model as far as it is known; `replies` are what it was asked by, `results` what its calls did."""
-
-    replies: list[Entry]
-    others: list[Entry]
-    results: list[Entry] = field(default_factory=list)
-    actions: list[Action] = field(default_factory=list)
-    observed: list[Observed] = field(default_factory=list)
-    text: str | None = None
-    thought: str = ""
-    thinking: str = ""
-    rejection: str | None = None
-    answer: Any = None
-    broken_off: bool = False
-
-    @property
-    def is_open(self) -> bool:
-        """Whether there is only a thought so far."""
-        return not self.actions and self.rejection is None
-
-
-class _RunBuilder:
-    """Puts the items of one run together as steps."""
-
-    def __init__(self, document: Document) -> None:
-        self._spec = document.run
-        self._complete = document.complete
-        self._question = ""
-        self._steps = list(_kept_steps(document.run))
-        self._turn: _Turn | None = None
-        self._waiting: list[Entry] = []
-        self._ms: dict[int, int] = {}
-        self._before_ms = 0
-        self._finished: Finished | None = None
-
-    def add(self, item: Item) -> None:
-        """The next interaction or event."""
-        if isinstance(item, Entry):
-            self._time(item)
-            self._waiting.append(item)
-            return
-        match item.event:
-            case RunStarted(inputs):
-                self._question = str(inputs.get("input", ""))
-            case Thought(text, thinking):
-                turn = self._begin()
-                turn.thought, turn.thinking = text, thinking
-            case ActionChosen(action):
-                turn = self._turn if self._turn is not None and not self._is_over(self._turn) else self._begin()
-                turn.actions.append(action)
-            case Observed():
-                turn = self._turn or self._begin()
-                turn.results += self._taken()
-                turn.observed.append(item.event)
-            case ParseError(text, observation):
-                turn = self._open()
-                turn.text, turn.rejection = text, observation
-            case LimitReached():
-                self._close()
-            case Finished():
-                self._finish(item.event)
-
-    def _time(self, entry: Entry) -> None:
-        """vcrpy says only when an exchange ended."""
-        since_ms = entry.at_ms - self._before_ms if entry.kind == "http" else 0
-        self._ms[id(entry)] = max(0, entry.ms or since_ms)
-        self._before_ms = max(self._before_ms, entry.at_ms)
-
-    def _finish(self, finished: Finished) -> None:
-        """An answer is a turn of its own, unless it is a tool's."""
-        reason = finished.summary.stop_reason
-        if reason != "return_direct" and (finished.answered or finished.log):
-            turn = self._open()
-            turn.answer, turn.text = (finished.output if finished.answered else None), finished.log or None
-        self._close()
-        self._finished = finished
-
-    def run(self) -> StoryRun:
-        """The run. What was asked and came to nothing is its last step."""
-        if self._turn is not None and self._turn.actions and not self._turn.observed:
-            self._turn.results += self._taken()  # recorded, but not yet told to the model
-        self._close()
-        if any(map(prompt_of, self._waiting)):
-            self._begin().broken_off = self._finished is None
-            self._close()
-        if not self._question and self._spec is not None:
-            self._question = str(self._spec.inputs.get("input", ""))
-        if not self._question and self._steps:
-            self._question = next((text for role, text in reversed(self._steps[0].prompt) if role == "user"), "")
-        return StoryRun(question=self._question, steps=tuple(self._steps), finished=self._finished)
-
-    # -- turns -----------------------------------------------------------------------------------------------------
-
-    def _taken(self) -> list[Entry]:
-        taken, self._waiting = self._waiting, []
-        return taken
-
-    def _open(self) -> _Turn:
-        return self._turn if self._turn is not None and self._turn.is_open else self._begin()
-
-    def _is_over(self, turn: _Turn) -> bool:
-        return bool(turn.observed) or turn.rejection is not None
-
-    def _begin(self) -> _Turn:
-        self._close()
-        taken = self._taken()
-        self._turn = _Turn([one for one in taken if prompt_of(one)], [one for one in taken if not prompt_of(one)])
-        return self._turn
-
-    def _close(self) -> None:
-        turn, self._turn = self._turn, None
-        if turn is None:
-            return
-        reply = turn.replies[-1] if turn.replies else None
-        completion = completion_of(reply) if reply is not None else None
-        tries = turn.replies if completion is None else turn.replies[:-1]
-        calls, rest = self._calls(turn)
-        ended_ms = max((entry.at_ms for entry in turn.results), default=0)
-        self._steps.append(
-            StoryStep(
-                text=turn.text if turn.text is not None else completion.text if completion else "",
-                thought=turn.thought,
-                thinking=turn.thinking,
-                calls=calls,
-                rejection=turn.rejection,
-                answer=turn.answer,
-                usage=completion.usage if completion is not None else Usage(),
-                model_ms=sum(self._ms[id(entry)] for entry in turn.replies),
-                tools_ms=max(0, ended_ms - reply.at_ms) if reply is not None else 0,
-                prompt=tuple(prompt_of(reply)) if reply is not None else (),
-                failures=tuple(map(self._exchange, tries)),
-                exchanges=(*map(self._exchange, turn.others), *rest),
-                broken_off=turn.broken_off and completion is not None,
-            )
-        )
-
-    def _exchange(self, entry: Entry) -> Exchange:
-        return Exchange.of(entry, self._ms[id(entry)])
-
-    # -- calls -----------------------------------------------------------------------------------------------------
-
-    def _calls(self, turn: _Turn) -> tuple[tuple[StoryCall, ...], tuple[Exchange, ...]]:
-        """Each action with its observation, and HTTP that is nobody's: it goes to the first without a result."""
-        results = [entry for entry in turn.results if entry.kind == "tool"]
-        http = tuple(self._exchange(entry) for entry in turn.results if entry.kind != "tool")
-        calls = []
-        for number, action in enumerate(turn.actions):
-            observed = turn.observed[number] if number < len(turn.observed) else None
-            if (place := place_of(action, results)) is not None:
-                entry = results.pop(place)
-                calls.append(_call(action, observed or observed_of(action, entry), self._ms[id(entry)]))
-            else:
-                calls.append(_call(action, observed, sum(one.ms for one in http), http))
-                http = ()
-        for entry in results:  # which no action asked for: a script's own
-            action = Action(entry.name, entry.body.get("input"))
-            calls.append(_call(action, observed_of(action, entry), self._ms[id(entry)]))
-        return tuple(calls), http
-
-
-def _call(action: Action, observed: Observed | None, ms: int, exchanges: tuple[Exchange, ...] = ()) -> StoryCall:
-    if observed is None:
-        return StoryCall(tool=action.tool, tool_input=action.tool_input, ms=ms, exchanges=exchanges)
-    return StoryCall(
-        tool=action.tool,
-        tool_input=action.tool_input,
-        observation=observed.observation,
-        executed=observed.executed,
-        ms=ms,
-        sources=observed.sources,
-        readings=observed.readings,
-        exchanges=exchanges,
+        items = list(with_events([item for item in items if isinstance(item, Entry)], document, number))
+    items = [*items, *_not_told(items)]
+    kept = [RecordedEvent(event, number) for event in _kept_events(document.run)]
+    events = [item.event for item in (*kept, *items) if isinstance(item, RecordedEvent)]
+    steps = [replace(step, kept=True) for step in _steps(kept)] + list(_steps(_timed(items)))
+    finished = next((event for event in events if isinstance(event, Finished)), None)
+    if finished is None and steps and steps[-1].came_to_nothing and not (steps[-1].thought or steps[-1].thinking):
+        steps[-1] = replace(steps[-1], broken_off=bool(steps[-1].text))
+    run = StoryRun(
+        question=next((str(event.inputs.get("input", "")) for event in events if isinstance(event, RunStarted)), ""),
+        steps=tuple(steps),
+        events=tuple(events),
+        usage=sum((step.usage for step in steps), Usage()),
+        tools_executed=sum(isinstance(event, Observed) and event.executed for event in events),
+    )
+    if finished is None:
+        return run
+    summary = finished.summary
+    return replace(
+        run,
+        output=finished.output,
+        answered=finished.answered,
+        stop_reason=summary.stop_reason,
+        usage=summary.usage,
+        tools_executed=summary.tools_executed,
+        invented_observations=summary.invented_observations,
+        ungrounded=summary.ungrounded,
     )
 
 
-def _kept_steps(spec: RunSpec | None) -> Iterator[StoryStep]:
-    """The steps that a fork took over."""
+def _kept_events(spec: RunSpec | None) -> Iterator[Event]:
+    """What happened in the steps that a fork took over."""
     for values, (action, observation) in zip(spec.steps, spec.given_steps, strict=True) if spec else ():
         if action.tool == MALFORMED:
-            yield StoryStep(text=action.log, rejection=str(observation), kept=True)
+            yield ParseError(action.log, str(observation))
             continue
-        call = StoryCall(tool=action.tool, tool_input=action.tool_input, observation=observation)
-        thought = values.get("thought", turn_of(Completion(action.log)).thought)
-        yield StoryStep(text=action.log, thought=str(thought), calls=(call,), kept=True)
+        yield Thought(str(values.get("thought", turn_of(Completion(action.log)).thought)))
+        yield ActionChosen(action)
+        yield Observed(action, observation)
+
+
+def _not_told(items: Sequence[Item]) -> Iterator[Item]:
+    """What came of calls, where the recording was cut off before the model was told."""
+    events = [item.event for item in items if isinstance(item, RecordedEvent)]
+    actions = [event.action for event in events if isinstance(event, ActionChosen)]
+    told = sum(isinstance(event, Observed) for event in events)
+    results = [item for item in items if isinstance(item, Entry) and item.kind == "tool"]
+    for number, action in enumerate(actions):
+        if (place := place_of(action, results)) is not None:
+            entry = results.pop(place)
+            if number >= told:
+                yield RecordedEvent(observed_of(action, entry), entry.run)
+
+
+def _timed(items: Iterable[Item]) -> Iterator[Item]:
+    """The items, each interaction with its time: vcrpy says only when one ended."""
+    before_ms = 0
+    for item in items:
+        if isinstance(item, Entry):
+            if item.kind == "http" and not item.ms:
+                item = replace(item, ms=max(0, item.at_ms - before_ms))
+            before_ms = max(before_ms, item.at_ms)
+        yield item
+
+
+def _steps(items: Iterable[Item]) -> Iterator[StoryStep]:
+    """A step begins with the request for it, or with what is decided after the results of the one before."""
+    turn: list[Item] = []
+    has_reply = has_result = False
+    for item in items:
+        if isinstance(item, Entry):
+            begins = has_result or (has_reply and bool(prompt_of(item)))
+        else:
+            begins = has_result and (isinstance(item.event, Thought | ActionChosen | ParseError) or _ends(item.event))
+        if begins:
+            yield from _step(turn)
+            turn, has_reply, has_result = [], False, False
+        turn.append(item)
+        if isinstance(item, Entry):
+            has_reply = has_reply or completion_of(item) is not None
+        else:
+            has_result = has_result or isinstance(item.event, Observed | ParseError)
+    yield from _step(turn)
+
+
+def _ends(event: Event) -> bool:
+    """Whether a turn ended the run: a tool's own answer is none."""
+    if not isinstance(event, Finished) or event.summary.stop_reason == "return_direct":
+        return False
+    return event.answered or bool(event.log)
+
+
+def _step(turn: Sequence[Item]) -> Iterator[StoryStep]:
+    """The step, of what is one: a request that was answered or not, or something that was decided."""
+    entries = [item for item in turn if isinstance(item, Entry)]
+    thought, actions, observed = Thought(""), list[Action](), list[Observed]()
+    text: str | None = None
+    rejection: str | None = None
+    answer: Any = None
+    for event in (item.event for item in turn if isinstance(item, RecordedEvent)):
+        match event:
+            case Thought():
+                thought = event
+            case ActionChosen(action):
+                actions.append(action)
+            case Observed():
+                observed.append(event)
+            case ParseError(text, observation):
+                rejection = observation
+            case Finished(output, answered, log=log) if _ends(event):
+                answer, text = (output if answered else None), log or None
+    place = max((place for place, entry in enumerate(entries) if prompt_of(entry)), default=-1)
+    if place < 0 and not actions and rejection is None and answer is None:
+        return
+    reply = entries[place] if place >= 0 else None
+    completion = completion_of(reply) if reply is not None else None
+    if text is None:
+        text = completion.text if completion is not None else actions[0].log if actions else ""
+    tries = [entry for entry in entries[: place + 1] if prompt_of(entry)]
+    results = entries[place + 1 :]
+    calls, rest = _calls(actions, observed, results)
+    yield StoryStep(
+        text=text,
+        thought=thought.text,
+        thinking=thought.thinking,
+        calls=tuple(calls),
+        rejection=rejection,
+        answer=answer,
+        usage=completion.usage if completion is not None else Usage(),
+        model_ms=sum(entry.ms for entry in tries),
+        tools_ms=max((entry.at_ms - reply.at_ms for entry in results), default=0) if reply is not None else 0,
+        prompt=tuple(prompt_of(reply)) if reply is not None else (),
+        failures=tuple(map(Exchange.of, tries if completion is None else tries[:-1])),
+        exchanges=(*(Exchange.of(entry) for entry in entries[: max(place, 0)] if not prompt_of(entry)), *rest),
+    )
+
+
+def _calls(
+    actions: Sequence[Action], observed: Sequence[Observed], results: Sequence[Entry]
+) -> tuple[list[StoryCall], tuple[Exchange, ...]]:
+    """Each action with its observation, and HTTP that is nobody's: it goes to the first without a result."""
+    left = [entry for entry in results if entry.kind == "tool"]
+    http = tuple(Exchange.of(entry) for entry in results if entry.kind != "tool")
+    calls = []
+    for action, event in zip_longest(actions, observed[: len(actions)]):
+        if (place := place_of(action, left)) is not None:
+            calls.append(_call(action, event, left.pop(place).ms))
+        else:
+            calls.append(_call(action, event, sum(one.ms for one in http), http))
+            http = ()
+    for entry in left:  # which no action asked for: a script's own
+        action = Action(entry.name, entry.body.get("input"))
+        calls.append(_call(action, observed_of(action, entry), entry.ms))
+    return calls, http
+
+
+def _call(action: Action, observed: Observed | None, ms: int, exchanges: tuple[Exchange, ...] = ()) -> StoryCall:
+    call = StoryCall(tool=action.tool, tool_input=action.tool_input, ms=ms, exchanges=exchanges)
+    if observed is None:
+        return call
+    return replace(
+        call,
+        observation=observed.observation,
+        executed=observed.executed,
+        sources=observed.sources,
+        readings=observed.readings,
+    )

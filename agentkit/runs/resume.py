@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from agentkit.cassette.cassette import Cassette
+from agentkit.cassette.cassette import Cassette, RunAgain
 from agentkit.cassette.format.entries import plain
 from agentkit.cassette.format.file import finished_of, load, partial_of
 from agentkit.cassette.format.run_spec import RunSpec
-from agentkit.cassette.tape import RunAgain
 from agentkit.core.loop import MALFORMED
 from agentkit.errors import CassetteDrift, ConfigurationError
 from agentkit.events import (
     Action,
+    ActionChosen,
     Event,
     Finished,
     LimitReached,
@@ -120,10 +121,13 @@ def fork(
     if Path(into).resolve() == Path(path).resolve():
         raise ConfigurationError(f"expected another file than {path} to record into, which stays as it is")
     replay = Replay(path, environment=environment)
-    kept = _first_steps(replay, step)
+    given = replay.run.steps  # of a fork, which its own events do not hold
+    turns = _first_turns(replay, step - len(given)) if step > len(given) else []
+    if not 0 <= step <= len(given) + len(turns):
+        raise ConfigurationError(f"{path}: expected a step from 0 to {len(given) + len(turns)} to keep, saw {step}")
     run = replace(
         _changed(replay.run, settings),
-        steps=kept.steps,
+        steps=(*given[:step], *(one for turn in turns for one in _as_steps(turn))),
         forked_from=f"{Path(path).name}, step {step}",
     )
     return Continuation(
@@ -132,7 +136,7 @@ def fork(
         run=run,
         build=build,
         mode="record",
-        kept=kept.events,
+        kept=tuple(event for turn in turns for event in turn),
         environment=os.environ if environment is None else environment,
     )
 
@@ -150,58 +154,47 @@ def _steps(number: int) -> str:
     return f"{number} step" if number == 1 else f"{number} steps"
 
 
-@dataclass(slots=True)
-class _Kept:
-    """The first turns of a run, each with its observations."""
-
-    wanted: int
-    turns: int = 0
-    events: tuple[Event, ...] = ()
-    steps: tuple[dict[str, Any], ...] = ()
-
-    def read(self, events: Iterator[Event]) -> None:
-        """Read on until the wanted turns are whole."""
-        turn: list[Event] = []
-        for event in events:
-            is_result = isinstance(event, Observed | ParseError)
-            if not is_result and turn and isinstance(turn[-1], Observed | ParseError):
-                self._keep(turn)
-                turn = []
-            if self.turns == self.wanted or isinstance(event, Finished | LimitReached):
-                return
-            if not isinstance(event, RunStarted | Token | ModeFound):
-                turn.append(event)
-
-    def _keep(self, turn: list[Event]) -> None:
-        self.turns += 1
-        self.events += tuple(turn)
-        thought = ""
-        for event in turn:
-            if isinstance(event, Thought):
-                thought = event.text
-            elif isinstance(event, Observed):
-                self.steps += (_as_mapping(event.action, event.observation, thought),)
-                thought = ""  # of the turn, not of each of its calls
-            elif isinstance(event, ParseError):
-                malformed = Action(MALFORMED, event.observation, event.text)
-                self.steps += (_as_mapping(malformed, event.observation, thought),)
+def _turns(events: Iterator[Event]) -> Iterator[list[Event]]:
+    """The first turns of a run, each with its observations, up to where it ended."""
+    turn: list[Event] = []
+    waiting = 0
+    for event in events:
+        if isinstance(event, Finished | LimitReached):
+            return
+        if isinstance(event, RunStarted | Token | ModeFound):
+            continue
+        turn.append(event)
+        waiting += isinstance(event, ActionChosen) - isinstance(event, Observed)
+        if isinstance(event, Observed | ParseError) and not waiting:
+            yield turn
+            turn = []
 
 
-def _first_steps(replay: Replay, wanted: int) -> _Kept:
+def _first_turns(replay: Replay, wanted: int) -> list[list[Event]]:
     """What comes after them may be missing, or have drifted."""
-    kept = _Kept(wanted)
-    if wanted > 0:
-        drift = None
-        with closing(replay.events()) as events:
-            try:
-                kept.read(events)
-            except CassetteDrift as error:
-                drift = error
-        if kept.turns < wanted and drift is not None and replay.is_complete:
-            raise drift
-    if not 0 <= wanted == kept.turns:
-        raise ConfigurationError(f"{replay.path}: expected a step from 0 to {kept.turns} to keep, saw {wanted}")
-    return kept
+    turns: list[list[Event]] = []
+    drift = None
+    with closing(replay.events()) as events:
+        try:
+            turns.extend(islice(_turns(events), max(0, wanted)))
+        except CassetteDrift as error:
+            drift = error
+    if len(turns) < wanted and drift is not None and replay.is_complete:
+        raise drift
+    return turns
+
+
+def _as_steps(turn: Sequence[Event]) -> Iterator[dict[str, Any]]:
+    thought = ""
+    for event in turn:
+        match event:
+            case Thought(thought):
+                pass
+            case Observed(action, observation):
+                yield _as_mapping(action, observation, thought)
+                thought = ""  # of the turn, not of each of its calls
+            case ParseError(text, observation):
+                yield _as_mapping(Action(MALFORMED, observation, text), observation, thought)
 
 
 def _as_mapping(action: Action, observation: Any, thought: str) -> dict[str, Any]:

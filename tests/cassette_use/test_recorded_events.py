@@ -107,7 +107,7 @@ def test_it_shows_what_the_run_printed(name: str, tmp_path: Path, capsys: pytest
     turns, options = RUNS[name]
     path = tmp_path / "run.yaml"
     events = recorded(path, turns, **options)
-    View(as_json=True, quiet=True).show(events, inputs={"input": QUESTION}, model="local:ORG/MODEL")
+    View(as_json=True, quiet=True).show(events, model="local:ORG/MODEL")
     result = printed(capsys)
     show([str(path), "--json"], standalone_mode=False)
     shown = printed(capsys)
@@ -185,9 +185,31 @@ def test_a_fork_shows_the_steps_that_it_kept_as_it_printed_them(
     with Cassette(path, "record", run=spec, environment={}):
         list(AgentExecutor.from_model(ScriptedBackend(turns), ["calculator"], mode="react-json").events(question))
     forked = fork(path, into, step=2, build=build, environment={})
-    View(as_json=True, quiet=True).show(forked.events(), inputs=question, model="local:ORG/MODEL")
+    View(as_json=True, quiet=True).show(forked.events(), model="local:ORG/MODEL")
     result = printed(capsys)
     show([str(into), "--json"], standalone_mode=False)
     shown = printed(capsys)
     assert {name: shown[name] for name in result} == result
     assert [step["thought"] for step in shown["steps"]] == ["First a product.", "", "Something else."]
+
+
+def test_a_fork_of_a_fork_keeps_the_steps_of_both(tmp_path: Path) -> None:
+    question = {"input": "What is 25 * 5, less 5?"}
+
+    def live(*turns: str) -> Any:
+        return lambda *_: AgentExecutor.from_model(ScriptedBackend(turns), ["calculator"], mode="react-json")
+
+    spec = RunSpec.of(question, model="local:ORG/MODEL", tools=("calculator",), mode="react-json")
+    with Cassette(tmp_path / "run.yaml", "record", run=spec, environment={}):
+        list(live(action("Calculator", "1+1"), action("Calculator", "2+2"), final("4"))().events(question))
+    second = fork(
+        tmp_path / "run.yaml",
+        tmp_path / "second.yaml",
+        step=1,
+        build=live(action("Calculator", "3+3"), final("6")),
+        environment={},
+    )
+    list(second.events())
+    for step, kept in ((1, ["1+1"]), (2, ["1+1", "3+3"])):
+        third = fork(tmp_path / "second.yaml", tmp_path / "third.yaml", step=step, environment={})
+        assert [one["tool_input"] for one in third.run.steps] == kept

@@ -31,7 +31,7 @@ def events(*between: Event, stop_reason: StopReason = "answer", sources: tuple[S
 
 
 def shown(run: Sequence[Event], capsys: pytest.CaptureFixture[str], **options: Any) -> tuple[str, str]:
-    View(**options).show(run, inputs={"input": "?"}, model="m")
+    View(**options).show(run, model="m")
     return capsys.readouterr()
 
 
@@ -45,7 +45,8 @@ def test_sources_and_readings_stand_beside_the_observation(capsys: pytest.Captur
 def test_json_names_sources_where_there_are_any(
     sources: tuple[Source, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out, _ = shown(events(sources=sources), capsys, as_json=True, quiet=True)
+    observed = Observed(Action("Search", "Ada"), "30", sources=sources)
+    out, _ = shown(events(observed, sources=sources), capsys, as_json=True, quiet=True)
     expected = [{"title": "Ada's page", "link": "https://example.org/ada"}] if sources else None
     assert json.loads(out).get("sources") == expected
 

@@ -57,7 +57,7 @@ def draw() -> str:
         with contextlib.chdir(home):
             view, settings = View(_console=console), RunSettings(docs="notes")
             inputs = {"input": QUESTION}
-            view.show(begin(settings, view, yes=False).events(inputs), inputs=inputs, model=settings.model)
+            view.show(begin(settings, view, yes=False).events(inputs), model=settings.model)
     console.print(Text(answer.getvalue().strip(), "bold"))
     return _local(console.export_svg(title="agentkit", theme=theme, unique_id="run"))
 
