@@ -88,7 +88,7 @@ class ReactAgent:
 
     @cached_property
     def _functions(self) -> tuple[Function, ...]:
-        return functions_of((tool.name, tool.description, tool.schema) for tool in self.tools)
+        return functions_of(self.tools)
 
     def _grammar(self) -> Grammar | None:
         """The grammar the model's turns are held to, where the model can be held to one."""

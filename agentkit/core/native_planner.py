@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import Any
 
 from agentkit.core.loop import MALFORMED, ModelCall, Turn
-from agentkit.core.planner import ModelPlanner, frame
+from agentkit.core.planner import ModelPlanner
 from agentkit.errors import MalformedTurn
 from agentkit.events import Action, Called, FinalAnswer, Step, ToolInput
 from agentkit.models.backend import ChatRequest, Completion, Message, NativeCall
@@ -22,6 +22,7 @@ from agentkit.react_json.calls import reader_of
 from agentkit.react_json.lenient_json import BrokenJson, read_json
 from agentkit.react_json.prompt import Prompt
 from agentkit.react_json.scratchpad import observation_text
+from agentkit.tool import Tool
 
 PROMPT = Prompt.parse(
     """[system]
@@ -43,37 +44,22 @@ class NativePlanner(ModelPlanner):
     def __init__(
         self, model: ChatModel, functions: Sequence[Function], prompt: Prompt = PROMPT, *, stream: bool = False
     ) -> None:
-        self._model = model
-        self._prompt = prompt
-        self._stream = stream
+        super().__init__(model, prompt, stream=stream)
         self._functions = {function.name: function for function in functions}
-        self._by_tool = {function.tool: function for function in functions}
+        self._by_tool = {function.tool.name: function for function in functions}
         self._schemas = tuple(function.as_openai() for function in functions)
-        self._frame: tuple[list[Message], list[Message]] | None = None
-        self._seen: Sequence[Step] | None = None
-        self._read = 0
-        self._log: list[Message] = []
 
     # -- what the model is asked -----------------------------------------------------------------------------------
 
     def _request(self, call: ModelCall) -> ChatRequest:
-        if self._frame is None:
-            self._frame = frame(self._prompt, call.inputs)
-        head, tail = self._frame
-        messages = [*head, *self._step_messages(call), *tail]
+        messages = self._conversation(call)
         return ChatRequest(
             messages=messages, tools=self._schemas, token_budget=call.max_new_tokens, stream=self._stream
         )
 
-    def _step_messages(self, call: ModelCall) -> list[Message]:
-        """The steps' messages; the loop's own list only grows, and by whole turns, so what was made is kept."""
-        if call.steps is not self._seen:
-            self._seen, self._read, self._log = call.steps, 0, []
-        new = [(number, call.steps[number]) for number in range(self._read, len(call.steps))]
-        for _, turn in groupby(new, key=lambda one: one[1].action.called.turn if one[1].action.called else -1 - one[0]):
-            self._log += self._turn_messages([(call.first_step + number, step) for number, step in turn])
-        self._read = len(call.steps)
-        return self._log
+    def _written(self, steps: Sequence[tuple[int, Step]]) -> Iterator[Message]:
+        for _, turn in groupby(steps, key=_turn_number):
+            yield from self._turn_messages([*turn])
 
     def _turn_messages(self, turn: list[tuple[int, Step]]) -> Iterator[Message]:
         action, observation = turn[0][1]
@@ -129,8 +115,14 @@ class NativePlanner(ModelPlanner):
     def _action(self, call: NativeCall, called: Called) -> Action:
         function = self._functions.get(call.name)
         arguments = read_arguments(call, function)
-        tool, tool_input = (function.tool, function.input_of(arguments)) if function else (call.name, arguments)
+        tool, tool_input = (function.tool.name, function.input_of(arguments)) if function else (call.name, arguments)
         return Action(tool, tool_input, in_dialect(called.text, tool, tool_input), called)
+
+
+def _turn_number(step: tuple[int, Step]) -> int:
+    """Which steps were called in one turn; a step that was not called is one of its own."""
+    number, (action, _) = step
+    return action.called.turn if action.called else -1 - number
 
 
 def _as_openai(call: NativeCall) -> dict[str, Any]:
@@ -160,44 +152,38 @@ def _id(step: int, place: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A tool by the `name` that servers take; `schema` is the JSON schema of the tool's input."""
+    """A tool by the `name` that servers take."""
 
     name: str
-    tool: str
-    description: str
-    schema: Mapping[str, Any]
+    tool: Tool
 
     @property
     def parameters(self) -> Mapping[str, Any]:
         """The schema of the arguments, which are always an object."""
-        return ONE_STRING if self._takes_one_string else self.schema
-
-    @property
-    def _takes_one_string(self) -> bool:
-        return self.schema.get("type") == "string"
+        return ONE_STRING if self.tool.takes_one_string else self.tool.schema
 
     def as_openai(self) -> dict[str, Any]:
         """OpenAI's function schema."""
-        about = {"name": self.name, "description": self.description, "parameters": dict(self.parameters)}
+        about = {"name": self.name, "description": self.tool.description, "parameters": dict(self.parameters)}
         return {"type": "function", "function": about}
 
     def input_of(self, arguments: ToolInput) -> ToolInput:
         """The tool's input: the string itself where it takes one."""
-        if self._takes_one_string and isinstance(arguments, dict) and len(arguments) == 1:
+        if self.tool.takes_one_string and isinstance(arguments, dict) and len(arguments) == 1:
             (value,) = arguments.values()
             if isinstance(value, str | int | float) and not isinstance(value, bool):
                 return str(value)
         return arguments
 
 
-def functions_of(tools: Iterable[tuple[str, str, Mapping[str, Any]]]) -> tuple[Function, ...]:
-    """Functions of tools' names, descriptions and input schemas. No two have the same name."""
+def functions_of(tools: Iterable[Tool]) -> tuple[Function, ...]:
+    """The tools as functions. No two have the same name."""
     functions: dict[str, Function] = {}
-    for tool, description, schema in tools:
-        name = plain = _NOT_IN_A_NAME.sub("_", tool)[:60] or "tool"
+    for tool in tools:
+        name = plain = _NOT_IN_A_NAME.sub("_", tool.name)[:60] or "tool"
         while name in functions:
             name = f"{plain}_{len(functions)}"
-        functions[name] = Function(name, tool, description, schema)
+        functions[name] = Function(name, tool)
     return tuple(functions.values())
 
 

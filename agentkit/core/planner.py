@@ -5,7 +5,7 @@ A planner serves one run.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from agentkit.core.loop import ModelCall, Turn
@@ -33,9 +33,19 @@ class Planner(Protocol):
 
 
 class ModelPlanner:
-    """Asks a model for each turn: how a request is made of a call, and a turn of a completion, is a subclass's."""
+    """Asks a model for each turn of a conversation: a prompt, and what the steps so far are in it.
 
-    _model: ChatModel
+    How a step is written, a request made and a completion read is a subclass's.
+    """
+
+    def __init__(self, model: ChatModel, prompt: Prompt, *, stream: bool = False) -> None:
+        self._model = model
+        self._prompt = prompt
+        self._stream = stream
+        self._frame: tuple[list[Message], list[Message]] | None = None
+        self._seen: Sequence[Step] | None = None
+        self._read = 0
+        self._log: list[Message] = []
 
     def plan(self, call: ModelCall) -> Iterator[str | Turn]:
         for piece in self._model.complete(self._request(call)):
@@ -44,6 +54,21 @@ class ModelPlanner:
     async def aplan(self, call: ModelCall) -> AsyncIterator[str | Turn]:
         async for piece in self._model.acomplete(self._request(call)):
             yield piece if isinstance(piece, str) else self._turn(piece, call)
+
+    def _conversation(self, call: ModelCall) -> list[Message]:
+        """The messages; the loop's own list of steps only grows, and by whole turns, so what was made is kept."""
+        if self._frame is None:
+            self._frame = frame(self._prompt, call.inputs)
+        if call.steps is not self._seen:
+            self._seen, self._read, self._log = call.steps, 0, []
+        self._log += self._written([*enumerate(call.steps[self._read :], call.first_step + self._read)])
+        self._read = len(call.steps)
+        head, tail = self._frame
+        return [*head, *self._log, *tail]
+
+    def _written(self, steps: Sequence[tuple[int, Step]]) -> Iterable[Message]:
+        """The messages of steps, each with its number in the run."""
+        raise NotImplementedError
 
     def _request(self, call: ModelCall) -> ChatRequest:
         raise NotImplementedError
@@ -64,14 +89,9 @@ class ReactJsonPlanner(ModelPlanner):
         grammar: Grammar | None = None,
         stream: bool = False,
     ) -> None:
-        self._model = model
-        self._stream = stream
-        self._prompt = prompt
+        super().__init__(model, prompt, stream=stream)
         self._tools = tools
         self._grammar = grammar
-        self._frame: tuple[list[Message], list[Message]] | None = None
-        self._seen: Sequence[Step] | None = None
-        self._log: list[Message] = []
 
     def _request(self, call: ModelCall) -> ChatRequest:
         grammar = None
@@ -85,26 +105,19 @@ class ReactJsonPlanner(ModelPlanner):
             stream=self._stream,
         )
 
+    def _messages(self, call: ModelCall) -> list[Message]:
+        if self._prompt.keeps_messages:
+            return self._conversation(call)
+        values = {**call.inputs, SCRATCHPAD: format_log_to_str(call.steps)}
+        return [{**message} for message in self._prompt.render(values)]
+
+    def _written(self, steps: Sequence[tuple[int, Step]]) -> Iterator[Message]:
+        for _, (action, observation) in steps:
+            yield {"role": "assistant", "content": action.log}
+            yield {"role": "user", "content": f"Observation: {observation_text(action, observation)}"}
+
     def _turn(self, completion: Completion, call: ModelCall) -> Turn:
         return turn_of(completion, self._tools)
-
-    def _messages(self, call: ModelCall) -> list[Message]:
-        if not self._prompt.keeps_messages:
-            values = {**call.inputs, SCRATCHPAD: format_log_to_str(call.steps)}
-            return [{**message} for message in self._prompt.render(values)]
-        if self._frame is None:
-            self._frame = frame(self._prompt, call.inputs)
-        head, tail = self._frame
-        return [*head, *self._step_messages(call.steps), *tail]
-
-    def _step_messages(self, steps: Sequence[Step]) -> list[Message]:
-        """Two messages a step; the loop's own list only grows, so what was made for it is kept."""
-        if steps is not self._seen:
-            self._seen, self._log = steps, []
-        for action, observation in steps[len(self._log) // 2 :]:
-            self._log.append({"role": "assistant", "content": action.log})
-            self._log.append({"role": "user", "content": f"Observation: {observation_text(action, observation)}"})
-        return self._log
 
 
 def frame(prompt: Prompt, inputs: Mapping[str, object]) -> tuple[list[Message], list[Message]]:

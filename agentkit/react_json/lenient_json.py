@@ -117,94 +117,61 @@ def _encodable(value: Any) -> bool:
     return True
 
 
-class _Frame:
-    """An object or list that is still open."""
-
-    __slots__ = ("closer", "items", "key")
-
-    def __init__(self, closer: str) -> None:
-        self.closer = closer
-        self.items: list[Any] = []
-        self.key: str | None = None
-
-    def close(self) -> Any:
-        return self.items if self.closer == "]" else _object(self.items)
-
-    def add(self, value: Any) -> None:
-        self.items.append(value if self.closer == "]" else (self.key, value))
-
-
 class _Reader:
-    """Reads one value with repairs; a loop with a stack, because depth is the model's choice."""
+    """Reads one value with repairs."""
 
     def __init__(self, text: str, start: int, quote: str = "") -> None:
         self._quote = quote
         self._text = text
         self._at = start
-        self._stack: list[_Frame] = []
 
     def read(self) -> tuple[Any, int]:
         """The value and where it ends."""
         try:
-            while True:
-                done, value = self._value()
-                while done and self._stack:
-                    self._stack[-1].add(value)
-                    done, value = self._after_item()
-                if done:
-                    return value, self._at
+            return self._value(0), self._at
         except _Refused as refused:
             raise BrokenJson(str(refused), self._at) from None
+        except RecursionError:  # of a caller that stands deep itself
+            raise BrokenJson("is nested too deep", self._at) from None
 
-    def _value(self) -> tuple[bool, Any]:
-        """Read a scalar, or open an object or list: (whether a value is complete, the value)."""
+    def _value(self, depth: int) -> Any:
+        """One value, in `depth` others. Lists and objects call nothing but this, so that the deepest fits the stack."""
         char = self._next()
-        if char == "{" or char == "[":
-            return self._open(char)
+        if char not in "{[":
+            return self._scalar(char)
+        if depth == MAX_DEPTH:
+            raise BrokenJson(f"is nested more than {MAX_DEPTH} levels deep", self._at)
+        # Doubled braces come from prompt templates; no object can begin with an object, so one is meant.
+        closer = "]" if char == "[" else "}}" if self._text.startswith("{{", self._at) else "}"
+        self._at += len(closer)
+        items: list[Any] = []
+        while not self._text.startswith(closer, self._skip_gap()):
+            if items:
+                if (char := self._next()) != ",":
+                    raise self._unexpected(f"a comma or {closer}", char)
+                self._at += 1
+                if self._text.startswith(closer, self._skip_gap()):  # behind a trailing comma
+                    break
+            if closer == "]":
+                items.append(self._value(depth + 1))
+            else:
+                items.append((self._key(self._next()), self._value(depth + 1)))
+        self._at += len(closer)
+        return items if closer == "]" else _object(items)
+
+    def _scalar(self, char: str) -> Any:
         if self._quote and self._text.startswith(self._quote, self._at):
-            return True, self._quoted()
+            return self._quoted()
         if char in _STRINGS:
-            return True, self._string(char)
+            return self._string(char)
         if match := _NUMBER.match(self._text, self._at):
             self._at = match.end()
-            return True, _finite(match[0]) if match[1] or match[2] else _integer(match[0])
+            return _finite(match[0]) if match[1] or match[2] else _integer(match[0])
         match = _WORD.match(self._text, self._at)
         if match and match[0] in _WORDS:
             self._at = match.end()
-            return True, _WORDS[match[0]]
+            return _WORDS[match[0]]
         raise self._unexpected("a value", match[0] if match else char)
-
-    def _open(self, char: str) -> tuple[bool, Any]:
-        if len(self._stack) >= MAX_DEPTH:
-            raise BrokenJson(f"is nested more than {MAX_DEPTH} levels deep", self._at)
-        # Doubled braces come from prompt templates; no object can begin with an object, so one is meant.
-        doubled = self._text.startswith("{{", self._at)
-        self._at += 2 if doubled else 1
-        self._stack.append(_Frame("]" if char == "[" else "}}" if doubled else "}"))
-        return self._item_or_close()
-
-    def _after_item(self) -> tuple[bool, Any]:
-        if self._next() == ",":
-            self._at += 1
-            return self._item_or_close()
-        if self._text.startswith(self._stack[-1].closer, self._at):
-            return self._close()
-        raise self._unexpected(f"a comma or {self._stack[-1].closer}", self._text[self._at])
-
-    def _item_or_close(self) -> tuple[bool, Any]:
-        """The end of the container (also after a trailing comma), or the key of its next item."""
-        char = self._next()
-        frame = self._stack[-1]
-        if self._text.startswith(frame.closer, self._at):
-            return self._close()
-        if frame.closer != "]":
-            frame.key = self._key(char)
-        return False, None
-
-    def _close(self) -> tuple[bool, Any]:
-        frame = self._stack.pop()
-        self._at += len(frame.closer)
-        return True, frame.close()
 
     def _key(self, char: str) -> str:
         if self._quote and self._text.startswith(self._quote, self._at):
@@ -236,11 +203,15 @@ class _Reader:
         return self._text[start:end]
 
     def _next(self) -> str:
-        match = _GAP.match(self._text, self._at)
-        self._at = match.end() if match else self._at
-        if self._at >= len(self._text):
+        """The next character that means something."""
+        if self._skip_gap() >= len(self._text):
             raise BrokenJson("is cut off", self._at)
         return self._text[self._at]
+
+    def _skip_gap(self) -> int:
+        match = _GAP.match(self._text, self._at)
+        self._at = match.end() if match else self._at
+        return self._at
 
     def _unexpected(self, expected: str, seen: str) -> BrokenJson:
         if seen in _NO_NUMBERS:

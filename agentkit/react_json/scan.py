@@ -394,7 +394,7 @@ class Scan:
         self.passages.append(replace(draft, end=end, decisions=decisions))
         return end
 
-    def _across_observations(self, at: int) -> tuple[Sequence[Action], int] | None:
+    def _across_observations(self, at: int) -> tuple[list[Action], int] | None:
         """The calls at `at` when lines that begin with "Observation" stand inside their arguments, where they are data.
 
         Not those that another call begins behind: an argument that was never closed would swallow it.

@@ -93,7 +93,10 @@ def test_ids_given_twice_are_made_anew() -> None:
 # -- arguments ---------------------------------------------------------------------------------------------------------
 
 FUNCTIONS = functions_of(
-    [("Search", "Finds.", {"type": "string"}), ("power", "Raises.", {"type": "object", "properties": {}})]
+    [
+        Tool(name="Search", description="Finds.", run=str),
+        Tool(name="power", description="Raises.", run=str, schema={"type": "object", "properties": {}}),
+    ]
 )
 
 
@@ -113,7 +116,7 @@ FUNCTIONS = functions_of(
     ],
 )
 def test_arguments_with_one_reading_are_read(tool_name: str, arguments: str, expected: Any) -> None:
-    function = next(function for function in FUNCTIONS if function.tool == tool_name)
+    function = next(function for function in FUNCTIONS if function.tool.name == tool_name)
     assert function.input_of(read_arguments(NativeCall("1", tool_name, arguments), function)) == expected
 
 
