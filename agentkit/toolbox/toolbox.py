@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
 from agentkit.deadline import remaining_s
 from agentkit.errors import ToolError
-from agentkit.events import Action, Observation
+from agentkit.events import Action, Observation, Source
 from agentkit.retry import RetryPolicy
 from agentkit.secrets import Secrets
 from agentkit.tool import Result, Tool
+from agentkit.toolbox.approximate_tokens import cut_to_tokens
 from agentkit.toolbox.calling import OutOfTime, ThreadCall, acall, call, in_daemon_thread
-from agentkit.toolbox.observed_text import admitted
 from agentkit.toolbox.registry import is_named
 
 Approve = Callable[[Action], bool]
@@ -129,11 +130,11 @@ class Toolbox:
         observation = Observation(
             result.text, return_direct=tool.return_direct, sources=result.sources, readings=result.readings
         )
-        return admitted(observation, self._secrets, max_tokens=self._max_tokens)
+        return _admitted(observation, self._secrets, max_tokens=self._max_tokens)
 
     def _failed(self, tool: Tool, error: ToolError | OutOfTime) -> Observation:
         if isinstance(error, ToolError):
-            return admitted(Observation(str(error)), self._secrets, max_tokens=self._max_tokens)
+            return _admitted(Observation(str(error)), self._secrets, max_tokens=self._max_tokens)
         own_s = self._timeout_s if tool.timeout_s is None else tool.timeout_s
         limit = "the time the run had left" if own_s is None or remaining_s() == 0 else f"{own_s:g} s"
         return Observation(f"Error: {tool.name} gave no result within {limit}.")
@@ -141,3 +142,30 @@ class Toolbox:
 
 def _refused(why: str) -> Observation:
     return Observation(why, executed=False)
+
+
+def _admitted(observation: Observation, secrets: Secrets, *, max_tokens: int | None = None) -> Observation:
+    """The observation with its secrets redacted and its text cut; what is returned to the caller is not cut."""
+    value = _redacted(observation.value, secrets)
+    if max_tokens is not None and not observation.return_direct:
+        value = _cut(value, max_tokens)
+    if value is observation.value and not observation.sources and not observation.readings:
+        return observation
+    sources = tuple(Source(secrets.scrub_text(s.title), secrets.scrub_text(s.link)) for s in observation.sources)
+    readings = tuple(map(secrets.scrub_text, observation.readings))
+    return replace(observation, value=value, sources=sources, readings=readings)
+
+
+def _redacted(value: Any, secrets: Secrets) -> Any:
+    """The value itself where it holds no secret, else its text without them."""
+    text = value if isinstance(value, str) else str(value)
+    scrubbed = secrets.scrub_text(text)
+    return value if scrubbed == text else scrubbed
+
+
+def _cut(value: Any, max_tokens: int) -> Any:
+    text = value if isinstance(value, str) else str(value)
+    if len(text) <= max_tokens or (kept := cut_to_tokens(text, max_tokens)) == text:
+        return value
+    cut = len(text) - len(kept.removesuffix("..."))
+    return f"{kept}\n[{cut:,} of {len(text):,} characters were cut here; ask for less, or for one part]"
