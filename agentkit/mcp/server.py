@@ -1,7 +1,4 @@
-"""One MCP server as a client sees it: started at the first need, ended with its processes by `stop`.
-
-What it sends is read as the protocol's own JSON, which versions 1 and 2 of the official package write alike.
-"""
+"""One MCP server as a client sees it: started at the first need, ended with its processes by `stop`."""
 
 from __future__ import annotations
 
@@ -12,15 +9,18 @@ import re
 import shlex
 import sys
 from collections.abc import AsyncIterator, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import asynccontextmanager
+from contextvars import copy_context
 from datetime import timedelta
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from agentkit.errors import ConfigurationError, ToolError
-from agentkit.mcp.event_loop import EventLoopThread
+
+if TYPE_CHECKING:
+    from anyio.from_thread import BlockingPortal
 
 INSTALL = "run pip install 'agentkit-react[mcp]'"
 STOP_S = 10.0  # the transport itself waits 2 s for a process to end before it kills it
@@ -41,18 +41,24 @@ _VARIABLE = re.compile(r"\$\{([^}]+)\}")
 
 
 class McpServer:
-    """A connection to one server. `spec` says how to reach it, `start_s` how long it may take to answer."""
+    """A connection to one server. `spec` says how to reach it, `start_s` how long it may take to answer.
 
-    def __init__(self, spec: Spec, loop: EventLoopThread, *, start_s: float) -> None:
+    The connection lives in the portal's thread, and so do the calls.
+    """
+
+    def __init__(self, spec: Spec, portal: BlockingPortal, *, start_s: float) -> None:
         self.name = spec if isinstance(spec, str) else str(spec.get("url") or spec.get("command"))
         self.label = _label(self.name)
         self._connection = connection_of(spec)
-        self._loop = loop
+        self._portal = portal
         self._start_s = start_s
         self._running: Future[None] | None = None
         self._ready: Future[list[dict[str, Any]]] = Future()
-        self._stop: asyncio.Event | None = None
-        self._session: Any = None
+        self._over = asyncio.Event()
+        self._context = (
+            copy_context()
+        )  # of the connection and its requests: a cassette keeps what calls give, not these
+        self._client: Any = None
 
     @property
     def is_remote(self) -> bool:
@@ -63,72 +69,58 @@ class McpServer:
         """Its tools, as plain values; raises `ConfigurationError` with the one reason why there are none."""
         try:
             return self.begin().result(self._start_s)
+        except ConfigurationError:
+            raise
         except TimeoutError:
-            self._cancel()
             raise self._failed(f"no answer in the protocol within {self._start_s:g} s") from None
-        except BaseException as error:
-            self._cancel()
-            if not isinstance(error, Exception) or isinstance(error, ConfigurationError):
-                raise
+        except Exception as error:
             raise self._failed(_reason(error)) from error
 
     def begin(self) -> Future[list[dict[str, Any]]]:
         """Connect, unless connected; the future gives the tools."""
         if self._running is None or self._running.done():
-            self._ready = Future()
-            self._running = self._loop.submit(self._serve(self._ready))
+            self._ready, self._over, self._context = Future(), asyncio.Event(), copy_context()
+            self._running = self._portal.start_task_soon(self._serve)
         return self._ready
 
-    async def call(self, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """A tool's result as it is on the wire; runs in the loop's thread. Raises `ToolError`."""
+    def call(self, name: str, arguments: Mapping[str, Any]) -> Future[dict[str, Any]]:
+        """A tool's result as it is on the wire; the future raises `ToolError`."""
+        return self._context.copy().run(self._portal.start_task_soon, self._called, name, dict(arguments))
+
+    def stop(self) -> None:
+        """Disconnect; a server that was started as a process is ended, with what it started."""
+        if self._running is None:
+            return
+        if self._ready.done():
+            self._portal.start_task_soon(self._over.set)
+            wait([self._running], STOP_S)
+        self._running.cancel()
+
+    async def _serve(self) -> None:
+        """Holds the connection open; its task enters and leaves it, as anyio wants."""
+        ready = self._ready
         try:
-            return _wire(await self._session.call_tool(name, dict(arguments)))
+            from mcp import Client
+
+            logging.getLogger("mcp").addHandler(logging.NullHandler())  # a line that is no message is no traceback
+            options = self._connection.get("session_kwargs") or {}
+            async with Client(_transport(self._connection), **options) as self._client:
+                ready.set_result(await _listed(self._client))
+                await self._over.wait()
+        except ImportError as error:
+            ready.set_exception(ConfigurationError(f"expected the package {error.name} for MCP; {INSTALL}"))
+        except Exception as error:
+            if not ready.done():
+                ready.set_exception(error)
+
+    async def _called(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return _wire(await self._client.call_tool(name, arguments))
         except Exception as error:
             reason = _reason(error)
             if reason in ("ClosedResourceError", "Connection closed"):
                 reason = f"the MCP server of {name} has ended; do without it."
             raise ToolError(f"Error: {reason}") from error
-
-    def submit_call(self, name: str, arguments: Mapping[str, Any]) -> Future[dict[str, Any]]:
-        """`call` under way."""
-        return self._loop.submit(self.call(name, arguments))
-
-    def stop(self) -> None:
-        """Disconnect; a server that was started as a process is ended, with what it started."""
-        if self._running is None or self._running.done() or self._stop is None:
-            return
-        stop = self._stop
-
-        async def tell() -> None:
-            stop.set()
-
-        self._loop.submit(tell())
-        try:
-            self._running.result(STOP_S)
-        except BaseException as error:
-            self._cancel()
-            if not isinstance(error, Exception):
-                raise
-
-    def _cancel(self) -> None:
-        if self._running is not None:
-            self._running.cancel()
-
-    async def _serve(self, ready: Future[list[dict[str, Any]]]) -> None:
-        """Holds the connection open; its task enters and leaves it, as anyio wants."""
-        self._stop = asyncio.Event()
-        try:
-            logging.getLogger("mcp").addHandler(logging.NullHandler())  # a line that is no message is no traceback
-            async with _session(self._connection) as self._session:
-                ready.set_result(await _listed(self._session))
-                await self._stop.wait()
-        except ImportError as error:
-            ready.set_exception(ConfigurationError(f"expected the package {error.name} for MCP; {INSTALL}"))
-        except BaseException as error:
-            if not ready.done():
-                ready.set_exception(error if isinstance(error, Exception) else ConnectionError("it was cancelled"))
-            if not isinstance(error, Exception):
-                raise
 
     def _failed(self, reason: str) -> ConfigurationError:
         return ConfigurationError(
@@ -163,41 +155,20 @@ def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
     return {**given, "transport": transport}
 
 
-@asynccontextmanager
-async def _session(connection: Mapping[str, Any]) -> AsyncIterator[Any]:
-    """A session that is ready. Version 2's `Client` also speaks to servers that know no handshake."""
-    import mcp
-
-    options = connection.get("session_kwargs") or {}
-    if (client_of := getattr(mcp, "Client", None)) is not None:
-        async with client_of(_transport(connection), **options) as client:
-            yield client.session
-        return
-    async with _transport(connection) as (read, write, *_), mcp.ClientSession(read, write, **options) as session:
-        await session.initialize()
-        yield session
-
-
-@asynccontextmanager
-async def _transport(connection: Mapping[str, Any]) -> AsyncIterator[Any]:
+def _transport(connection: Mapping[str, Any]) -> Any:
     given = {name: value for name, value in connection.items() if name not in ("transport", "session_kwargs")}
-    if connection["transport"] == "stdio":
-        from mcp.client.stdio import StdioServerParameters, stdio_client
-
-        if given.get("env"):
-            given["env"] = {name: _expanded(value) for name, value in given["env"].items()}
-        # The process' own standard error: what stands in sys.stderr, in a notebook, need not be a file.
-        transport = stdio_client(StdioServerParameters(**given), errlog=sys.__stderr__ or sys.stderr)
-    elif connection["transport"] == "sse":
+    if connection["transport"] == "http":
+        return _over_http(**given)
+    if connection["transport"] == "sse":
         from mcp.client.sse import sse_client
 
-        transport = sse_client(**{name: value for name, value in given.items() if value is not None})
-    else:
-        async with _over_http(**given) as streams:
-            yield streams
-        return
-    async with transport as streams:
-        yield streams
+        return sse_client(**{name: value for name, value in given.items() if value is not None})
+    from mcp.client.stdio import StdioServerParameters, stdio_client
+
+    if given.get("env"):
+        given["env"] = {name: _expanded(value) for name, value in given["env"].items()}
+    # The process' own standard error: what stands in sys.stderr, in a notebook, need not be a file.
+    return stdio_client(StdioServerParameters(**given), errlog=sys.__stderr__ or sys.stderr)
 
 
 @asynccontextmanager
@@ -231,14 +202,12 @@ def _expanded(text: str) -> str:
     return _VARIABLE.sub(lambda match: os.environ.get(match[1], match[0]), text)
 
 
-async def _listed(session: Any) -> list[dict[str, Any]]:
+async def _listed(client: Any) -> list[dict[str, Any]]:
     """All tools of a server, page by page."""
-    from mcp.types import PaginatedRequestParams
-
     tools: list[dict[str, Any]] = []
     cursor: str | None = None
     while True:
-        page = _wire(await session.list_tools(params=PaginatedRequestParams(cursor=cursor)))
+        page = _wire(await client.list_tools(cursor=cursor))
         tools += map(_tool, page["tools"])
         cursor = page.get("nextCursor")
         if not cursor:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from agentkit import __version__
 from agentkit.errors import AgentkitError, ConfigurationError, ToolError
-from agentkit.events import Observation
 from agentkit.mcp.server import INSTALL
 from agentkit.retry import RetryPolicy
 from agentkit.secrets import Secrets
 from agentkit.tool import Tool
 from agentkit.toolbox.calling import OutOfTime, acall
-from agentkit.toolbox.observed_text import admitted
 
 if TYPE_CHECKING:
     from mcp.server.lowlevel import Server
@@ -38,45 +35,43 @@ def check_installed() -> None:
 def ask_agent(ask: Ask) -> Tool:
     """The agent as a tool; `ask` answers a question, or raises `AgentkitError`."""
 
-    def run(arguments: Any) -> str:
-        try:
-            return ask(str(arguments["question"]))
-        except AgentkitError as error:
-            raise ToolError(str(error)) from error
-
     return Tool(
         name="ask_agent",
         description="Asks an agent that thinks, searches and calculates; gives its answer. Ask the whole question.",
-        run=run,
+        run=lambda arguments: ask(str(arguments["question"])),
         schema={"type": "object", "properties": {"question": {"type": "string"}}, "required": ["question"]},
     )
 
 
-def server_of(tools: Sequence[Tool]) -> Server[Any, Any]:
+def server_of(tools: Sequence[Tool]) -> Server[Any]:
     """An MCP server of these tools. What the model could mend is an error of the tool's; its text names no secret."""
     from mcp import types
     from mcp.server.lowlevel import Server
 
-    server: Server[Any, Any] = Server("agentkit", version=__version__)
     known = {tool.name: tool for tool in tools}
+    offered = [
+        types.Tool(
+            name=tool.name,
+            description=tool.description,
+            input_schema=dict(ONE_STRING if tool.takes_one_string else tool.schema),
+            annotations=types.ToolAnnotations(read_only_hint=not tool.side_effects, idempotent_hint=tool.idempotent),
+        )
+        for tool in tools
+    ]
 
-    async def list_tools() -> list[types.Tool]:
-        return [
-            types.Tool(
-                name=tool.name,
-                description=tool.description,
-                inputSchema=dict(ONE_STRING if tool.takes_one_string else tool.schema),
-                annotations=types.ToolAnnotations(readOnlyHint=not tool.side_effects, idempotentHint=tool.idempotent),
-            )
-            for tool in tools
-        ]
+    async def list_tools(context: Any, params: Any) -> types.ListToolsResult:
+        return types.ListToolsResult(tools=offered)
 
-    async def call_tool(name: str, arguments: dict[str, Any]) -> list[types.TextContent]:
-        return [types.TextContent(type="text", text=await _text(known, name, arguments))]
+    async def call_tool(context: Any, params: types.CallToolRequestParams) -> types.CallToolResult:
+        failed = False
+        try:
+            text = await _text(known, params.name, params.arguments or {})
+        except AgentkitError as error:
+            text, failed = str(error), True
+        text = Secrets(os.environ).scrub_text(text)
+        return types.CallToolResult(content=[types.TextContent(text=text)], is_error=failed)
 
-    server.list_tools()(list_tools)  # type: ignore[no-untyped-call]
-    server.call_tool()(call_tool)
-    return server
+    return Server("agentkit", version=__version__, on_list_tools=list_tools, on_call_tool=call_tool)
 
 
 async def _text(known: Mapping[str, Tool], name: str, arguments: dict[str, Any]) -> str:
@@ -84,36 +79,28 @@ async def _text(known: Mapping[str, Tool], name: str, arguments: dict[str, Any])
         raise ToolError(f"unknown tool {name!r}: expected one of {', '.join(known)}")
     tool = known[name]
     try:
-        value = await acall(tool, arguments, RetryPolicy(), tool.timeout_s)
+        return str(await acall(tool, arguments, RetryPolicy(), tool.timeout_s))
     except OutOfTime:
         raise ToolError(f"{name} gave no result within {tool.timeout_s:g} s") from None
-    except ToolError as error:
-        raise ToolError(_redacted(str(error))) from error
-    return _redacted(str(value))
 
 
-def _redacted(text: str) -> str:
-    return str(admitted(Observation(text), Secrets(os.environ)).value)
-
-
-def serve_stdio(server: Server[Any, Any]) -> None:
-    """Speak the protocol on standard output, and send whatever else is printed to standard error."""
+def serve_stdio(server: Server[Any]) -> None:
+    """Speak the protocol on standard output; the package sends whatever else is printed to standard error."""
     import anyio
     from mcp.server.stdio import stdio_server
 
-    real = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    sys.stdout = sys.stderr
-
     async def serve() -> None:
-        async with stdio_server(stdout=anyio.wrap_file(real)) as (incoming, outgoing):
+        async with stdio_server() as (incoming, outgoing):
             await server.run(incoming, outgoing, server.create_initialization_options())
 
     anyio.run(serve)
 
 
-def serve_http(server: Server[Any, Any], port: int, *, listening: Callable[[str], None]) -> None:
-    """Serve `http://127.0.0.1:PORT/mcp`, to this machine alone; tells `listening` the address once it does."""
+def serve_http(server: Server[Any], port: int, *, listening: Callable[[str], None]) -> None:
+    """Serve `http://127.0.0.1:PORT/mcp`, to this machine alone; tells `listening` the address once it does.
+
+    The package answers to the names of this machine only, against DNS rebinding.
+    """
     import socket
 
     import uvicorn
@@ -124,29 +111,4 @@ def serve_http(server: Server[Any, Any], port: int, *, listening: Callable[[str]
         raise ConfigurationError(f"port {port} cannot be used ({error.strerror}); name another") from error
     with bound:
         listening(f"http://127.0.0.1:{bound.getsockname()[1]}/mcp")
-        uvicorn.Server(uvicorn.Config(http_app(server), log_level="warning")).run(sockets=[bound])
-
-
-def http_app(server: Server[Any, Any]) -> Any:
-    """The ASGI application behind `serve_http`. It answers to the names of this machine only, against DNS rebinding."""
-    from contextlib import asynccontextmanager
-
-    from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
-    from mcp.server.transport_security import TransportSecuritySettings
-    from starlette.applications import Starlette
-    from starlette.routing import Route
-
-    names = ["127.0.0.1:*", "localhost:*"]
-    security = TransportSecuritySettings(allowed_hosts=names, allowed_origins=[f"http://{name}" for name in names])
-    manager = StreamableHTTPSessionManager(server, security_settings=security)
-
-    class Endpoint:
-        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-            await manager.handle_request(scope, receive, send)
-
-    @asynccontextmanager
-    async def lifespan(app: Starlette) -> Any:
-        async with manager.run():
-            yield
-
-    return Starlette(routes=[Route("/mcp", endpoint=Endpoint())], lifespan=lifespan)
+        uvicorn.Server(uvicorn.Config(server.streamable_http_app(), log_level="warning")).run(sockets=[bound])

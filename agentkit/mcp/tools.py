@@ -8,12 +8,11 @@ import weakref
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import Future
-from types import TracebackType
+from contextlib import ExitStack
 from typing import Any, Self
 
 from agentkit.errors import ToolError
 from agentkit.events import Source
-from agentkit.mcp.event_loop import EventLoopThread
 from agentkit.mcp.server import McpServer, Spec
 from agentkit.recorder import active
 from agentkit.tool import Result, Tool
@@ -29,9 +28,7 @@ class McpTools(list[Tool]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -74,15 +71,15 @@ class _Connected:
     """Servers, ended when nobody holds this any more."""
 
     def __init__(self, specs: Iterable[Spec], start_s: float) -> None:
-        loop = EventLoopThread()
-        self.servers = [McpServer(spec, loop, start_s=start_s) for spec in specs]
-        self.end = weakref.finalize(self, _end, self.servers, loop)
+        from anyio.from_thread import start_blocking_portal
 
-
-def _end(servers: list[McpServer], loop: EventLoopThread) -> None:
-    for server in servers:
-        server.stop()
-    loop.close()
+        with ExitStack() as stack:
+            portal = stack.enter_context(start_blocking_portal(name="agentkit-mcp"))
+            stack.callback(portal.call, portal.stop, True)  # cancels what still runs
+            self.servers = [McpServer(spec, portal, start_s=start_s) for spec in specs]
+            for server in self.servers:
+                stack.callback(server.stop)
+            self.end = weakref.finalize(self, stack.pop_all().close)
 
 
 def _offered(server: McpServer, *, anew: bool = False) -> list[dict[str, Any]]:
@@ -120,7 +117,7 @@ def _tool(connected: _Connected, server: McpServer, offered: dict[str, Any], nam
 
     def call(arguments: Any) -> Future[dict[str, Any]]:
         assert server in connected.servers  # and so the tool keeps its server alive
-        return server.submit_call(theirs, arguments)
+        return server.call(theirs, arguments)
 
     def run(arguments: Any) -> Result:
         return _result(call(arguments).result())

@@ -6,7 +6,8 @@ import os
 import sys
 import threading
 
-from mcp.server.fastmcp import FastMCP, Image
+from mcp.server.mcpserver import Image, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import (
     AudioContent,
     BlobResourceContents,
@@ -19,10 +20,10 @@ from mcp.types import (
 )
 
 
-def weather() -> FastMCP:
-    server = FastMCP("weather")
+def weather() -> MCPServer:
+    server = MCPServer("weather")
 
-    @server.tool(annotations=ToolAnnotations(readOnlyHint=True))
+    @server.tool(annotations=ToolAnnotations(read_only_hint=True))
     def forecast(city: str, days: int = 1) -> str:
         """Tells the weather."""
         return f"{city}: sunny for {days} days"
@@ -31,30 +32,30 @@ def weather() -> FastMCP:
     def order(umbrella: str) -> str:
         """Orders an umbrella."""
         if umbrella == "none":
-            raise ValueError("nothing to order")
+            raise ToolError("nothing to order")
         return f"ordered {umbrella}"
 
-    @server.tool(annotations=ToolAnnotations(readOnlyHint=True))
+    @server.tool(annotations=ToolAnnotations(read_only_hint=True))
     def picture() -> Image:
         """A picture of the sky."""
         return Image(data=b"png", format="png")
 
-    @server.tool(annotations=ToolAnnotations(readOnlyHint=True))
+    @server.tool(annotations=ToolAnnotations(read_only_hint=True))
     def measured() -> dict[str, int]:
         """Numbers."""
         return {"degrees": 21}
 
-    @server.tool(annotations=ToolAnnotations(readOnlyHint=True))
+    @server.tool(annotations=ToolAnnotations(read_only_hint=True))
     def pid() -> str:
         """The process."""
         return str(os.getpid())
 
-    @server.tool(annotations=ToolAnnotations(readOnlyHint=True))
+    @server.tool(annotations=ToolAnnotations(read_only_hint=True))
     def crash() -> str:
         """Ends the process."""
         os._exit(1)
 
-    @server.tool(annotations=ToolAnnotations(readOnlyHint=True))
+    @server.tool(annotations=ToolAnnotations(read_only_hint=True))
     def hang() -> str:
         """Never answers."""
         threading.Event().wait()
@@ -63,10 +64,10 @@ def weather() -> FastMCP:
     return server
 
 
-def other() -> FastMCP:
-    server = FastMCP("other")
+def other() -> MCPServer:
+    server = MCPServer("other")
 
-    @server.tool(annotations=ToolAnnotations(readOnlyHint=True))
+    @server.tool(annotations=ToolAnnotations(read_only_hint=True))
     def forecast(city: str) -> str:
         """Tells other weather."""
         return f"{city}: rain"
@@ -74,22 +75,22 @@ def other() -> FastMCP:
     return server
 
 
-def mixed() -> FastMCP:
-    server = FastMCP("mixed")
+def mixed() -> MCPServer:
+    server = MCPServer("mixed")
 
-    @server.tool(annotations=ToolAnnotations(readOnlyHint=True), structured_output=False)
+    @server.tool(annotations=ToolAnnotations(read_only_hint=True), structured_output=False)
     def everything() -> list[ContentBlock]:
         """All kinds of content."""
         return [
             TextContent(type="text", text="first"),
-            AudioContent(type="audio", data="AAAA", mimeType="audio/wav"),
-            ResourceLink(type="resource_link", name="Report", uri="https://example.org/report", mimeType="text/html"),
+            AudioContent(type="audio", data="AAAA", mime_type="audio/wav"),
+            ResourceLink(type="resource_link", name="Report", uri="https://example.org/report", mime_type="text/html"),
             ResourceLink(type="resource_link", name="plain", uri="file:///plain"),
             EmbeddedResource(type="resource", resource=TextResourceContents(uri="file:///a", text="inside")),
             EmbeddedResource(type="resource", resource=BlobResourceContents(uri="file:///b", blob="AAAA")),
         ]
 
-    @server.tool(annotations=ToolAnnotations(readOnlyHint=True))
+    @server.tool(annotations=ToolAnnotations(read_only_hint=True))
     def environment(name: str) -> str:
         """A variable."""
         return os.environ.get(name, "none")

@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mcp import ClientSession, StdioServerParameters, types
-from mcp.client.stdio import stdio_client
-from mcp.shared.memory import create_connected_server_and_client_session as connected
+from mcp import Client, StdioServerParameters, types
 
 from agentkit import AgentExecutor, Cassette
 from agentkit.errors import AgentkitError, ToolError
@@ -41,15 +39,15 @@ TOOLS = [
 
 
 async def test_tools_are_offered_with_their_schemas() -> None:
-    async with connected(server_of(TOOLS)) as client:
+    async with Client(server_of(TOOLS)) as client:
         offered = (await client.list_tools()).tools
-    assert [(tool.name, tool.inputSchema["required"]) for tool in offered] == [
+    assert [(tool.name, tool.input_schema["required"]) for tool in offered] == [
         ("Shout", ["input"]),
         ("fail", ["input"]),
         ("ask_agent", ["question"]),
     ]
     hints = [tool.annotations for tool in offered]
-    assert [(hint.readOnlyHint, hint.idempotentHint) for hint in hints if hint] == [
+    assert [(hint.read_only_hint, hint.idempotent_hint) for hint in hints if hint] == [
         *((True, True), (False, False), (True, False))
     ]
 
@@ -68,43 +66,38 @@ async def test_calls_give_text_or_an_error(
     name: str, arguments: dict[str, Any], text: str, is_error: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WEATHER_API_KEY", "b7f3-winter-sun")
-    async with connected(server_of(TOOLS)) as client:
+    async with Client(server_of(TOOLS)) as client:
         result = await client.call_tool(name, arguments)
-    assert (result.content, result.isError) == ([types.TextContent(type="text", text=text)], is_error)
+    assert (result.content, result.is_error) == ([types.TextContent(text=text)], is_error)
 
 
 @pytest.mark.torch
 @pytest.mark.slow
 async def test_the_command_speaks_nothing_but_the_protocol() -> None:
     command = StdioServerParameters(command=sys.executable, args=["-m", "agentkit", "mcp", "--tools", "calculator"])
-    async with stdio_client(command) as streams, ClientSession(*streams) as client:
-        about = await client.initialize()
+    async with Client(command) as client:
+        about = client.server_info
         offered = [tool.name for tool in (await client.list_tools()).tools]
         result = await client.call_tool("Calculator", {"input": "25^0.43"})
         asked = await client.call_tool("ask_agent", {"question": "What is 6 times 7?"})
-    assert (about.serverInfo.name, offered) == ("agentkit", ["Calculator", "ask_agent"])
-    assert result.content == [types.TextContent(type="text", text="Answer: 3.991298452658078")]
+    assert (about.name, offered) == ("agentkit", ["Calculator", "ask_agent"])
+    assert result.content == [types.TextContent(text="Answer: 3.991298452658078")]
     assert "42" in asked.content[0].text  # type: ignore[union-attr]
 
 
 @pytest.mark.slow
 async def test_the_command_serves_http() -> None:
-    from mcp.client.streamable_http import streamable_http_client
-
     with _serving() as address:
-        async with streamable_http_client(address) as (*streams, _), ClientSession(*streams) as client:
-            await client.initialize()
+        async with Client(address) as client:
             result = await client.call_tool("Calculator", {"input": "6*7"})
-    assert result.content == [types.TextContent(type="text", text="Answer: 42")]
+    assert result.content == [types.TextContent(text="Answer: 42")]
 
 
 def test_http_answers_to_names_of_this_machine_only() -> None:
     from starlette.testclient import TestClient
 
-    from agentkit.mcp.serving import http_app
-
     start = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {}}
-    with TestClient(http_app(server_of(TOOLS)), base_url="http://attacker.example") as client:
+    with TestClient(server_of(TOOLS).streamable_http_app(), base_url="http://attacker.example") as client:
         reply = client.post("/mcp", content=json.dumps(start), headers={"content-type": "application/json"})
     assert reply.status_code == 421
 
