@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from dataclasses import replace
-from functools import partial
 from operator import itemgetter
 from typing import Any, Literal, cast
 
@@ -23,7 +22,7 @@ from pydantic import ConfigDict, Field
 
 from agentkit.errors import ConfigurationError
 from agentkit.langchain.messages import to_dicts, to_generation_chunk
-from agentkit.langchain.structured_output import Schema, read_call, read_text, repaired, response_format
+from agentkit.langchain.structured_output import Repaired, Schema, reader, response_format
 from agentkit.models.backend import Capabilities, ChatBackend, ChatRequest, capabilities_of
 from agentkit.models.chat import BackendChat, Reply, prepared, recorded
 from agentkit.models.spec import EXPECTED, ModelSpec, read_spec
@@ -201,29 +200,29 @@ class ChatHuggingFace(BaseChatModel):
             raise ConfigurationError(f"expected schema, method, include_raw and strict, saw {', '.join(kwargs)}")
         if schema is None and method != "json_mode":
             raise ConfigurationError("expected a schema; without one use method='json_mode'")
-        asked, read = self._structured(schema, method)
+        asked, read = self._asked_for(schema, method), reader(schema, of_call=method == "function_calling")
         if not self.is_local:
-            asked, read = repaired(asked, read, schema)
+            asked = Repaired(asked, read, schema)
         if not include_raw:
             return asked | RunnableLambda(read)
-        reader = itemgetter("raw") | RunnableLambda(read)
-        parsed = RunnablePassthrough.assign(parsed=reader, parsing_error=lambda _: None)
+        parsed = RunnablePassthrough.assign(
+            parsed=itemgetter("raw") | RunnableLambda(read), parsing_error=lambda _: None
+        )
         failed = RunnablePassthrough.assign(parsed=lambda _: None)
         with_fallback = parsed.with_fallbacks([failed], exception_key="parsing_error")
         return {"raw": asked} | with_fallback
 
-    def _structured(self, schema: Schema | None, method: str) -> tuple[Runnable[Any, AIMessage], Callable[[Any], Any]]:
+    def _asked_for(self, schema: Schema | None, method: str) -> Runnable[Any, AIMessage]:
         traced = {"kwargs": {"method": method}, "schema": convert_to_json_schema(schema) if schema else None}
         if method == "function_calling" and schema is not None:
             tool = convert_to_openai_tool(schema)
             name = tool["function"]["name"]
-            asked = self.bind_tools([tool], tool_choice=name, ls_structured_output_format=traced)
-            return asked, partial(read_call, schema)
+            return self.bind_tools([tool], tool_choice=name, ls_structured_output_format=traced)
         if method not in ("json_schema", "json_mode"):
             raise ConfigurationError(f"expected method json_schema, function_calling or json_mode, saw {method!r}")
         by_schema = schema and (method == "json_schema" or self.is_local)  # a grammar can hold to it in either mode
         wanted = response_format(schema) if schema and by_schema else {"type": "json_object"}
-        return self.bind(response_format=wanted, ls_structured_output_format=traced), partial(read_text, schema)
+        return self.bind(response_format=wanted, ls_structured_output_format=traced)
 
     # What LangChain asks of every model
 

@@ -26,22 +26,29 @@ def response_format(schema: Schema) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": wanted.get("title", "answer"), "schema": wanted}}
 
 
-def read_text(schema: Schema | None, message: AIMessage) -> Any:
-    """The value a reply's text holds."""
+def reader(schema: Schema | None, *, of_call: bool = False) -> Read:
+    """Reads the value of `schema` (`None`: any) that a reply holds in its text, or in its first tool call.
+
+    Raises `OutputParserException` for none, and for one that does not fit.
+    """
+
+    def read(message: AIMessage) -> Any:
+        if of_call and message.tool_calls:
+            return _fitting(schema, message.tool_calls[0]["args"])
+        return _fitting(schema, _json_of(message))
+
+    return read
+
+
+def _json_of(message: AIMessage) -> Any:
     text = str(message.text).strip().removeprefix("```json").removeprefix("```").removesuffix("```")
     try:
-        value = json.loads(text)
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise OutputParserException(f"expected JSON, saw {text[:200]!r}: {error}", llm_output=text) from error
-    return _validated(schema, value)
 
 
-def read_call(schema: Schema, message: AIMessage) -> Any:
-    """The arguments of a reply's first tool call; None where there is no call."""
-    return _validated(schema, message.tool_calls[0]["args"]) if message.tool_calls else None
-
-
-def _validated(schema: Schema | None, value: Any) -> Any:
+def _fitting(schema: Schema | None, value: Any) -> Any:
     validate = getattr(schema, "model_validate", None) or getattr(schema, "parse_obj", None)  # pydantic 2, or 1
     if isinstance(schema, type) and validate:
         try:
@@ -49,7 +56,18 @@ def _validated(schema: Schema | None, value: Any) -> Any:
         except ValueError as error:
             problem = " ".join(str(error).split())[:300]
             raise OutputParserException(f"expected {schema.__name__}: {problem}", llm_output=str(value)) from error
+    if schema is not None:
+        _check(value, convert_to_json_schema(schema))
     return value
+
+
+def _check(value: Any, schema: dict[str, Any]) -> None:
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
+
+    error = best_match(Draft202012Validator(schema).iter_errors(value))  # type: ignore[no-untyped-call]
+    if error is not None:
+        raise OutputParserException(f"expected JSON that fits the schema: {error.json_path} {error.message[:300]}")
 
 
 class Repaired(Runnable[Any, AIMessage]):
@@ -89,37 +107,6 @@ class Repaired(Runnable[Any, AIMessage]):
         first = AIMessage(str(reply.text) or "(nothing)")
         question = HumanMessage(_AGAIN.format(problem=problem, what=what))
         return [*_messages(asked), first, question]
-
-
-def repaired(
-    asked: Runnable[Any, AIMessage], read: Read, schema: Schema | None
-) -> tuple[Runnable[Any, AIMessage], Read]:
-    """The question and its reader, with a second try."""
-    checked = _checked(read, schema)
-    return Repaired(asked, checked, schema), checked
-
-
-def _checked(read: Read, schema: Schema | None) -> Read:
-    """`read`, which raises `OutputParserException` for a value that does not fit `schema`, and for none at all."""
-
-    def checked(message: AIMessage) -> Any:
-        value = read(message)
-        if value is None and schema is not None:  # no tool was called
-            value = read_text(schema, message)
-        if schema is not None and not hasattr(schema, "model_validate") and not hasattr(schema, "parse_obj"):
-            _check(value, convert_to_json_schema(schema))
-        return value
-
-    return checked
-
-
-def _check(value: Any, schema: dict[str, Any]) -> None:
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import best_match
-
-    error = best_match(Draft202012Validator(schema).iter_errors(value))  # type: ignore[no-untyped-call]
-    if error is not None:
-        raise OutputParserException(f"expected JSON that fits the schema: {error.json_path} {error.message[:300]}")
 
 
 def _messages(asked: Any) -> list[BaseMessage]:
