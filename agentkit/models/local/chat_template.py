@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, partial, reduce
+from functools import cached_property, reduce
 from typing import Any
 
 from agentkit.errors import ConfigurationError
@@ -24,6 +24,9 @@ PLAIN_TEMPLATE = (
     "{% if add_generation_prompt %}Assistant: {% endif %}"
 )
 """For base models that come without a template."""
+FORMS: Sequence[Mapping[str, bool]] = ({}, {"arguments_as_text": True}, {"short_ids": True})
+"""How calls are given to a template: as they are; with arguments it can join to text (DeepSeek's); with ids of the nine
+letters and digits that some insist on (Mistral's)."""
 
 
 class ChatTemplate:
@@ -47,7 +50,7 @@ class ChatTemplate:
     def native_calls(self) -> CallSyntax | None:
         """The syntax it writes tool calls in, if it shows tools and that can be read."""
         try:
-            return learned_syntax(partial(self._write, short_ids=False), self._special)
+            return learned_syntax(self._write, self._special)
         except refusals():
             return None
 
@@ -91,32 +94,18 @@ class ChatTemplate:
 
     def text(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> str:
         """The template's text for just these messages; raises what templates raise."""
-        return self._write(messages, tools, **_ending(messages))
+        written: str = self._write(messages, tools, **_ending(messages))
+        return written
 
     def tensors(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """A processor's inputs for messages with images, sound or video.
 
         It encodes the whole prompt at once: a zero-width space does here what separate encoding does for text.
         """
-        inputs = each_text([self._for_template(messages), list(tools)], lambda text: text.replace(SEAM, BREAK))
-        tensors = self.processor.apply_chat_template(
-            inputs[0],
-            chat_template=None if self._writer is self.processor else self._writer.chat_template,
-            tools=inputs[1] or None,
-            tokenize=True,
-            return_dict=True,
-            return_tensors="pt",
-            **_ending(messages),
+        messages, tools = each_text([messages, tools], lambda text: text.replace(SEAM, BREAK))
+        return dict(
+            self._write(messages, tools, tokenize=True, return_dict=True, return_tensors="pt", **_ending(messages))
         )
-        return dict(tensors)
-
-    def _for_template(
-        self, messages: Sequence[Message], *, short_ids: bool = True, arguments_as_text: bool = False
-    ) -> list[Message]:
-        """The messages in the form the template reads."""
-        short_ids = short_ids and any(message.get("tool_calls") for message in messages) and self._writes_ids
-        form = partial(_in_form, short_ids=short_ids, arguments_as_text=arguments_as_text, in_parts=self._in_parts)
-        return [form(message) for message in messages]
 
     def takes_role(self, role: str) -> bool:
         """Whether the model's own template writes a message of this role into the prompt."""
@@ -139,27 +128,22 @@ class ChatTemplate:
         messages: Sequence[Message],
         tools: Sequence[Mapping[str, Any]],
         *,
-        short_ids: bool = True,
+        tokenize: bool = False,
+        forms: Sequence[Mapping[str, bool]] = FORMS,
         **options: Any,
-    ) -> str:
-        def write(read: Sequence[Message]) -> str:
-            text: str = self._writer.apply_chat_template(
-                list(read), chat_template=self._template, tools=list(tools) or None, tokenize=False, **options
-            )
-            return text
-
+    ) -> Any:
+        """What the template makes of the messages, in the first form that it takes."""
+        writer, template = self._writer, self._template
+        if tokenize and writer is not self.processor:
+            writer, template = self.processor, writer.chat_template
+        read = [_in_form(message, in_parts=self._in_parts, **forms[0]) for message in messages]
+        given = {**options, "chat_template": template, "tools": list(tools) or None, "tokenize": tokenize}
         try:
-            return write(self._for_template(messages, short_ids=short_ids))
-        except TypeError:  # some join a call's arguments to text (DeepSeek's)
-            if not any(message.get("tool_calls") for message in messages):
+            return writer.apply_chat_template(read, **given)
+        except refusals():
+            if not forms[1:] or not any(message.get("tool_calls") for message in messages):
                 raise
-            return write(self._for_template(messages, short_ids=short_ids, arguments_as_text=True))
-
-    @property
-    def _writes_ids(self) -> bool:
-        """Whether calls are written with their ids, which have a fixed form then (Mistral's)."""
-        syntax = self.native_calls
-        return syntax is not None and CALL_ID in syntax.middle + syntax.closing
+        return self._write(messages, tools, tokenize=tokenize, forms=forms[1:], **options)
 
     def _wants_parts(self) -> bool:
         """Whether the template reads contents as lists of parts only."""
@@ -216,7 +200,7 @@ def _ending(messages: Sequence[Message]) -> dict[str, bool]:
     return {"add_generation_prompt": not continues, "continue_final_message": continues}
 
 
-def _in_form(message: Message, *, short_ids: bool, arguments_as_text: bool, in_parts: bool) -> Message:
+def _in_form(message: Message, *, in_parts: bool, short_ids: bool = False, arguments_as_text: bool = False) -> Message:
     """A message as a template reads it: calls with their arguments as a value, where the wire has text."""
 
     def as_read(call: Mapping[str, Any]) -> dict[str, Any]:
