@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from agentkit.cli.view import printable, shortened
+from agentkit.cli.view import shortened
+from agentkit.report.wording import input_text, printable
 
 if TYPE_CHECKING:
     from agentkit.events import Action
@@ -42,5 +42,4 @@ def ask(tool: str, tool_input: Any, question: str) -> bool:
 
 
 def _call(tool: str, tool_input: Any) -> str:
-    text = tool_input if isinstance(tool_input, str) else json.dumps(tool_input, ensure_ascii=False, default=str)
-    return f"{printable(tool)}({printable(shortened(text))})"
+    return printable(f"{tool}({shortened(input_text(tool_input))})")

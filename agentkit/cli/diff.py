@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from agentkit.cli.options import PATH
-from agentkit.cli.view import View, output_console, printable, shortened
+from agentkit.cli.view import View, output_console, shortened
+from agentkit.report.wording import printable
 
 if TYPE_CHECKING:
     from rich.console import Console

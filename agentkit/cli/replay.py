@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import click
 
 from agentkit.cli.options import PATH, with_view
-from agentkit.cli.view import View, print_table, printable
+from agentkit.cli.view import View, print_table
 from agentkit.errors import CassetteDrift, ConfigurationError
+from agentkit.report.wording import printable
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agentkit.cli.options import PATH, file_argument, json_option
-from agentkit.cli.view import View, as_result, output_console, printable, shortened
+from agentkit.cli.view import View, as_result, output_console, shortened
 from agentkit.errors import ConfigurationError
+from agentkit.report.wording import printable
 
 if TYPE_CHECKING:
     from rich.console import Console

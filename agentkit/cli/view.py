@@ -24,6 +24,8 @@ from agentkit.events import (
     Token,
     Usage,
 )
+from agentkit.report.wording import ENDED, input_text, printable
+from agentkit.settings import SETTINGS, option
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,13 +34,6 @@ if TYPE_CHECKING:
 
 SHOWN_CHARS = 2_000
 WIDE = 160  # columns of a table where nobody's terminal bounds them
-_LIMIT = {
-    "max_iterations": "the iteration limit is reached (--max-iterations)",
-    "max_execution_time": "the time limit is reached (--timeout)",
-    "max_tokens": "the token budget is spent (--max-tokens)",
-    "max_cost": "the cost budget is spent (--max-cost)",
-    "stuck": "the same action gave the same observation again and again",
-}
 _MODE = {
     "tools": "this model calls tools in its own syntax, as a small question showed (--mode react-json asks for text)",
     "react-json": "this model names tools in its text (ReAct-JSON): calls in its own syntax did not work",
@@ -141,8 +136,7 @@ class View:
                 elif text:
                     self._show(f"Thought: {shortened(text)}", style="italic")
             case ActionChosen(action):
-                shown = action.tool_input if isinstance(action.tool_input, str) else json.dumps(action.tool_input)
-                self._show(f"Action: {action.tool}({shortened(shown)})", style="cyan")
+                self._show(f"Action: {action.tool}({shortened(input_text(action.tool_input))})", style="cyan")
                 self.wait(f"{action.tool} …")
             case Observed(_, observation, _, sources, readings):
                 for reading in readings:
@@ -155,7 +149,10 @@ class View:
                 self._show(f"Not understood: {shortened(observation)}", style="yellow")
                 self.wait("thinking …")
             case LimitReached(reason, closing_turn):
-                self._show(_LIMIT[reason] + ("; asking for a last answer" if closing_turn else ""), style="yellow")
+                setting = "timeout" if reason == "max_execution_time" else reason
+                raised_by = f" ({option(setting)})" if setting in SETTINGS else ""
+                last = "; asking for a last answer" if closing_turn else ""
+                self._show(f"{ENDED[reason]}{raised_by}{last}", style="yellow")
 
     def _show(self, text: str, *, style: str, end: str = "\n") -> None:
         self.settle()
@@ -222,8 +219,3 @@ def print_table(table: Table) -> None:
 def shortened(text: str) -> str:
     """The first part of a long text."""
     return text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]} … ({len(text):,} characters)"
-
-
-def printable(text: str) -> str:
-    """Without control characters: what a model or a page wrote must not drive the terminal."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from agentkit.events import Source
 from agentkit.report.exchange import Exchange
 from agentkit.report.story import Story, StoryCall, StoryRun, StoryStep
-from agentkit.report.wording import cost, count, duration, ending, exchange, made_with, tokens
+from agentkit.report.wording import cost, count, duration, ending, exchange, made_with, printable, tokens
 
 SHOWN_CHARS = 1_200
 BAR_WIDTH = 1000
@@ -227,8 +227,7 @@ def _prompt(run: StoryRun) -> str:
 
 def _text(text: str) -> str:
     """Text as HTML; characters that could not be seen are marked."""
-    seen = "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
-    return escape(seen, quote=True)
+    return escape(printable(text), quote=True)
 
 
 def _linked(text: str) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentkit.events import Usage
-from agentkit.report.exchange import Exchange
-from agentkit.report.story import Story, StoryRun
+
+if TYPE_CHECKING:
+    from agentkit.report.exchange import Exchange
+    from agentkit.report.story import Story, StoryRun
 
 ENDED = {
     "max_iterations": "the iteration limit is reached",
@@ -57,6 +59,11 @@ def exchange(one: Exchange) -> str:
 def input_text(value: Any) -> str:
     """A tool's input: text as it is, all else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def printable(text: str) -> str:
+    """Without control characters: what a model or a page wrote must not drive a terminal, nor hide on a page."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def made_with(story: Story) -> Iterator[str]:
