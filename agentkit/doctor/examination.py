@@ -69,7 +69,7 @@ def _own_probes(backend: ChatBackend) -> Iterable[Probe]:
         from agentkit.models.hosted.model import HostedModel
 
         if isinstance(backend, HostedModel):
-            return server_probes(backend.place)
+            return server_probes(backend)
     return ()
 
 

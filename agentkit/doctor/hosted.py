@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-import httpx
-
 from agentkit.doctor.probes import ECHO, Finding
-from agentkit.errors import ModelError
-from agentkit.models.hosted.failures import refusal, without_secrets
-from agentkit.models.hosted.places import Outgoing, Place
-from agentkit.models.openai_format import ServerSentEvents
+from agentkit.errors import ConfigurationError, ModelError
+from agentkit.events import Usage
+from agentkit.models.backend import ChatRequest, Chunk, ToolCallPiece
+from agentkit.models.hosted.failures import Failure
+from agentkit.models.hosted.model import HostedModel
+from agentkit.models.openai_format import is_json_object
+from agentkit.retry import RetryPolicy
 
 COUNT = "Count from one to ten in words, with commas between."
 SAY_HELLO = "Say hello."
@@ -27,33 +28,37 @@ RANDOM = "Write one random word of eight letters, nothing else."
 ODD_KEY = "zebra_count"  # nobody writes it unasked
 CONTEXT = ("max_model_len", "context_length", "context_window", "max_context_length", "n_ctx_train", "n_ctx")
 TIMEOUT_S = 60.0
+REQUEST_FIELDS = ("stop", "tools", "tool_choice", "response_format", "top_logprobs", "stream")
 
 
-def server_probes(place: Place, *, client: httpx.Client | None = None) -> list[tuple[str, Callable[[], Finding]]]:
+def server_probes(model: HostedModel) -> list[tuple[str, Callable[[], Finding]]]:
     """Probes of the server behind a hosted model, in an order in which they may build on each other."""
-    server = RawServer(place, client or httpx.Client(timeout=TIMEOUT_S))
+    server = Server(model)
     return [(name, partial(_probed, name, probe, server)) for name, probe in PROBES]
 
 
-def _probed(name: str, probe: Callable[[RawServer], Finding], server: RawServer) -> Finding:
+def _probed(name: str, probe: Callable[[Server], Finding], server: Server) -> Finding:
     try:
         return probe(server)
-    except Refused as refused:
-        return Finding(name, "note", f"refused: {refused}", "requests go without it")
+    except (ModelError, ConfigurationError) as error:
+        if not isinstance(error.__cause__, Failure) or error.__cause__.status is None:
+            raise
+        reason = str(error).removeprefix(f"{server.model.model_id} ")
+        return Finding(name, "note", f"refused: {reason}", "requests go without it")
 
 
-def _server(server: RawServer) -> Finding:
+def _server(server: Server) -> Finding:
     known = server.models()
     if known is None:
         return Finding("server", "ok", "does not list its models")
     listed = ", ".join(server.names[:5]) + (" …" if len(server.names) > 5 else "")
-    if len(server.names) > 1 and not server.place.model:
+    if len(server.names) > 1 and not server.model.place.model:
         return Finding("server", "note", listed, "name one of them: chat_model(…, model=NAME), or ADDRESS#NAME")
     return Finding("server", "ok", listed or "lists no model")
 
 
-def _context(server: RawServer) -> Finding:
-    wanted = server.place.model
+def _context(server: Server) -> Finding:
+    wanted = server.model.place.model
     for one in server.models() or ():
         about = {**one, **(one.get("meta") or {})}
         tokens = next((about[name] for name in CONTEXT if isinstance(about.get(name), int)), None)
@@ -66,18 +71,17 @@ def _short(tokens: int) -> str:
     return "short for runs of many steps" if tokens < 8192 else ""
 
 
-def _max_tokens(server: RawServer) -> Finding:
-    choice = server.ask(COUNT, max_tokens=4)
-    words = len(str(choice["message"].get("content") or "").split())
-    used = (choice["usage"] or {}).get("completion_tokens", words)
+def _max_tokens(server: Server) -> Finding:
+    answer = server.ask(COUNT, max_tokens=4)
+    used = answer.usage.completion_tokens if answer.usage else len(answer.text.split())
     if used > 8:
         return Finding(
             "max_tokens", "problem", f"ignored: {used} tokens came of 4", "budgets do not bound a reply here"
         )
-    return Finding("max_tokens", "ok", f"kept; it ends with {choice.get('finish_reason')!r}")
+    return Finding("max_tokens", "ok", f"kept; it ends with {answer.finish_reason!r}")
 
 
-def _stop(server: RawServer) -> Finding:
+def _stop(server: Server) -> Finding:
     whole = server.text(COUNT, max_tokens=40, temperature=0)
     stop = next((word for word in ("four", "three", "five") if word in whole), whole[len(whole) // 2 :][:5])
     if not stop.strip():
@@ -93,17 +97,16 @@ def _stop(server: RawServer) -> Finding:
     return Finding("server's stop", "note", "not to be told: it answered otherwise this time", "try again")
 
 
-def _streamed(server: RawServer) -> Finding:
-    started_s, first_s, texts, usage = time.perf_counter(), None, 0, None
-    for event in server.events(COUNT, max_tokens=64):
-        usage = event.get("usage") or usage
-        delta = (event.get("choices") or [{}])[0].get("delta") or {}
-        if delta.get("content") or delta.get("reasoning_content"):
-            first_s, texts = first_s or time.perf_counter(), texts + 1
-    if texts < 2:
+def _streamed(server: Server) -> Finding:
+    started_s = time.perf_counter()
+    answer = server.ask(COUNT, max_tokens=64, stream=True)
+    pieces, usage = len(answer.arrivals), answer.usage
+    if pieces < 2:
         return Finding("server's stream", "note", "one piece", "answers appear all at once")
-    rate = _rate(usage, texts, time.perf_counter() - (first_s or started_s))
-    seen = f"{texts} pieces, {rate}, the first after {(first_s or started_s) - started_s:.1f} s"
+    first_s = answer.arrivals[0]
+    tokens = (usage and usage.completion_tokens) or pieces
+    rate = tokens / max(time.perf_counter() - first_s, 1e-3)
+    seen = f"{pieces} pieces, about {rate:.0f} tokens/s, the first after {first_s - started_s:.1f} s"
     if not usage:
         return Finding(
             "server's stream", "note", f"{seen}, no usage", "token budgets do not hold where text is streamed"
@@ -111,29 +114,21 @@ def _streamed(server: RawServer) -> Finding:
     return Finding("server's stream", "ok", f"{seen}, with usage")
 
 
-def _rate(usage: Mapping[str, Any] | None, texts: int, seconds: float) -> str:
-    tokens = (usage or {}).get("completion_tokens") or texts
-    return f"about {tokens / max(seconds, 1e-3):.0f} tokens/s"
-
-
-def _tools(server: RawServer) -> Finding:
-    message = server.ask(CALL, max_tokens=256, tools=[ECHO])["message"]
-    if calls := message.get("tool_calls"):
-        arguments = calls[0]["function"]["arguments"]
-        try:
-            json.loads(arguments) if isinstance(arguments, str) else arguments
-        except ValueError:
-            return Finding("server's tools", "note", f"called with {arguments!r}, no JSON", "the agent asks again")
-        return Finding("server's tools", "ok", f"called {calls[0]['function']['name']}")
-    if "echo" in str(message.get("content")) and "{" in str(message.get("content")):
+def _tools(server: Server) -> Finding:
+    answer = server.ask(CALL, max_tokens=256, tools=[ECHO])
+    if answer.calls:
+        call = answer.calls[0]
+        if not is_json_object(call.arguments):
+            return Finding("server's tools", "note", f"called with {call.arguments!r}, no JSON", "the agent asks again")
+        return Finding("server's tools", "ok", f"called {call.name}")
+    if "echo" in answer.text and "{" in answer.text:
         return Finding("server's tools", "note", "called in its text", "start the server with its tool parser")
     return Finding("server's tools", "note", "none called", "agents ask in ReAct-JSON (--mode react-json)")
 
 
-def _tool_choice(server: RawServer) -> Finding:
+def _tool_choice(server: Server) -> Finding:
     def called(question: str, choice: str) -> bool:
-        answer = server.ask(question, max_tokens=256, tools=[ECHO], tool_choice=choice)
-        return bool(answer["message"].get("tool_calls"))
+        return bool(server.ask(question, max_tokens=256, tools=[ECHO], tool_choice=choice).calls)
 
     ignored = [*(["none"] if called(CALL, "none") else ()), *([] if called(SAY_HELLO, "required") else ["required"])]
     if ignored:
@@ -142,7 +137,7 @@ def _tool_choice(server: RawServer) -> Finding:
     return Finding("tool_choice", "ok", "none and required are kept")
 
 
-def _json_schema(server: RawServer) -> Finding:
+def _json_schema(server: Server) -> Finding:
     schema = {"type": "object", "properties": {ODD_KEY: {"type": "integer"}}, "required": [ODD_KEY]}
     wanted = {"name": "odd", "schema": {**schema, "additionalProperties": False}, "strict": True}
     text = server.text(SAY_HELLO, max_tokens=64, response_format={"type": "json_schema", "json_schema": wanted})
@@ -157,14 +152,13 @@ def _json_schema(server: RawServer) -> Finding:
     )
 
 
-def _logprobs(server: RawServer) -> Finding:
-    given = server.ask(COUNT, max_tokens=4, logprobs=True, top_logprobs=2).get("logprobs")
-    if given and given.get("content"):
+def _logprobs(server: Server) -> Finding:
+    if server.ask(COUNT, max_tokens=4, top_logprobs=2).has_logprobs:
         return Finding("logprobs", "ok", "given")
     return Finding("logprobs", "note", "ignored", "")
 
 
-def _sampling(server: RawServer) -> Finding:
+def _sampling(server: Server) -> Finding:
     draw = partial(server.text, RANDOM, max_tokens=12, temperature=1.5)
     greedy = [server.text(RANDOM, max_tokens=12, temperature=0) for _ in range(2)]
     same, again, others = draw(seed=7), draw(seed=7), [draw(seed=seed) for seed in (8, 9, 10)]
@@ -177,14 +171,14 @@ def _sampling(server: RawServer) -> Finding:
     return Finding("sampling", "ok", "temperature and seed are kept")
 
 
-def _cost(server: RawServer) -> Finding:
-    usage = server.ask(SAY_HELLO, max_tokens=4)["usage"] or {}
-    if any(name in usage for name in ("cost", "estimated_cost", "total_cost")):
+def _cost(server: Server) -> Finding:
+    usage = server.ask(SAY_HELLO, max_tokens=4).usage
+    if usage and usage.cost_usd is not None:
         return Finding("cost", "ok", "said with the usage")
     return Finding("cost", "note", "not said", "--max-cost needs a price table: chat_model(…, prices={…})")
 
 
-PROBES: tuple[tuple[str, Callable[[RawServer], Finding]], ...] = (
+PROBES: tuple[tuple[str, Callable[[Server], Finding]], ...] = (
     ("server", _server),
     ("context", _context),
     ("max_tokens", _max_tokens),
@@ -202,68 +196,57 @@ PROBES: tuple[tuple[str, Callable[[RawServer], Finding]], ...] = (
 # -- the server, asked as it is ----------------------------------------------------------------------------------------
 
 
-class Refused(Exception):
-    """The server answered a request with an error."""
-
-
 @dataclass
-class RawServer:
-    """Asks a model's server as the model does, and gives its answers as they are: the model mends and cuts them."""
+class Answer:
+    """An answer as it came; `arrivals` are the times (`time.perf_counter`) of the pieces that hold text or thinking."""
 
-    place: Place
-    client: httpx.Client
-    names: list[str] = field(default_factory=list)  # of its models, as far as it says
+    text: str = ""
+    calls: list[ToolCallPiece] = field(default_factory=list)
+    usage: Usage | None = None
+    finish_reason: str | None = None
+    has_logprobs: bool = False
+    arrivals: list[float] = field(default_factory=list)
+
+    def add(self, chunk: Chunk) -> None:
+        """A piece of it."""
+        self.text += chunk.text
+        self.calls += chunk.tool_calls
+        self.usage = chunk.usage or self.usage
+        self.finish_reason = chunk.finish_reason or self.finish_reason
+        self.has_logprobs = self.has_logprobs or bool(chunk.logprobs)
+        if chunk.text or chunk.thinking:
+            self.arrivals.append(time.perf_counter())
+
+
+class Server:
+    """Asks a model's server as the model does, and gives its answers as they are: whoever asks the model mends them."""
+
+    def __init__(self, model: HostedModel) -> None:
+        once = RetryPolicy(tries=1, total_s=TIMEOUT_S)
+        self.model = replace(model, defaults={}, stop=(), prices={}, retries=once, adapts=False)
+        self.names: list[str] = []  # of its models, as far as it says
 
     def models(self) -> list[dict[str, Any]] | None:
         """What the server says of its models; `None` where it says nothing."""
-        asking = self.place.models()
-        if asking is None:
-            return None
-        try:
-            response = self._sent("GET", asking)
-            known = [one for one in response.json()["data"] if isinstance(one.get("id"), str)]
-        except (Refused, ValueError, LookupError, TypeError, AttributeError):
-            return None
-        self.names = [one["id"] for one in known]
-        return known
+        models = self.model.models()
+        self.names = [one["id"] for one in models or ()]
+        return models
 
-    def ask(self, question: str, *, max_tokens: int = 32, **fields: Any) -> dict[str, Any]:
-        """The first choice of an answer, with the answer's `usage`."""
-        answer = self._sent("POST", self._request(question, {"max_tokens": max_tokens, **fields})).json()
-        return {**answer["choices"][0], "usage": answer.get("usage")}
+    def ask(self, question: str, *, max_tokens: int = 32, **fields: Any) -> Answer:
+        """The answer to a request with these fields, and others by their names on the wire."""
+        of_request = {name: fields.pop(name) for name in REQUEST_FIELDS if name in fields}
+        if len(self.names) == 1 and not self.model.place.model:
+            fields["model"] = self.names[0]
+        request = ChatRequest(
+            messages=[{"role": "user", "content": question}],
+            options={"max_new_tokens": max_tokens, **fields},
+            **{"stream": False, **of_request},
+        )
+        answer = Answer()
+        for chunk in self.model.generate_chat(request):
+            answer.add(chunk)
+        return answer
 
     def text(self, question: str, **fields: Any) -> str:
         """The text of an answer."""
-        return str(self.ask(question, **fields)["message"].get("content") or "")
-
-    def events(self, question: str, *, max_tokens: int) -> Iterator[dict[str, Any]]:
-        """The events of a streamed answer, or the whole answer where the server does not stream."""
-        wanted = {"max_tokens": max_tokens, "stream": True, "stream_options": {"include_usage": True}}
-        asking = self._request(question, wanted)
-        with self.client.stream("POST", asking.url, headers=asking.headers, content=asking.content) as response:
-            if response.status_code >= 400:
-                raise Refused(_reason(response.status_code, response.headers, response.read(), asking))
-            if not response.headers.get("content-type", "").startswith("text/event-stream"):
-                yield json.loads(response.read())
-                return
-            stream = ServerSentEvents()
-            for piece in response.iter_bytes():
-                yield from (json.loads(event) for event in stream.feed(piece) if event.startswith("{"))
-            yield from (json.loads(event) for event in stream.rest() if event.startswith("{"))
-
-    def _request(self, question: str, fields: Mapping[str, Any]) -> Outgoing:
-        named = {"model": self.names[0]} if len(self.names) == 1 and not self.place.model else {}
-        return self.place.chat({**named, "messages": [{"role": "user", "content": question}], **fields})
-
-    def _sent(self, method: str, asking: Outgoing) -> httpx.Response:
-        try:
-            response = self.client.request(method, asking.url, headers=dict(asking.headers), content=asking.content)
-        except httpx.HTTPError as error:
-            raise ModelError(without_secrets(f"{type(error).__name__}: {error}", *asking.secrets)) from None
-        if response.status_code >= 400:
-            raise Refused(_reason(response.status_code, response.headers, response.content, asking))
-        return response
-
-
-def _reason(status: int, headers: Mapping[str, str], body: bytes, asking: Outgoing) -> str:
-    return without_secrets(refusal(status, headers, body, now_s=0.0).message, *asking.secrets)
+        return self.ask(question, **fields).text

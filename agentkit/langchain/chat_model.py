@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, closing
+from contextlib import aclosing
 from dataclasses import replace
 from operator import itemgetter
 from typing import Any, Literal, cast
@@ -125,13 +125,9 @@ class ChatHuggingFace(BaseChatModel):
     ) -> Iterator[ChatGenerationChunk]:
         request = self._request(messages, stop, kwargs)
         reply = Reply(request, self.capabilities, self.model_id)
-        with closing(recorded(self.llm).generate_chat(request)) as chunks:
-            for chunk in chunks:
-                if (piece := reply.read(chunk)).holds_something:
-                    yield to_generation_chunk(piece)
-                if reply.stopped:
-                    break
-        yield to_generation_chunk(reply.last(), last=True)
+        for piece in reply.pieces(recorded(self.llm).generate_chat(request)):
+            if piece.holds_something:
+                yield to_generation_chunk(piece)
 
     async def _astream(
         self,
@@ -142,13 +138,10 @@ class ChatHuggingFace(BaseChatModel):
     ) -> AsyncIterator[ChatGenerationChunk]:
         request = self._request(messages, stop, kwargs)
         reply = Reply(request, self.capabilities, self.model_id)
-        async with aclosing(recorded(self.llm).agenerate_chat(request)) as chunks:
-            async for chunk in chunks:
-                if (piece := reply.read(chunk)).holds_something:
+        async with aclosing(reply.apieces(recorded(self.llm).agenerate_chat(request))) as pieces:
+            async for piece in pieces:
+                if piece.holds_something:
                     yield to_generation_chunk(piece)
-                if reply.stopped:
-                    break
-        yield to_generation_chunk(reply.last(), last=True)
 
     def _generate(
         self,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import aclosing, closing
-from pathlib import Path
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -14,16 +13,15 @@ from langchain_core.outputs import GenerationChunk
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
 
 from agentkit.errors import ConfigurationError
+from agentkit.langchain.text_model import TextModel, atext_of, text_of
 from agentkit.models.backend import Capabilities, ChatRequest, Chunk
-from agentkit.models.hosted.body import generation_options
 from agentkit.models.hosted.model import HostedModel
-from agentkit.models.hosted.options import hosted_model, refuse_unknown
-from agentkit.models.reply import ReplyReader
+from agentkit.models.hosted.options import HostedOptions, lifted, model_of, refuse_unknown
 
 OLD_NAMES = {"inference_server_url": "endpoint_url"}
 
 
-class HuggingFaceEndpoint(LLM):
+class HuggingFaceEndpoint(TextModel, LLM, HostedOptions):
     """A model behind HTTP: `repo_id` with a `provider`, or `endpoint_url`. It asks for chat completions.
 
     Generation parameters may stand in `model_kwargs` too, as LangChain's users write them; whatever else stands there
@@ -37,32 +35,10 @@ class HuggingFaceEndpoint(LLM):
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=(), hide_input_in_errors=True)
 
-    repo_id: str | None = None
-    endpoint_url: str | None = None
-    model: str | None = None
-    provider: str = "auto"
-    task: str | None = None
-    max_new_tokens: int | None = 512
-    top_k: int | None = None
-    top_p: float | None = None
-    typical_p: float | None = None
-    min_p: float | None = None
-    temperature: float | None = None
-    do_sample: bool | None = None
-    repetition_penalty: float | None = None
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-    seed: int | None = None
     stop_sequences: list[str] = Field(default_factory=list)
-    streaming: bool = False
-    timeout: float = 120.0
-    connect_timeout: float = 10.0
-    total_timeout: float | None = 600.0
-    max_retries: int = 4
-    huggingfacehub_api_token: SecretStr | None = None
+    huggingfacehub_api_token: SecretStr | None = None  # type: ignore[assignment]
     server_kwargs: dict[str, Any] = Field(default_factory=dict, repr=False)
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
-    prices: dict[str, Any] | str | Path | None = None
     notice: Callable[[str], None] | None = Field(default=None, exclude=True, repr=False)
 
     _hosted: HostedModel = PrivateAttr()
@@ -73,26 +49,18 @@ class HuggingFaceEndpoint(LLM):
         if old is not None:
             warnings.warn(f"{old[0]} is an old name: use {old[1]}", FutureWarning, stacklevel=2)
         values = {OLD_NAMES.get(name, name): value for name, value in values.items()}
-        lifted, rest = generation_options(values.get("model_kwargs") or {})
         try:
-            super().__init__(**{**lifted, **values, "model_kwargs": rest})
+            super().__init__(**lifted(values))
         except ValidationError as error:
             first = error.errors(include_input=False)[0]
             where = ".".join(map(str, first["loc"]))
             raise ConfigurationError(f"option {where} of a hosted model: {first['msg']}") from None
-        self._hosted = hosted_model(**self._options())
+        token = self.huggingfacehub_api_token
+        self._hosted = model_of(self, token=token.get_secret_value() if token else None)
 
     def _old_name(self, values: Mapping[str, Any]) -> tuple[str, str] | None:
         """An old name that was used, with today's."""
         return next(((name, today) for name, today in OLD_NAMES.items() if name in values), None)
-
-    def _options(self) -> dict[str, Any]:
-        own = [name for name in type(self).model_fields if name not in LLM.model_fields]
-        token = self.huggingfacehub_api_token
-        return {
-            **{name: getattr(self, name) for name in own},
-            "huggingfacehub_api_token": token.get_secret_value() if token else None,
-        }
 
     @property
     def model_id(self) -> str:
@@ -139,9 +107,7 @@ class HuggingFaceEndpoint(LLM):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> str:
-        text = _Text(prompt, self._stops(stop), kwargs, stream=False)
-        with closing(self.generate_chat(text.request)) as chunks:  # type: ignore[type-var]
-            return "".join(text.pieces(chunks))
+        return "".join(self._text(prompt, stop, kwargs, stream=False))
 
     async def _acall(
         self,
@@ -150,23 +116,8 @@ class HuggingFaceEndpoint(LLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> str:
-        text = _Text(prompt, self._stops(stop), kwargs, stream=False)
-        async with aclosing(self.agenerate_chat(text.request)) as chunks:  # type: ignore[type-var]
-            return "".join([piece async for piece in text.apieces(chunks)])
-
-    def _stream(
-        self,
-        prompt: str,
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> Iterator[GenerationChunk]:
-        text = _Text(prompt, self._stops(stop), kwargs, stream=True)
-        with closing(self.generate_chat(text.request)) as chunks:  # type: ignore[type-var]
-            for piece in text.pieces(chunks):
-                if run_manager:
-                    run_manager.on_llm_new_token(piece)
-                yield GenerationChunk(text=piece)
+        async with aclosing(self._atext(prompt, stop, kwargs, stream=False)) as pieces:
+            return "".join([piece async for piece in pieces])
 
     async def _astream(
         self,
@@ -175,46 +126,26 @@ class HuggingFaceEndpoint(LLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
-        text = _Text(prompt, self._stops(stop), kwargs, stream=True)
-        async with aclosing(self.agenerate_chat(text.request)) as chunks:  # type: ignore[type-var]
-            async for piece in text.apieces(chunks):
+        async with aclosing(self._atext(prompt, stop, kwargs, stream=True)) as pieces:
+            async for piece in pieces:
                 if run_manager:
                     await run_manager.on_llm_new_token(piece)
                 yield GenerationChunk(text=piece)
 
-    def _stops(self, stop: list[str] | None) -> Sequence[str]:
-        return self.stop_sequences if stop is None else stop
+    def _text(self, prompt: str, stop: list[str] | None, options: Mapping[str, Any], *, stream: bool) -> Iterator[str]:
+        request = self._request(prompt, stop, options, stream=stream)
+        return text_of(self._hosted.generate_chat(request), request)
 
+    def _atext(
+        self, prompt: str, stop: list[str] | None, options: Mapping[str, Any], *, stream: bool
+    ) -> AsyncGenerator[str]:
+        request = self._request(prompt, stop, options, stream=stream)
+        return atext_of(self._hosted.agenerate_chat(request), request)
 
-class _Text:
-    """A prompt as one user message, and the text of its reply up to the first stop string."""
-
-    def __init__(self, prompt: str, stop: Sequence[str], options: Mapping[str, Any], *, stream: bool) -> None:
+    def _request(self, prompt: str, stop: list[str] | None, options: Mapping[str, Any], *, stream: bool) -> ChatRequest:
         message = {"role": "user", "content": prompt}
-        self.request = ChatRequest(messages=[message], stop=stop, options=options, stream=stream)
-        self._reader = ReplyReader(stop)
-
-    def pieces(self, chunks: Iterable[Chunk]) -> Iterator[str]:
-        for chunk in chunks:
-            yield from self._read(chunk)
-            if self._reader.stopped:
-                break
-        yield from self._rest()
-
-    async def apieces(self, chunks: AsyncIterable[Chunk]) -> AsyncIterator[str]:
-        async for chunk in chunks:
-            for piece in self._read(chunk):
-                yield piece
-            if self._reader.stopped:
-                break
-        for piece in self._rest():
-            yield piece
-
-    def _read(self, chunk: Chunk) -> list[str]:
-        return [text for text in (self._reader.read(chunk).text,) if text]
-
-    def _rest(self) -> list[str]:
-        return [text for text in (self._reader.rest().text,) if text]
+        stop = self.stop_sequences if stop is None else stop
+        return ChatRequest(messages=[message], stop=stop, options=options, stream=stream)
 
 
 class HuggingFaceTextGenInference(HuggingFaceEndpoint):

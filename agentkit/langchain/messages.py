@@ -53,8 +53,9 @@ def _content(content: str | list[str | dict[str, Any]]) -> Any:
     return parts
 
 
-def to_generation_chunk(chunk: Chunk, *, last: bool = False) -> ChatGenerationChunk:
+def to_generation_chunk(chunk: Chunk) -> ChatGenerationChunk:
     """A piece of the reply; the last one carries usage and how it ended."""
+    last = chunk.finish_reason is not None
     extra = {"reasoning_content": chunk.thinking} if chunk.thinking else {}
     metadata: dict[str, Any] = dict(chunk.metadata or {})
     usage = chunk.usage if last else None

@@ -8,15 +8,14 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import CallbackManagerForLLMRun
-from langchain_core.language_models.llms import BaseLLM
-from langchain_core.outputs import Generation, GenerationChunk, LLMResult
+from langchain_core.outputs import Generation, LLMResult
 from pydantic import ConfigDict, Field, PrivateAttr
 
 from agentkit.errors import ConfigurationError
+from agentkit.langchain.text_model import TextModel, text_of
 from agentkit.models.backend import Capabilities, ChatRequest, Chunk, Message
 from agentkit.models.local.backend import DEFAULT_BATCH_SIZE, LocalBackend
 from agentkit.models.local.loading import BITS_KEYWORDS
-from agentkit.models.reply import ReplyReader
 
 if TYPE_CHECKING:
     from agentkit.models.local.local_model import LocalModel
@@ -25,7 +24,7 @@ LOADING = ("task", "model_kwargs", "device", "device_map", "quantization", "dtyp
 SECRETS = ("token", "use_auth_token")  # neither shown nor saved: HF_TOKEN is read where the model is loaded again
 
 
-class HuggingFacePipeline(BaseLLM):
+class HuggingFacePipeline(TextModel):
     """A local model: `model_id` names what to load, or `model` and `tokenizer`, or a `pipeline`, are ready.
 
     `pipeline_kwargs` are generation parameters: whatever GenerationConfig has, and `seed`. Its `stop_strings`, the
@@ -150,33 +149,17 @@ class HuggingFacePipeline(BaseLLM):
         **kwargs: Any,
     ) -> LLMResult:
         def completed(prompt: str) -> list[Generation]:
-            text = "".join(self._text(prompt, stop, kwargs))
+            text = "".join(self._text(prompt, stop, kwargs, stream=False))
             return [Generation(text=prompt + text if self.return_full_text else text)]
 
         with ThreadPoolExecutor(self.batch_size) as threads:  # what runs at the same time is decoded together
             return LLMResult(generations=list(threads.map(completed, prompts)))
 
-    def _stream(
-        self,
-        prompt: str,
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> Iterator[GenerationChunk]:
-        for text in self._text(prompt, stop, kwargs):
-            if run_manager:
-                run_manager.on_llm_new_token(text)
-            yield GenerationChunk(text=text)
-
-    def _text(self, prompt: str, stop: list[str] | None, kwargs: Mapping[str, Any]) -> Iterator[str]:
-        options = dict(kwargs)
-        request = ChatRequest(messages=(), stop=stop or (), grammar=options.pop("grammar", None), options=options)
-        reader = ReplyReader(request.stop)
-        for chunk in self._backend.generate_text(prompt, request):
-            if text := reader.read(chunk).text:
-                yield text
-        if text := reader.rest().text:
-            yield text
+    def _text(self, prompt: str, stop: list[str] | None, options: Mapping[str, Any], *, stream: bool) -> Iterator[str]:
+        options = dict(options)
+        grammar = options.pop("grammar", None)
+        request = ChatRequest(messages=(), stop=stop or (), grammar=grammar, options=options, stream=stream)
+        return text_of(self._backend.generate_text(prompt, request), request)
 
 
 def _plain(value: Any) -> Any:

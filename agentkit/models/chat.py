@@ -81,33 +81,19 @@ class BackendChat:
 
     def _complete(self, request: ChatRequest) -> Generator[str | Completion]:
         reply = Reply(request, self.capabilities, self.model_id)
-        with closing(recorded(self._backend).generate_chat(request)) as chunks:
-            for chunk in chunks:
-                text = reply.read(chunk).text
-                if self._is_out_of_time(reply):
-                    raise TimeoutError
-                if text and request.stream:
-                    yield text
-                if reply.stopped:
-                    break
-        yield from self._rest(reply, request)
+        for piece in reply.pieces(recorded(self._backend).generate_chat(request)):
+            if self._is_out_of_time(reply):
+                raise TimeoutError
+            if piece.text and request.stream:
+                yield piece.text
+        yield reply.completion()
 
     async def _acomplete(self, request: ChatRequest) -> AsyncGenerator[str | Completion]:
         reply = Reply(request, self.capabilities, self.model_id)
-        async with aclosing(recorded(self._backend).agenerate_chat(request)) as chunks:
-            async for chunk in chunks:
-                text = reply.read(chunk).text
-                if text and request.stream:
-                    yield text
-                if reply.stopped:
-                    break
-        for piece in self._rest(reply, request):
-            yield piece
-
-    def _rest(self, reply: Reply, request: ChatRequest) -> Iterator[str | Completion]:
-        text = reply.last().text
-        if text and request.stream:
-            yield text
+        async with aclosing(reply.apieces(recorded(self._backend).agenerate_chat(request))) as pieces:
+            async for piece in pieces:
+                if piece.text and request.stream:
+                    yield piece.text
         yield reply.completion()
 
     def _is_out_of_time(self, reply: Reply) -> bool:
@@ -181,7 +167,7 @@ def prepared(request: ChatRequest, capabilities: Capabilities) -> ChatRequest:
 
 
 class Reply:
-    """One reply on its way: give it a backend's chunks until it says `stopped`, then take `last` and `completion`."""
+    """One reply on its way: `pieces` reads a backend's chunks; then there is the `completion`."""
 
     def __init__(self, request: ChatRequest, capabilities: Capabilities, model_id: str) -> None:
         self.usage: Usage | None = None
@@ -202,6 +188,24 @@ class Reply:
     def ended(self) -> bool:
         """Whether the backend said how the reply ended."""
         return self._finish_reason is not None
+
+    def pieces(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+        """The reply up to the first stop string, piece by piece; the last has a finish reason."""
+        with closing(chunks):  # type: ignore[type-var]
+            for chunk in chunks:
+                yield self.read(chunk)
+                if self.stopped:
+                    break
+        yield self.last()
+
+    async def apieces(self, chunks: AsyncIterator[Chunk]) -> AsyncGenerator[Chunk]:
+        """`pieces`, awaiting."""
+        async with aclosing(chunks):  # type: ignore[type-var]
+            async for chunk in chunks:
+                yield self.read(chunk)
+                if self.stopped:
+                    break
+        yield self.last()
 
     def read(self, chunk: Chunk) -> Chunk:
         """What of a chunk can be shown now: text, thinking, calls, logprobs and metadata."""

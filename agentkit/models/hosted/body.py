@@ -6,16 +6,34 @@ import difflib
 import json
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 from agentkit.errors import ConfigurationError
 from agentkit.models.backend import ChatRequest
 from agentkit.models.hosted.outgoing_messages import outgoing_messages
 
-GENERATION = (
-    *("max_new_tokens", "temperature", "top_k", "top_p", "typical_p", "min_p", "repetition_penalty", "do_sample"),
-    *("seed", "frequency_penalty", "presence_penalty"),
-)
+MAX_NEW_TOKENS = 512
+
+
+@dataclass(kw_only=True)
+class Generation:
+    """The generation parameters, by GenerationConfig's names."""
+
+    max_new_tokens: int | None = MAX_NEW_TOKENS
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    typical_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    do_sample: bool | None = None
+    seed: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+
+
+GENERATION = tuple(field.name for field in fields(Generation))
 SYNONYMS = {"max_tokens": "max_new_tokens", "max_completion_tokens": "max_new_tokens"}
 _AS_ASKED = "Answer with {what} and nothing else: no words before or after it, no code fence."
 _LIKELY_MEANT = 0.85  # so alike that a name is a slip of the pen rather than a server's own parameter

@@ -1,38 +1,49 @@
-"""What of a reply its reader has, so that it can be repeated: all of it at the end, or piece by piece."""
+"""What of a reply its reader has, so that it can be repeated."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import replace
 
 from agentkit.errors import ReplyChanged
 from agentkit.models.backend import Chunk
 
 
-class PieceByPiece:
-    """Hands a reply on as it comes. `ReplyChanged` is raised for a repeated one that does not begin with it."""
+class Delivery:
+    """Hands a reply on as it comes, or, unless it is shown `early`, when it is complete.
 
-    def __init__(self) -> None:
+    One that breaks before it is complete can be repeated. What its reader has by then must be its beginning again:
+    else `ReplyChanged` is raised.
+    """
+
+    def __init__(self, *, early: bool = True) -> None:
+        self._early = early
+        self._held: list[Chunk] = []
         self._delivered = {"thinking": "", "text": ""}
         self._repeated = {"thinking": 0, "text": 0}
 
     def begin(self) -> None:
         """The reply begins, for the first time or anew."""
+        self._held.clear()
         self._repeated = dict.fromkeys(self._repeated, 0)
 
-    def add(self, chunk: Chunk) -> Iterator[Chunk]:
+    def add(self, chunk: Chunk) -> Sequence[Chunk]:
         """What of `chunk` its reader does not have yet."""
+        if not self._early:
+            self._held.append(chunk)
+            return ()
         thinking, text = self._beyond("thinking", chunk.thinking), self._beyond("text", chunk.text)
         if thinking == chunk.thinking and text == chunk.text:
-            yield chunk
-        elif thinking or text:
-            yield replace(chunk, thinking=thinking, text=text, logprobs=chunk.logprobs if text else ())
+            return (chunk,)
+        if thinking or text:
+            return (replace(chunk, thinking=thinking, text=text, logprobs=chunk.logprobs if text else ()),)
+        return ()
 
-    def end(self) -> Iterator[Chunk]:
-        """The reply is complete: all that its reader has must have come."""
+    def end(self) -> Sequence[Chunk]:
+        """What was held, now that the reply is complete: all that its reader has must have come."""
         if any(self._repeated[channel] < len(delivered) for channel, delivered in self._delivered.items()):
             raise ReplyChanged(_CHANGED)
-        return iter(())
+        return self._held
 
     def _beyond(self, channel: str, piece: str) -> str:
         delivered, start = self._delivered[channel], self._repeated[channel]
@@ -42,26 +53,6 @@ class PieceByPiece:
         self._repeated[channel] = start + len(piece)
         self._delivered[channel] = delivered + new
         return new
-
-
-class AtTheEnd:
-    """Hands a reply on when it is complete: one that breaks before can be repeated, whatever comes then."""
-
-    def __init__(self) -> None:
-        self._chunks: list[Chunk] = []
-
-    def begin(self) -> None:
-        """The reply begins, for the first time or anew."""
-        self._chunks.clear()
-
-    def add(self, chunk: Chunk) -> Iterator[Chunk]:
-        """Nothing yet."""
-        self._chunks.append(chunk)
-        return iter(())
-
-    def end(self) -> Iterator[Chunk]:
-        """All of it."""
-        return iter(self._chunks)
 
 
 _CHANGED = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -17,6 +18,7 @@ _MOST_CHARS = 300
 _LOADING_S = 2.0  # a server that is loading without saying how long it takes
 
 
+@dataclass(eq=False)
 class Failure(Exception):
     """One attempt that failed.
 
@@ -24,23 +26,13 @@ class Failure(Exception):
     `loading_s` is set where the server is still loading the model: such an attempt does not count.
     """
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        status: int | None = None,
-        retry: bool = True,
-        doubtful: bool = False,
-        retry_after_s: float | None = None,
-        loading_s: float | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.status = status
-        self.retry = retry
-        self.doubtful = doubtful
-        self.retry_after_s = retry_after_s
-        self.loading_s = loading_s
+    message: str
+    _: KW_ONLY
+    status: int | None = None
+    retry: bool = True
+    doubtful: bool = False
+    retry_after_s: float | None = None
+    loading_s: float | None = None
 
 
 def unreadable(error: NotACompletion | BrokenReply) -> Failure:

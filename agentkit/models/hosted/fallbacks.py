@@ -12,7 +12,7 @@ from agentkit.deadline import remaining_s
 from agentkit.errors import ConfigurationError, ModelError, ReplyChanged
 from agentkit.models.backend import Capabilities, ChatBackend, ChatRequest, Chunk, capabilities_of
 from agentkit.models.chat import prepared, recorded
-from agentkit.models.hosted.delivery import PieceByPiece
+from agentkit.models.hosted.delivery import Delivery
 
 _LOG = logging.getLogger("agentkit")
 
@@ -48,7 +48,7 @@ class WithFallbacks:
 
     def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
         """The reply of the first model that gives one."""
-        delivery = PieceByPiece()
+        delivery = Delivery()
         for backend in self.backends:
             delivery.begin()
             asked = prepared(request, capabilities_of(backend))
@@ -65,7 +65,7 @@ class WithFallbacks:
 
     async def agenerate_chat(self, request: ChatRequest) -> AsyncIterator[Chunk]:
         """The same, awaiting."""
-        delivery = PieceByPiece()
+        delivery = Delivery()
         for backend in self.backends:
             delivery.begin()
             asked = prepared(request, capabilities_of(backend))

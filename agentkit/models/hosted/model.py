@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from agentkit.errors import ConfigurationError, ModelError
 from agentkit.models.backend import Capabilities, ChatRequest, Chunk
 from agentkit.models.hosted.body import DROPPABLE, refused_field, request_body
-from agentkit.models.hosted.delivery import AtTheEnd, PieceByPiece
+from agentkit.models.hosted.delivery import Delivery
 from agentkit.models.hosted.failures import Failure, refusal, unreadable, without_secrets
 from agentkit.models.hosted.places import Outgoing, Place
 from agentkit.models.hosted.wire import (
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Effects = Generator[Any, Any, T]
-Delivery = PieceByPiece | AtTheEnd
 Prices = Mapping[str, tuple[float, float]]
 """From a model's name to US dollars per million tokens, of the prompt and of the completion."""
 
@@ -77,7 +76,8 @@ class HostedModel:
 
     `identity` is the address and the model without keys. `defaults` are generation parameters by GenerationConfig's
     names, `extra` goes into the body as it is. `read_s` is the longest silence of the server. `notice` gets a line when
-    there is a wait; the log has it too.
+    there is a wait; the log has it too. Where a server refuses a field that can be done without, it is left out, unless
+    `adapts` is False.
     """
 
     model_id: str
@@ -87,6 +87,7 @@ class HostedModel:
     extra: Mapping[str, Any] = field(default_factory=dict)
     stop: Sequence[str] = ()
     streaming: bool = False
+    adapts: bool = True
     connect_s: float = 10.0
     read_s: float = 120.0
     retries: RetryPolicy = field(default_factory=lambda: RetryPolicy(tries=5, total_s=600.0))
@@ -118,6 +119,23 @@ class HostedModel:
 
         return adrive(self._steps(request), AsyncExchange(self._loop_clients, sleep=self.asleep))
 
+    def models(self) -> list[dict[str, Any]] | None:
+        """The server's models as it describes them; `None` where it does not."""
+        listed: list[dict[str, Any]] | None = None
+
+        def steps() -> Steps:
+            nonlocal listed
+            attempts = self.retries.begin()
+            try:
+                listed = yield from self._listed(attempts)
+            except Failure as failure:
+                if failure.status is None:
+                    raise self._error(failure, attempts) from failure
+
+        for _ in drive(steps(), Exchange(self._clients)):
+            pass
+        return listed
+
     def close(self) -> None:
         """Close the connections that threads left open."""
         self._clients.close()
@@ -145,14 +163,15 @@ class HostedModel:
 
     def _steps(self, request: ChatRequest) -> Steps:
         attempts = self.retries.begin()
-        delivery = PieceByPiece() if request.stream else AtTheEnd()
+        delivery = Delivery(early=request.stream)
         while True:
             body = self._body(request)
             try:
                 yield from self._attempt(request, body, attempts, delivery)
                 return
             except Failure as failure:
-                if failure.status in UNPROCESSABLE and (yield from self._adapts(body, failure, attempts)):
+                refused = self.adapts and failure.status in UNPROCESSABLE
+                if refused and (yield from self._mends(body, failure, attempts)):
                     continue
                 try:
                     wait_s = self._wait_s(failure, attempts)
@@ -249,7 +268,7 @@ class HostedModel:
 
     # -- what a server does not take -------------------------------------------------------------------------------
 
-    def _adapts(self, body: Mapping[str, Any], failure: Failure, attempts: Attempts) -> Effects[bool]:
+    def _mends(self, body: Mapping[str, Any], failure: Failure, attempts: Attempts) -> Effects[bool]:
         """Whether the next body will be one that this server may take."""
         name = refused_field(body, failure.message) if failure.status != 404 else None
         if name in DROPPABLE:
@@ -265,20 +284,28 @@ class HostedModel:
 
     def _finds_model(self, attempts: Attempts) -> Effects[bool]:
         """Whether the server has one model only, which will be named from now on."""
-        asking = self.place.models()
-        if asking is None or self._quirks.model is not None:
-            return self._quirks.model is not None
+        if self._quirks.model is not None:
+            return True
         try:
-            yield from self._ask(asking, attempts)
-            listing = json.loads((yield from self._rest(attempts)))
-            names = [str(one["id"]) for one in listing["data"]]
-        except (Failure, ValueError, LookupError, TypeError):
+            names = [one["id"] for one in (yield from self._listed(attempts)) or ()]
+        except Failure:
             return False
         if len(names) > 1:
             listed = ", ".join(names[:10])
             raise ConfigurationError(f"{self.model_id} wants a model's name; name one after a #: {listed}")
         self._quirks.model = names[0] if names else None
         return bool(names)
+
+    def _listed(self, attempts: Attempts) -> Effects[list[dict[str, Any]] | None]:
+        asking = self.place.models()
+        if asking is None:
+            return None
+        yield from self._ask(asking, attempts)
+        try:
+            listing = json.loads((yield from self._rest(attempts)))["data"]
+            return [one for one in listing if isinstance(one.get("id"), str)]
+        except (ValueError, LookupError, TypeError, AttributeError):
+            return None
 
     # -- failures --------------------------------------------------------------------------------------------------
 

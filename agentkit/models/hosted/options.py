@@ -5,18 +5,18 @@ from __future__ import annotations
 import base64
 import difflib
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from agentkit.errors import ConfigurationError
-from agentkit.models.hosted.body import GENERATION, generation_options
+from agentkit.models.hosted.body import GENERATION, Generation, generation_options
 from agentkit.models.hosted.model import HostedModel, Prices
 from agentkit.models.hosted.places import place
 from agentkit.retry import RetryPolicy
 
-MAX_NEW_TOKENS = 512
 TASKS = ("text-generation", "conversational", "text2text-generation", "image-text-to-text", "any-to-any")
 
 
@@ -30,68 +30,78 @@ def refuse_unknown(given: Collection[str], known: Collection[str], *, what: str 
             )
 
 
-def hosted_model(
-    *,
-    repo_id: str | None = None,
-    endpoint_url: str | None = None,
-    model: str | None = None,
-    provider: str = "auto",
-    task: str | None = None,
-    huggingfacehub_api_token: str | None = None,
-    server_kwargs: Mapping[str, Any] | None = None,
-    model_kwargs: Mapping[str, Any] | None = None,
-    stop_sequences: Sequence[str] = (),
-    streaming: bool = False,
-    timeout: float = 120.0,
-    connect_timeout: float = 10.0,
-    total_timeout: float | None = 600.0,
-    max_retries: int = 4,
-    prices: Mapping[str, Any] | str | Path | None = None,
-    notice: Callable[[str], None] | None = None,
-    **generation: Any,
-) -> HostedModel:
-    """A hosted model, by the options of `HuggingFaceEndpoint`. Timeouts are in seconds."""
+@dataclass(kw_only=True)
+class HostedOptions(Generation):
+    """What `HuggingFaceEndpoint` and `hosted_model` take: declared here once. Timeouts are in seconds."""
+
+    repo_id: str | None = None
+    endpoint_url: str | None = None
+    model: str | None = None
+    provider: str = "auto"
+    task: str | None = None
+    stop_sequences: Sequence[str] = ()
+    streaming: bool = False
+    timeout: float = 120.0
+    connect_timeout: float = 10.0
+    total_timeout: float | None = 600.0
+    max_retries: int = 4
+    huggingfacehub_api_token: str | None = None
+    server_kwargs: Mapping[str, Any] | None = None
+    model_kwargs: Mapping[str, Any] | None = None
+    prices: Mapping[str, Any] | str | Path | None = None
+    notice: Callable[[str], None] | None = None
+
+
+def lifted(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with the generation parameters among `model_kwargs` beside the others."""
+    generation, rest = generation_options(options.get("model_kwargs") or {})
+    return {**generation, **options, "model_kwargs": rest}
+
+
+def hosted_model(**options: Any) -> HostedModel:
+    """A hosted model, by the fields of `HostedOptions`."""
+    refuse_unknown(options, [field.name for field in fields(HostedOptions)])
+    return model_of(HostedOptions(**lifted(options)))
+
+
+def model_of(options: HostedOptions, *, token: str | None = None) -> HostedModel:
+    """The model that these options make; `token` is the one among them where it is hidden there."""
+    repo_id, endpoint_url, model = options.repo_id, options.endpoint_url, options.model
     if model is not None and endpoint_url is None and repo_id is None:
         repo_id, endpoint_url = (None, model) if "://" in model else (model, None)
         model = None
     if (repo_id is None) == (endpoint_url is None):
         raise ConfigurationError("expected either repo_id or endpoint_url; give one of them")
-    if task not in (None, *TASKS):
-        raise ConfigurationError(f"expected a task of {', '.join(TASKS)}, saw {task!r}")
-    refuse_unknown(generation, GENERATION)
-    headers = _headers(server_kwargs or {})
+    if options.task not in (None, *TASKS):
+        raise ConfigurationError(f"expected a task of {', '.join(TASKS)}, saw {options.task!r}")
+    headers = _headers(options.server_kwargs or {})
     if endpoint_url is not None:
         endpoint_url, user = _without_user(endpoint_url)
         headers = {**user, **headers}
-    lifted, extra = generation_options(model_kwargs or {})
+    address = _without_query(endpoint_url or "")
+    generation = {name: getattr(options, name) for name in GENERATION}
     return HostedModel(
-        model_id=repo_id or model or _without_query(endpoint_url or ""),
-        identity=f"{repo_id} {provider}"
-        if repo_id
-        else " ".join(filter(None, [_without_query(endpoint_url or ""), model])),
+        model_id=repo_id or model or address,
+        identity=f"{repo_id} {options.provider}" if repo_id else " ".join(filter(None, [address, model])),
         locate=partial(
             place,
             repo_id=repo_id,
             endpoint_url=endpoint_url,
             model=model,
-            provider=provider,
-            token=huggingfacehub_api_token,
+            provider=options.provider,
+            token=token or options.huggingfacehub_api_token,
             headers=headers,
         ),
-        defaults=_given({"max_new_tokens": MAX_NEW_TOKENS, **lifted, **generation}),
-        extra=extra,
-        stop=tuple(stop_sequences),
-        streaming=streaming,
-        connect_s=connect_timeout,
-        read_s=timeout,
-        retries=RetryPolicy(tries=max_retries + 1, total_s=total_timeout),
-        prices=read_prices(prices),
-        notice=notice,
+        defaults={name: value for name, value in generation.items() if value is not None},
+        extra=options.model_kwargs or {},
+        stop=tuple(options.stop_sequences),
+        streaming=options.streaming,
+        connect_s=options.connect_timeout,
+        read_s=options.timeout,
+        retries=RetryPolicy(tries=options.max_retries + 1, total_s=options.total_timeout),
+        prices=read_prices(options.prices),
+        notice=options.notice,
     )
-
-
-def _given(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
 
 
 def _headers(server_kwargs: Mapping[str, Any]) -> dict[str, str]:
