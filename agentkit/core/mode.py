@@ -111,15 +111,14 @@ class ModeFinder:
         cassette = active()
         if cassette is None:
             return self._find(model)
-        if cassette.mode == "replay":
-            return ModeFinding(_checked(cassette.remembered("mode", lambda: "react-json")))
-        found: list[ModeFinding] = []
+        finding = ModeFinding("react-json")  # what a recording without a mode was made in
 
         def compute() -> CallMode:
-            found.append(self._find(model))
-            return found[0].mode
+            nonlocal finding
+            finding = finding if cassette.mode == "replay" else self._find(model)
+            return finding.mode
 
-        return ModeFinding(_checked(cassette.remembered("mode", compute)), probed=bool(found) and found[0].probed)
+        return ModeFinding(_checked(cassette.remembered("mode", compute)), probed=finding.probed)
 
     def learn(self, mode: CallMode, *, lasting: bool = True) -> None:
         """From now on the model's mode is this."""

@@ -62,91 +62,79 @@ class Run:
     replayed: Callable[[Action, Observation], None] | None = None
 
     def events(self) -> Generator[Event]:
-        """The run's events; the last one is `Finished`. Errors that the model cannot mend are raised."""
+        """The run's events; the last one is `Finished`. Errors that the model cannot mend are raised.
+
+        Models and tools are told what is left of the time limit (`agentkit.deadline`); a call that ends because
+        nothing is left ends the run.
+        """
         recorder = active()
-        for event in run(*self._parts(), clock=_clock(), limit_s=self.limits.max_execution_time_s):
+        for event in self._events():
             if recorder is not None:
                 recorder.event(event)
             yield event
 
     async def aevents(self) -> AsyncGenerator[Event]:
-        """`events`, awaiting."""
+        """`events`, awaiting. A call that is under way when the time is over is cancelled."""
         recorder = active()
-        async for event in arun(*self._parts(), clock=_clock(), limit_s=self.limits.max_execution_time_s):
+        async for event in self._aevents():
             if recorder is not None:
                 recorder.event(event)
             yield event
 
-    def _parts(self) -> tuple[ReActLoop, Planner, Any]:
+    def _events(self) -> Iterator[Event]:
+        loop, toolbox, limit = self._parts()
+        yield RunStarted(loop.inputs)
+        while True:
+            match effect := loop.next(limit.clock()):
+                case ModelCall():
+                    pieces = iter(self.planner.plan(effect))
+                    while (piece := limit.call(next, pieces, None)) is not None:
+                        yield from _events(piece, loop)
+                case ToolCalls(actions):
+                    observations = limit.call(toolbox.run, actions)
+                    yield from loop.observed(observations) if observations is not None else ()
+                case LimitReached():
+                    yield effect
+                case Finished():
+                    yield effect
+                    return
+
+    async def _aevents(self) -> AsyncIterator[Event]:
+        loop, toolbox, limit = self._parts()
+        yield RunStarted(loop.inputs)
+        while True:
+            match effect := loop.next(limit.clock()):
+                case ModelCall():
+                    pieces = aiter(self.planner.aplan(effect))
+                    while (piece := await limit.acall(anext(pieces, None))) is not None:
+                        for event in _events(piece, loop):
+                            yield event
+                case ToolCalls(actions):
+                    observations = await limit.acall(toolbox.arun(actions))
+                    for event in loop.observed(observations) if observations is not None else ():
+                        yield event
+                case LimitReached():
+                    yield effect
+                case Finished():
+                    yield effect
+                    return
+
+    def _parts(self) -> tuple[ReActLoop, ScopedToolbox, _Limit]:
         recorder, toolbox = active(), self.toolbox
+        clock: Clock = time.monotonic
         if recorder is not None:
             toolbox = recorder.toolbox(toolbox, played=self.replayed)
+            clock = recorder.clock  # a replay has the recording's time
         loop = ReActLoop(
             self.inputs,
             limits=self.limits,
             recover=self.recover,
             trim=self.trim,
             must_be_grounded=self.must_be_grounded,
-            started_s=_clock()(),
+            started_s=clock(),
             steps=recorder.given_steps if recorder is not None else (),
         )
-        return loop, self.planner, ScopedToolbox(toolbox)
-
-
-def _clock() -> Clock:
-    """A replay has the recording's time."""
-    recorder = active()
-    return time.monotonic if recorder is None else recorder.clock
-
-
-def run(
-    loop: ReActLoop, planner: Planner, toolbox: Any, *, clock: Clock = time.monotonic, limit_s: float | None = None
-) -> Iterator[Event]:
-    """The run's events; the last one is `Finished`. Errors that the model cannot mend are raised.
-
-    Models and tools are told what is left of `limit_s` (`agentkit.deadline`); a call that ends because nothing is left
-    ends the run.
-    """
-    limit = _Limit(loop, clock, limit_s)
-    yield RunStarted(loop.inputs)
-    while True:
-        match effect := loop.next(clock()):
-            case ModelCall():
-                pieces = iter(planner.plan(effect))
-                while (piece := limit.call(next, pieces, None)) is not None:
-                    yield from _events(piece, loop)
-            case ToolCalls(actions):
-                observations = limit.call(toolbox.run, actions)
-                yield from loop.observed(observations) if observations is not None else ()
-            case LimitReached():
-                yield effect
-            case Finished():
-                yield effect
-                return
-
-
-async def arun(
-    loop: ReActLoop, planner: Planner, toolbox: Any, *, clock: Clock = time.monotonic, limit_s: float | None = None
-) -> AsyncIterator[Event]:
-    """`run`, awaiting. A call that is under way after `limit_s` is cancelled."""
-    limit = _Limit(loop, clock, limit_s)
-    yield RunStarted(loop.inputs)
-    while True:
-        match effect := loop.next(clock()):
-            case ModelCall():
-                pieces = aiter(planner.aplan(effect))
-                while (piece := await limit.acall(anext(pieces, None))) is not None:
-                    for event in _events(piece, loop):
-                        yield event
-            case ToolCalls(actions):
-                observations = await limit.acall(toolbox.arun(actions))
-                for event in loop.observed(observations) if observations is not None else ():
-                    yield event
-            case LimitReached():
-                yield effect
-            case Finished():
-                yield effect
-                return
+        return loop, ScopedToolbox(toolbox), _Limit(loop, clock, self.limits.max_execution_time_s)
 
 
 def _events(piece: str | ModeFound | Turn, loop: ReActLoop) -> Iterator[Event]:
@@ -164,7 +152,7 @@ class _Limit:
 
     def __init__(self, loop: ReActLoop, clock: Clock, limit_s: float | None) -> None:
         self._loop = loop
-        self._clock = clock
+        self.clock = clock
         self._end_s = None if limit_s is None else clock() + limit_s
 
     # The deadline is set around each call, not around the run: what a generator sets, its consumer sees.
@@ -193,10 +181,10 @@ class _Limit:
             return None
 
     def _left_s(self, end_s: float) -> float:
-        return max(0.0, end_s - self._clock())
+        return max(0.0, end_s - self.clock())
 
     def _stop_if_over(self, end_s: float) -> None:
         """To be called in an `except` block: raises the error again if it is the model's or the tool's own."""
-        if self._clock() < end_s - EARLY_S:
+        if self.clock() < end_s - EARLY_S:
             raise
         self._loop.stop("max_execution_time")

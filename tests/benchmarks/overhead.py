@@ -24,8 +24,8 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.tools import tool
 
 from agentkit import AgentExecutor, ReActJsonSingleInputOutputParser, create_react_json_agent, format_log_to_str
-from agentkit.core.loop import Limits, ModelCall, ReActLoop, Turn
-from agentkit.core.run import run
+from agentkit.core.loop import Limits, ModelCall, Turn
+from agentkit.core.run import Run
 from agentkit.events import Action, FinalAnswer, Observation
 from agentkit.models.backend import ChatRequest
 from agentkit.models.scripted import ScriptedBackend
@@ -167,8 +167,13 @@ class BareToolbox:
 
 def loop_alone(steps: int) -> Callable[[], Any]:
     def once() -> Any:
-        loop = ReActLoop(QUESTION, limits=Limits(max_iterations=None))
-        *_, last = run(loop, BarePlanner(steps), BareToolbox())  # type: ignore[arg-type]
+        run = Run(
+            inputs=QUESTION,
+            planner=BarePlanner(steps),  # type: ignore[arg-type]
+            toolbox=BareToolbox(),  # type: ignore[arg-type]
+            limits=Limits(max_iterations=None),
+        )
+        *_, last = run.events()
         return last.output  # type: ignore[union-attr]
 
     return once
