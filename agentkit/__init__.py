@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from agentkit.cassette import Cassette
-    from agentkit.langchain.community import load_tools
-    from agentkit.langchain.executor import AgentExecutor
-    from agentkit.langchain.hub import load_prompt
-    from agentkit.langchain.output_parser import ReActJsonSingleInputOutputParser
-    from agentkit.langchain.prompt import render_text_description
-    from agentkit.langchain.react_agent import create_react_json_agent
-    from agentkit.langchain.steps import format_log_to_messages
-    from agentkit.models import chat_model
-    from agentkit.react_json.scratchpad import format_log_to_str
+    from agentkit.cassette import Cassette as Cassette
+    from agentkit.langchain.community import load_tools as load_tools
+    from agentkit.langchain.executor import AgentExecutor as AgentExecutor
+    from agentkit.langchain.hub import load_prompt as load_prompt
+    from agentkit.langchain.output_parser import ReActJsonSingleInputOutputParser as ReActJsonSingleInputOutputParser
+    from agentkit.langchain.prompt import render_text_description as render_text_description
+    from agentkit.langchain.react_agent import create_react_json_agent as create_react_json_agent
+    from agentkit.langchain.steps import format_log_to_messages as format_log_to_messages
+    from agentkit.models import chat_model as chat_model
+    from agentkit.react_json.scratchpad import format_log_to_str as format_log_to_str
 
 _HOME = {
     "AgentExecutor": "agentkit.langchain.executor",
@@ -33,18 +33,7 @@ _HOME = {
     "render_text_description": "agentkit.langchain.prompt",
 }
 
-__all__ = [
-    "AgentExecutor",
-    "Cassette",
-    "ReActJsonSingleInputOutputParser",
-    "chat_model",
-    "create_react_json_agent",
-    "format_log_to_messages",
-    "format_log_to_str",
-    "load_prompt",
-    "load_tools",
-    "render_text_description",
-]
+__all__ = sorted(_HOME.keys() - {"hub"})
 
 
 def __getattr__(name: str) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from agentkit.errors import AgentkitError
+
 INTERRUPTED = 130
 
 
@@ -22,7 +24,6 @@ def _main() -> int:
     import click
 
     from agentkit.cli.app import app
-    from agentkit.errors import AgentkitError
 
     verbose = "--verbose" in sys.argv or "-v" in sys.argv
     try:
@@ -43,8 +44,6 @@ def _main() -> int:
 
 
 def _fail(error: Exception, code: int, *, verbose: bool) -> int:
-    from agentkit.errors import AgentkitError
-
     if verbose:
         import traceback
 

@@ -12,6 +12,7 @@ from agentkit.cli.options import Given, with_settings, yes_option
 from agentkit.cli.run import build_live
 from agentkit.cli.view import View
 from agentkit.errors import AgentkitError
+from agentkit.events import Finished
 from agentkit.settings import RunSettings, read_settings
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ def mcp(given: Given, http: int | None, yes: bool) -> int:
     from agentkit.toolbox.registry import is_named
 
     settings = read_settings(given)
-    serving.check_installed()
     tools = [tool for tool in find_tools(settings) if settings.allow is None or is_named(tool.name, settings.allow)]
     server = serving.server_of([*tools, serving.ask_agent(_Agent(settings, yes=yes))])
     if http is None:
@@ -49,8 +49,6 @@ class _Agent:
         self._runner: Runner | None = None
 
     def __call__(self, question: str) -> str:
-        from agentkit.events import Finished
-
         with self._lock:
             if self._runner is None:
                 self._runner = build_live(self._settings, view=View(quiet=True), yes=self._yes)

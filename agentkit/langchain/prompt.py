@@ -13,6 +13,7 @@ from langchain_core.prompts.chat import (
     SystemMessagePromptTemplate,
 )
 
+from agentkit.langchain.tools import from_langchain
 from agentkit.react_json.prompt import Prompt, Section
 from agentkit.react_json.prompt import render_text_description as describe
 from agentkit.tool import Tool
@@ -72,6 +73,4 @@ def as_template(prompt: Prompt) -> ChatPromptTemplate:
 
 def render_text_description(tools: Iterable[Any]) -> str:
     """One line per tool, ours or LangChain's: `name: description`, and the arguments where there are several."""
-    from agentkit.langchain.tools import from_langchain
-
     return describe(tool if isinstance(tool, Tool) else from_langchain(tool) for tool in tools)

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
+from agentkit import prompts
 from agentkit.errors import ConfigurationError
 from agentkit.tool import Tool
 
@@ -165,8 +166,6 @@ def read_prompt(name: str, *, pull: Callable[[str], Prompt] | None = None) -> Pr
 
     `hub:hwchase17/react-json` is answered with our wording and without the network.
     """
-    from agentkit import prompts
-
     if name.startswith("hub:"):
         owner_repo = name.removeprefix("hub:")
         name = BUNDLED.get(owner_repo, name)

@@ -23,6 +23,7 @@ from agentkit.events import Action, Event, Observation, Step
 from agentkit.models.backend import Capabilities, ChatBackend, ChatRequest, Chunk, capabilities_of
 from agentkit.models.chat import BackendChat, ChatModel
 from agentkit.models.spec import backend_of, read_spec
+from agentkit.react_json import prompt as prompts
 from agentkit.react_json.prompt import Prompt
 from agentkit.recorder import active
 from agentkit.settings import RunSettings
@@ -179,9 +180,7 @@ def allowed(tools: Sequence[Any], allow: Collection[str] | None) -> list[Any]:
 
 def read_prompt(name: str) -> Prompt:
     """A prompt by its name, its file, or its place in LangSmith's hub."""
-    from agentkit.react_json import prompt
-
-    return prompt.read_prompt(name, pull=_pulled)
+    return prompts.read_prompt(name, pull=_pulled)
 
 
 def _pulled(owner_repo: str) -> Prompt:

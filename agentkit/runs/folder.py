@@ -9,7 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from agentkit.cassette.format.file import load
 from agentkit.errors import AgentkitError, CassetteDrift, ConfigurationError
+from agentkit.events import Finished, Observed, ParseError
+from agentkit.runs.replay import Replay
 
 FEW = 2  # so few are replayed sooner than processes start
 
@@ -49,10 +52,6 @@ def cassettes_in(folder: Path) -> list[Path]:
 
 def replay_file(path: Path) -> FileReplay:
     """Replay one cassette; whatever is wrong with it is in the result."""
-    from agentkit.cassette.format.file import load
-    from agentkit.events import Finished, Observed, ParseError
-    from agentkit.runs.replay import Replay
-
     described = FileReplay(file=str(path), result="error")
     try:
         document = load(path)

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from agentkit import __version__
+from agentkit import __version__, prompts
 from agentkit.errors import CassetteError, ConfigurationError
 from agentkit.events import Action, Step
+from agentkit.react_json.prompt import BUNDLED, Prompt, read_prompt
 from agentkit.settings import SETTINGS, RunSettings, default_of
-
-if TYPE_CHECKING:
-    from agentkit.react_json.prompt import Prompt
 
 UNWRITTEN: Mapping[str, Any] = {
     "model": "builtin",
@@ -58,8 +56,6 @@ class RunSpec:
 
     def with_settings(self, settings: RunSettings, *, text: Prompt | None = None) -> RunSpec:
         """The same run with other settings."""
-        from agentkit.react_json.prompt import read_prompt
-
         own = None if _is_bundled(settings.prompt) else _to_file(text or read_prompt(settings.prompt))
         return replace(self, settings=settings, prompt_text=own)
 
@@ -111,8 +107,6 @@ class RunSpec:
 
     def read_prompt(self) -> Prompt:
         """The prompt: the bundled one, the file if it is still there, else the text that was kept."""
-        from agentkit.react_json.prompt import Prompt, read_prompt
-
         name = self.settings.prompt
         if self.prompt_text is None or (not name.startswith("hub:") and Path(name).is_file()):
             return read_prompt(name)
@@ -125,9 +119,6 @@ def _is_step(step: Any) -> bool:
 
 def _is_bundled(prompt: str) -> bool:
     """Whether a prompt of this name ships with agentkit."""
-    from agentkit import prompts
-    from agentkit.react_json.prompt import BUNDLED
-
     return prompt in prompts.names() or prompt.removeprefix("hub:") in BUNDLED
 
 

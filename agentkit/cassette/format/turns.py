@@ -7,14 +7,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from agentkit import models
 from agentkit.cassette.format.entries import Entry, plain, turn_uri
 from agentkit.events import Usage
-from agentkit.models.backend import Completion, NativeCall
-
-if TYPE_CHECKING:
-    from agentkit.models.backend import ChatRequest, Chunk
+from agentkit.models.backend import (
+    Capabilities,
+    ChatRequest,
+    Chunk,
+    Completion,
+    NativeCall,
+    TokenLogprob,
+    ToolCallPiece,
+)
+from agentkit.models.chat import Reply
+from agentkit.models.reply import ReplyReader
 
 PLANNER = "planner"  # the seam a reply was recorded at: a planner's is cut and sorted, a backend's is raw
 _RICH = ("thinking", "tool_calls", "logprobs", "metadata")
@@ -22,8 +30,6 @@ _RICH = ("thinking", "tool_calls", "logprobs", "metadata")
 
 def model_name(model_id: str) -> str:
     """A model's name as any machine knows it: a folder's last part, `builtin` for our own."""
-    from agentkit import models
-
     path = Path(model_id)
     if path == Path(models.__file__).parent / "builtin" / "model":
         return "builtin"
@@ -63,8 +69,6 @@ def from_chunks(chunks: Sequence[Chunk]) -> dict[str, Any]:
 
 def reaches_stop(chunks: Iterable[Chunk], stop: Sequence[str]) -> bool:
     """Whether a chat model would have read no further than these chunks."""
-    from agentkit.models.reply import ReplyReader
-
     reader = ReplyReader(stop)
     for chunk in chunks:
         reader.read(chunk)
@@ -95,8 +99,6 @@ def _as_piece(chunk: Chunk) -> int | dict[str, Any]:
 
 def to_chunks(entry: Entry) -> Iterator[Chunk]:
     """The reply again, piece by piece."""
-    from agentkit.models.backend import Chunk
-
     text, place = entry.response["string"], 0
     for piece in entry.response.get("pieces", [len(text)]):
         length = piece.get("text", 0) if isinstance(piece, Mapping) else piece
@@ -110,8 +112,6 @@ def to_chunks(entry: Entry) -> Iterator[Chunk]:
 
 
 def _as_chunk(text: str, rich: Mapping[str, Any]) -> Chunk:
-    from agentkit.models.backend import Chunk, TokenLogprob, ToolCallPiece
-
     calls = tuple(ToolCallPiece(**call) for call in rich.get("tool_calls", ()))
     logprobs = tuple(
         TokenLogprob(one["token"], one["logprob"], tuple((token, value) for token, value in one["top"]))
@@ -148,9 +148,6 @@ def from_completion(pieces: Sequence[str], completion: Completion) -> dict[str, 
 
 def to_completion(entry: Entry, request: ChatRequest) -> Iterator[str | Completion]:
     """The reply as a planner gets it that asks for it: pieces of text, if it wants any, then the whole."""
-    from agentkit.models.backend import Capabilities
-    from agentkit.models.chat import Reply
-
     reply = Reply(request, Capabilities(), entry.name)
     is_sorted = entry.response.get("seam") == PLANNER
     for chunk in to_chunks(entry):

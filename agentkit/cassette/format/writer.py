@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from agentkit import __version__
 from agentkit.cassette.format.deltas import Deltas
 from agentkit.cassette.format.entries import Entry
 from agentkit.cassette.format.events import Item, RecordedEvent, as_mapping, digest_of
@@ -33,8 +34,6 @@ def render(document: Document) -> str:
 
 def head_text(run: RunSpec | None, head: Mapping[str, Any]) -> str:
     """The file up to its interactions."""
-    from agentkit import __version__
-
     values: dict[str, Any] = {"format": FORMAT, "version": __version__, **head}
     if run is not None:
         values["run"] = run.to_mapping()
