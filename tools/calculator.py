@@ -13,18 +13,27 @@ from typing import Any
 from agentkit.errors import ToolError
 from agentkit.tool import Result as ToolResult
 from agentkit.tool import Tool
-from agentkit.tools.arithmetic.equation import Claim, one_line, unwrapped, without_claim
-from agentkit.tools.arithmetic.evaluate import Evaluation, is_rounded_to_zero, text_of, units_of
-from agentkit.tools.arithmetic.exact import Real, approximate
-from agentkit.tools.arithmetic.expression import Comparison, Group, Negative, Node, Number, Quantity, rendered
+from agentkit.tools.arithmetic.equation import one_line, unwrapped, without_claim
+from agentkit.tools.arithmetic.evaluate import holds, units_of, value_of
+from agentkit.tools.arithmetic.expression import (
+    COMPARISONS,
+    Group,
+    Node,
+    Number,
+    Operation,
+    Quantity,
+    Reading,
+    is_operation,
+    rendered,
+)
+from agentkit.tools.arithmetic.number_text import is_rounded_to_zero, text_of
 from agentkit.tools.arithmetic.parser import Parser
+from agentkit.tools.arithmetic.real import Real
 from agentkit.tools.arithmetic.refusal import refusal
 from agentkit.tools.arithmetic.separators import join_thousands
 from agentkit.tools.arithmetic.tokens import tokens_of
 from agentkit.tools.arithmetic.units import dimension_of
 from agentkit.tools.arithmetic.wording import spoken
-
-LONGEST_READING = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,61 +65,47 @@ def calculate(expression: str) -> Result:
 
 
 def _calculated(line: str) -> Result:
-    tokens, readings = join_thousands(tokens_of(line))
-    claim = without_claim(spoken(tokens))
-    parser = Parser(claim.tokens)
-    node = parser.parse()
-    evaluation = Evaluation()
+    reading = Reading()
+    tokens = without_claim(spoken(join_thousands(tokens_of(line), reading)), reading)
+    labelled = reading.ignored_words
+    node = Parser(tokens, reading).parse()
     units_of(node)
-    if isinstance(node, Comparison):
-        if node.operator == "=":
-            return _claimed(node, evaluation, parser, readings)
-        holds = evaluation.holds(node)
-        return Result(holds, str(holds).lower(), _readings(node, parser, claim, evaluation, readings))
-    _check_calculates(node, claim)
-    value = evaluation.value(node)
+    if is_operation(node, *COMPARISONS):
+        return _compared(node, reading)
+    _check_calculates(node, labelled)
+    value = value_of(node, reading)
     text = text_of(value)
     if is_rounded_to_zero(value):
-        readings.append("zero as far as rounding can tell")
-    return Result(_public(value), text, _readings(node, parser, claim, evaluation, readings))
+        reading.note("zero as far as rounding can tell")
+    return Result(_public(value), text, reading.stated(node))
 
 
-def _check_calculates(node: Node, claim: Claim) -> None:
+def _check_calculates(node: Node, labelled: bool) -> None:
     """Refuses `1989 Nile`: a number with words is a question to a search engine, unless the words are a unit."""
-    while isinstance(node, Group | Negative):
-        node = node.inner
+    while isinstance(node, Group) or is_operation(node, "neg"):
+        node = node.inner if isinstance(node, Group) else node.parts[0]
     named = isinstance(node, Quantity) and not all(map(dimension_of, node.units))
-    if named or (isinstance(node, Number) and claim.ignored_words):
+    if named or (isinstance(node, Number) and labelled):
         raise refusal("there is nothing to calculate in a number with words; write an expression, or use another tool.")
 
 
-def _claimed(node: Comparison, evaluation: Evaluation, parser: Parser, readings: list[str]) -> Result:
-    """`3*20 = 60`: the left side's value, and whether the right side is right."""
-    left, right = evaluation.value(node.left), evaluation.value(node.right)
-    if not evaluation.holds(node):
-        said = rendered(node.right)
-        truth = f"not {said}" if said == text_of(right) else f"and {said} is {text_of(right)}"
-        raise refusal(f"the equation is false: {rendered(node.left)} is {text_of(left)}, {truth}; give one side only.")
-    told = "the equation is true" + (", words ignored" if parser.ignored_words else "")
-    return Result(_public(left), text_of(left), (told, *parser.readings, *readings, *evaluation.readings))
-
-
-def _readings(
-    node: Node, parser: Parser, claim: Claim, evaluation: Evaluation, separators: list[str]
-) -> tuple[str, ...]:
-    ignored = parser.ignored_words or claim.ignored_words
-    told = []
-    if parser.surprising or ignored:
-        shown = rendered(node)
-        told.append(
-            ("read as " + shown if len(shown) <= LONGEST_READING else "") + (", words ignored" if ignored else "")
-        )
-    shown_numbers = () if told else separators
-    return (*(part.removeprefix(", ") for part in told if part), *parser.readings, *shown_numbers, *evaluation.readings)
+def _compared(node: Operation, reading: Reading) -> Result:
+    """`4 > 3` is a truth value; `3*20 = 60` the left side's value, where the right side is right."""
+    left, right = (value_of(side, reading) for side in node.parts)
+    holding = holds(node.sign, left, right)
+    if node.sign != "=":
+        return Result(holding, str(holding).lower(), reading.stated(node))
+    first, second = map(rendered, node.parts)
+    if not holding:
+        truth = f"not {second}" if second == text_of(right) else f"and {second} is {text_of(right)}"
+        raise refusal(f"the equation is false: {first} is {text_of(left)}, {truth}; give one side only.")
+    told = ["the equation is true" + (", words ignored" if reading.ignored_words else "")]
+    told += [reading.thousands] if reading.thousands else []
+    return Result(_public(left), text_of(left), (*told, *reading.notes))
 
 
 def _public(value: Real) -> Fraction | float:
-    return value if isinstance(value, Fraction) else approximate(value).value
+    return value if isinstance(value, Fraction) else value.value
 
 
 def run(tool_input: Any) -> ToolResult:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from agentkit.tools.arithmetic.expression import Reading
 from agentkit.tools.arithmetic.functions import FUNCTIONS
-from agentkit.tools.arithmetic.irrational import CONSTANTS
+from agentkit.tools.arithmetic.real import CONSTANTS
 from agentkit.tools.arithmetic.refusal import quoted, refusal
 from agentkit.tools.arithmetic.tokens import Token
 from agentkit.tools.arithmetic.units import CURRENCY, check_ignorable, is_known, known_unit
@@ -75,32 +75,25 @@ _CHANGING = "percentage in to into as than less more from by if not no or about 
 CHANGING = frozenset(_CHANGING.split())
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """The tokens that calculate, and whether words around them were dropped."""
-
-    tokens: list[Token]
-    ignored_words: bool = False
-
-
-def without_claim(tokens: list[Token]) -> Claim:
-    """The expression without what only says that a result is wanted."""
+def without_claim(tokens: list[Token], reading: Reading) -> list[Token]:
+    """The expression without what only says that a result is wanted; notes whether words were dropped with it."""
     tokens = _without_end(tokens)
     if tokens and tokens[0].is_sign("="):
         tokens = tokens[1:]
     places = [place for place, token in enumerate(tokens) if token.is_sign("=")]
     if not places:
-        return _without_label(tokens, ":")
+        return _without_label(tokens, ":", reading)
     if len(places) > 1:
         raise refusal("one equation at a time; give one expression without =.")
     left, right = tokens[: places[0]], tokens[places[0] + 1 :]
     if all(token.is_sign("?", "_", ".") for token in right):
-        return Claim(left)
+        return left
     asked = [token for token in right if not token.is_sign("?", "_")]
     if _only_words(asked):
         _check_result_name(left, asked)
-        return Claim(left, ignored_words=any(len(token.text) > 1 for token in asked))
-    return _without_label(tokens, "=")
+        reading.ignored_words = any(len(token.text) > 1 for token in asked)
+        return left
+    return _without_label(tokens, "=", reading)
 
 
 def _without_end(tokens: list[Token]) -> list[Token]:
@@ -110,13 +103,14 @@ def _without_end(tokens: list[Token]) -> list[Token]:
     return tokens
 
 
-def _without_label(tokens: list[Token], sign: str) -> Claim:
+def _without_label(tokens: list[Token], sign: str, reading: Reading) -> list[Token]:
     """Drops `Total cost:` or `x =` before the expression."""
     place = next((place for place, token in enumerate(tokens) if token.is_sign(sign)), 0)
     label = tokens[:place]
     if not label or len(label) > LONGEST_LABEL or not all(map(_labels, label)):
-        return Claim(tokens)
-    return Claim(tokens[place + 1 :], ignored_words=len(label[0].text) > 1)
+        return tokens
+    reading.ignored_words = len(label[0].text) > 1
+    return tokens[place + 1 :]
 
 
 def _check_result_name(left: list[Token], asked: Sequence[Token]) -> None:

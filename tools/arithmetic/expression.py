@@ -1,4 +1,4 @@
-"""What an expression is once it is read: a tree of small values, and the same tree as text."""
+"""What an expression is once it is read: a tree of small values, the same tree as text, and what was read into it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from types import MappingProxyType
+from typing import TypeGuard
 
 Units = Mapping[str, int]
 DEGREE = {"degree": 1}
 NO_UNITS: Units = MappingProxyType({})
+LONGEST_READING = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +34,7 @@ class Quantity:
     """A value with units, such as `60 miles/hour`: exponents by unit name."""
 
     inner: Node
-    units: Units = field(default_factory=lambda: NO_UNITS)
-
-
-@dataclass(frozen=True, slots=True)
-class Negative:
-    inner: Node
+    units: Units
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,87 +45,88 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Percent:
-    inner: Node
+class Operation:
+    """`sign` is one of + - * / // mod ^ or a comparison with two parts, neg % or ! with one, or a function's name."""
+
+    sign: str
+    parts: tuple[Node, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Factorial:
-    inner: Node
+Node = Number | Constant | Quantity | Group | Operation
+
+COMPARISONS = frozenset({"=", "==", "!=", "<", ">", "<=", ">="})
+"""A single = is a claim about the left side's value."""
+
+_STRENGTH = {"+": 1, "-": 1, "*": 2, "/": 2, "//": 2, "mod": 2, "neg": 3, "^": 4}
+_STRONGEST = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Binary:
-    """`operator` is one of + - * / // mod ^."""
-
-    operator: str
-    left: Node
-    right: Node
+def binary(sign: str, left: Node, right: Node) -> Operation:
+    return Operation(sign, (left, right))
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    name: str
-    arguments: tuple[Node, ...]
+def is_operation(node: Node, *signs: str) -> TypeGuard[Operation]:
+    return isinstance(node, Operation) and node.sign in signs
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """`operator` is one of = == != < > <= >=; a single = is a claim about the left side's value."""
-
-    operator: str
-    left: Node
-    right: Node
-
-
-Node = Number | Constant | Quantity | Negative | Group | Percent | Factorial | Binary | Call | Comparison
-
-_STRENGTH = {"+": 1, "-": 1, "*": 2, "/": 2, "//": 2, "mod": 2, "^": 4}
+def is_binary(node: Node) -> TypeGuard[Operation]:
+    """Whether it is an operation with a sign between two parts."""
+    return isinstance(node, Operation) and node.sign in _STRENGTH and node.sign != "neg"
 
 
 def rendered(node: Node) -> str:
     """The expression as text, without words, with brackets wherever the order of operations could surprise."""
     match node:
-        case Number(text=text):
+        case Number(text=text) | Constant(name=text):
             return text
-        case Constant(name=name):
-            return name
-        case Quantity(inner=inner, units=units) if dict(units) == DEGREE:
-            return f"{rendered(inner)} degrees"
-        case Quantity(inner=inner):
-            return rendered(inner)
+        case Quantity(inner=inner, units=units):
+            return rendered(inner) + (" degrees" if units == DEGREE else "")
         case Group(inner=inner):
             return f"({rendered(inner)})"
-        case Negative(inner=inner):
-            return f"-{_bracketed(inner, isinstance(_bare(inner), Binary | Negative))}"
-        case Percent(inner=inner):
-            return f"{_bracketed(inner, isinstance(_bare(inner), Binary | Negative))}%"
-        case Factorial(inner=inner):
-            return f"{_bracketed(inner, isinstance(_bare(inner), Binary | Negative))}!"
-        case Call(name=name, arguments=arguments):
+        case Operation(sign="neg", parts=(inner,)):
+            return f"-{_bracketed(inner, _strength(inner) < _STRONGEST)}"
+        case Operation(sign="%" | "!" as sign, parts=(inner,)):
+            return f"{_bracketed(inner, _strength(inner) < _STRONGEST)}{sign}"
+        case Operation(sign=sign, parts=(left, right)) if strength := _STRENGTH.get(sign):
+            weak_left = _strength(left) < (_STRONGEST if sign == "^" else strength)
+            weak_right = _strength(right) <= strength or _strength(right) == _STRENGTH["neg"]
+            spaced = " mod " if sign == "mod" else sign
+            return f"{_bracketed(left, weak_left)}{spaced}{_bracketed(right, weak_right)}"
+        case Operation(sign=sign, parts=(left, right)) if sign in COMPARISONS:
+            return f"{rendered(left)} {sign} {rendered(right)}"
+        case Operation(sign=name, parts=arguments):
             return f"{name}({', '.join(map(rendered, arguments))})"
-        case Binary():
-            return _binary(node)
-        case Comparison(operator=operator, left=left, right=right):
-            return f"{rendered(left)} {operator} {rendered(right)}"
-
-
-def _binary(node: Binary) -> str:
-    left, right = _bare(node.left), _bare(node.right)
-    strength = _STRENGTH[node.operator]
-    weak_left = isinstance(left, Binary) and (_STRENGTH[left.operator] < strength or node.operator == "^")
-    weak_right = isinstance(right, Binary) and (_STRENGTH[right.operator] <= strength or node.operator == "^")
-    weak_left = weak_left or (node.operator == "^" and isinstance(left, Negative))
-    sign = f" {node.operator} " if node.operator == "mod" else node.operator
-    return f"{_bracketed(left, weak_left)}{sign}{_bracketed(right, weak_right or isinstance(right, Negative))}"
 
 
 def _bracketed(node: Node, needed: bool) -> str:
     return f"({rendered(node)})" if needed else rendered(node)
 
 
-def _bare(node: Node) -> Node:
-    """The node without its units, which are not printed."""
-    while isinstance(node, Quantity) and dict(node.units) != DEGREE:
+def _strength(node: Node) -> int:
+    """How tightly a node's text holds together; units are not printed."""
+    while isinstance(node, Quantity) and node.units != DEGREE:
         node = node.inner
-    return node
+    return _STRENGTH.get(node.sign, _STRONGEST) if isinstance(node, Operation) else _STRONGEST
+
+
+@dataclass(slots=True)
+class Reading:
+    """How an input was read, where that could surprise; noted on the way from its text to its value."""
+
+    surprising: bool = False
+    """The expression should be shown as it was read."""
+    ignored_words: bool = False
+    thousands: str = ""
+    """`1,234 read as 1234`, which an expression that is shown says by itself."""
+    notes: dict[str, None] = field(default_factory=dict)
+
+    def note(self, text: str) -> None:
+        self.notes[text] = None
+
+    def stated(self, node: Node) -> tuple[str, ...]:
+        """What to tell about it, the expression as it was read first."""
+        shown = rendered(node) if self.surprising or self.ignored_words else ""
+        first = [f"read as {shown}"] if 0 < len(shown) <= LONGEST_READING else []
+        first += ["words ignored"] if self.ignored_words else []
+        told = ", ".join(first) if shown else self.thousands
+        return (*([told] if told else []), *self.notes)

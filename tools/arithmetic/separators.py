@@ -2,124 +2,85 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 
+from agentkit.tools.arithmetic.expression import Reading
 from agentkit.tools.arithmetic.functions import FUNCTIONS
 from agentkit.tools.arithmetic.refusal import ambiguous, quoted, refusal
-from agentkit.tools.arithmetic.tokens import Token
+from agentkit.tools.arithmetic.tokens import Token, number_token
+
+_GROUPED = re.compile(r"[1-9]\d{0,2}(?:,\d{3})+(?:\.\d*)?")
+_JOINABLE = re.compile(r"(?<![\d._e+-])[1-9]\d{0,2}(?:,\d{3}(?![\de_]))+", re.IGNORECASE)
 
 
-def join_thousands(tokens: list[Token]) -> tuple[list[Token], list[str]]:
-    """Joins `1,234` to one number where only that can be meant; also says what could surprise."""
-    calls = _calls(tokens)
-    joined: list[Token] = []
-    readings: list[str] = []
-    place = 0
-    while place < len(tokens):
-        run = _run(tokens, place)
-        written = _written(tokens[place : place + run])
-        if run == 1 or (place in calls and not calls[place]):
-            joined.extend(tokens[place : place + run])
-        elif not _grouped(tokens[place : place + run]):
-            raise refusal(f"{quoted(written)} is not one number; write a decimal point, or digits without commas.")
-        else:
-            number = tokens[place]
-            text = written.replace(",", "")
-            joined.append(replace(number, text=text, written=written, value=Fraction(text)))
-            readings.append(f"{written} read as {text}")
-        place += run
-    surprising = (
-        len(readings) == 1 and readings[0].count(",") == 1 and not any("." in token.written for token in tokens)
-    )
-    return joined, readings if surprising else []
+def join_thousands(tokens: list[Token], reading: Reading) -> list[Token]:
+    """Joins `1,234` to one number where only that can be meant; also notes what could surprise."""
+    apart = _apart(tokens)
+    separate = [each for place, token in enumerate(tokens) for each in _separate(token, place in apart)]
+    joined = [token.written for token in separate if token.kind == "number" and "," in token.written]
+    if len(joined) == 1 and joined[0].count(",") == 1 and not any("." in token.written for token in separate):
+        reading.thousands = f"{joined[0]} read as {joined[0].replace(',', '')}"
+    return separate
 
 
-def _run(tokens: list[Token], place: int) -> int:
-    """How many tokens of a number,number,number without spaces begin here; 1 for anything else."""
-    if tokens[place].kind != "number":
-        return 1
-    end = place + 1
-    while (
-        end + 1 < len(tokens)
-        and tokens[end].is_sign(",")
-        and tokens[end].glued
-        and tokens[end + 1].kind == "number"
-        and tokens[end + 1].glued
-    ):
-        end += 2
-    return end - place
+def _separate(token: Token, apart: bool) -> Iterator[Token]:
+    """The one number that a token with commas is, or the numbers and commas in it."""
+    if token.kind != "number" or "," not in token.text:
+        yield token
+    elif apart:
+        first, *others = token.written.split(",")
+        yield number_token(first, token.glued)
+        for other in others:
+            yield from (Token("sign", ",", ",", glued=True), number_token(other, glued=True))
+    elif not _GROUPED.fullmatch(token.text):
+        raise refusal(f"{quoted(token.written)} is not one number; write a decimal point, or digits without commas.")
+    else:
+        text = token.text.replace(",", "")
+        yield replace(token, text=text, value=Fraction(text))
 
 
-def _grouped(run: list[Token]) -> bool:
-    """Whether the run is a number in groups of three digits."""
-    first, *rest = [token.written for token in run[::2]]
-    if not (first.isdecimal() and len(first) <= 3 and not first.startswith("0")):
-        return False
-    *middle, last = rest
-    head, _, tail = last.partition(".")
-    return all(_three(group) for group in [*middle, head]) and (not tail or tail.isdecimal())
-
-
-def _three(group: str) -> bool:
-    return len(group) == 3 and group.isdecimal()
-
-
-def _calls(tokens: list[Token]) -> dict[int, bool]:
-    """For each token that is directly an argument of a function: whether the commas there are thousands separators."""
-    inside: dict[int, bool] = {}
-    for place in range(len(tokens) - 1):
-        name = tokens[place].text.casefold()
-        if tokens[place].kind == "word" and name in FUNCTIONS and tokens[place + 1].is_sign("("):
-            start = place + 2
-            if start < len(tokens) and tokens[start].written == "[":
-                start += 1
-            top = _top_level(tokens, start)
-            joins = _joins(name, tokens, top)
-            inside.update(dict.fromkeys(top, joins))
-    return inside
-
-
-def _top_level(tokens: list[Token], start: int) -> list[int]:
-    """The places between here and the closing bracket that are inside no further bracket."""
-    found, depth = [], 0
-    for place in range(start, len(tokens)):
-        depth += tokens[place].is_sign("(")
-        depth -= tokens[place].is_sign(")")
-        if depth < 0:
-            break
-        if depth == 0:
-            found.append(place)
+def _apart(tokens: list[Token]) -> set[int]:
+    """The places of the numbers whose commas stand between a function's arguments."""
+    found: set[int] = set()
+    brackets: list[tuple[str, list[int]]] = [("", [])]  # the function in front, and the places directly inside
+    for place, token in enumerate(tokens):
+        if token.is_sign(")"):
+            name, inside = brackets.pop()
+            if name and inside and not _joins(name, tokens[inside[0] : place], [each - inside[0] for each in inside]):
+                found.update(inside)
+        brackets[-1][1].append(place)
+        if token.is_sign("("):
+            brackets.append((_function_before(tokens, place), []))
     return found
 
 
-def _joins(name: str, tokens: list[Token], top: list[int]) -> bool:
+def _function_before(tokens: list[Token], place: int) -> str:
+    """The function whose arguments this bracket opens: `max(` or `max([`."""
+    if tokens[place].written == "[" and place and tokens[place - 1].is_sign("("):
+        place -= 1
+    name = tokens[place - 1].word if place else ""
+    return name if name in FUNCTIONS else ""
+
+
+def _joins(name: str, tokens: list[Token], direct: list[int]) -> bool:
     """Whether the function's number of arguments settles that commas join; a refusal where both readings fit."""
-    commas = sum(tokens[place].is_sign(",") for place in top)
-    merges = sum(
-        tokens[a].is_sign(",") and a > 0 and _pair(tokens, a) for a in top if 0 < a < len(tokens) - 1
-    )  # fmt: skip
-    if not merges:
+    numbers = [tokens[place].written for place in direct if tokens[place].kind == "number"]
+    joins = sum(len(match[0].split(",")) - 1 for number in numbers for match in _JOINABLE.finditer(number))
+    if not joins:
         return False
+    count = 1 + sum(number.count(",") for number in numbers) + sum(tokens[place].is_sign(",") for place in direct)
     least, most = FUNCTIONS[name].least, FUNCTIONS[name].most
-    apart, together = least <= commas + 1 <= most, least <= commas + 1 - merges <= most
-    if apart and together:
-        written = _written(tokens[top[0] : top[-1] + 1])
-        apart_from = {place for place in top if tokens[place].is_sign(",") and _pair(tokens, place)}
-        joined = _written([tokens[place] for place in range(top[0], top[-1] + 1) if place not in apart_from])
-        raise ambiguous(f"{name}({written})", f"{name}({joined})", f"{name}({written.replace(',', ', ')})")
+    together = least <= count - joins <= most
+    if together and least <= count <= most:
+        written = [token.written for token in tokens]
+        joined = [_JOINABLE.sub(_without_commas, each) if p in direct else each for p, each in enumerate(written)]
+        apart = "".join(written).replace(",", ", ")
+        raise ambiguous(f"{name}({''.join(written)})", f"{name}({''.join(joined)})", f"{name}({apart})")
     return together
 
 
-def _pair(tokens: list[Token], comma: int) -> bool:
-    """Whether this comma could be a thousands separator."""
-    left, right = tokens[comma - 1], tokens[comma + 1]
-    if not (tokens[comma].glued and right.glued and left.kind == right.kind == "number"):
-        return False
-    continues = comma >= 2 and tokens[comma - 2].is_sign(",") and left.glued
-    starts = left.written.isdecimal() and not left.written.startswith("0") and len(left.written) <= 3
-    return (starts or (continues and _three(left.written))) and _three(right.written.partition(".")[0])
-
-
-def _written(tokens: list[Token]) -> str:
-    return "".join(token.written for token in tokens)
+def _without_commas(match: re.Match[str]) -> str:
+    return match[0].replace(",", "")

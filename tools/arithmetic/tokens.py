@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -10,7 +11,6 @@ from fractions import Fraction
 from agentkit.tools.arithmetic.refusal import ambiguous, quoted, refusal
 
 LONGEST_INPUT = 400
-DEEPEST_BRACKETS = 40
 LARGEST_EXPONENT = 1200  # of 1e1200: about 4,000 bits
 
 _SIGNS = {
@@ -20,22 +20,22 @@ _SIGNS = {
 }  # fmt: skip
 _TRANSLATION = str.maketrans(_SIGNS)
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
-_VULGAR = {"½": (1, 2), "⅓": (1, 3), "⅔": (2, 3), "¼": (1, 4), "¾": (3, 4), "⅕": (1, 5), "⅛": (1, 8)}
+_VULGAR = "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"
 _LATEX = {
     "times": "*", "cdot": "*", "div": "/", "left": "", "right": "", "sqrt": "sqrt", "frac": "frac", "dfrac": "frac",
     "(": "", ")": "", "[": "", "]": "",
     "pi": " pi ", "%": "%", "$": "$", ",": " ", " ": " ", "leq": "<=", "geq": ">=", "ln": "ln", "log": "log",
     "sin": "sin", "cos": "cos", "tan": "tan",
 }  # fmt: skip
+_NUMBER = r"(?:\d+(?:_\d+)*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _TOKEN = re.compile(
-    r"""(?P<mixed>\d+[½⅓⅔¼¾⅕⅛])
-      | (?P<number>(?:\d+(?:_\d+)*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)
+    rf"""(?P<mixed>\d*[{_VULGAR}])
+      | (?P<number>{_NUMBER}(?:,{_NUMBER}(?![\d{_VULGAR}]))*)
       | (?P<times>[xX](?=\s*[\d.($√]|\s+-[\d.(]))
       | (?P<word>(?:(?:math|np|numpy)\.(?=[a-z]))?
                  (?:(?:log|atan|arctan)_?\d+(?![A-Za-z\d])|[A-Za-z]+(?:['_-][A-Za-z]+)*))
       | (?P<raised>[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)
-      | (?P<vulgar>[½⅓⅔¼¾⅕⅛])
-      | (?P<sign>\*\*|//|==|!=|<>|<=|>=|[-+*/^%!(){}\[\],=<>?:;.°√×·$€£¥₹_])""",
+      | (?P<sign>\*\*|//|==|!=|<>|<=|>=|[-+*/^%!(){{}}\[\],=<>?:;.°√×·$€£¥₹_])""",
     re.VERBOSE | re.ASCII,
 )
 _SAME = {"**": "^", "×": "*", "·": "*", "<>": "!=", "{": "(", "[": "(", "}": ")", "]": ")"}
@@ -111,7 +111,7 @@ def _scanned(text: str) -> Iterator[Token]:
 def _made(match: re.Match[str], text: str, before: Token, glued: bool) -> Iterator[Token]:
     kind, written = str(match.lastgroup), match[0]
     if kind == "number":
-        yield Token("number", written.replace("_", ""), written, _value(written), glued)
+        yield number_token(written, glued)
     elif kind == "times" and not _multiplies(before, text, match.end(), glued):
         raise refusal(f"{quoted(written)} is not a number; put the value in its place (write * for times).")
     elif kind == "times":
@@ -120,10 +120,7 @@ def _made(match: re.Match[str], text: str, before: Token, glued: bool) -> Iterat
         yield Token("sign", "^", written, glued=True)
         yield from _superscript(written)
     elif kind == "mixed":
-        value = int(written[:-1]) + Fraction(*_VULGAR[written[-1]])
-        yield Token("number", f"({value})", written, value, glued)
-    elif kind == "vulgar":
-        yield from _vulgar(written, before, glued)
+        yield _mixed(written, before, glued)
     elif kind == "sign" and written == "!=":
         yield _bang(match, text, before, glued)
     else:
@@ -131,11 +128,14 @@ def _made(match: re.Match[str], text: str, before: Token, glued: bool) -> Iterat
         yield Token(kind, text, written, glued=glued)
 
 
-def _value(written: str) -> Fraction:
-    exponent = re.split("[eE]", written)[-1] if "e" in written.lower() else "0"
-    if len(exponent) > 6 or abs(int(exponent)) > LARGEST_EXPONENT:
-        raise refusal(f"the number {quoted(written)} is out of range; use exponents up to {LARGEST_EXPONENT}.")
-    return Fraction(written.replace("_", ""))
+def number_token(written: str, glued: bool) -> Token:
+    """A number; one with commas in it has no value yet."""
+    for part in written.lower().split(","):
+        exponent = part.partition("e")[2] or "0"
+        if len(exponent) > 6 or abs(int(exponent)) > LARGEST_EXPONENT:
+            raise refusal(f"the number {quoted(part)} is out of range; use exponents up to {LARGEST_EXPONENT}.")
+    text = written.replace("_", "")
+    return Token("number", text, written, Fraction(0 if "," in text else text), glued)
 
 
 def _multiplies(before: Token, text: str, after: int, glued: bool) -> bool:
@@ -155,11 +155,14 @@ def _superscript(written: str) -> Iterator[Token]:
     yield Token("number", digits if value >= 0 else f"({digits})", written, value, glued=True)
 
 
-def _vulgar(written: str, before: Token, glued: bool) -> Iterator[Token]:
-    value = Fraction(*_VULGAR[written])
-    if before.kind == "number":
+def _mixed(written: str, before: Token, glued: bool) -> Token:
+    """`2½`, or `½` alone."""
+    value = Fraction(unicodedata.numeric(written[-1])).limit_denominator(10)
+    if written[:-1]:
+        value += int(written[:-1])
+    elif before.kind == "number":
         raise ambiguous(f"{before.written}{written}", f"{before.written}+{value}", f"{before.written}*{value}")
-    yield Token("number", f"({value})", written, value, glued)
+    return Token("number", f"({value})", written, value, glued)
 
 
 def _bang(match: re.Match[str], text: str, before: Token, glued: bool) -> Token:
@@ -180,9 +183,5 @@ def _check_brackets(tokens: list[Token]) -> None:
             opened.append(token.written)
         elif token.is_sign(")") and (not opened or opened.pop() != _PAIRS[token.written]):
             raise refusal(f"the {quoted(token.written)} has no opening bracket; balance the brackets.")
-        if len(opened) > DEEPEST_BRACKETS:
-            raise refusal(
-                f"expected at most {DEEPEST_BRACKETS} brackets inside each other; calculate in several steps."
-            )
     if opened:
         raise refusal(f"a closing bracket for {quoted(opened[-1])} is missing; balance the brackets.")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from agentkit.tools.arithmetic.expression import Units
 from agentkit.tools.arithmetic.functions import FUNCTIONS
-from agentkit.tools.arithmetic.irrational import CONSTANTS
+from agentkit.tools.arithmetic.real import CONSTANTS
 from agentkit.tools.arithmetic.refusal import quoted, refusal
 from agentkit.tools.arithmetic.tokens import Token, word_at
 from agentkit.tools.arithmetic.wording import MEANINGFUL

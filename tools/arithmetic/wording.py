@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 from agentkit.number_words import MULTIPLES, ONES, ORDINALS, VALUES, read_cardinal
-from agentkit.tools.arithmetic.decimal_text import exact_text
+from agentkit.tools.arithmetic.number_text import exact_text
 from agentkit.tools.arithmetic.refusal import quoted, refusal
 from agentkit.tools.arithmetic.tokens import Token, word_at
 

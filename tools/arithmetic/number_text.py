@@ -5,11 +5,29 @@ from __future__ import annotations
 from decimal import Context, Decimal
 from fractions import Fraction
 
+from agentkit.tools.arithmetic.real import Approximate, Real, lost
+
+TRUSTED = 1e-9  # largest relative error that is printed
 MOST_EXACT_DIGITS = 17
 MOST_DIGITS = 15
 LONGEST_ZEROS = 40
 PLAIN_FROM, PLAIN_BELOW = Fraction(1, 10**7), 10**16
 FLOAT_FROM, FLOAT_BELOW = Fraction(1, 10**300), 10**300
+
+
+def text_of(value: Real) -> str:
+    """The value as the observation prints it; refuses what rounding has made unsure."""
+    if isinstance(value, Fraction):
+        return exact_text(value)
+    if is_rounded_to_zero(value) and value.error < 1e-12:
+        return "0"
+    if value.error > TRUSTED * abs(value.value):
+        raise lost()
+    return _approximate_text(value.value, value.error)
+
+
+def is_rounded_to_zero(value: Real) -> bool:
+    return isinstance(value, Approximate) and abs(value.value) <= value.error
 
 
 def exact_text(value: Fraction) -> str:
@@ -20,9 +38,9 @@ def exact_text(value: Fraction) -> str:
     if value.denominator == 1:
         return _whole_text(value.numerator)
     if FLOAT_FROM <= abs(value) < FLOAT_BELOW:
-        return plain(_shortened(value) or repr(float(value)))
+        return _plain(_shortened(value) or repr(float(value)))
     quotient = Context(prec=MOST_DIGITS).divide(Decimal(value.numerator), Decimal(value.denominator))
-    return plain(str(quotient.normalize()))
+    return _plain(str(quotient.normalize()))
 
 
 def _whole_text(value: int) -> str:
@@ -30,10 +48,10 @@ def _whole_text(value: int) -> str:
     text = str(value)
     if len(text) <= LONGEST_ZEROS or len(text.rstrip("0")) > MOST_DIGITS:
         return text
-    return plain(text)
+    return _plain(text)
 
 
-def approximate_text(value: float, error: float) -> str:
+def _approximate_text(value: float, error: float) -> str:
     """The shortest text within half of `error`: what rounding has left of a float is not printed.
 
     One correctly rounded operation (error: one unit in the last place) prints as `repr` does.
@@ -41,11 +59,11 @@ def approximate_text(value: float, error: float) -> str:
     for digits in range(1, 18):
         text = f"{value:.{digits}g}"
         if abs(float(text) - value) <= error / 2:
-            return plain(text)
-    return plain(repr(value))
+            return _plain(text)
+    return _plain(repr(value))
 
 
-def plain(text: str) -> str:
+def _plain(text: str) -> str:
     """`1e-05` as 0.00001 and `2.0` as 2, where that stays readable."""
     value = Decimal(text)
     if value == 0:
