@@ -12,18 +12,16 @@ from typing import TYPE_CHECKING
 import click
 
 from agentkit.cli.options import PATH, with_view
-from agentkit.cli.view import View, print_table
+from agentkit.cli.view import Cell, View, print_table
 from agentkit.errors import CassetteDrift, ConfigurationError
 from agentkit.report.wording import printable
 
 if TYPE_CHECKING:
-    from rich.table import Table
-    from rich.text import Text
-
     from agentkit.runs.folder import FileReplay
 
 DEFAULT = Path("cassettes")
 QUESTION_CHARS = 48
+FIGURES = ("steps", "tokens", "seconds")
 _WORDS = {"ok": "replayed", "drift": "drifted", "error": "not replayed", "script": "left to their scripts"}
 
 
@@ -59,7 +57,8 @@ def _replay_folder(folder: Path, view: View) -> int:
     if view.as_json:
         print(json.dumps([asdict(one) for one in replays], ensure_ascii=False))
     else:
-        print_table(_table(replays, folder))
+        rows = (_row(one, folder) for one in replays)
+        print_table(("", "file", "question", *FIGURES, "result"), rows, figures=FIGURES)
     for one in replays:
         if one.failed:
             print(f"error: {printable(one.reason)}", file=sys.stderr)
@@ -67,35 +66,21 @@ def _replay_folder(folder: Path, view: View) -> int:
     return CassetteDrift.exit_code if any(one.failed for one in replays) else 0
 
 
-def _table(replays: list[FileReplay], folder: Path) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("", "file", "question"):
-        table.add_column(title, overflow="fold")
-    for title in ("steps", "tokens", "seconds"):
-        table.add_column(title, justify="right")
-    table.add_column("result")
-    for one in replays:
-        mark, result = _result(one)
-        figures = [f"{value:,}" if value else "–" for value in (one.steps, one.tokens)]
-        seconds = f"{one.seconds:.1f}" if one.seconds else "–"
-        question = " ".join(printable(one.question).split())
-        short = question if len(question) <= QUESTION_CHARS else question[: QUESTION_CHARS - 1] + "…"
-        file = str(Path(one.file).relative_to(folder))
-        table.add_row(mark, Text(file), Text(short), *figures, seconds, result)
-    return table
+def _row(one: FileReplay, folder: Path) -> tuple[Cell, ...]:
+    mark, result = _result(one)
+    figures = [f"{value:,}" if value else "–" for value in (one.steps, one.tokens)]
+    seconds = f"{one.seconds:.1f}" if one.seconds else "–"
+    question = " ".join(printable(one.question).split())
+    short = question if len(question) <= QUESTION_CHARS else question[: QUESTION_CHARS - 1] + "…"
+    return mark, str(Path(one.file).relative_to(folder)), short, *figures, seconds, result
 
 
-def _result(one: FileReplay) -> tuple[Text, Text]:
-    from rich.text import Text
-
+def _result(one: FileReplay) -> tuple[Cell, Cell]:
     if one.failed:
-        return Text("✗", style="red"), Text(one.result, style="red")
+        return ("✗", "red"), (one.result, "red")
     if one.result == "script":
-        return Text("•", style="dim"), Text("recorded by a script", style="dim")
-    return Text("✓", style="green"), Text("answered" if one.answered else f"no answer: {one.reason}")
+        return ("•", "dim"), ("recorded by a script", "dim")
+    return ("✓", "green"), "answered" if one.answered else f"no answer: {one.reason}"
 
 
 def _summary(replays: list[FileReplay]) -> str:

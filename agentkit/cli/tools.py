@@ -46,7 +46,7 @@ def tools(mcp: tuple[str, ...], as_json: bool) -> int:
         more = [Listed(name, None, "langchain-community") for name in theirs]
         print(json.dumps([asdict(tool) for tool in [*listed, *more]], ensure_ascii=False))
         return 0
-    _print_table(listed)
+    print_table(("name", "what it does", "from", "needs"), map(_row, listed))
     print("\n" + (missing or f"langchain-community: {', '.join(theirs)}"))
     return 0
 
@@ -92,18 +92,9 @@ def _listed(name: str, tool: Any, origin: str) -> Listed:
     )
 
 
-def _print_table(listed: Sequence[Listed]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("name", "what it does", "from", "needs"):
-        table.add_column(title, overflow="fold")
-    for tool in listed:
-        asks = " Asks before it runs." if tool.side_effects else ""
-        described = f"{tool.description or ''}{_arguments(tool.schema)}{asks}"
-        table.add_row(tool.name, Text(described), tool.origin, Text(tool.needs))
-    print_table(table)
+def _row(tool: Listed) -> tuple[str, ...]:
+    asks = " Asks before it runs." if tool.side_effects else ""
+    return tool.name, f"{tool.description or ''}{_arguments(tool.schema)}{asks}", tool.origin, tool.needs
 
 
 def _arguments(schema: dict[str, Any] | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -30,10 +30,11 @@ from agentkit.settings import SETTINGS, option
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.status import Status
-    from rich.table import Table
 
 SHOWN_CHARS = 2_000
 WIDE = 160  # columns of a table where nobody's terminal bounds them
+Cell = str | tuple[str, str]
+"""A text in a table, or a text and its style."""
 _MODE = {
     "tools": "this model calls tools in its own syntax, as a small question showed (--mode react-json asks for text)",
     "react-json": "this model names tools in its text (ReAct-JSON): calls in its own syntax did not work",
@@ -211,8 +212,16 @@ def output_console(*, width: int | None = None) -> Console:
     return console
 
 
-def print_table(table: Table) -> None:
-    """Print a table, wide in a pipe, so that lines stay whole."""
+def print_table(titles: Sequence[str], rows: Iterable[Sequence[Cell]], *, figures: Collection[str] = ()) -> None:
+    """Print a table, wide in a pipe, so that lines stay whole; `figures` are the titles of columns of numbers."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in titles:
+        table.add_column(title, overflow="fold", justify="right" if title in figures else "left")
+    for row in rows:
+        table.add_row(*(Text(cell) if isinstance(cell, str) else Text(*cell) for cell in row))
     output_console(width=WIDE).print(table, soft_wrap=False)
 
 
