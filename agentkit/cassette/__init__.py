@@ -28,7 +28,7 @@ For who builds runs:
   HTTP needs none.
 - `cassette.event(event)` is told of each event of a run; a replay with other events has drifted.
 - `cassette.remembered(name, compute)` is a value found out once per run and kept in the file's head.
-- `cassette.sleep(seconds)`, `cassette.asleep(seconds)` wait, but not for what is replayed: `cassette.plays` says so.
+- `cassette.plays` says whether what happens now was recorded, so that nothing needs to be waited for.
 
 A `CassetteDrift` raised from here has `details`, the whole difference line by line.
 """

@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, MutableMapping
-from contextlib import ExitStack
+import time
+from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, get_args
 
+from agentkit.cassette.format.entries import Entry
 from agentkit.cassette.format.file import Document, load, partial_of
 from agentkit.cassette.format.run_spec import RunSpec
 from agentkit.cassette.lanes import Lanes
-from agentkit.cassette.recording import Recording, without_loose_ends
+from agentkit.cassette.recording import Call, Recording, Stands, without_loose_ends
 from agentkit.cassette.replaying import Replaying
 from agentkit.cassette.seams.model import TapedBackend, TapedChat
 from agentkit.cassette.seams.tools import Played, TapedToolbox
-from agentkit.cassette.tape import RunAgain, Tape
 from agentkit.core.run import Tools
 from agentkit.errors import CassetteDrift, CassetteError, ConfigurationError
-from agentkit.events import Event, Step, Token
+from agentkit.events import Event, Finished, Step, Token
 from agentkit.models.chat import ChatModel
 from agentkit.recorder import RecorderMode, current
 from agentkit.secrets import REDACTED
 
 if TYPE_CHECKING:
     from agentkit.models.backend import ChatBackend
+
+RunAgain = Callable[[str, Any], bool]
 
 
 class Cassette:
@@ -37,7 +40,7 @@ class Cassette:
     `CassetteDrift`, at the latest when the block ends. Resuming plays a partial file if there is
     one, else a complete one that ended at a limit, and goes on live; a call with side effects that was under way when
     the recording ended runs again only if `run_again(tool, tool_input)` is true. `environment` is where keys are looked
-    up.
+    up, `os.environ` unless another is given.
     """
 
     def __init__(
@@ -47,25 +50,30 @@ class Cassette:
         *,
         run: RunSpec | None = None,
         run_again: RunAgain | None = None,
-        environment: MutableMapping[str, str] = os.environ,
+        environment: MutableMapping[str, str] | None = None,
     ) -> None:
         if mode not in get_args(RecorderMode):
             raise ConfigurationError(f'expected the mode "record", "replay" or "resume" of a cassette, saw {mode!r}')
         self.path = Path(path)
         self.mode: RecorderMode = mode
         self.run = run
+        self.run_again = run_again
         self.saved_to: Path | None = None
-        self._run_again = run_again
-        self._environment = environment
-        self._tape: Tape | None = None
+        self._given_environment = environment
+        self._replaying: Replaying | None = None
+        self._recording: Recording | None = None
+        self._lanes = Lanes()
         self._undo = ExitStack()
 
     def __enter__(self) -> Self:
-        if self._tape is not None:
+        if self._replaying is not None:
             raise CassetteError(f"{self.path}: this cassette is in use; give each run its own Cassette")
         with ExitStack() as undo:
-            self._tape = self._start(undo)
-            undo.callback(setattr, self, "_tape", None)
+            undo.callback(self._stop)
+            if self.mode == "replay":
+                self._start_replaying(undo)
+            else:
+                self._start_recording(undo)
             before = current.get()
             current.set(self)
             undo.callback(current.set, before)  # not reset: a generator may be closed in another context
@@ -74,26 +82,16 @@ class Cassette:
 
     # -- beginning -------------------------------------------------------------------------------------------------
 
-    def _start(self, undo: ExitStack) -> Tape:
-        if self.mode == "record":
-            from agentkit.cassette.seams import (
-                http,  # before the recording's clock starts: vcrpy imports every HTTP library
-            )
+    @property
+    def _environment(self) -> MutableMapping[str, str]:
+        return os.environ if self._given_environment is None else self._given_environment
 
-            lanes = Lanes()
-            recording = Recording(self.path, self.run, self._environment, lanes=lanes)
-            tape = Tape(self.path, lanes, recording)
-            undo.enter_context(http.recorded(recording))
-            return tape
-        return self._start_replaying(undo) if self.mode == "replay" else self._start_resuming(undo)
-
-    def _start_replaying(self, undo: ExitStack) -> Tape:
+    def _start_replaying(self, undo: ExitStack) -> None:
         from agentkit.cassette.seams import sockets
 
         document = load(self.path)
+        replaying = self._played(document)
         self.run = document.run
-        lanes = Lanes()
-        replaying = Replaying(self.path, document, dict(self._environment), lanes=lanes)
         keys = document.head.get("keys", ())
         for name in (key for key in keys if isinstance(key, str) and not self._environment.get(key)):
             self._environment[name] = REDACTED  # a tool that wants a key before it asks
@@ -102,23 +100,27 @@ class Cassette:
         if replaying.has("http"):
             from agentkit.cassette.seams import http
 
-            undo.enter_context(http.replayed(replaying))
-        return Tape(self.path, lanes, replaying=replaying)
+            undo.enter_context(http.patched(replaying))
 
-    def _start_resuming(self, undo: ExitStack) -> Tape:
-        from agentkit.cassette.seams import http
+    def _start_recording(self, undo: ExitStack) -> None:
+        """A new recording goes on from one that holds nothing."""
+        from agentkit.cassette.seams import http  # before the clock starts: vcrpy imports every HTTP library
 
-        document = self._unfinished()
+        document = Document(items=()) if self.mode == "record" else self._unfinished()
         self.run = self.run or document.run
-        lanes = Lanes(taken=max(document.runs, default=0))
-        recording = Recording(self.path, self.run, self._environment, lanes=lanes, before=document)
-        replaying = Replaying(self.path, document, dict(self._environment), lanes=lanes, goes_on=True)
-        undo.enter_context(http.resumed(replaying, recording))
-        return Tape(self.path, lanes, recording, replaying, run_again=self._run_again)
+        replaying = self._played(document, goes_on=True)
+        self._recording = Recording(self.path, self.run, self._environment, lanes=self._lanes, before=document)
+        undo.enter_context(http.patched(replaying, self._recording))
 
     def _unfinished(self) -> Document:
         partial = partial_of(self.path)
         return without_loose_ends(load(partial if partial.exists() else self.path))
+
+    def _played(self, document: Document, *, goes_on: bool = False) -> Replaying:
+        self._lanes = Lanes(taken=max(document.runs, default=0))
+        environment = dict(self._environment)
+        self._replaying = Replaying(self.path, document, environment, lanes=self._lanes, goes_on=goes_on)
+        return self._replaying
 
     # -- ending ----------------------------------------------------------------------------------------------------
 
@@ -126,48 +128,49 @@ class Cassette:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         with self._undo:
-            assert self._tape is not None
-            recording, replaying = self._tape.recording, self._tape.replaying
-            if replaying is not None:
-                self._check_replayed(replaying, recording, error)
-            if recording is not None:
-                self._end_recording(recording, error)
+            drift = self._drift(error)
+            self._end_recording(error or drift)
+            if drift is not None:
+                raise drift from error
 
-    def _check_replayed(self, replaying: Replaying, recording: Recording | None, error: BaseException | None) -> None:
-        try:
-            if error is None:
-                replaying.finish()
-        except CassetteDrift as drift:
-            if recording is not None:
-                self._end_recording(recording, drift)
-            raise
-        if replaying.drift is not None and isinstance(error, Exception) and not isinstance(error, CassetteDrift):
-            raise replaying.drift from error  # what came of the drift: the drift says more
+    def _drift(self, error: BaseException | None) -> CassetteDrift | None:
+        """That of a run that asked too little; that which led to another `error`, of which it says more."""
+        if error is None:
+            try:
+                self.replaying.finish()
+            except CassetteDrift as drift:
+                return drift
+        is_other = isinstance(error, Exception) and not isinstance(error, CassetteDrift)
+        return self.replaying.drift if is_other else None
 
-    def _end_recording(self, recording: Recording, error: BaseException | None) -> None:
+    def _end_recording(self, error: BaseException | None) -> None:
         try:
-            self.saved_to = recording.save(complete=error is None)
+            if self._recording is not None:
+                self.saved_to = self._recording.save(complete=error is None)
         except CassetteError:
             if error is None:
                 raise
+
+    def _stop(self) -> None:
+        self._replaying = self._recording = None
 
     # -- what a run hands through it -------------------------------------------------------------------------------
 
     def backend(self, llm: ChatBackend) -> ChatBackend:
         """A chat model's backend. One in this process is recorded; one over HTTP is left to the recorded HTTP."""
-        return TapedBackend(llm, self.tape)
+        return TapedBackend(llm, self)
 
     def chat(self, model: ChatModel, *, model_id: str) -> ChatModel:
         """A planner's model: recorded where neither its backend nor its HTTP was."""
-        return TapedChat(model, self.tape, model_id=model_id)
+        return TapedChat(model, self, model_id=model_id)
 
     def toolbox(self, toolbox: Tools, *, played: Played | None = None) -> Tools:
         """A run's tools; here the run begins. The deterministic ones are executed again, and compared.
 
         `played` is told of each call that is answered without the tool.
         """
-        self.tape.lanes.begin()
-        return TapedToolbox(toolbox, self.tape, played=played)
+        self._lanes.begin()
+        return TapedToolbox(toolbox, self, played=played)
 
     @property
     def given_steps(self) -> tuple[Step, ...]:
@@ -175,56 +178,62 @@ class Cassette:
         return self.run.given_steps if self.run is not None else ()
 
     def event(self, event: Event) -> None:
-        """An event of this context's run, as it happened: recorded, and compared in a replay."""
-        if not isinstance(event, Token):  # which are too many to write down, and stand in the replies
-            self.tape.event(event)
+        """An event of this context's run, as it happened: recorded, and compared in a replay.
+
+        Those before its first interaction wait until it is known which run it is.
+        """
+        if isinstance(event, Token) or self._is_silent:  # tokens are too many to write down, and stand in the replies
+            return
+        lane = self._lanes.current
+        lane.waiting.append(event)
+        if lane.number is None and not isinstance(event, Finished):
+            return
+        waiting, lane.waiting = lane.waiting, []
+        for one in waiting:
+            if not self.replaying.event(one) and self._recording is not None:
+                self._recording.event(one, after=self.replaying.last_played)
 
     def remembered(self, name: str, compute: Callable[[], Any]) -> Any:
         """What a run finds out once, as plain values: `compute()` while recording, what it gave then in a replay.
 
         What `compute` does is no part of the recording.
         """
-        return self.tape.remembered(name, compute)
+        return (self._recording or self.replaying).remembered(name, compute)
 
     # -- time ------------------------------------------------------------------------------------------------------
 
     @property
     def plays(self) -> bool:
         """Whether what happens now was recorded: nothing needs to be waited for."""
-        return self.tape.plays
+        return self.replaying.plays
 
     def clock(self) -> float:
         """Seconds that have passed, as a limit of time counts them: in a replay, those of the recording."""
-        import time
+        return self.replaying.clock_s() if self._recording is None else time.monotonic()
 
-        tape = self.tape
-        is_replay = tape.replaying is not None and tape.recording is None
-        return tape.replaying.clock_s() if tape.replaying is not None and is_replay else time.monotonic()
-
-    def sleep(self, seconds: float) -> None:
-        """Wait, unless what is waited for was recorded."""
-        import time
-
-        if not self.plays:
-            time.sleep(seconds)
-
-    async def asleep(self, seconds: float) -> None:
-        """`sleep`, awaiting."""
-        import asyncio
-
-        await asyncio.sleep(0 if self.plays else seconds)
-
-    # -- inside its block ------------------------------------------------------------------------------------------
-
-    @property
-    def tape(self) -> Tape:
-        """What the seams talk to."""
-        if self._tape is None:
-            raise CassetteError(f"{self.path}: this cassette is not in use; enter it with a with block first")
-        return self._tape
+    # -- what its seams ask ----------------------------------------------------------------------------------------
 
     @property
     def replaying(self) -> Replaying:
-        """What answers a replay."""
-        assert self.tape.replaying is not None
-        return self.tape.replaying
+        """What has the answers that were recorded."""
+        if self._replaying is None:
+            raise CassetteError(f"{self.path}: this cassette is not in use; enter it with a with block first")
+        return self._replaying
+
+    @property
+    def _is_silent(self) -> bool:
+        return self._recording is not None and self._recording.is_silent
+
+    def turn(self, body: Mapping[str, Any], *, any_model: bool = False, over_http: bool = False) -> Entry | None:
+        """A turn's reply; `None`: ask the model."""
+        return None if self._is_silent else self.replaying.turn(body, any_model=any_model, over_http=over_http)
+
+    def tool(self, name: str, tool_input: Any) -> Entry | None:
+        """A call's result; `None`: run the tool."""
+        return None if self._is_silent else self.replaying.tool(name, tool_input)
+
+    def call(self, *, silent: bool = False, stands: Stands | None = None) -> AbstractContextManager[Call]:
+        """A live call of a model or a tool; `stands` says which exchange over HTTP is enough to have it again."""
+        if self._recording is None:
+            return nullcontext(Call(None, self._lanes.current))
+        return self._recording.call(silent=silent, stands=stands)

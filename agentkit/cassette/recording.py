@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,21 +24,28 @@ from agentkit.events import Event, Finished, LimitReached
 from agentkit.secrets import Secrets
 
 Clock = Callable[[], float]
+Stands = Callable[[Entry], bool]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Call:
     """A call of a model or a tool that is under way; nothing happens to one in a replay, which has no `recording`.
 
-    `recorded`: something within it was, so it needs no entry. `silent`: nothing within it is.
+    It is recorded once: by what was recorded within it, by its exchanges over HTTP (`held` until its end) if one of
+    them `stands` for it, else by its own result. `silent`: nothing within it is recorded. `unsure`: there was HTTP of a
+    thread that does not say whether it belongs to this call or to another, so that a replay must do without.
     """
 
     recording: Recording | None
     lane: Lane
     started_s: float = 0.0
     silent: bool = False
+    stands: Stands | None = None
     outer: Call | None = None
     recorded: bool = False
+    ended: bool = False
+    unsure: bool = False
+    held: list[Entry] = field(default_factory=list)
 
     def run(self, function: Callable[..., Any], *args: Any) -> Any:
         """What the function gives; what is recorded meanwhile belongs to this call."""
@@ -54,9 +61,14 @@ class Call:
         return nullcontext() if self.recording is None else self.recording.within(self)
 
     def add(self, make: Callable[[], Entry]) -> None:
-        """Record the call, unless something within it was."""
-        if self.recording is not None and not self.recorded:
-            self.recording.add(make(), started_s=self.started_s)
+        """The call came to its end: record its result, unless something within it stands for it."""
+        if self.recording is not None:
+            self.recording.end(self, make)
+
+    @property
+    def is_brought_by_http(self) -> bool:
+        """Whether its exchanges are enough to have its result again."""
+        return not self.unsure and any(self.stands is None or self.stands(entry) for entry in self.held)
 
     def mark(self) -> None:
         """An interaction was recorded within this call."""
@@ -68,7 +80,7 @@ class Call:
 
 
 class Recording:
-    """One recording. Threads may add to it. `before` is what an earlier one left, for this to go on with."""
+    """One recording. Threads may add to it. It goes on with what an earlier one left, `before`."""
 
     def __init__(
         self,
@@ -76,23 +88,21 @@ class Recording:
         run: RunSpec | None,
         environment: Mapping[str, str],
         *,
-        lanes: Lanes | None = None,
-        before: Document | None = None,
+        lanes: Lanes,
+        before: Document,
         clock: Clock = time.monotonic,
     ) -> None:
         self.secrets = Secrets(environment)
         self.failure: CassetteError | None = None
         self._environment = environment
         self._run = run
-        self._lanes = lanes or Lanes()
+        self._lanes = lanes
         self._clock = clock
-        self._items: list[Item] = list(before.items) if before else []
-        self._head = dict(before.head) if before else {}
+        self._items: list[Item] = list(before.items)
+        self._head = dict(before.head)
         self._remembered: dict[str, Any] = dict(self._head.pop("remembered", {}))
         self.secrets.used.update(self._head.pop("keys", ()))
-        self._started_s = (
-            clock() - max((entry.at_ms for entry in before.entries), default=0) / 1000 if before else clock()
-        )
+        self._started_s = clock() - max((entry.at_ms for entry in before.entries), default=0) / 1000
         self._lock = threading.RLock()
         self._current: ContextVar[Call | None] = ContextVar("agentkit_recorded_call", default=None)
         self._open: list[Call] = []
@@ -105,11 +115,11 @@ class Recording:
     # -- calls -----------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def call(self, *, silent: bool = False) -> Iterator[Call]:
+    def call(self, *, silent: bool = False, stands: Stands | None = None) -> Iterator[Call]:
         """A call, from its beginning to its end, however."""
         outer = self._current.get()
         silent = silent or (outer is not None and outer.silent)
-        call = Call(self, self._lanes.current, self._clock(), silent, outer)
+        call = Call(self, self._lanes.current, self._clock(), silent, stands, outer)
         with self._lock:
             self._open.append(call)
         try:
@@ -117,6 +127,8 @@ class Recording:
         finally:
             with self._lock:
                 self._open.remove(call)
+            if not call.ended:
+                self.end(call)
 
     @property
     def is_silent(self) -> bool:
@@ -146,38 +158,54 @@ class Recording:
 
     # -- entries ---------------------------------------------------------------------------------------------------
 
-    def add(self, entry: Entry, *, started_s: float) -> None:
-        """Record an interaction that has just ended, within the call of this context."""
-        if not self.is_silent:
-            self._append(replace(entry, run=self._lanes.number()), started_s)
-        if (call := self._current.get()) is not None:
-            call.mark()
+    def end(self, call: Call, result: Callable[[], Entry] | None = None) -> None:
+        """Record a call that has ended. Of one without a result its exchanges are kept: they say what went wrong."""
+        with self._lock:
+            call.ended = True
+            if call.recorded or call.is_brought_by_http or (result is None and not call.unsure):
+                for entry in call.held:
+                    self._write(entry)
+                if call.held:
+                    call.mark()
+            elif result is not None and not self.is_silent:
+                self._write(self._timed(result(), self._lanes.number(), call.started_s))
+                if call.outer is not None:
+                    call.outer.mark()
 
     def add_http(self, entry: Entry, *, started_s: float) -> None:
-        """Record an exchange. In a thread that knows no context it may belong to any call under way."""
+        """Record an exchange with the call that it belongs to; where that may be another one, neither needs it."""
         calls = self._calls()
-        if not calls or not all(call.silent for call in calls):
-            lanes = {id(call.lane): call.lane for call in calls}
-            lane = next(iter(lanes.values())) if len(lanes) == 1 else None
-            self._append(replace(entry, run=self._lanes.number(lane)), started_s)
-        self.mark_http()
+        call = calls[0] if calls else None
+        with self._lock:
+            if len(calls) > 1:
+                for one in calls:
+                    one.unsure = True
+            elif call is None or not call.silent:
+                timed = self._timed(entry, self._lanes.number(call.lane if call is not None else None), started_s)
+                if call is None or call.recorded:
+                    self._write(timed)
+                elif not call.ended:
+                    call.held.append(timed)
 
     def mark_http(self) -> None:
-        """An exchange of this context was recorded, now or earlier."""
+        """An exchange of this context was recorded earlier."""
         for call in self._calls():
             call.mark()
 
     def _calls(self) -> list[Call]:
+        """This context's call; in a thread that knows no context, each that is under way."""
         call = self._current.get()
+        if call is not None:
+            return [call]
         with self._lock:
-            return list(self._open) if call is None else [call]
+            outer = {call.outer for call in self._open}
+            return [call for call in self._open if call not in outer]
 
-    def _append(self, entry: Entry, started_s: float) -> None:
+    def _timed(self, entry: Entry, run: int, started_s: float) -> Entry:
+        """An entry of what has just ended, as it may be written."""
         now_s = self._clock()
         ms, at_ms = round((now_s - started_s) * 1000), round((now_s - self._started_s) * 1000)
-        timed = replace(self._scrubbed(entry), ms=ms, at_ms=at_ms)
-        with self._lock:
-            self._write(timed)
+        return replace(self._scrubbed(entry), run=run, ms=ms, at_ms=at_ms)
 
     def event(self, event: Event, *, after: Entry | None = None) -> None:
         """Record an event of this context's run: the newest of all, or one that belongs `after` an earlier entry."""
@@ -214,7 +242,7 @@ class Recording:
         return any(isinstance(item, Entry) for item in self._items)
 
     def _scrubbed(self, entry: Entry) -> Entry:
-        response = without_surrogates(self.secrets.scrub(entry.response))
+        response = self.secrets.scrub(entry.response)
         if response.get("string") != entry.response.get("string"):
             response.pop("pieces", None)  # lengths of a text that is no longer the same
         return replace(

@@ -112,14 +112,14 @@ class Replaying:
         document: Document,
         environment: Mapping[str, str],
         *,
-        lanes: Lanes | None = None,
+        lanes: Lanes,
         goes_on: bool = False,
     ) -> None:
         self.path = path
         self.secrets = Secrets(environment)
         self.drift: CassetteDrift | None = None
         self._document = document
-        self._lanes = lanes or Lanes()
+        self._lanes = lanes
         self._goes_on = goes_on
         self._tracks = Track.of(document)
         self._free = list(self._tracks.values())
@@ -134,8 +134,12 @@ class Replaying:
     def clock_s(self) -> float:
         """Seconds from the start of the recording to what was played last; to its end, once all is played."""
         with self._lock:
-            is_over = not any(track.left for track in self._tracks.values())
-            return max(self._clock_ms / 1000, self._document.seconds if is_over else 0.0)
+            return max(self._clock_ms / 1000, self._document.seconds if self.is_over else 0.0)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all that was recorded is played."""
+        return not any(track.left for track in self._tracks.values())
 
     @property
     def plays(self) -> bool:
@@ -157,9 +161,13 @@ class Replaying:
             def wanted(entry: Entry) -> dict[str, Any]:
                 return {**body, "model": entry.body.get("model")} if any_model else dict(body)
 
-            track = self._track(
-                lambda entry: entry.kind == "turn" and not self._difference(entry.body, wanted(entry)), wait=over_http
-            )
+            def begins(entry: Entry) -> bool:
+                if entry.kind == "turn":
+                    return not self._difference(entry.body, wanted(entry))
+                is_asked_so = over_http and is_chat(entry.body)
+                return is_asked_so and not self._difference(entry.body["messages"], body["messages"])
+
+            track = self._track(begins, wait=over_http)
             if track is None:
                 return None
             place = track.next_turn(over_http=over_http)
@@ -374,7 +382,7 @@ class Replaying:
         track.turns += entry.kind == "http" and entry.asks_a_model and "error" not in entry.response
         self._clock_ms = max(self._clock_ms, entry.at_ms)
         if entry.number in self._document.changed and self._document.format >= FIRST_WITH_EVENTS:
-            raise self._drifted("the recorded prompt is not the one that was asked")
+            raise self._drifted("what was asked of the model, or its reply, is not what was recorded")
         return entry
 
     def _difference(self, recorded: Any, seen: Any, field: str = "") -> str | None:

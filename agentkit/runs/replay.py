@@ -56,7 +56,7 @@ class Replay:
         the recorded HTTP answers.
         """
         with Cassette(self.path, mode="replay", environment=self._environment) as cassette:
-            model = None if self._is_over_http else ReplayedChat(cassette.tape, self.model)
+            model = None if self._is_over_http else ReplayedChat(cassette, self.model)
             yield from build(self.run.settings, self.run.read_prompt(), model=model).events(self.inputs)
 
     @property

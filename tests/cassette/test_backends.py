@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -22,6 +25,7 @@ from agentkit.models.backend import Capabilities, ChatRequest, Chunk, Usage
 from agentkit.models.scripted import ScriptedBackend
 from tests.cassette.runs import TURNS, Tools, answer, run, without_times
 from tests.cassette.test_http import server
+from tests.doubles.server import ChatServer, error, serving
 
 
 class Echo:
@@ -107,6 +111,75 @@ def test_a_backend_over_http_is_recorded_by_that_alone(path: Path, over_http: bo
         recorded = asked(path, "record", Remote(base, over_http))
     assert (kinds(path), len(requests)) == (["http"], 1)
     assert without_times(asked(path, "replay", Remote(base, over_http))) == without_times(recorded)
+
+
+class Licensed(Echo):
+    """Computes in this process, after it has looked something up over HTTP."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
+        with urlopen(f"{self._url}/licence", timeout=5) as reply:
+            assert reply.status == 200
+        yield from super().generate_chat(request)
+
+
+async def test_http_that_does_not_bring_the_reply_does_not_stand_for_the_turn(path: Path) -> None:
+    with server() as (base, requests):
+        recorded = asked(path, "record", Licensed(base))
+        assert (kinds(path), len(requests)) == (["turn"], 1)
+        assert await aasked(path.with_name("other.yaml"), "record", Licensed(base))
+        assert kinds(path.with_name("other.yaml")) == ["turn"]
+    assert without_times(asked(path, "replay", Licensed(base))) == without_times(recorded)
+
+
+def test_a_model_in_process_that_stands_in_for_a_server_is_recorded(path: Path) -> None:
+    class Busy(Remote):
+        def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
+            try:
+                yield from super().generate_chat(request)
+            except OSError:
+                yield from Echo().generate_chat(request)
+
+    with serving(ChatServer([error(503)], keep_alive=False)) as busy:
+        recorded = asked(path, "record", Busy(busy.url, None))
+    assert (kinds(path), answer(recorded)) == (["turn"], "Hello")
+    assert without_times(asked(path, "replay", Busy(busy.url, None))) == without_times(recorded)
+
+
+class Pooled(Remote):
+    """Its HTTP leaves the context of the run: the pool's threads are of no run."""
+
+    def __init__(self, url: str, over_http: bool | None, pool: Executor, together: threading.Barrier) -> None:
+        super().__init__(url, over_http)
+        self._pool = pool
+        self._together = together
+
+    def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
+        with suppress(threading.BrokenBarrierError):
+            self._together.wait(5)
+        yield from self._pool.submit(lambda: list(super(Pooled, self).generate_chat(request))).result()
+
+
+@pytest.mark.parametrize("over_http", [None, True])
+@pytest.mark.parametrize("runs", [1, 4])
+def test_http_of_threads_that_know_no_run_is_recorded_with_the_run_or_not_at_all(
+    path: Path, over_http: bool | None, runs: int
+) -> None:
+    questions = [{"input": f"Question {number}"} for number in range(runs)]
+    results: list[Any] = []
+    with server() as (base, requests), ThreadPoolExecutor(4) as pool:
+        for mode in ("record", "replay", "replay"):
+            model = Pooled(base, over_http, pool, threading.Barrier(runs))
+            with Cassette(path, mode, environment={}):  # type: ignore[arg-type]
+                results.append(AgentExecutor.from_model(model, []).batch(questions, {"max_concurrency": runs}))
+            questions = questions[::-1]
+        assert len(requests) == runs
+    assert results[0] == results[1][::-1] == results[2]
+    assert [result["output"] for result in results[0]] == [f"Question {number}" for number in range(runs)]
+    assert sorted(entry.run for entry in load(path).entries) == list(range(1, runs + 1))
+    assert kinds(path) == ["http"] if runs == 1 else "turn" in kinds(path)
 
 
 def test_a_model_that_is_asked_past_the_cassette_leaves_no_complete_recording(path: Path) -> None:

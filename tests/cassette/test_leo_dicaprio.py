@@ -77,7 +77,7 @@ def test_an_answer_that_differs_drifts(tmp_path: Path) -> None:
         ),
         ('observed: "25 years"', 'observed: "26 years"', "step 2: the run's observation changed: recorded '26 years'"),
         ("from: 0, to: 270", "from: 0, to: 260", "step 1: the run's thought changed"),
-        ("is approximately 4.0", "is approximatelv 4.0", "step 4: the events of this run were changed in the file"),
+        ("is approximately 4.0", "is approximatelv 4.0", "step 4: what was asked of the model, or its reply"),
         (
             "tools_executed: 3",
             "tools_executed: 4",

@@ -240,19 +240,6 @@ def test_retries_do_not_wait_in_a_replay(tmp_path: Path) -> None:
         assert len(server.asked) == 3
 
 
-async def test_a_cassette_waits_for_what_is_live_only(tmp_path: Path) -> None:
-    path = tmp_path / "run.yaml"
-    with Cassette(path, "record", environment={}) as cassette:
-        assert not cassette.plays
-        cassette.sleep(0)
-        requests_free = cassette.remembered("x", lambda: 1)
-    assert requests_free == 1
-    with Cassette(path, "replay", environment={}) as cassette:
-        assert cassette.plays
-        cassette.sleep(3600)
-        await cassette.asleep(3600)
-
-
 def test_an_error_that_a_stranger_names_is_not_made(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     with talker() as server:

@@ -89,6 +89,22 @@ def test_a_changed_request_is_drift_and_not_tried_again(server: ChatServer, chat
         run(chat(temperature=0.5), "invoke")
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [("finish_reason: stop", "finish_reason: eos"), ("completion_tokens: ", "completion_tokens: 1")]
+)
+def test_a_reply_that_was_changed_in_the_file_is_drift(
+    server: ChatServer, chat: Make, tmp_path: Path, old: str, new: str
+) -> None:
+    path = tmp_path / "run.yaml"
+    server.plays = TURNS
+    with Cassette(path, "record"):
+        run(chat(), "invoke")
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(CassetteDrift, match=r"interaction 1 was changed in the file"), Cassette(path, "replay"):
+        run(chat(), "invoke")
+
+
 def agentkit(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("AGENTKIT_", "HF_"))}
     return subprocess.run(

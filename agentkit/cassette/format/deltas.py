@@ -1,9 +1,9 @@
 """Texts that stand in the file once: prompts as what they add to those before, events by what they take from a reply.
 
 Chat messages that come again are YAML aliases. A long text that comes again within another one makes that
-`{joined: [*t1, *t2, the new text]}`; a stretch of a long text is `{of: *r1, from: 9, to: 120}`. Beside each request for
-a turn stands a hash of the whole. Names tell where a text stands: `m5-2` is the second message of interaction 5, `r5-1`
-the first long text of its reply, `e5-1` one that an event below it brought.
+`{joined: [*t1, *t2, the new text]}`; a stretch of a long text is `{of: *r1, from: 9, to: 120}`. Beside a model's turn
+stands a hash of its whole request and reply. Names tell where a text stands: `m5-2` is the second message of
+interaction 5, `r5-1` the first long text of its reply, `e5-1` one that an event below it brought.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class Deltas:
         rest = {name: value for name, value in interaction.items() if name not in ("request", "response")}
         body, reply, hashed = request["body"], shortened(response["body"]), {}
         if _has_messages(body):
-            hashed, body, reply = {"sha256": digest(body)}, self._chat(body), self._reply(reply)
+            hashed = {"sha256": digest([body, response["body"]])}
+            body, reply = self._chat(body), self._reply(reply)
         elif request["uri"].startswith("tool://"):
             body, reply = {name: self._shared(value) for name, value in body.items()}, self._result(reply)
         return {"request": {**request, "body": body}, **hashed, "response": {**response, "body": reply}, **rest}
@@ -169,9 +170,9 @@ def _has_messages(body: Any) -> bool:
     return isinstance(body, Mapping) and isinstance(body.get("messages"), list) and bool(body["messages"])
 
 
-def digest(body: Any) -> str:
-    """What a request's whole body is recognized by."""
-    text = json.dumps(body, sort_keys=True, ensure_ascii=False, default=str)
+def digest(value: Any) -> str:
+    """What a request and its reply are recognized by."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
     return sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
 
 
@@ -218,5 +219,8 @@ def whole_text(value: Any) -> Any:
 
 
 def is_changed(interaction: Any) -> bool:
-    """Whether a whole interaction asks for something else than its hash says."""
-    return "sha256" in interaction and interaction["sha256"] != digest(interaction["request"].get("body"))
+    """Whether a whole interaction is another than its hash says; in older files that is one of the request alone."""
+    if "sha256" not in interaction:
+        return False
+    body, reply = interaction["request"].get("body"), interaction["response"].get("body")
+    return interaction["sha256"] not in (digest([body, reply]), digest(body))

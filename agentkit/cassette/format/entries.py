@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote
 from agentkit.errors import CassetteError
 
 DEEPEST_BODY = 40
+ESCAPED = "escaped"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 Kind = Literal["turn", "tool", "http"]
@@ -55,6 +56,12 @@ class Entry:
         return self.kind == "turn" or (self.kind == "http" and is_chat(self.body))
 
     @property
+    def is_a_models_reply(self) -> bool:
+        """Whether this is a chat completion over HTTP that came."""
+        is_there = 200 <= self.status.get("code", 0) < 300 and "error" not in self.response
+        return self.kind == "http" and is_chat(self.body) and is_there
+
+    @property
     def begun(self) -> bool:
         """Whether this only marks that a tool with side effects was about to start."""
         return self.kind == "tool" and self.response.get("begun") is True
@@ -73,7 +80,7 @@ class Entry:
             "response": {
                 "status": dict(self.status),
                 "headers": dict(self.response_headers),
-                "body": dict(self.response),
+                "body": _kept(self.response),
             },
             **({"run": self.run} if self.run != 1 else {}),
             "ms": self.ms,
@@ -87,7 +94,7 @@ def from_interaction(value: Any, number: int) -> Entry:
     uri = request.get("uri")
     if not isinstance(uri, str) or "://" not in uri:
         raise CassetteError(f"interaction {number}: expected request.uri to be an address, saw {_seen(uri)}")
-    body = _mapping(response, "body", number) if response.get("body") is not None else {}
+    body = _read(_mapping(response, "body", number), number) if response.get("body") is not None else {}
     entry = Entry(
         method=str(request.get("method", "POST")),
         uri=uri,
@@ -104,6 +111,22 @@ def from_interaction(value: Any, number: int) -> Entry:
     if entry.kind != "http":
         _check_pseudo_request(entry, number)
     return entry
+
+
+def _kept(response: Mapping[str, Any]) -> dict[str, Any]:
+    """A response body as UTF-8 can hold it: one with half of a surrogate pair as JSON in Python's escapes."""
+    if without_surrogates(response) == response:
+        return dict(response)
+    return {ESCAPED: json.dumps(response, ensure_ascii=False).encode("unicode_escape").decode()}
+
+
+def _read(body: Mapping[str, Any], number: int) -> Mapping[str, Any]:
+    if ESCAPED not in body:
+        return body
+    try:
+        return _mapping({ESCAPED: json.loads(body[ESCAPED].encode().decode("unicode_escape"))}, ESCAPED, number)
+    except (AttributeError, ValueError, RecursionError) as error:
+        raise CassetteError(f"interaction {number}: expected escaped JSON ({error})") from None
 
 
 def _check_pseudo_request(entry: Entry, number: int) -> None:

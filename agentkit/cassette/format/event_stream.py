@@ -16,6 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
+from agentkit.cassette.format.entries import without_surrogates
+
 START, END = "data: ", "\n\n"
 _STYLES: Mapping[str, Mapping[str, Any]] = {
     "compact": {"separators": (",", ":"), "ensure_ascii": False},
@@ -69,7 +71,7 @@ def _parsed(event: str) -> Any:
         value = json.loads(event.removeprefix(START))
     except ValueError:
         return None
-    return value if isinstance(value, dict) else None
+    return value if isinstance(value, dict) and without_surrogates(value) == value else None
 
 
 def _one_change(old: Any, new: Any) -> list[Any] | None:

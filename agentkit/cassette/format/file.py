@@ -38,7 +38,7 @@ class Document:
 
     `head` is all of `agentkit:` but the run and the versions. `begun` are calls of tools with side effects that were
     under way when the recording ended; `endings` each run's stop_reason and output, in a file of format 2. `changed`
-    are the numbers of interactions whose prompt was changed in the file, `changed_runs` of runs whose events were.
+    are the numbers of model's turns that were changed in the file, `changed_runs` of runs whose events were.
     """
 
     items: Sequence[Item]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from itertools import accumulate
 from typing import Any
@@ -38,25 +38,10 @@ _started_s: ContextVar[float | None] = ContextVar("agentkit_request_started", de
 _asked: ContextVar[Request | None] = ContextVar("agentkit_request_asked", default=None)
 
 
-def recorded(recording: Recording) -> AbstractContextManager[Any]:
-    """In this block, HTTP goes into the recording."""
-    return _patched(RecordMode.ALL, recording=recording)
-
-
-def replayed(replaying: Replaying) -> AbstractContextManager[Any]:
-    """In this block, HTTP comes from the recording; a request that was not recorded is drift."""
-    return _patched(RecordMode.NONE, replaying=replaying)
-
-
-def resumed(replaying: Replaying, recording: Recording) -> AbstractContextManager[Any]:
-    """In this block, HTTP comes from the recording as far as that goes, and goes into it after that."""
-    return _patched(RecordMode.NEW_EPISODES, replaying=replaying, recording=recording)
-
-
 class VcrCassette(Cassette):
     """What vcrpy's stubs ask."""
 
-    replaying: Replaying | None
+    replaying: Replaying
     recording: Recording | None
     asked = _asked
 
@@ -64,14 +49,14 @@ class VcrCassette(Cassette):
         if self.recording is not None:
             _started_s.set(self.recording.now_s())
             _asked.set(request)
-        if self.replaying is None or _is_ignored(request):
-            return False
-        if self.recording is not None and self.recording.is_silent:
+            if self.recording.is_silent or self.replaying.is_over:
+                return False
+        if _is_ignored(request):
             return False
         matches, (method, uri, body) = _matcher(request, self.replaying.secrets)
         if self.replaying.expects_http(matches, chat=is_chat(body)):
             return True
-        if self.recording is not None and self.replaying.goes_on_with_http():
+        if self.replaying.goes_on_with_http():
             return False
         raise self.replaying.unexpected_http(method, uri, body)
 
@@ -80,7 +65,6 @@ class VcrCassette(Cassette):
 
         An error of httpx is made for the `httpx` that asks.
         """
-        assert self.replaying is not None
         matches, (method, uri, body) = _matcher(request, self.replaying.secrets)
         entry = self.replaying.http(matches, chat=is_chat(body))
         if entry is None:  # another thread took it
@@ -108,19 +92,23 @@ class VcrCassette(Cassette):
 
 
 @contextmanager
-def _patched(
-    mode: RecordMode, *, recording: Recording | None = None, replaying: Replaying | None = None
-) -> Iterator[None]:
+def patched(replaying: Replaying, recording: Recording | None = None) -> Iterator[None]:
+    """In this block, HTTP comes from the recording as far as that goes; what was not recorded is drift.
+
+    With `recording`, it is sent after the end of that, and goes into it.
+    """
+
     class Bound(VcrCassette):
         pass
 
     Bound.recording, Bound.replaying = recording, replaying
+    mode = RecordMode.NONE if recording is None else RecordMode.ALL
     with ExitStack() as stack:
         reset = _keep_connection_classes(vcr.patch.reset_patchers)
         stack.enter_context(mock.patch.object(vcr.patch, "reset_patchers", reset))
         for target, name, replacement in (*httpx_seam.patches(), *urllib_seam.patches(), *aiohttp_seam.patches()):
             stack.enter_context(mock.patch.object(target, name, replacement))
-        if replaying is not None and recording is None:
+        if recording is None:
             stack.enter_context(urllib_seam.without_waiting())
         options = {"path": "", "persister": _Nothing, "record_mode": mode, "before_record_request": _unless_ignored}
         stack.enter_context(Bound.use(**options))  # type: ignore[no-untyped-call]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from agentkit.cassette.format.entries import Entry
 from agentkit.cassette.format.turns import (
     from_chunks,
     from_completion,
@@ -17,12 +19,12 @@ from agentkit.cassette.format.turns import (
 )
 from agentkit.cassette.recording import Call
 from agentkit.cassette.replaying import read_as
-from agentkit.cassette.tape import Tape
 from agentkit.models.backend import Capabilities, ChatRequest, Completion, capabilities_of
 from agentkit.models.chat import ChatModel
 
 if TYPE_CHECKING:
-    from agentkit.models.backend import ChatBackend, ChatRequest, Chunk
+    from agentkit.cassette.cassette import Cassette
+    from agentkit.models.backend import ChatBackend, Chunk
 
 
 class TapedBackend:
@@ -31,147 +33,154 @@ class TapedBackend:
     One that says it is over HTTP is recorded by that; where no HTTP was seen, its turn is recorded all the same.
     """
 
-    def __init__(self, backend: ChatBackend, tape: Tape) -> None:
+    def __init__(self, backend: ChatBackend, cassette: Cassette) -> None:
         self._backend = backend
-        self._tape = tape
+        self._cassette = cassette
         self.model_id = backend.model_id
         self.capabilities = capabilities_of(backend)
 
     def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
-        turn = _BackendTurn(self._backend, request)
-        if (played := turn.played(self._tape)) is not None:
-            yield from played
-            return
-        with self._tape.call() as call:
-            chunks, is_whole = iter(self._backend.generate_chat(request)), False
-            try:
-                while (chunk := call.run(next, chunks, None)) is not None:
-                    turn.chunks.append(chunk)
-                    yield chunk
-                is_whole = True
-            except GeneratorExit:
-                is_whole = turn.reaches_stop
-                raise
-            finally:
-                call.run(_close, chunks)  # which is when HTTP is recorded
-                if is_whole:
-                    turn.record(call)
+        return self._turn(request).pieces(partial(self._backend.generate_chat, request))
 
-    async def agenerate_chat(self, request: ChatRequest) -> AsyncIterator[Chunk]:
-        turn = _BackendTurn(self._backend, request)
-        if (played := turn.played(self._tape)) is not None:
-            for chunk in played:
-                yield chunk
-            return
-        with self._tape.call() as call:
-            chunks, is_whole = aiter(self._backend.agenerate_chat(request)), False
-            try:
-                while (achunk := await call.arun(anext(chunks, None))) is not None:
-                    turn.chunks.append(achunk)
-                    yield achunk
-                is_whole = True
-            except GeneratorExit:
-                is_whole = turn.reaches_stop
-                raise
-            finally:
-                await call.arun(_aclose(chunks))
-                if is_whole:
-                    turn.record(call)
+    def agenerate_chat(self, request: ChatRequest) -> AsyncIterator[Chunk]:
+        return self._turn(request).apieces(partial(self._backend.agenerate_chat, request))
 
-
-class _BackendTurn:
-    """One request to a backend, and what came of it."""
-
-    def __init__(self, backend: ChatBackend, request: ChatRequest) -> None:
-        self.body = request_body(model_name(backend.model_id), request.messages, request.stop, request.tools)
-        self.stop = request.stop
-        self.may_be_over_http = capabilities_of(backend).over_http is not False
-        self.chunks: list[Chunk] = []
-
-    def played(self, tape: Tape) -> list[Chunk] | None:
-        entry = tape.turn(self.body, over_http=self.may_be_over_http)
-        return None if entry is None else read_as(tape.path, entry, to_chunks)
-
-    @property
-    def reaches_stop(self) -> bool:
-        """Whether a reply that its reader closed is whole; else the run was interrupted."""
-        return reaches_stop(self.chunks, self.stop)
-
-    def record(self, call: Call) -> None:
-        call.add(lambda: turn_entry(self.body, from_chunks(self.chunks)))
+    def _turn(self, request: ChatRequest) -> _Turn:
+        return _BackendTurn(self._cassette, model_name(self.model_id), request, self.capabilities.over_http)
 
 
 class TapedChat:
     """A planner's model whose turns are played, or recorded unless something within it recorded them already."""
 
-    def __init__(self, model: ChatModel, tape: Tape, *, model_id: str) -> None:
+    def __init__(self, model: ChatModel, cassette: Cassette, *, model_id: str) -> None:
         self._model = model
-        self._tape = tape
-        self._name = model_name(model_id)
+        self._cassette = cassette
         self.model_id = model_id
         self.capabilities = model.capabilities
 
     def complete(self, request: ChatRequest) -> Iterator[str | Completion]:
-        turn = _ChatTurn(self._name, request)
-        if (played := turn.played(self._tape)) is not None:
+        return self._turn(request).pieces(partial(self._model.complete, request))
+
+    def acomplete(self, request: ChatRequest) -> AsyncIterator[str | Completion]:
+        return self._turn(request).apieces(partial(self._model.acomplete, request))
+
+    def _turn(self, request: ChatRequest) -> _Turn:
+        return _ChatTurn(self._cassette, model_name(self.model_id), request, self.capabilities.over_http)
+
+
+class _Turn:
+    """One turn on its way to whoever asked for it: what was recorded of it, else what the model gives."""
+
+    def __init__(self, cassette: Cassette, name: str, request: ChatRequest, over_http: bool | None) -> None:
+        self.body = request_body(name, request.messages, request.stop, request.tools)
+        self.request = request
+        self.came: list[Any] = []
+        self._cassette = cassette
+        self._over_http = over_http
+
+    def pieces(self, ask: Callable[[], Iterator[Any]]) -> Iterator[Any]:
+        if (played := self._played()) is not None:
             yield from played
             return
-        with self._tape.call() as call:
-            pieces = iter(self._model.complete(request))
+        with self._cassette.call(stands=self._is_brought_by) as call:
+            pieces, is_whole = iter(ask()), False
             try:
                 while (piece := call.run(next, pieces, None)) is not None:
-                    turn.read(piece, call)
+                    self.read(piece, call)
                     yield piece
+                is_whole = True
+            except GeneratorExit:
+                is_whole = self.is_over
+                raise
             finally:
-                call.run(_close, pieces)
+                call.run(_close, pieces)  # which is when HTTP is recorded
+                if is_whole:
+                    self.end(call)
 
-    async def acomplete(self, request: ChatRequest) -> AsyncIterator[str | Completion]:
-        turn = _ChatTurn(self._name, request)
-        if (played := turn.played(self._tape)) is not None:
+    async def apieces(self, ask: Callable[[], AsyncIterator[Any]]) -> AsyncIterator[Any]:
+        if (played := self._played()) is not None:
             for piece in played:
                 yield piece
             return
-        with self._tape.call() as call:
-            pieces = aiter(self._model.acomplete(request))
+        with self._cassette.call(stands=self._is_brought_by) as call:
+            pieces, is_whole = aiter(ask()), False
             try:
                 while (apiece := await call.arun(anext(pieces, None))) is not None:
-                    turn.read(apiece, call)
+                    self.read(apiece, call)
                     yield apiece
+                is_whole = True
+            except GeneratorExit:
+                is_whole = self.is_over
+                raise
             finally:
                 await call.arun(_aclose(pieces))
+                if is_whole:
+                    self.end(call)
+
+    def _played(self) -> list[Any] | None:
+        entry = self._cassette.turn(self.body, over_http=self._over_http is not False)
+        return None if entry is None else read_as(self._cassette.path, entry, self.played)
+
+    def _is_brought_by(self, exchange: Entry) -> bool:
+        """Whether it had the reply: a model in this process may look up other things on its way."""
+        return self._over_http is True or (self._over_http is None and exchange.is_a_models_reply)
+
+    def played(self, entry: Entry) -> Iterable[Any]:
+        """The recorded reply, in its pieces."""
+        raise NotImplementedError
+
+    def read(self, piece: Any, call: Call) -> None:
+        """A piece has come."""
+        self.came.append(piece)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether a reply that its reader closed is whole; else the run was interrupted."""
+        return False
+
+    def end(self, call: Call) -> None:
+        """The reply is whole, and nothing more is asked."""
 
 
-class _ChatTurn:
-    """One turn on its way to the planner."""
+class _BackendTurn(_Turn):
+    """Of a backend: its chunks, recorded once no more of them are read."""
 
-    def __init__(self, name: str, request: ChatRequest) -> None:
-        self._body = request_body(name, request.messages, request.stop, request.tools)
-        self._request = request
-        self._pieces: list[str] = []
+    def played(self, entry: Entry) -> Iterator[Chunk]:
+        return to_chunks(entry)
 
-    def played(self, tape: Tape) -> list[str | Completion] | None:
-        entry = tape.turn(self._body, over_http=True)
-        return None if entry is None else read_as(tape.path, entry, lambda one: to_completion(one, self._request))
+    @property
+    def is_over(self) -> bool:
+        return reaches_stop(self.came, self.request.stop)
 
-    def read(self, piece: str | Completion, call: Call) -> None:
-        if isinstance(piece, str):
-            self._pieces.append(piece)
+    def end(self, call: Call) -> None:
+        call.add(lambda: turn_entry(self.body, from_chunks(self.came)))
+
+
+class _ChatTurn(_Turn):
+    """Of a planner's model: pieces of text, then the completion, recorded before the planner has it."""
+
+    def played(self, entry: Entry) -> Iterator[str | Completion]:
+        return to_completion(entry, self.request)
+
+    def read(self, piece: Any, call: Call) -> None:
+        if isinstance(piece, Completion):
+            call.add(lambda: turn_entry(self.body, from_completion(self.came, piece)))
         else:
-            call.add(lambda: turn_entry(self._body, from_completion(self._pieces, piece)))
+            self.came.append(piece)
 
 
 class ReplayedChat:
     """The model of a replay that loads none: any name answers. How it calls tools was recorded."""
 
-    def __init__(self, tape: Tape, model_id: str) -> None:
-        self._tape = tape
+    def __init__(self, cassette: Cassette, model_id: str) -> None:
+        self._cassette = cassette
         self.model_id = model_id
         self.capabilities = Capabilities(tools=True, identity=model_id)
 
     def complete(self, request: ChatRequest) -> Iterator[str | Completion]:
-        entry = self._tape.turn(request_body("", request.messages, request.stop, request.tools), any_model=True)
+        entry = self._cassette.turn(request_body("", request.messages, request.stop, request.tools), any_model=True)
         assert entry is not None  # a strict replay has a turn or has drifted
-        yield from read_as(self._tape.path, entry, lambda one: to_completion(one, request))
+        yield from read_as(self._cassette.path, entry, lambda one: to_completion(one, request))
 
     async def acomplete(self, request: ChatRequest) -> AsyncIterator[str | Completion]:
         for piece in self.complete(request):

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentkit.cassette.format.entries import Entry, plain, tool_uri
 from agentkit.cassette.recording import Call
 from agentkit.cassette.replaying import read_as, result_of
-from agentkit.cassette.tape import Tape
 from agentkit.core.run import Tools
 from agentkit.errors import CassetteError
 from agentkit.events import Action, Observation, Source
 from agentkit.toolbox.calling import in_daemon_thread
+
+if TYPE_CHECKING:
+    from agentkit.cassette.cassette import Cassette
 
 Played = Callable[[Action, Observation], None]
 
@@ -27,17 +29,17 @@ class TapedToolbox:
     told of each call that was answered without the tool: nobody else announces it.
     """
 
-    def __init__(self, toolbox: Tools, tape: Tape, *, played: Played | None = None) -> None:
+    def __init__(self, toolbox: Tools, cassette: Cassette, *, played: Played | None = None) -> None:
         self.deterministic = toolbox.deterministic
         self.not_twice = toolbox.not_twice
         self._toolbox = toolbox
-        self._tape = tape
+        self._cassette = cassette
         self._played = played
         self._deterministic = frozenset(name.casefold() for name in toolbox.deterministic)
         self._not_twice = frozenset(name.casefold() for name in toolbox.not_twice)
 
     def run(self, actions: Sequence[Action]) -> list[Observation]:
-        if len(actions) == 1 or self._tape.plays:
+        if len(actions) == 1 or self._cassette.plays:
             return [self._run_one(action) for action in actions]
         under_way = [in_daemon_thread(self._run_one, action) for action in actions]
         return [call.result() for call in under_way]
@@ -46,19 +48,19 @@ class TapedToolbox:
         return list(await asyncio.gather(*map(self._arun_one, actions)))
 
     def _run_one(self, action: Action) -> Observation:
-        entry = self._tape.tool(action.tool, action.tool_input)
+        entry = self._cassette.tool(action.tool, action.tool_input)
         if (known := self._known(action, entry)) is not None:
             return known
-        with self._tape.call(silent=self._is_silent(action, entry)) as call:
+        with self._cassette.call(silent=self._is_silent(action, entry)) as call:
             self._begin(action, entry)
             (observation,) = call.run(self._toolbox.run, [action])
             return self._ended(action, entry, observation, call)
 
     async def _arun_one(self, action: Action) -> Observation:
-        entry = self._tape.tool(action.tool, action.tool_input)
+        entry = self._cassette.tool(action.tool, action.tool_input)
         if (known := self._known(action, entry)) is not None:
             return known
-        with self._tape.call(silent=self._is_silent(action, entry)) as call:
+        with self._cassette.call(silent=self._is_silent(action, entry)) as call:
             self._begin(action, entry)
             (observation,) = await call.arun(self._toolbox.arun([action]))
             return self._ended(action, entry, observation, call)
@@ -71,26 +73,27 @@ class TapedToolbox:
             return None if self._may_run(action) else self._not_run_again(action)
         if _name(action) in self._deterministic and entry.response.get("executed", True):
             return None
-        (observation,) = read_as(self._tape.path, entry, lambda one: [observation_of(one)])
+        (observation,) = read_as(self._cassette.path, entry, lambda one: [observation_of(one)])
         if self._played is not None and observation.executed:
             self._played(action, observation)
         return observation
 
     def _may_run(self, action: Action) -> bool:
         """Whether it is known that this call did not run before, or that it may run again."""
-        if _name(action) not in self._not_twice or not self._tape.was_begun(action.tool, action.tool_input):
+        cassette, tool, tool_input = self._cassette, action.tool, action.tool_input
+        if _name(action) not in self._not_twice or not cassette.replaying.was_begun(tool, tool_input):
             return True
-        if self._tape.run_again is None:
+        if cassette.run_again is None:
             raise CassetteError(
-                f"{self._tape.path}: {action.tool}({action.tool_input!r}) was under way when the recording ended and "
-                "may have run; say with run_again whether it runs now"
+                f"{cassette.path}: {tool}({tool_input!r}) was under way when the recording ended and may have run; "
+                "say with run_again whether it runs now"
             )
-        return self._tape.run_again(action.tool, action.tool_input)
+        return cassette.run_again(tool, tool_input)
 
     def _not_run_again(self, action: Action) -> Observation:
         told = f"{action.tool} was interrupted, and whether it took effect is not known. Do without it."
         observation = Observation(told, executed=False)
-        with self._tape.call() as call:
+        with self._cassette.call() as call:
             call.add(lambda: _entry(action, observation))
         return observation
 
@@ -100,7 +103,7 @@ class TapedToolbox:
     def _begin(self, action: Action, entry: Entry | None) -> None:
         if entry is None and _name(action) in self._not_twice:
             body = {"input": action.tool_input}
-            with self._tape.call() as call:
+            with self._cassette.call() as call:
                 call.add(lambda: Entry(uri=tool_uri(action.tool), body=body, response={"begun": True}))
 
     # -- after it --------------------------------------------------------------------------------------------------
@@ -108,8 +111,8 @@ class TapedToolbox:
     def _ended(self, action: Action, entry: Entry | None, observation: Observation, call: Call) -> Observation:
         if entry is None:
             call.add(lambda: _entry(action, observation))
-        elif self._tape.replaying is not None:
-            self._tape.replaying.same_result(action.tool, result_of(entry), observation.value)
+        else:
+            self._cassette.replaying.same_result(action.tool, result_of(entry), observation.value)
         return observation
 
 

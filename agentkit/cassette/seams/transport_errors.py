@@ -5,8 +5,9 @@ Only those of the HTTP libraries and of sockets are ever made from a file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
 _BASES: Mapping[str, str] = {
@@ -63,54 +64,20 @@ def rebuilt(value: Any, *, httpx: Any = None) -> Exception:
     if kind is None:
         is_late = module in _BASES and "Timeout" in name  # of a library that is not there
         return TimeoutError(message) if is_late else ConnectionError(f"recorded: {message}")
-    make: Callable[[Any, str, int | None], Exception] = _SHAPES.get(name, _simple)
+    error: Exception = _made(kind, (errno, message) if isinstance(errno, int) else (message,))
     try:
-        return make(kind, message, errno if isinstance(errno, int) else None)
-    except TypeError:  # an error that wants more than a message
+        str(error)
+    except (AttributeError, TypeError):  # it speaks of more than was kept
         return ConnectionError(message)
-
-
-def _simple(kind: Any, message: str, errno: int | None) -> Any:
-    return kind(message) if errno is None else kind(errno, message)
-
-
-def _new_connection(kind: Any, message: str, errno: int | None) -> Any:
-    return kind(None, message)
-
-
-def _name_resolution(kind: Any, message: str, errno: int | None) -> Any:
-    import socket
-
-    error = kind("", None, socket.gaierror(message))
-    error._message = message
     return error
 
 
-def _read_timeout(kind: Any, message: str, errno: int | None) -> Any:
-    return kind(None, None, message) if kind.__module__.startswith("urllib3") else kind(message)
-
-
-def _incomplete(kind: Any, message: str, errno: int | None) -> Any:
-    return kind(0, 0) if kind.__module__.startswith("urllib3") else kind(b"")
-
-
-def _connector(kind: Any, message: str, errno: int | None) -> Any:
-    from aiohttp.client_reqrep import ConnectionKey
-
-    key: Any = ConnectionKey(**dict.fromkeys(ConnectionKey._fields))  # type: ignore[arg-type]
-    return kind(key, OSError(errno or 0, message))
-
-
-def _proxy(kind: Any, message: str, errno: int | None) -> Any:
-    return kind(message, OSError(message)) if kind.__module__.startswith("urllib3") else kind(message)
-
-
-_SHAPES: Mapping[str, Callable[[Any, str, int | None], Any]] = {
-    "NewConnectionError": _new_connection,
-    "NameResolutionError": _name_resolution,
-    "ReadTimeoutError": _read_timeout,
-    "IncompleteRead": _incomplete,
-    "ClientConnectorError": _connector,
-    "ClientConnectorDNSError": _connector,
-    "ProxyError": _proxy,
-}
+def _made(kind: Any, args: tuple[Any, ...]) -> Any:
+    """An exception without its own `__init__`, which may want the connection, the pool or the response that it met."""
+    error = kind.__new__(kind, *args)
+    (OSError if issubclass(kind, OSError) else Exception).__init__(error, *args)
+    if kind.__name__ == "IncompleteRead":
+        error.partial, error.expected = b"" if kind.__module__ == "http.client" else 0, 0
+    if kind.__module__.startswith("aiohttp"):
+        error._conn_key, error._os_error = SimpleNamespace(host=None, port=None, ssl=None), OSError(*args)
+    return error
