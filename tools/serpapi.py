@@ -84,7 +84,14 @@ class SerpAPIWrapper:
     def _response(self, query: str, key: str) -> Response:
         import requests
 
-        client = _client_class()({**self.params, "q": query, "api_key": key, "output": "json"}, timeout=self.timeout_s)
+        try:
+            from serpapi import SerpApiClient
+        except ImportError as error:
+            raise ConfigurationError(
+                "the installed module serpapi is not google-search-results; pip uninstall serpapi, then "
+                "pip install --force-reinstall google-search-results"
+            ) from error
+        client = SerpApiClient({**self.params, "q": query, "api_key": key, "output": "json"}, timeout=self.timeout_s)
         client.BACKEND = self.base_url
         cause: type[Exception] | None = None  # a name that says whether to try again
         try:
@@ -103,17 +110,6 @@ class SerpAPIWrapper:
             return response
         # out of the `except`: the library's exception holds the URL with the key
         raise _error(failure) from (None if cause is None else cause())
-
-
-def _client_class() -> Any:
-    import serpapi
-
-    if not hasattr(serpapi, "SerpApiClient"):
-        raise ConfigurationError(
-            "the installed module serpapi is not google-search-results; pip uninstall serpapi, then "
-            "pip install --force-reinstall google-search-results"
-        )
-    return serpapi.SerpApiClient
 
 
 def _answer(response: Response, key: str) -> dict[str, Any]:

@@ -18,9 +18,9 @@ LONGEST_ANSWER = 800
 MOST_FACTS = 8
 
 _ANSWER_KEYS = (
-    "answer", "result", "snippet", "price", "population", "definition", "description", "contents", "expanded_list",
+    "translation", "answer", "result", "snippet", "price", "population", "definition", "description", "contents",
+    "expanded_list", "list", "definitions", "steps", "rows", "table", "formatted", "snippet_highlighted_words",
 )  # fmt: skip
-_ANSWER_LISTS = ("list", "definitions", "steps", "rows", "table", "formatted", "snippet_highlighted_words")
 _VERTICALS = (
     "organic_results", "answers", "place_results", "news_results", "top_stories", "local_results", "places_results",
     "shopping_results", "inline_shopping_results", "immersive_products", "product_result", "product_results",
@@ -73,41 +73,32 @@ def _says_more(title: str, line: str, box: Mapping[str, Any]) -> bool:
 
 
 def _answer(box: Mapping[str, Any]) -> str:
-    if special := _weather(box) or _translation(box) or _stock(box) or _population(box):
+    if special := _special(box):
         return special
-    for key in (*_ANSWER_KEYS, *_ANSWER_LISTS):
+    for key in _ANSWER_KEYS:
         if text := line_of(box.get(key)):
             return text
     facts = {key: value for key, value in box.items() if key not in _IN_THE_HEAD and key not in _TITLES}
     return line_of(facts)  # a kind of box not known here
 
 
-def _weather(box: Mapping[str, Any]) -> str:
-    if "temperature" not in box:
-        return ""
-    degrees = joined([line_of(box["temperature"]), line_of(box.get("unit"))], " ")
-    return joined([line_of(box.get("location")), line_of(box.get("weather")), degrees, line_of(box.get("date"))], ", ")
+def _special(box: Mapping[str, Any]) -> str:
+    """Weather, the price of a share, a population or a translation, as one would write it."""
 
+    def value(key: str) -> str:
+        return line_of(box.get(key))
 
-def _translation(box: Mapping[str, Any]) -> str:
-    for translation in objects(box.get("translation")):
-        for target in objects(translation.get("target")):
-            return first(target, ("text",))
-    return line_of(box.get("translation")) if isinstance(box.get("translation"), str) else ""
-
-
-def _stock(box: Mapping[str, Any]) -> str:
-    if not box.get("price") or not (stock := first(box, ("stock", "title"))):
-        return ""
-    return joined([stock, line_of(box["price"]), line_of(box.get("currency"))], " ")
-
-
-def _population(box: Mapping[str, Any]) -> str:
-    if not box.get("population"):
-        return ""
-    place = joined([line_of(box.get("place")), line_of(box["population"])], ": ")
-    year = line_of(box.get("year")).strip("()")
-    return f"{place} ({year})" if year else place
+    if "temperature" in box:
+        degrees = joined([value("temperature"), value("unit")], " ")
+        return joined([value("location"), value("weather"), degrees, value("date")], ", ")
+    if box.get("price") and (stock := first(box, ("stock", "title"))):
+        return joined([stock, value("price"), value("currency")], " ")
+    if box.get("population"):
+        year = value("year").strip("()")
+        return joined([joined([value("place"), value("population")], ": "), f"({year})" if year else ""], " ")
+    translations = objects(box.get("translation"))
+    targets = [target for translation in translations for target in objects(translation.get("target"))]
+    return first(targets[0], ("text",)) if targets else ""
 
 
 def _sports(results: Mapping[str, Any]) -> Iterator[str]:

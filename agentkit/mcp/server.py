@@ -17,12 +17,11 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from agentkit.errors import ConfigurationError, ToolError
+from agentkit.errors import ConfigurationError, ToolError, import_failure
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
 
-INSTALL = "run pip install 'agentkit-react[mcp]'"
 STOP_S = 10.0  # the transport itself waits 2 s for a process to end before it kills it
 
 Spec = str | Mapping[str, Any]
@@ -108,7 +107,7 @@ class McpServer:
                 ready.set_result(await _listed(self._client))
                 await self._over.wait()
         except ImportError as error:
-            ready.set_exception(ConfigurationError(f"expected the package {error.name} for MCP; {INSTALL}"))
+            ready.set_exception(missing(error))
         except Exception as error:
             if not ready.done():
                 ready.set_exception(error)
@@ -126,6 +125,11 @@ class McpServer:
         return ConfigurationError(
             f"MCP server {self.name!r}: expected an MCP server, saw: {reason}; run the command by hand, or mend it"
         )
+
+
+def missing(error: ImportError) -> ConfigurationError:
+    """Says why the package of the protocol cannot be imported."""
+    return ConfigurationError(import_failure(error, "mcp", purpose="for MCP", install="'agentkit-react[mcp]'"))
 
 
 def connection_of(spec: Spec) -> dict[str, Any]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from agentkit import __version__
 from agentkit.errors import AgentkitError, ConfigurationError, ToolError
-from agentkit.mcp.server import INSTALL
+from agentkit.mcp.server import missing
 from agentkit.retry import RetryPolicy
 from agentkit.secrets import Secrets
 from agentkit.tool import Tool
@@ -26,12 +25,6 @@ ONE_STRING: Mapping[str, Any] = {
 Ask = Callable[[str], str]
 
 
-def check_installed() -> None:
-    """Raise `ConfigurationError` where the package of the protocol is missing."""
-    if find_spec("mcp") is None:
-        raise ConfigurationError(f"expected the package mcp; {INSTALL}")
-
-
 def ask_agent(ask: Ask) -> Tool:
     """The agent as a tool; `ask` answers a question, or raises `AgentkitError`."""
 
@@ -44,10 +37,15 @@ def ask_agent(ask: Ask) -> Tool:
 
 
 def server_of(tools: Sequence[Tool]) -> Server[Any]:
-    """An MCP server of these tools. What the model could mend is an error of the tool's; its text names no secret."""
-    from mcp import types
-    from mcp.server.lowlevel import Server
+    """An MCP server of these tools. What the model could mend is an error of the tool's; its text names no secret.
 
+    Raises `ConfigurationError` where the package of the protocol is missing.
+    """
+    try:
+        from mcp import types
+        from mcp.server.lowlevel import Server
+    except ImportError as error:
+        raise missing(error) from error
     known = {tool.name: tool for tool in tools}
     offered = [
         types.Tool(

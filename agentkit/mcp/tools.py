@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack
+from itertools import chain, count
 from typing import Any, Self
 
 from agentkit.errors import ToolError
@@ -98,15 +99,13 @@ def _offered(server: McpServer, *, anew: bool = False) -> list[dict[str, Any]]:
 
 
 def _names(named: list[tuple[str, str]], taken: Collection[str]) -> list[str]:
-    count = Counter(name.casefold() for _, name in named) + Counter(name.casefold() for name in taken)
     used = {name.casefold() for name in taken}
+    shared = Counter([*used, *(name.casefold() for _, name in named)])
     names = []
     for label, name in named:
-        whole = plain = f"{label}_{name}" if count[name.casefold()] > 1 else name
-        number = 1
-        while whole.casefold() in used:
-            number += 1
-            whole = f"{plain}_{number}"
+        plain = f"{label}_{name}" if shared[name.casefold()] > 1 else name
+        candidates = chain([plain], (f"{plain}_{number}" for number in count(2)))
+        whole = next(name for name in candidates if name.casefold() not in used)
         used.add(whole.casefold())
         names.append(whole)
     return names

@@ -75,10 +75,6 @@ class _Page(HTMLParser):
             self._reach(self.getpos()[0])
             self.pieces.append("#" * int(tag[1]) + " ")
 
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag in _BLOCKS:
-            self._break()
-
     def handle_endtag(self, tag: str) -> None:
         if tag in self._unseen:
             while self._unseen.pop() != tag:

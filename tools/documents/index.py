@@ -10,11 +10,11 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b, sha256
 from itertools import islice
 from pathlib import Path
+from stat import S_ISREG
 from urllib.parse import quote
 
 from agentkit.tools.documents.passages import Passage
@@ -39,69 +39,41 @@ def files_in(folder: Path) -> Iterator[File]:
     Hidden ones and what package managers install are left out. Links are followed, but no folder is entered twice.
     What cannot be listed, and names that are not UTF-8, are passed over.
     """
-    entered: set[tuple[int, int]] = set()
-    waiting = [(folder, "")]
-    while waiting:
-        here, prefix = waiting.pop()
-        try:
-            status = here.stat()
-            if (status.st_dev, status.st_ino) in entered:
-                continue
-            entered.add((status.st_dev, status.st_ino))
-            with os.scandir(here) as entries:
-                found = sorted(entries, key=lambda entry: entry.name)
-        except OSError:
+    entered: set[str] = set()
+    for here, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(here)) in entered:
+            folders.clear()
             continue
-        for entry in found:
-            if entry.name.startswith(".") or not _is_utf8(entry.name):
-                continue
-            path = prefix + entry.name
+        entered.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in NOT_ENTERED)
+        inside = Path(here).relative_to(folder).as_posix().removeprefix(".")
+        for name in sorted(name for name in names if not name.startswith(".")):
             try:
-                if entry.is_dir():
-                    if entry.name not in NOT_ENTERED:
-                        waiting.append((Path(entry.path), path + "/"))
-                elif entry.is_file():
-                    status = entry.stat()
-                    yield File(path, status.st_size, status.st_mtime_ns)
-            except OSError:  # gone since, or a link to itself
+                status = os.stat(os.path.join(here, name))
+                path = f"{inside}/{name}".lstrip("/")
+                path.encode()
+            except (OSError, UnicodeEncodeError):  # gone since, or a link to itself; no UTF-8
                 continue
+            if S_ISREG(status.st_mode):
+                yield File(path, status.st_size, status.st_mtime_ns)
 
 
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-VERSION = 1  # of the schema and of what the files are read into: another one is another file
+VERSION = 1  # of the schema and of what the files are read into; part of the name of the file
 LARGEST_BYTES = 200_000_000
 FILES_A_COMMIT = 200
 WAIT_S = 120.0
 SETTLED_NS = 2_000_000_000  # a file this young may change again within one tick of its clock
+TAKE_TURN = "BEGIN IMMEDIATE"  # waits for who writes now
 UNSETTLED = -1  # a modification time that no file has: look again
 
 _SCHEMA = f"""
-CREATE TABLE files (id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, size INTEGER NOT NULL,
-                    mtime_ns INTEGER NOT NULL, digest BLOB NOT NULL, unread TEXT NOT NULL);
-CREATE TABLE passages (id INTEGER PRIMARY KEY, file INTEGER NOT NULL, line INTEGER NOT NULL, page INTEGER NOT NULL,
-                       heading TEXT NOT NULL, body TEXT NOT NULL);
-CREATE INDEX passages_of_file ON passages (file);
-CREATE VIRTUAL TABLE words USING fts5(heading, body, content='', tokenize='{TOKENIZER}');
-PRAGMA user_version = {VERSION};
+CREATE TABLE IF NOT EXISTS files (id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, size INTEGER NOT NULL,
+                                  mtime_ns INTEGER NOT NULL, digest BLOB NOT NULL, unread TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS passages (id INTEGER PRIMARY KEY, file INTEGER NOT NULL, line INTEGER NOT NULL,
+                                     page INTEGER NOT NULL, heading TEXT NOT NULL, body TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS passages_of_file ON passages (file);
+CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5(heading, body, content='', tokenize='{TOKENIZER}');
 """
-
-
-def connect(path: Path) -> sqlite3.Connection:
-    """The index in a file, made anew where there is none or a damaged one."""
-    try:
-        return _opened(path)
-    except sqlite3.OperationalError:  # locked, no space, no permission: anew would not help
-        raise
-    except sqlite3.DatabaseError:
-        remove(path)
-        return _opened(path)
 
 
 def remove(path: Path) -> None:
@@ -119,66 +91,50 @@ def default_file(folder: Path, environment: Mapping[str, str] = os.environ) -> P
     return Path(home) / "agentkit" / "documents" / f"{name}-{key}-v{VERSION}.sqlite"
 
 
-def _opened(path: Path) -> sqlite3.Connection:
+def connect(path: str | Path) -> sqlite3.Connection:
+    """The index in a file, made where there is none; "" is one that goes with the connection."""
     connection = sqlite3.connect(path, timeout=WAIT_S, isolation_level=None, check_same_thread=False)
     try:
         connection.execute("PRAGMA journal_mode = WAL")  # who searches does not wait for who writes
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA cache_size = -65536")
         connection.execute("PRAGMA mmap_size = 1073741824")
-        with writing(connection):
-            if connection.execute("PRAGMA user_version").fetchone()[0] != VERSION:
-                for statement in _SCHEMA.split(";"):
-                    connection.execute(statement)
+        connection.executescript(_SCHEMA)
         return connection
     except BaseException:
         connection.close()
         raise
 
 
-@contextmanager
-def writing(connection: sqlite3.Connection) -> Iterator[None]:
-    """A transaction that waits for its turn."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
-
-
 def bring_up_to_date(connection: sqlite3.Connection, folder: Path) -> int:
     """Put into the index what was added to the folder or changed, take out what is gone; how many files that was."""
     found = {file.path: file for file in files_in(folder)}
-    known = _known(connection)
+    rows = connection.execute("SELECT path, size, mtime_ns FROM files")
+    known = {path: (size, mtime_ns) for path, size, mtime_ns in rows}
     gone = [path for path in known if path not in found]
     changed = [file for file in found.values() if known.get(file.path) != (file.size, file.mtime_ns)]
+    count = len(changed) + len(gone)
     waiting = iter(changed)
     while batch := list(islice(waiting, FILES_A_COMMIT)):
-        with writing(connection):
+        with connection:
+            connection.execute(TAKE_TURN)
             for file in batch:
                 _put(connection, folder, file)
     if gone:
-        with writing(connection):
+        with connection:
+            connection.execute(TAKE_TURN)
             for path in gone:
                 if not (folder / path).is_file():
                     _remove(connection, path)
-    if len(changed) + len(gone) > 1000 and len(changed) + len(gone) > len(found) // 5:
-        with writing(connection):
-            connection.execute("INSERT INTO words (words) VALUES ('optimize')")
-    return len(changed) + len(gone)
+    if count > 1000 and count > len(found) // 5:
+        connection.execute("INSERT INTO words (words) VALUES ('optimize')")
+    return count
 
 
 def unread(connection: sqlite3.Connection) -> list[tuple[str, int, str]]:
     """(reason, how many files, one of them) for what could not be read."""
     query = "SELECT unread, count(*), min(path) FROM files WHERE unread != '' GROUP BY unread ORDER BY 2 DESC"
     return connection.execute(query).fetchall()
-
-
-def _known(connection: sqlite3.Connection) -> dict[str, tuple[int, int]]:
-    rows = connection.execute("SELECT path, size, mtime_ns FROM files")
-    return {path: (size, mtime_ns) for path, size, mtime_ns in rows}
 
 
 def _put(connection: sqlite3.Connection, folder: Path, file: File) -> None:
@@ -198,11 +154,10 @@ def _put(connection: sqlite3.Connection, folder: Path, file: File) -> None:
             connection.execute(statement, (len(content), mtime_ns, file.path))
             return
         passages = read_file(file.path, content)
-    except OSError as error:
-        mtime_ns, reason = UNSETTLED, f"it cannot be opened ({type(error).__name__})"
-    except Unread as error:
-        mtime_ns, reason = (UNSETTLED, f"{error}") if error.may_change else (mtime_ns, f"{error}")
-        digest = b"" if error.may_change else digest
+    except (OSError, Unread) as error:
+        reason = f"{error}" if isinstance(error, Unread) else f"it cannot be opened ({type(error).__name__})"
+        if not isinstance(error, Unread) or error.may_change:
+            mtime_ns, digest = UNSETTLED, b""
     _remove(connection, file.path)
     _insert(connection, (file.path, file.size, mtime_ns, digest, reason), passages)
 

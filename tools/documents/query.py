@@ -56,11 +56,6 @@ def _terms_in(run: str) -> Iterable[str]:
     return [f"{first} {second}" for first, second in pairwise(run)]
 
 
-def quoted(term: str, *, begins: bool = False) -> str:
-    """The term for FTS5's `MATCH`; with `begins`, whatever begins with it."""
-    return f'"{term}"*' if begins else f'"{term}"'
-
-
 # -- the passages, best match first (BM25) --------------------------------------------------------------------------
 
 MOST_RANKED = 5_000  # matches; ranking more takes too long, and a query that has more says too little to rank by
@@ -96,10 +91,10 @@ def find(connection: sqlite3.Connection, query: str, *, most: int) -> Findings:
     """The best passages for a query in plain words; nothing in it is an operator."""
     counts = {}
     for term in terms_of(query):
-        expression = quoted(term)
+        expression = f'"{term}"'
         count = _count(connection, expression)
         if not count and len(term) >= SHORTEST_BEGINNING:
-            expression = quoted(term, begins=True)
+            expression += "*"  # whatever begins with it
             count = _count(connection, expression)
         if count:
             counts[expression] = count
@@ -136,8 +131,7 @@ def _ranked(connection: sqlite3.Connection, expression: str, most: int) -> list[
 
 def _weights(connection: sqlite3.Connection, counts: Mapping[str, int]) -> dict[str, float]:
     total = connection.execute("SELECT coalesce(max(id), 1) FROM passages").fetchone()[0]
-    ordinary = {quoted(word) for word in ORDINARY}
     return {
-        expression: log(1 + total / count) * (0.1 if expression in ordinary else 1)
+        expression: log(1 + total / count) * (0.1 if expression.strip('"') in ORDINARY else 1)
         for expression, count in counts.items()
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from agentkit.tools.documents.passages import BREAK, kind_of
 from agentkit.tools.documents.query import TOKENIZER, Found, indexed_form
@@ -38,14 +38,14 @@ class Sentence:
 
     text: str
     line: int
-    terms: frozenset[str] = frozenset()
-    score: float = 0.0
+    terms: frozenset[str]
+    score: float
 
 
 def scored_sentences(found: Sequence[Found], weights: Mapping[str, float]) -> list[list[Sentence]]:
     """The sentences of each passage, in order."""
     split = [list(_sentences(passage)) for passage in found]
-    texts = [passage.heading for passage in found] + [sentence.text for sentences in split for sentence in sentences]
+    texts = [passage.heading for passage in found] + [text for sentences in split for text, _ in sentences]
     terms = iter(_terms_in(texts, weights))
     in_headings = [next(terms) for _ in found]
     whole = sum(weights.values())
@@ -53,10 +53,10 @@ def scored_sentences(found: Sequence[Found], weights: Mapping[str, float]) -> li
     for rank, (sentences, above) in enumerate(zip(split, in_headings, strict=True)):
         first = _ORDER_SHARE * whole * (1 - rank / len(split))
         here = []
-        for sentence in sentences:
+        for text, line in sentences:
             own = next(terms)
             score = first + sum(weights[t] for t in own) + _HEADING_SHARE * sum(weights[t] for t in above - own)
-            here.append(replace(sentence, terms=own, score=score))
+            here.append(Sentence(text, line, own, score))
         scored.append(here)
     return scored
 
@@ -91,8 +91,8 @@ def _terms_in(texts: Sequence[str], terms: Iterable[str]) -> list[frozenset[str]
         connection.close()
 
 
-def _sentences(found: Found) -> Iterator[Sentence]:
-    """The passage's sentences without marks; of a file of lines, its lines."""
+def _sentences(found: Found) -> Iterator[tuple[str, int]]:
+    """(text, line) of the passage's sentences without marks; of a file of lines, its lines."""
     kind = kind_of(found.path)
     ends = _LINE if kind == "lines" else _END
     start = count = 0
@@ -101,7 +101,7 @@ def _sentences(found: Found) -> Iterator[Sentence]:
         text = plain(raw) if kind == "marked" else " ".join(raw.split())
         if any(character.isalnum() for character in text):
             indent = len(raw) - len(raw.lstrip())
-            yield Sentence(text[:LONGEST_SENTENCE], found.line + found.body.count("\n", 0, start + indent))
+            yield text[:LONGEST_SENTENCE], found.line + found.body.count("\n", 0, start + indent)
             count += 1
             if count == MOST_SENTENCES:
                 return

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sqlite3
-import tempfile
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from agentkit.errors import ConfigurationError, ToolError
 from agentkit.tool import Result, Tool
@@ -25,6 +24,8 @@ from agentkit.tools.search_text import MOST_TOKENS, NAME, NOTHING_FOUND, Hit, ch
 MOST_PASSAGES = 5
 LONGEST_SNIPPET = 320
 LOOKING_SHARE = 0.05  # of the time that may go into looking for changed files
+
+T = TypeVar("T")
 
 
 class Documents:
@@ -54,31 +55,16 @@ class Documents:
         self._brief = brief
         self._clock = clock
         self._lock = threading.RLock()
-        self._own_place: Path | None = None
         self._look_again_s = float("-inf")
         self.notes: tuple[str, ...] = ()
 
     def search(self, query: str) -> Result:
         """The observation for one query, with its sources; raises `ToolError`."""
-        query = checked_query(query)
-        with self._lock:
-            try:
-                return self._searched(query)
-            except sqlite3.OperationalError as error:
-                raise ToolError(f"Error: the index of {self.folder} cannot be used ({error}).") from error
-            except sqlite3.DatabaseError:  # damaged
-                self._start_anew()
-                return self._searched(query)
+        return self._with_index(partial(self._searched, checked_query(query)))
 
     def refresh(self) -> int:
-        """Bring the index up to date now; how many files were read or forgotten."""
-        with self._lock:
-            started_s = self._clock()
-            count = bring_up_to_date(self._connected(), self._checked_folder())
-            self.notes = tuple(_notes(unread(self._connected())))
-            now_s = self._clock()
-            self._look_again_s = now_s + (now_s - started_s) / LOOKING_SHARE
-            return count
+        """Bring the index up to date now; how many files were read or forgotten. Raises `ToolError`."""
+        return self._with_index(self._refreshed)
 
     def close(self) -> None:
         """Let go of the index; the next search opens it again."""
@@ -91,9 +77,31 @@ class Documents:
         if self._connection is not None:
             self._connection.close()
 
+    def _with_index(self, work: Callable[[], T]) -> T:
+        """What `work` gives; an index that proves damaged is made anew."""
+        with self._lock:
+            try:
+                return work()
+            except sqlite3.OperationalError as error:  # locked, no space, no permission: anew would not help
+                raise ToolError(f"Error: the index of {self.folder} cannot be used ({error}).") from error
+            except sqlite3.DatabaseError:
+                self.close()
+                if place := self._place():
+                    remove(place)
+                self._look_again_s = float("-inf")
+                return work()
+
+    def _refreshed(self) -> int:
+        started_s = self._clock()
+        count = bring_up_to_date(self._connected(), self._checked_folder())
+        self.notes = tuple(_notes(unread(self._connected())))
+        now_s = self._clock()
+        self._look_again_s = now_s + (now_s - started_s) / LOOKING_SHARE
+        return count
+
     def _searched(self, query: str) -> Result:
         if self._clock() > self._look_again_s:
-            self.refresh()
+            self._refreshed()
         findings = find(self._connected(), query, most=self._most_passages)
         scored = scored_sentences(findings.passages, findings.weights)
         if not any(scored):
@@ -111,30 +119,19 @@ class Documents:
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None:
             self._checked_folder()
-            self._connection = connect(self._place())
+            self._connection = connect(self._place() or "")
         return self._connection
 
-    def _place(self) -> Path:
-        """The index's file; where the cache folder cannot be written, one that goes with this process."""
+    def _place(self) -> Path | None:
+        """The index's file; none where the cache folder cannot be written."""
         if self._index is not None:
             return self._index
         place = default_file(self.folder)
-        try:
+        with suppress(OSError):
             place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            writable = os.access(place.parent, os.W_OK)
-        except OSError:
-            writable = False
-        if writable:
-            return place
-        if self._own_place is None:
-            self._own_place = Path(tempfile.mkdtemp(prefix="agentkit-"))
-            weakref.finalize(self, shutil.rmtree, self._own_place, ignore_errors=True)
-        return self._own_place / place.name
-
-    def _start_anew(self) -> None:
-        self.close()
-        remove(self._place())
-        self._look_again_s = float("-inf")
+            if os.access(place.parent, os.W_OK):
+                return place
+        return None
 
 
 def document_search(folder: str | os.PathLike[str], **options: Any) -> Tool:
