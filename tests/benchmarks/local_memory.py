@@ -89,7 +89,7 @@ def main() -> None:
         if (number + 1) % 10 == 0:
             gc.collect()
             now = memory_mib("VmRSS")
-            print(f"{number + 1:4} runs: resident {now:7.0f} MiB, {len(kept)} kept with {kept.tokens} tokens")
+            print(f"{number + 1:4} runs: resident {now:7.0f} MiB, {len(kept.entries)} kept with {kept.tokens} tokens")
 
 
 if __name__ == "__main__":

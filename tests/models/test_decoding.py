@@ -149,9 +149,9 @@ def test_no_run_leaves_a_cache_behind_but_the_few_that_are_kept() -> None:
     questions = [[HumanMessage(f"{number} is asked with others")] for number in range(2 * MAX_CONVERSATIONS)]
     chat.batch(questions, {"max_concurrency": 8}, max_new_tokens=3)
     chat.stream(questions[0]).close()  # type: ignore[attr-defined]
-    assert 2 < len(kept) <= MAX_CONVERSATIONS
+    assert 2 < len(kept.entries) <= MAX_CONVERSATIONS
     assert kept.tokens < 80 * MAX_CONVERSATIONS
-    assert caches_alive() - before == 2 * len(kept)
+    assert caches_alive() - before == 2 * len(kept.entries)
     kept.clear()
     assert caches_alive() == before
 
@@ -167,7 +167,7 @@ def test_a_conversation_takes_memory_in_proportion_to_its_tokens() -> None:
         reply = chat.invoke(messages, max_new_tokens=10)
         messages += [AIMessage(str(reply.content)), HumanMessage(f"Observation: {step}")]
         kept = chat.llm.local.prefixes
-        assert len(kept) == 1
+        assert len(kept.entries) == 1
         (entry,) = kept.entries
         for layer in entry.cache.layers:
             room = layer.keys.untyped_storage().nbytes() // (layer.keys[:, :, :1].numel() * layer.keys.element_size())

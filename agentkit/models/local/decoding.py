@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -154,15 +155,13 @@ class Decoder:
     def _admit(self, sequence: TokenSequence) -> None:
         """Let a sequence in: its prompt is computed from the longest beginning that is known already."""
         self._active.append(sequence)
-        try:
+        with _errors_go_to(sequence):
             if self._forward.can_reuse_at(len(sequence.ids)):
                 self._reuse(sequence)
             sequence.cached_tokens = sequence.computed
             if sequence.sampler.constraint is not None:
                 for token in sequence.sampler.constraint.begin():
                     _append(sequence, Choice(token), complete=False)
-        except Exception as error:
-            _fail(sequence, error)
         if not sequence.finished:
             self._step_alone(sequence)
         if self._forward.reuse == "extend" and sequence.cache is not None and sequence.media is None:
@@ -192,10 +191,8 @@ class Decoder:
         return None if other.cache is None else fork(other.cache, slice(length))
 
     def _step_alone(self, sequence: TokenSequence) -> None:
-        try:
+        with _errors_go_to(sequence):
             self._advance(sequence, self._logits(sequence))
-        except Exception as error:  # belongs to the caller of this sequence, who may be another thread
-            _fail(sequence, error)
 
     def _logits(self, sequence: TokenSequence) -> torch.Tensor:
         """The logits (1, vocabulary) after the sequence's last token."""
@@ -213,21 +210,14 @@ class Decoder:
     def _step_together(self) -> None:
         batch, self._batch = self._batch, BatchCache()
         rows: list[TokenSequence] = list(batch.owners)
-        try:
+        with _errors_go_to(*rows):
             logits = self._forward.batch([s.ids[s.computed] for s in rows], batch)
-        except Exception as error:
-            for sequence in rows:
-                _fail(sequence, error)
-            return
-        for sequence in rows:
-            sequence.computed += 1
-        self._batch = batch
-        for number, sequence in enumerate(rows):
-            if sequence.computed == len(sequence.ids):  # else the grammar forced what comes next
-                try:
-                    self._advance(sequence, logits[number : number + 1])
-                except Exception as error:
-                    _fail(sequence, error)
+            self._batch = batch
+            for number, sequence in enumerate(rows):
+                sequence.computed += 1
+                if sequence.computed == len(sequence.ids):  # else the grammar forced what comes next
+                    with _errors_go_to(sequence):
+                        self._advance(sequence, logits[number : number + 1])
 
     def _advance(self, sequence: TokenSequence, logits: torch.Tensor) -> None:
         """Choose the next token, and take those the grammar forces after it."""
@@ -278,9 +268,15 @@ def _append(sequence: TokenSequence, choice: Choice, *, complete: bool) -> None:
     sequence.out.put(NewToken(choice, text, reason))
 
 
-def _fail(sequence: TokenSequence, error: Exception) -> None:
-    sequence.finished = True
-    sequence.out.put(error)
+@contextmanager
+def _errors_go_to(*sequences: TokenSequence) -> Iterator[None]:
+    """An error belongs to the callers of these sequences, who may be other threads."""
+    try:
+        yield
+    except Exception as error:
+        for sequence in sequences:
+            sequence.finished = True
+            sequence.out.put(error)
 
 
 class Detokenizer:

@@ -47,10 +47,6 @@ class PrefixCache:
         """How many tokens are held."""
         return sum(len(entry.ids) for entry in self._entries)
 
-    def __len__(self) -> int:
-        """How many conversations are held."""
-        return len(self._entries)
-
     @property
     def entries(self) -> tuple[CachedPrefix, ...]:
         """What is held, the oldest first."""

@@ -56,24 +56,17 @@ class Sampler:
             so_far, scores = torch.tensor([list(ids)], device=logits.device), scores.float()
             for processor in self.processors:  # the list's own call inspects signatures each time: 0.5 ms
                 scores = processor(so_far, scores)
-        elif self.constraint is not None:
-            return self._greedy(logits, self.constraint)
         if self.do_sample:
             chosen = torch.multinomial(scores.softmax(-1), 1, generator=self.generator)
         else:
             chosen = scores.argmax(-1)
+            if self.constraint is not None and not self.constraint.allows(int(chosen)):  # mostly it does: no mask then
+                chosen = masked(scores, self.constraint).argmax(-1)
         return self._with_logprob(int(chosen), logits)
 
     def ends(self, ids: Sequence[int]) -> bool:
         """Whether a criterion of the configuration (`max_time` …) ends the sequence."""
         return bool(self.criteria) and bool(self.criteria(torch.tensor([list(ids)]), None).all())
-
-    def _greedy(self, logits: torch.Tensor, constraint: Constraint) -> Choice:
-        """The likeliest token if the grammar allows it, which spares the mask."""
-        token = int(logits.argmax(-1))
-        if not constraint.allows(token):
-            token = int(masked(logits, constraint).argmax(-1))
-        return self._with_logprob(token, logits)
 
     def _with_logprob(self, token: int, logits: torch.Tensor) -> Choice:
         if self.top_logprobs is None:
@@ -103,18 +96,15 @@ def prepare_sampler(
     options = dict(options)
     seed = options.pop("seed", None)
     sampled = options.get("do_sample", model.generation_config.do_sample)
-    masks = [lambda _, scores: masked(scores, constraint)] if constraint is not None and sampled else []
+    masks = [lambda _, scores: masked(scores, constraint)] if constraint is not None and sampled else []  # before top_k
     prepared = _generate(model, ids, options, custom_generate=_capture, logits_processor=LogitsProcessorList(masks))
     config = prepared["generation_config"]
-    processors = prepared["logits_processor"]
-    if constraint is not None and not sampled and processors:
-        processors.append(lambda _, scores: masked(scores, constraint))
     generator = None
     if config.do_sample:
         generator = torch.Generator(device=model.device)
         generator.manual_seed(seed) if seed is not None else generator.seed()
     return Sampler(
-        processors,
+        prepared["logits_processor"],
         _own_criteria(prepared["stopping_criteria"]),
         do_sample=config.do_sample,
         max_new_tokens=config.max_length - len(ids),
