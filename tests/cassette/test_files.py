@@ -32,7 +32,7 @@ HOSTILE = {
     "python tag": ('version: 1\ninteractions: [!!python/object/apply:os.system ["touch {hacked}"]]', "expected YAML"),
     "unknown tag": ("version: 1\ninteractions: [!evil x]", "expected YAML"),
     "cut in a string": ('version: 1\ninteractions:\n- request: {body: "cut', "expected YAML"),
-    "flow 100,000 deep": ("version: 1\ninteractions: " + "[" * 100_000, "at most 100 levels"),
+    "flow 100,000 deep": ("version: 1\ninteractions: " + "[" * 100_000, "at most 100 levels|maximum nesting depth"),
     "mapping 100,000 deep": ("version: 1\ninteractions: " + "{a: " * 100_000, "at most 100 levels"),
     "block 100,000 deep": ("- " * 100_000, "at most 100 levels"),
     "alias bomb": (BOMB + "version: 1\ninteractions: [*y]\n", "expand without bound"),
