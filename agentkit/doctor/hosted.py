@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import httpx
+
 from agentkit.doctor.probes import ECHO, Finding
 from agentkit.errors import ConfigurationError, ModelError
-from agentkit.events import Usage
-from agentkit.models.backend import ChatRequest, Chunk, ToolCallPiece
-from agentkit.models.hosted.failures import Failure
+from agentkit.models.backend import ChatRequest, Chunk
+from agentkit.models.hosted.failures import Failure, one_line, without_secrets
 from agentkit.models.hosted.model import HostedModel
 from agentkit.models.openai_format import is_json_object
 from agentkit.retry import RetryPolicy
@@ -28,7 +29,7 @@ RANDOM = "Write one random word of eight letters, nothing else."
 ODD_KEY = "zebra_count"  # nobody writes it unasked
 CONTEXT = ("max_model_len", "context_length", "context_window", "max_context_length", "n_ctx_train", "n_ctx")
 TIMEOUT_S = 60.0
-REQUEST_FIELDS = ("stop", "tools", "tool_choice", "response_format", "top_logprobs", "stream")
+REQUEST_FIELDS = ("stop", "tools", "tool_choice", "response_format", "top_logprobs")
 
 
 def server_probes(model: HostedModel) -> list[tuple[str, Callable[[], Finding]]]:
@@ -99,14 +100,15 @@ def _stop(server: Server) -> Finding:
 
 def _streamed(server: Server) -> Finding:
     started_s = time.perf_counter()
-    answer = server.ask(COUNT, max_tokens=64, stream=True)
-    pieces, usage = len(answer.arrivals), answer.usage
-    if pieces < 2:
+    pieces = [(time.perf_counter(), piece) for piece in server.pieces(COUNT, max_tokens=64)]
+    usage = pieces[-1][1].usage
+    arrivals = [at for at, piece in pieces if piece.text or piece.thinking]
+    if len(arrivals) < 2:
         return Finding("server's stream", "note", "one piece", "answers appear all at once")
-    first_s = answer.arrivals[0]
-    tokens = (usage and usage.completion_tokens) or pieces
+    first_s = arrivals[0]
+    tokens = (usage and usage.completion_tokens) or len(arrivals)
     rate = tokens / max(time.perf_counter() - first_s, 1e-3)
-    seen = f"{pieces} pieces, about {rate:.0f} tokens/s, the first after {first_s - started_s:.1f} s"
+    seen = f"{len(arrivals)} pieces, about {rate:.0f} tokens/s, the first after {first_s - started_s:.1f} s"
     if not usage:
         return Finding(
             "server's stream", "note", f"{seen}, no usage", "token budgets do not hold where text is streamed"
@@ -116,8 +118,8 @@ def _streamed(server: Server) -> Finding:
 
 def _tools(server: Server) -> Finding:
     answer = server.ask(CALL, max_tokens=256, tools=[ECHO])
-    if answer.calls:
-        call = answer.calls[0]
+    if answer.tool_calls:
+        call = answer.tool_calls[0]
         if not is_json_object(call.arguments):
             return Finding("server's tools", "note", f"called with {call.arguments!r}, no JSON", "the agent asks again")
         return Finding("server's tools", "ok", f"called {call.name}")
@@ -128,7 +130,7 @@ def _tools(server: Server) -> Finding:
 
 def _tool_choice(server: Server) -> Finding:
     def called(question: str, choice: str) -> bool:
-        return bool(server.ask(question, max_tokens=256, tools=[ECHO], tool_choice=choice).calls)
+        return bool(server.ask(question, max_tokens=256, tools=[ECHO], tool_choice=choice).tool_calls)
 
     ignored = [*(["none"] if called(CALL, "none") else ()), *([] if called(SAY_HELLO, "required") else ["required"])]
     if ignored:
@@ -153,7 +155,7 @@ def _json_schema(server: Server) -> Finding:
 
 
 def _logprobs(server: Server) -> Finding:
-    if server.ask(COUNT, max_tokens=4, top_logprobs=2).has_logprobs:
+    if server.ask(COUNT, max_tokens=4, top_logprobs=2).logprobs:
         return Finding("logprobs", "ok", "given")
     return Finding("logprobs", "note", "ignored", "")
 
@@ -196,28 +198,6 @@ PROBES: tuple[tuple[str, Callable[[Server], Finding]], ...] = (
 # -- the server, asked as it is ----------------------------------------------------------------------------------------
 
 
-@dataclass
-class Answer:
-    """An answer as it came; `arrivals` are the times (`time.perf_counter`) of the pieces that hold text or thinking."""
-
-    text: str = ""
-    calls: list[ToolCallPiece] = field(default_factory=list)
-    usage: Usage | None = None
-    finish_reason: str | None = None
-    has_logprobs: bool = False
-    arrivals: list[float] = field(default_factory=list)
-
-    def add(self, chunk: Chunk) -> None:
-        """A piece of it."""
-        self.text += chunk.text
-        self.calls += chunk.tool_calls
-        self.usage = chunk.usage or self.usage
-        self.finish_reason = chunk.finish_reason or self.finish_reason
-        self.has_logprobs = self.has_logprobs or bool(chunk.logprobs)
-        if chunk.text or chunk.thinking:
-            self.arrivals.append(time.perf_counter())
-
-
 class Server:
     """Asks a model's server as the model does, and gives its answers as they are: whoever asks the model mends them."""
 
@@ -228,24 +208,36 @@ class Server:
 
     def models(self) -> list[dict[str, Any]] | None:
         """What the server says of its models; `None` where it says nothing."""
-        models = self.model.models()
-        self.names = [one["id"] for one in models or ()]
+        asking = self.model.place.models()
+        if asking is None:
+            return None
+        try:
+            response = httpx.get(asking.url, headers=dict(asking.headers), timeout=TIMEOUT_S)
+            models = [one for one in response.json()["data"] if isinstance(one.get("id"), str)]
+        except httpx.HTTPError as error:
+            raise ModelError(without_secrets(one_line(error), *asking.secrets)) from None
+        except (ValueError, LookupError, TypeError, AttributeError):
+            return None
+        self.names = [one["id"] for one in models]
         return models
 
-    def ask(self, question: str, *, max_tokens: int = 32, **fields: Any) -> Answer:
-        """The answer to a request with these fields, and others by their names on the wire."""
+    def pieces(self, question: str, *, max_tokens: int = 32, stream: bool = True, **fields: Any) -> Iterator[Chunk]:
+        """The answer to a request with these fields of `ChatRequest`, and others by their names on the wire."""
         of_request = {name: fields.pop(name) for name in REQUEST_FIELDS if name in fields}
         if len(self.names) == 1 and not self.model.place.model:
             fields["model"] = self.names[0]
-        request = ChatRequest(
-            messages=[{"role": "user", "content": question}],
-            options={"max_new_tokens": max_tokens, **fields},
-            **{"stream": False, **of_request},
+        message = {"role": "user", "content": question}
+        options = {"max_new_tokens": max_tokens, **fields}
+        return self.model.generate_chat(ChatRequest(messages=[message], options=options, stream=stream, **of_request))
+
+    def ask(self, question: str, **fields: Any) -> Chunk:
+        """A whole answer."""
+        pieces = list(self.pieces(question, stream=False, **fields))
+        return replace(
+            pieces[-1],
+            text="".join(piece.text for piece in pieces),
+            logprobs=tuple(logprob for piece in pieces for logprob in piece.logprobs),
         )
-        answer = Answer()
-        for chunk in self.model.generate_chat(request):
-            answer.add(chunk)
-        return answer
 
     def text(self, question: str, **fields: Any) -> str:
         """The text of an answer."""

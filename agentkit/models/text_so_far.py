@@ -21,27 +21,20 @@ class TextSoFar:
     in_fence: bool = False
     tail: str = ""
     _line: str = ""
-    _ticks: int = 0  # in the last line
 
     def add(self, text: str) -> None:
         self.has_words = self.has_words or WORD.search(text) is not None
         self.tail = (self.tail + text)[-80:]
         first, *others = text.split("\n") if "\n" in text else [text]
         self._line = (self._line + first)[:8]
-        self._ticks += first.count("`")
         for line in others:
             self.in_fence ^= FENCE.match(self._line) is not None
-            self._line, self._ticks = line[:8], line.count("`")
+            self._line = line[:8]
 
     @property
     def quotes(self) -> bool:
         """Whether a quotation begins where the text stops."""
         return self.tail[-1:] != "" and self.tail[-1] in _OPEN_QUOTES
-
-    @property
-    def in_code(self) -> bool:
-        """Whether the text stops inside a fence, or inside code within a line."""
-        return self.in_fence or self._ticks % 2 == 1
 
     @property
     def is_open_line(self) -> bool:
@@ -56,31 +49,3 @@ class TextSoFar:
             return True
         tag = re.match(r"<\w|\Z", token) is not None
         return (_SENTENCE_END if tag else _TOKEN_PLACE).search(line) is not None
-
-
-class JsonObject:
-    """Finds the end of a JSON object or list that comes in pieces."""
-
-    def __init__(self) -> None:
-        self._depth = 0
-        self._escaped = False
-        self.in_string = False
-        self.complete = False
-
-    def read(self, text: str, start: int = 0) -> int:
-        """Where in `text` it ends: at most at the end of the text."""
-        for position in range(start, len(text)):
-            letter = text[position]
-            if self.in_string:
-                self.in_string = self._escaped or letter != '"'
-                self._escaped = letter == "\\" and not self._escaped
-            elif letter == '"':
-                self.in_string = True
-            elif letter in "{[":
-                self._depth += 1
-            elif letter in "}]":
-                self._depth -= 1
-                if self._depth == 0:
-                    self.complete = True
-                    return position + 1
-        return len(text)

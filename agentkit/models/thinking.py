@@ -7,21 +7,23 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
-from agentkit.models.text_so_far import CLOSED_QUOTES, JsonObject, TextSoFar
-from agentkit.react_json.calls import reader_of
+from agentkit.models.text_so_far import CLOSED_QUOTES, TextSoFar
+from agentkit.react_json.calls import OpenArgument, reader_of
 from agentkit.react_json.marks import TABLE, Marks, leading_letters, literals
 
-_JSON = re.compile(r"[{\[]")
+_JSON = re.compile(r'[{\[]|"[^"]*"\s*:')  # a line with it may hold strings of JSON, which have no line ends
+_QUOTE = re.compile(r"\\.|\"")
 
 
 class ThinkingText:
     """Splits a reply into thinking and answer; what stands in front of the part for the reader is dropped.
 
     A tag counts wherever it stands, unless it is quoted: between quotation marks, in code, in a string of JSON, or
-    behind the beginning of a tool call. Only its own tag closes a thought. One that opens where a line begins and is
-    never closed swallows the rest of the reply, so that nothing weighed up in it is taken for the answer; inside a line
-    such a tag is text. Thoughts may stand in thoughts; where fewer tags close than open, the last one ends them all.
-    What cannot be told before the reply ends is held back until then.
+    behind the beginning of a tool call. Inside an argument that a call writes as text, no tag counts. Only its own tag
+    closes a thought. One that opens where a line begins and is never closed swallows the rest of the reply, so that
+    nothing weighed up in it is taken for the answer; inside a line such a tag is text. Thoughts may stand in thoughts;
+    where fewer tags close than open, the last one ends them all. What cannot be told before the reply ends is held back
+    until then.
     """
 
     def __init__(self, table: Marks = TABLE) -> None:
@@ -33,8 +35,8 @@ class ThinkingText:
         # The answer so far, looked at when a tag comes.
         self._answered: list[str] = []
         self._before = TextSoFar()
-        self._json: JsonObject | None = None
-        self._in_call = False
+        self._line = ""  # its last one
+        self._call: OpenArgument | None = None
         # The thought that is open.
         self._opening = ""
         self._closing = ""
@@ -122,7 +124,8 @@ class ThinkingText:
             return answer, False
         self._held = held[tag.end() :]
         closing = self._closings[tag[0].lower()]
-        begins_line = self._before.is_open_line
+        in_argument = self._call is not None and self._call.is_open
+        begins_line = self._before.is_open_line and not in_argument
         if not begins_line and (closing in self._never_closed or self._is_quoted(following)):
             return answer + self._answer(tag[0]), True
         if closing:
@@ -134,19 +137,11 @@ class ThinkingText:
 
     def _is_quoted(self, following: str) -> bool:
         """Whether a tag between the answer so far and `following` is only written about."""
-        in_string = self._json is not None and self._json.in_string
+        line = self._line
+        in_code = self._before.in_fence or line.count("`") % 2 == 1
+        quotes = [mark[0] for mark in _QUOTE.finditer(line)].count('"') if _JSON.search(line) else 0
         between_quotes = self._before.quotes and following in CLOSED_QUOTES
-        return self._before.in_code or in_string or self._in_call or between_quotes
-
-    def _is_in_argument(self, before: str) -> bool:
-        """Whether the answer, to which `before` is still to come, stops inside an argument."""
-        answer = "".join(self._unfollowed)
-        if self._argument is None and "<" not in answer and "<" not in before:
-            return False  # its patterns take long to compile
-        self._unfollowed.clear()
-        self._argument = self._argument or OpenArgument(reader_of(self._table))
-        self._argument.follow(answer)
-        return self._argument.holds_end_of(before)
+        return in_code or quotes % 2 == 1 or self._call is not None or between_quotes
 
     def _unfinished(self, held: str, tags: Iterable[str]) -> int:
         """The length of the end of `held` that may be the beginning of a tag."""
@@ -166,30 +161,20 @@ class ThinkingText:
 
     def _begin_line(self, *, skip_newlines: bool) -> None:
         self._skip_newlines = skip_newlines
+        self._line = ""
         self._before.add("\n")
 
     def _look_back(self) -> None:
         """Take in what came since the last tag."""
         text = "".join(self._answered)
         self._answered.clear()
-        self._in_call = self._in_call or reader_of(self._table).search(self._before.tail + text) is not None
+        if self._call is not None:
+            self._call.follow(text)
+        elif reader_of(self._table).search(self._before.tail + text):
+            self._call = OpenArgument(reader_of(self._table))
+            self._call.follow(self._before.tail + text)
         self._before.add(text)
-        for line in text.splitlines(keepends=True):
-            self._read_json(line)
-            if line.endswith("\n") and self._json is not None and self._json.in_string:
-                self._json = None  # a string of JSON has no line ends: it was none
-
-    def _read_json(self, line: str) -> None:
-        at = 0
-        while at < len(line):
-            if self._json is None:
-                begun = _JSON.search(line, at)
-                if begun is None:
-                    return
-                self._json, at = JsonObject(), begun.start()
-            at = self._json.read(line, at)
-            if self._json.complete:
-                self._json = None
+        self._line = (self._line + text).rpartition("\n")[2]
 
 
 @lru_cache(maxsize=8)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from agentkit.events import Action
 from agentkit.models.backend import ToolCallPiece
-from agentkit.models.text_so_far import CLOSED_QUOTES, FENCE, WORD, JsonObject, TextSoFar
+from agentkit.models.text_so_far import CLOSED_QUOTES, FENCE, WORD, TextSoFar
 from agentkit.react_json.calls import CallReader, behind, reader_of
 from agentkit.react_json.lenient_json import BrokenJson
 from agentkit.react_json.marks import HERMES, NAME, TABLE, CallSyntax, Marks, loose, pieces_of
@@ -48,7 +48,7 @@ class ToolCallText:
         self._held: list[str] = []
         self._text = TextSoFar()
         self._early = False
-        self._arguments = JsonObject()
+        self._arguments = _JsonObject()
         self._count = 0
 
     def feed(self, text: str) -> tuple[str, tuple[ToolCallPiece, ...]]:
@@ -107,7 +107,7 @@ class ToolCallText:
                 if len(held) > LONGEST_HEAD or not self._early:
                     self._state = "late"
                 return None
-            self._state, self._arguments = "arguments", JsonObject()
+            self._state, self._arguments = "arguments", _JsonObject()
             self._count += 1
             return ToolCallPiece(index=self._count - 1, id=_new_id(), name=begun["name"]), held[begun.end() :]
         if self._state != "arguments" or not held:
@@ -171,6 +171,34 @@ class ToolCallText:
             )
             for index, call in enumerate(calls, self._count)
         )
+
+
+class _JsonObject:
+    """Finds the end of a JSON object that comes in pieces."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._escaped = False
+        self._in_string = False
+        self.complete = False
+
+    def read(self, text: str, start: int = 0) -> int:
+        """Where in `text` it ends: at most at the end of the text."""
+        for position in range(start, len(text)):
+            letter = text[position]
+            if self._in_string:
+                self._in_string = self._escaped or letter != '"'
+                self._escaped = letter == "\\" and not self._escaped
+            elif letter == '"':
+                self._in_string = True
+            elif letter in "{[":
+                self._depth += 1
+            elif letter in "}]":
+                self._depth -= 1
+                if self._depth == 0:
+                    self.complete = True
+                    return position + 1
+        return len(text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentkit.errors import ConfigurationError
+from agentkit.models import ChatHuggingFace
 from agentkit.models.backend import Chunk
 from agentkit.models.reply import ReplyReader
+from agentkit.models.scripted import ScriptedBackend
 from agentkit.models.stopping import StopText
 from agentkit.react_json.marks import HERMES
 
@@ -86,6 +88,15 @@ def test_a_stop_that_cannot_be_meant(stop: object) -> None:
 @given(lengths=PIECES)
 def test_thinking_is_apart(text: str, thinking: str, answer: str, lengths: list[int]) -> None:
     assert read(text, lengths, stop=("\nObservation",))[:2] == (thinking, answer)
+
+
+def test_a_chat_model_keeps_nested_thoughts_apart_asked_or_streamed() -> None:
+    reply = "It <think>may be <think>12</think> or 13</think>is 42."
+    chat = ChatHuggingFace(llm=ScriptedBackend([reply, reply]))
+    first, *rest = chat.stream("hi")
+    for message in (chat.invoke("hi"), sum(rest, first)):
+        assert message.content == "It is 42."
+        assert message.additional_kwargs["reasoning_content"] == "may be <think>12</think> or 13"
 
 
 @given(st.text("<think>/ a\n", max_size=60), PIECES)

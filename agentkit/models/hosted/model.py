@@ -119,23 +119,6 @@ class HostedModel:
 
         return adrive(self._steps(request), AsyncExchange(self._loop_clients, sleep=self.asleep))
 
-    def models(self) -> list[dict[str, Any]] | None:
-        """The server's models as it describes them; `None` where it does not."""
-        listed: list[dict[str, Any]] | None = None
-
-        def steps() -> Steps:
-            nonlocal listed
-            attempts = self.retries.begin()
-            try:
-                listed = yield from self._listed(attempts)
-            except Failure as failure:
-                if failure.status is None:
-                    raise self._error(failure, attempts) from failure
-
-        for _ in drive(steps(), Exchange(self._clients)):
-            pass
-        return listed
-
     def close(self) -> None:
         """Close the connections that threads left open."""
         self._clients.close()
@@ -284,28 +267,20 @@ class HostedModel:
 
     def _finds_model(self, attempts: Attempts) -> Effects[bool]:
         """Whether the server has one model only, which will be named from now on."""
-        if self._quirks.model is not None:
-            return True
+        asking = self.place.models()
+        if asking is None or self._quirks.model is not None:
+            return self._quirks.model is not None
         try:
-            names = [one["id"] for one in (yield from self._listed(attempts)) or ()]
-        except Failure:
+            yield from self._ask(asking, attempts)
+            listing = json.loads((yield from self._rest(attempts)))
+            names = [str(one["id"]) for one in listing["data"]]
+        except (Failure, ValueError, LookupError, TypeError):
             return False
         if len(names) > 1:
             listed = ", ".join(names[:10])
             raise ConfigurationError(f"{self.model_id} wants a model's name; name one after a #: {listed}")
         self._quirks.model = names[0] if names else None
         return bool(names)
-
-    def _listed(self, attempts: Attempts) -> Effects[list[dict[str, Any]] | None]:
-        asking = self.place.models()
-        if asking is None:
-            return None
-        yield from self._ask(asking, attempts)
-        try:
-            listing = json.loads((yield from self._rest(attempts)))["data"]
-            return [one for one in listing if isinstance(one.get("id"), str)]
-        except (ValueError, LookupError, TypeError, AttributeError):
-            return None
 
     # -- failures --------------------------------------------------------------------------------------------------
 
