@@ -30,7 +30,6 @@ from agentkit.tools.arithmetic.number_text import is_rounded_to_zero, text_of
 from agentkit.tools.arithmetic.parser import Parser
 from agentkit.tools.arithmetic.real import Real
 from agentkit.tools.arithmetic.refusal import refusal
-from agentkit.tools.arithmetic.separators import join_thousands
 from agentkit.tools.arithmetic.tokens import tokens_of
 from agentkit.tools.arithmetic.units import dimension_of
 from agentkit.tools.arithmetic.wording import spoken
@@ -66,7 +65,7 @@ def calculate(expression: str) -> Result:
 
 def _calculated(line: str) -> Result:
     reading = Reading()
-    tokens = without_claim(spoken(join_thousands(tokens_of(line), reading)), reading)
+    tokens = without_claim(spoken(tokens_of(line, reading)), reading)
     labelled = reading.ignored_words
     node = Parser(tokens, reading).parse()
     units_of(node)

@@ -15,29 +15,35 @@ from agentkit.tools.arithmetic.wording import LISTS, WORDS
 
 LONGEST_WRAPPED = 1000
 _OBJECT = re.compile(r"""\{\s*(["'])\w+\1\s*:\s*(?:(["'])(?P<text>.*)\2|(?P<number>-?[\d.]+))\s*,?\s*\}""", re.DOTALL)
-_FENCE = re.compile(r"```\w*\n(?P<text>.*?)\n?```", re.DOTALL)
-_IMPORTS = re.compile(r"(?:import\s+(?:math|numpy)(?:\s+as\s+np)?\s*[;\n]\s*)+")
-_CALL = re.compile(r"(?:print|eval|calculate|calculator)\((?P<text>.*)\)", re.DOTALL | re.IGNORECASE)
-_QUOTES = ("```", "`", '"', "'", "$$")
+_WRAPPINGS = [
+    re.compile(pattern, re.DOTALL | re.IGNORECASE)
+    for pattern in (
+        r"```\w*\n(?P<text>.*?)\n?```",
+        r"(?:import\s+(?:math|numpy)(?:\s+as\s+np)?\s*[;\n]\s*)+(?P<text>.*)",
+        r"(?:print|eval|calculate|calculator)\((?P<text>.*)\)",
+        r"(```|`|\"|'|\$\$)(?P<text>.+)\1",
+    )
+]
 
 
 def unwrapped(text: str) -> str:
     """The one string inside; a wrapped text that is no single string is refused."""
-    text = text.strip()
     if len(text) > LONGEST_WRAPPED:
         raise refusal(f"expected a short expression, got {len(text)} characters; calculate in several steps.")
-    if match := _FENCE.fullmatch(text):
-        text = match["text"].strip()
-    text = _IMPORTS.sub("", text, count=1) if text.startswith("import") else text
-    if (match := _CALL.fullmatch(text)) and _is_closed(match["text"]):
-        text = match["text"].strip()
+    while (inner := _inside(text.strip())) != text:
+        text = inner
+    return text
+
+
+def _inside(text: str) -> str:
+    """What the outermost wrapping holds, or the text itself."""
     if match := _OBJECT.fullmatch(text):
-        text = _unquoted(match["text"], match[2]) if match["number"] is None else match["number"]
-    elif text[:1] in ("{", "[") and re.search("[\"']", text):
+        return match["number"] or _unquoted(match["text"], match[2])
+    if text.startswith(("{", "[")) and re.search("[\"']", text):
         raise refusal("expected one expression, got an object or a list; give the expression as one string.")
-    for quote in _QUOTES:
-        if len(text) > 2 * len(quote) and text.startswith(quote) and text.endswith(quote):
-            text = text[len(quote) : -len(quote)].strip()
+    for wrapping in _WRAPPINGS:
+        if (match := wrapping.fullmatch(text)) and _is_closed(match["text"]):
+            return match["text"]
     return text
 
 

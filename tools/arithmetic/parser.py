@@ -23,11 +23,23 @@ from agentkit.tools.arithmetic.functions import FUNCTIONS, ONE_NAME
 from agentkit.tools.arithmetic.real import CONSTANTS
 from agentkit.tools.arithmetic.refusal import ambiguous, quoted, refusal
 from agentkit.tools.arithmetic.tokens import END, Token
-from agentkit.tools.arithmetic.units import CURRENCY, check_ignorable, dimension_of, known_unit, read_units
+from agentkit.tools.arithmetic.units import (
+    CURRENCY,
+    check_ignorable,
+    dimension_of,
+    known_unit,
+    not_understood,
+    read_units,
+)
 from agentkit.tools.arithmetic.wording import LISTS
 
 DEEPEST = 40
 MONEY = {known_unit(sign) for sign in CURRENCY}
+_MISPLACED = {
+    ":": "':' is no sign here (a ratio? a time of day?); write / or turn times into one unit first.",
+    ",": "a comma has no place here; use a decimal point, or one expression at a time.",
+    ";": "one expression at a time; give the second one to the calculator in a step of its own.",
+}
 _PRODUCTS = ("*", "/", "//", "mod")
 _ROOTS = ("√", "sqrt", "cbrt")
 
@@ -196,7 +208,8 @@ class Parser:
     def _factor(self) -> Node:
         token = self._next
         if token.kind == "number":
-            return self._number()
+            self._take()
+            return Number(token.value, token.text)
         if token.is_sign("("):
             return self._group()
         if token.is_sign(*CURRENCY):
@@ -209,21 +222,10 @@ class Parser:
             return self._named()
         raise self._unexpected()
 
-    def _number(self) -> Node:
-        token = self._take()
-        if self._next.kind == "number":
-            written = f"{token.written} {self._next.written}"
-            raise refusal(f"there is no sign between the numbers {quoted(written)}; write + or * between them.")
-        return Number(token.value, token.text)
-
     def _group(self) -> Node:
         self._take()
         node = self._sum()
-        if self._next.is_sign(","):
-            raise refusal("a comma stands where a ) was expected; use a decimal point, or one expression at a time.")
         self._close()
-        if self._next.kind == "number":
-            raise refusal(f"there is no sign between ) and {quoted(self._next.written)}; write * or + between them.")
         return Group(node)
 
     def _money(self) -> Node:
@@ -269,8 +271,6 @@ class Parser:
             return self._call()
         if (constant := constant_named(token)) is not None:
             self._take()
-            if self._next.kind == "number":
-                raise refusal(f"there is no sign between {token.text} and {quoted(self._next.written)}; write one.")
             return Constant(constant)
         if name == "frac" and self._after_next.written == "{":
             return self._frac()
@@ -354,19 +354,16 @@ class Parser:
         token = self._next
         if token.kind == "end":
             return refusal("the expression ends where a number was expected; complete it.")
-        if token.is_sign(":"):
-            return refusal("':' is no sign here (a ratio? a time of day?); write / or turn times into one unit first.")
-        if token.is_sign(";"):
-            return refusal("one expression at a time; give the second one to the calculator in a step of its own.")
         if token.kind == "number":
-            return refusal(f"there is no sign before the number {quoted(token.written)}; write + or * before it.")
+            between = f"{quoted(self._tokens[self._place - 1].written)} and {quoted(token.written)}"
+            return refusal(f"there is no sign between {between}; write + or * between them.")
         if token.kind == "word":
-            return refusal(
-                f"the word {quoted(token.text)} is not understood here; write the calculation in signs and numbers."
-            )
-        if token.is_sign("=") or token.is_sign(*COMPARISONS):
+            return not_understood(token)
+        if token.is_sign(*COMPARISONS):
             return refusal(f"{quoted(token.written)} has no place here; give one expression without it.")
-        return refusal(f"did not expect {quoted(token.written)} here; check the expression around it.")
+        return refusal(
+            _MISPLACED.get(token.text, f"did not expect {quoted(token.written)} here; check the expression around it.")
+        )
 
     def _source(self) -> str:
         """The expression as written, for an error."""

@@ -1,13 +1,15 @@
-"""Text to tokens: numbers, words and signs, brackets checked. Nothing here knows what a word means."""
+"""Text to tokens: numbers, words and signs, brackets checked. Words mean nothing here but functions, for their commas."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from agentkit.tools.arithmetic.expression import Reading
+from agentkit.tools.arithmetic.functions import FUNCTIONS
 from agentkit.tools.arithmetic.refusal import ambiguous, quoted, refusal
 
 LONGEST_INPUT = 400
@@ -35,14 +37,21 @@ _TOKEN = re.compile(
       | (?P<word>(?:(?:math|np|numpy)\.(?=[a-z]))?
                  (?:(?:log|atan|arctan)_?\d+(?![A-Za-z\d])|[A-Za-z]+(?:['_-][A-Za-z]+)*))
       | (?P<raised>[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)
-      | (?P<sign>\*\*|//|==|!=|<>|<=|>=|[-+*/^%!(){{}}\[\],=<>?:;.°√×·$€£¥₹_])""",
-    re.VERBOSE | re.ASCII,
+      | (?P<factorial>(?<=[\d.)\]}}⁰¹²³⁴⁵⁶⁷⁸⁹{_VULGAR}])!(?==))
+      | (?P<sign>\*\*|//|==|!=|<>|<=|>=|[-+*/^%!(){{}}\[\],=<>?:;.°√×·$€£¥₹_])
+      | (?P<space>(?u:\s)+)
+      | (?P<other>.)""",
+    re.VERBOSE | re.ASCII | re.DOTALL,
 )
 _SAME = {"**": "^", "×": "*", "·": "*", "<>": "!=", "{": "(", "[": "(", "}": ")", "]": ")"}
 _PAIRS = {")": "(", "]": "[", "}": "{"}
+_YEAR, _MONTH, _DAY = r"(?:19|20)\d\d", r"(?:0[1-9]|1[0-2])", r"(?:0[1-9]|[12]\d|3[01])"
 _DATE = re.compile(
-    r"(?<![\d.])(?:(?:19|20)\d\d-(?:0[1-9]|1[0-2])-[0-3]\d|[0-3]?\d/[0-3]?\d/(?:19|20)\d\d|(?:19|20)\d\d/[01]?\d/[0-3]?\d)(?![\d.])"
+    rf"(?<![\d.])(?:{_YEAR}-{_MONTH}-[0-3]\d|[0-3]?\d([-/])[0-3]?\d\1{_YEAR}|{_YEAR}/[01]?\d/[0-3]?\d"
+    rf"|(?:{_MONTH}/{_DAY}|{_DAY}/{_MONTH})/\d\d)(?![\d.])"
 )
+_GROUPED = re.compile(r"[1-9]\d{0,2}(?:,\d{3})+(?:\.\d*)?")
+_JOINABLE = re.compile(r"(?<![\d._e+-])[1-9]\d{0,2}(?:,\d{3}(?![\de_]))+", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +84,7 @@ def word_at(tokens: Sequence[Token], place: int) -> str:
     return tokens[place].word if place < len(tokens) else ""
 
 
-def tokens_of(text: str) -> list[Token]:
+def tokens_of(text: str, reading: Reading) -> list[Token]:
     """All tokens of one line, or a refusal that names what cannot be read."""
     if len(text) > LONGEST_INPUT:
         raise refusal(f"expected at most {LONGEST_INPUT} characters, got {len(text)}; calculate in several steps.")
@@ -83,7 +92,7 @@ def tokens_of(text: str) -> list[Token]:
         raise ambiguous(date[0], "a date", "a calculation (put spaces around the signs)")
     found = list(_scanned(re.sub(r"\\([A-Za-z]+|.)", _latex, text).translate(_TRANSLATION)))
     _check_brackets(found)
-    return found
+    return _with_thousands_joined(found, reading)
 
 
 def _latex(match: re.Match[str]) -> str:
@@ -93,26 +102,23 @@ def _latex(match: re.Match[str]) -> str:
 
 
 def _scanned(text: str) -> Iterator[Token]:
-    place, before = 0, END
-    while place < len(text):
-        start = place + len(text[place:]) - len(text[place:].lstrip())
-        if start == len(text):
-            return
-        match = _TOKEN.match(text, start)
-        if match is None:
-            raise refusal(f"{quoted(text[start])} has no place in arithmetic; use digits, + - * / ^ ( ) and functions.")
-        glued = start == place and place > 0
-        for token in _made(match, text, before, glued):
+    before, glued = END, False
+    for match in _TOKEN.finditer(text):
+        for token in _made(match, before, glued):
             yield token
             before = token
-        place = match.end() if before.text != "!" else start + 1
+        glued = match.lastgroup != "space"
 
 
-def _made(match: re.Match[str], text: str, before: Token, glued: bool) -> Iterator[Token]:
-    kind, written = str(match.lastgroup), match[0]
+def _made(match: re.Match[str], before: Token, glued: bool) -> Iterator[Token]:
+    kind, written, rest = str(match.lastgroup), match[0], match.string[match.end() :]
+    if kind == "space":
+        return
+    if kind == "other":
+        raise refusal(f"{quoted(written)} has no place in arithmetic; use digits, + - * / ^ ( ) and functions.")
     if kind == "number":
-        yield number_token(written, glued)
-    elif kind == "times" and not _multiplies(before, text, match.end(), glued):
+        yield _number(written, glued)
+    elif kind == "times" and not _multiplies(before, written, rest, glued):
         raise refusal(f"{quoted(written)} is not a number; put the value in its place (write * for times).")
     elif kind == "times":
         yield Token("sign", "*", written, glued=glued)
@@ -121,14 +127,15 @@ def _made(match: re.Match[str], text: str, before: Token, glued: bool) -> Iterat
         yield from _superscript(written)
     elif kind == "mixed":
         yield _mixed(written, before, glued)
-    elif kind == "sign" and written == "!=":
-        yield _bang(match, text, before, glued)
+    elif kind == "factorial":
+        _check_factorial(before, rest.removeprefix("=").strip())
+        yield Token("sign", "!", "!", glued=True)
     else:
         text = written.rpartition(".")[2] if kind == "word" else _SAME.get(written, written)  # math.sqrt
         yield Token(kind, text, written, glued=glued)
 
 
-def number_token(written: str, glued: bool) -> Token:
+def _number(written: str, glued: bool) -> Token:
     """A number; one with commas in it has no value yet."""
     for part in written.lower().split(","):
         exponent = part.partition("e")[2] or "0"
@@ -138,11 +145,11 @@ def number_token(written: str, glued: bool) -> Token:
     return Token("number", text, written, Fraction(0 if "," in text else text), glued)
 
 
-def _multiplies(before: Token, text: str, after: int, glued: bool) -> bool:
+def _multiplies(before: Token, written: str, rest: str, glued: bool) -> bool:
     """Whether an x is the sign for times, not a variable: something to multiply stands on both sides."""
     if before.kind == "number" and before.text == "0" and glued:
-        raise ambiguous(f"0{text[after - 1 : after + 4]}", "a hexadecimal number", "0 times a number")
-    if glued and text[after:].lstrip().startswith("-"):
+        raise ambiguous(f"0{written}{rest[:4]}", "a hexadecimal number", "0 times a number")
+    if glued and rest.lstrip().startswith("-"):
         return False  # 5x - 3
     return before.kind in ("number", "word") or before.is_sign(")", "%", "!", "$", "°")
 
@@ -165,15 +172,10 @@ def _mixed(written: str, before: Token, glued: bool) -> Token:
     return Token("number", f"({value})", written, value, glued)
 
 
-def _bang(match: re.Match[str], text: str, before: Token, glued: bool) -> Token:
-    """`5 != 3` compares; `5! = ` and `5!=?` end in a factorial; `3!=6` could be either."""
-    rest = text[match.end() :].strip()
-    follows_number = glued and (before.kind == "number" or before.is_sign(")"))
-    if not follows_number:
-        return Token("sign", "!=", "!=", glued=glued)
+def _check_factorial(before: Token, rest: str) -> None:
+    """`5! = ` and `5!=?` end in a factorial; `3!=6` could be a comparison too."""
     if rest and not rest.startswith(("=", "?")):
         raise ambiguous(f"{before.written}!={rest}", f"{before.written} != {rest}", f"{before.written}! = {rest}")
-    return Token("sign", "!", "!", glued=glued)
 
 
 def _check_brackets(tokens: list[Token]) -> None:
@@ -185,3 +187,76 @@ def _check_brackets(tokens: list[Token]) -> None:
             raise refusal(f"the {quoted(token.written)} has no opening bracket; balance the brackets.")
     if opened:
         raise refusal(f"a closing bracket for {quoted(opened[-1])} is missing; balance the brackets.")
+
+
+# -- commas between digits: thousands separators, or the comma between a function's arguments ------------------------
+
+
+def _with_thousands_joined(tokens: list[Token], reading: Reading) -> list[Token]:
+    """Joins `1,234` to one number where only that can be meant; also notes what could surprise."""
+    apart = _apart(tokens)
+    separate = [each for place, token in enumerate(tokens) for each in _separate(token, place in apart)]
+    joined = [token.written for token in separate if token.kind == "number" and "," in token.written]
+    if len(joined) == 1 and joined[0].count(",") == 1 and not any("." in token.written for token in separate):
+        reading.thousands = f"{joined[0]} read as {joined[0].replace(',', '')}"
+    return separate
+
+
+def _separate(token: Token, apart: bool) -> Iterator[Token]:
+    """The one number that a token with commas is, or the numbers and commas in it."""
+    if token.kind != "number" or "," not in token.text:
+        yield token
+    elif apart:
+        first, *others = token.written.split(",")
+        yield _number(first, token.glued)
+        for other in others:
+            yield from (Token("sign", ",", ",", glued=True), _number(other, glued=True))
+    elif not _GROUPED.fullmatch(token.text):
+        raise refusal(f"{quoted(token.written)} is not one number; write a decimal point, or digits without commas.")
+    else:
+        text = token.text.replace(",", "")
+        yield replace(token, text=text, value=Fraction(text))
+
+
+def _apart(tokens: list[Token]) -> set[int]:
+    """The places of the numbers whose commas stand between a function's arguments."""
+    found: set[int] = set()
+    brackets: list[tuple[str, list[int]]] = [("", [])]  # the function in front, and the places directly inside
+    for place, token in enumerate(tokens):
+        if token.is_sign(")"):
+            name, inside = brackets.pop()
+            if name and inside and not _joins(name, tokens[inside[0] : place], [each - inside[0] for each in inside]):
+                found.update(inside)
+        brackets[-1][1].append(place)
+        if token.is_sign("("):
+            brackets.append((_function_before(tokens, place), []))
+    return found
+
+
+def _function_before(tokens: list[Token], place: int) -> str:
+    """The function whose arguments this bracket opens: `max(` or `max([`."""
+    if tokens[place].written == "[" and place and tokens[place - 1].is_sign("("):
+        place -= 1
+    name = tokens[place - 1].word if place else ""
+    return name if name in FUNCTIONS else ""
+
+
+def _joins(name: str, tokens: list[Token], direct: list[int]) -> bool:
+    """Whether the function's number of arguments settles that commas join; a refusal where both readings fit."""
+    numbers = [tokens[place].written for place in direct if tokens[place].kind == "number"]
+    joins = sum(len(match[0].split(",")) - 1 for number in numbers for match in _JOINABLE.finditer(number))
+    if not joins:
+        return False
+    count = 1 + sum(number.count(",") for number in numbers) + sum(tokens[place].is_sign(",") for place in direct)
+    least, most = FUNCTIONS[name].least, FUNCTIONS[name].most
+    together = least <= count - joins <= most
+    if together and least <= count <= most:
+        written = [token.written for token in tokens]
+        joined = [_JOINABLE.sub(_without_commas, each) if p in direct else each for p, each in enumerate(written)]
+        apart = "".join(written).replace(",", ", ")
+        raise ambiguous(f"{name}({''.join(written)})", f"{name}({''.join(joined)})", f"{name}({apart})")
+    return together
+
+
+def _without_commas(match: re.Match[str]) -> str:
+    return match[0].replace(",", "")

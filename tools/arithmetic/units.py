@@ -18,9 +18,13 @@ _FAMILIES = {
     "foot/feet/ft yard/yd/yds mile/mi",
     "mass": "milligram/mg gram/g kilogram/kg/kgs/kilo ton tonne ounce/oz pound/lb/lbs",
     "volume": "milliliter/millilitre/ml liter/litre/l/L gallon/gal pint quart",
-    "money": "dollar/$/usd/buck cent/penny/pennies euro/€/eur £/gbp ¥/yen/jpy ₹/rupee/rs/inr",
+    "money": "dollar/$/usd/buck cent/penny/pennies euro/€/eur £/gbp ¥/yen/jpy ₹/rupee/rs/inr "
+    "chf cad aud cny sek nok dkk pln",
     "angle": "degree/°/deg radian/rad",
-    "data": "byte kilobyte/kb megabyte/mb gigabyte/gb terabyte/tb",
+    "data": "bit byte kilobyte/kb megabyte/mb gigabyte/gb terabyte/tb kib mib gib tib",
+    "temperature": "celsius/°c fahrenheit/°f kelvin",
+    "energy": "joule kj calorie/cal kcal wh kwh mwh gwh",
+    "power": "watt kw mw gw hp",
 }
 _RATES = {
     "mph": {"mile": 1, "hour": -1}, "kmh": {"kilometer": 1, "hour": -1}, "kph": {"kilometer": 1, "hour": -1},
@@ -137,7 +141,7 @@ def read_units(tokens: Sequence[Token], place: int, had_unit: bool) -> tuple[dic
     if tokens[place].is_sign("°", *CURRENCY):
         found, place = units_named([tokens[place].text]), place + 1
         if found == {"degree": 1} and word_at(tokens, place) in ("c", "f"):
-            found, place = {f"°{word_at(tokens, place)}": 1}, place + 1
+            found, place = units_named([f"°{word_at(tokens, place)}"]), place + 1
     else:
         words, place = _unit_words(tokens, place)
         if words:
@@ -178,10 +182,9 @@ def _unit_words(tokens: Sequence[Token], place: int) -> tuple[list[str], int]:
             word = "inch"
         else:
             check_ignorable(tokens[place])
-        if word.casefold() not in ("square", "cubic", "sq") or tokens[place + 1].kind == "word":
-            words.append(word)
-        else:
+        if word.casefold() in POWERED and after.kind != "word":
             raise refusal(f"{quoted(word)} alone is not understood; write ^2 or ^3 for powers.")
+        words.append(word)
         place += 1
         if tokens[place].is_sign(".") and tokens[place].glued and is_known(word):  # 5 ft.
             place += 1
@@ -197,11 +200,15 @@ def check_ignorable(token: Token) -> None:
     word = token.text
     named = word.casefold() in FUNCTIONS and not is_known(word)
     if named or any(part in MEANINGFUL for part in word.casefold().split("_")):
-        raise refusal(f"the word {quoted(word)} is not understood here; write the calculation in signs and numbers.")
+        raise not_understood(token)
     if len(word) == 1 and not is_known(word):
         raise refusal(
             f"{quoted(word)} is not a number; put the value of the variable in its place (write * for times)."
         )
+
+
+def not_understood(token: Token) -> Exception:
+    return refusal(f"the word {quoted(token.text)} is not understood here; write the calculation in signs and numbers.")
 
 
 def _is_named(tokens: Sequence[Token], place: int) -> bool:

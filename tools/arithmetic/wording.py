@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 from agentkit.number_words import MULTIPLES, ONES, ORDINALS, VALUES, read_cardinal
+from agentkit.tools.arithmetic.functions import FUNCTIONS
 from agentkit.tools.arithmetic.number_text import exact_text
+from agentkit.tools.arithmetic.real import CONSTANTS
 from agentkit.tools.arithmetic.refusal import quoted, refusal
 from agentkit.tools.arithmetic.tokens import Token, word_at
 
@@ -67,13 +69,18 @@ def spoken(tokens: list[Token]) -> list[Token]:
 
 
 def _split_hyphens(tokens: list[Token]) -> Iterator[Token]:
-    for token in tokens:
-        parts = token.text.split("-")
-        if token.kind != "word" or len(parts) == 1 or not any(part.casefold() in WORDS for part in parts):
+    """`twenty-five` is one number in two words; `ten-pi` and `ten-sqrt(4)` are differences."""
+    for place, token in enumerate(tokens):
+        first, *others = token.text.split("-")
+        if token.kind != "word" or not any(part.casefold() in WORDS for part in (first, *others)):
             yield token
             continue
-        for part in parts:
-            yield Token("word", part, part, glued=token.glued and part is parts[0])
+        yield Token("word", first, first, glued=token.glued)
+        for part in others:
+            called = part is others[-1] and tokens[place + 1 : place + 2] and tokens[place + 1].is_sign("(")
+            if part in CONSTANTS or (called and part.casefold() in FUNCTIONS):
+                yield Token("sign", "-", "-", glued=True)
+            yield Token("word", part, part)
 
 
 def _without_opening(tokens: list[Token]) -> list[Token]:
