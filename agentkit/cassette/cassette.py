@@ -58,7 +58,6 @@ class Cassette:
         self.mode: RecorderMode = mode
         self.run = run
         self.run_again = run_again
-        self.saved_to: Path | None = None
         self._given_environment = environment
         self._replaying: Replaying | None = None
         self._recording: Recording | None = None
@@ -146,7 +145,7 @@ class Cassette:
     def _end_recording(self, error: BaseException | None) -> None:
         try:
             if self._recording is not None:
-                self.saved_to = self._recording.save(complete=error is None)
+                self._recording.save(complete=error is None)
         except CassetteError:
             if error is None:
                 raise

@@ -23,7 +23,6 @@ from agentkit.errors import CassetteError
 from agentkit.events import Event, Finished, LimitReached
 from agentkit.secrets import Secrets
 
-Clock = Callable[[], float]
 Stands = Callable[[Entry], bool]
 
 
@@ -90,27 +89,21 @@ class Recording:
         *,
         lanes: Lanes,
         before: Document,
-        clock: Clock = time.monotonic,
     ) -> None:
         self.secrets = Secrets(environment)
         self.failure: CassetteError | None = None
         self._environment = environment
         self._run = run
         self._lanes = lanes
-        self._clock = clock
         self._items: list[Item] = list(before.items)
         self._head = dict(before.head)
         self._remembered: dict[str, Any] = dict(self._head.pop("remembered", {}))
         self.secrets.used.update(self._head.pop("keys", ()))
-        self._started_s = clock() - max((entry.at_ms for entry in before.entries), default=0) / 1000
+        self._started_s = time.monotonic() - max((entry.at_ms for entry in before.entries), default=0) / 1000
         self._lock = threading.RLock()
         self._current: ContextVar[Call | None] = ContextVar("agentkit_recorded_call", default=None)
         self._open: list[Call] = []
         self._journal = Journal(path, self._refuse_secrets)
-
-    def now_s(self) -> float:
-        """The recording's clock."""
-        return self._clock()
 
     # -- calls -----------------------------------------------------------------------------------------------------
 
@@ -119,7 +112,7 @@ class Recording:
         """A call, from its beginning to its end, however."""
         outer = self._current.get()
         silent = silent or (outer is not None and outer.silent)
-        call = Call(self, self._lanes.current, self._clock(), silent, stands, outer)
+        call = Call(self, self._lanes.current, time.monotonic(), silent, stands, outer)
         with self._lock:
             self._open.append(call)
         try:
@@ -203,7 +196,7 @@ class Recording:
 
     def _timed(self, entry: Entry, run: int, started_s: float) -> Entry:
         """An entry of what has just ended, as it may be written."""
-        now_s = self._clock()
+        now_s = time.monotonic()
         ms, at_ms = round((now_s - started_s) * 1000), round((now_s - self._started_s) * 1000)
         return replace(self._scrubbed(entry), run=run, ms=ms, at_ms=at_ms)
 
@@ -260,20 +253,19 @@ class Recording:
 
     # -- the file --------------------------------------------------------------------------------------------------
 
-    def save(self, *, complete: bool) -> Path | None:
-        """Write the cassette, or say in the partial file that it ends here. `None` when nothing was recorded."""
-        seconds = self._clock() - self._started_s
+    def save(self, *, complete: bool) -> None:
+        """Write the cassette, or say in the partial file that it ends here."""
+        seconds = time.monotonic() - self._started_s
         with self._lock:
             if self.failure is not None:
                 raise self.failure
             gap = self._gap() if complete else ""
             if complete and not gap:
                 self._journal.finish(self._document(seconds))
-                return self._journal.path
+                return
             self._journal.stop(seconds)
             if gap:
                 raise CassetteError(f"{self._journal.path}: {gap}")
-            return self._journal.partial if self._holds_entries else None
 
     def _gap(self) -> str:
         """What is missing, of a run whose model was asked past the cassette."""

@@ -287,22 +287,15 @@ class Replaying:
 
     # -- HTTP ------------------------------------------------------------------------------------------------------
 
-    def http(self, matches: Matches, *, chat: bool = False) -> Entry | None:
+    def http(self, matches: Matches, *, chat: bool = False, play: bool = True) -> Entry | None:
         """The first exchange not played yet that `matches`. A `chat` tells which run asks."""
         with self._lock:
             self._raise_again()
             for track in self._http_tracks(matches, chat):
-                place = next((i for i, e in track.left.items() if e.kind == "http" and matches(e)), None)
-                if place is not None:
-                    return self._play(track, place)
+                for place, entry in track.left.items():
+                    if entry.kind == "http" and matches(entry):
+                        return self._play(track, place) if play else entry
             return None
-
-    def expects_http(self, matches: Matches, *, chat: bool = False) -> bool:
-        """Whether `http` would find one."""
-        with self._lock:
-            self._raise_again()
-            tracks = self._http_tracks(matches, chat)
-            return any(e.kind == "http" and matches(e) for track in tracks for e in track.left.values())
 
     def _http_tracks(self, matches: Matches, chat: bool) -> list[Track]:
         """This context's run first; a thread that does not know its run may belong to any."""

@@ -33,6 +33,7 @@ from agentkit.events import (
     Finished,
     LimitReached,
     ModeFound,
+    Observation,
     Observed,
     ParseError,
     RunStarted,
@@ -76,16 +77,8 @@ def as_mapping(event: Event) -> dict[str, Any]:
             called = asdict(action.called) if action.called else None
             values = {"action": action.tool, "input": plain(action.tool_input), "log": action.log, "called": called}
             return _without_nothing("action", values) | {"input": values["input"]}
-        case Observed(_, observation, executed, sources, readings):
-            return _without_nothing(
-                "observed",
-                {
-                    "observed": _value(observation),
-                    "executed": None if executed else False,
-                    "sources": [asdict(source) for source in sources],
-                    "readings": list(readings),
-                },
-            )
+        case Observed(_, observation):
+            return {"observed": _value(observation), **facts_of(event)}
         case ParseError(text, observation):
             return {"parse_error": text, "observation": observation}
         case LimitReached(reason, closing_turn):
@@ -93,6 +86,25 @@ def as_mapping(event: Event) -> dict[str, Any]:
         case Finished():
             return _end(event)
     raise TypeError(f"no event of a run: {type(event).__name__}")
+
+
+def facts_of(observed: Observed | Observation) -> dict[str, Any]:
+    """What came with an observation; what says nothing is left out."""
+    facts = {
+        "executed": None if observed.executed else False,
+        "sources": [asdict(source) for source in observed.sources],
+        "readings": list(observed.readings),
+    }
+    return _without_nothing("", facts)
+
+
+def read_facts(value: Mapping[str, Any]) -> dict[str, Any]:
+    """What `facts_of` wrote, by the names of the fields."""
+    return {
+        "executed": value.get("executed") is not False,
+        "sources": tuple(Source(str(one["title"]), str(one["link"])) for one in value.get("sources", ())),
+        "readings": tuple(map(_text, value.get("readings", ()))),
+    }
 
 
 def _end(finished: Finished) -> dict[str, Any]:
@@ -203,13 +215,11 @@ class EventReader:
                 raise ValueError(f"no event is named {kind!r}")
 
     def _observed(self, value: Mapping[str, Any], run: _Run) -> Observed:
-        action, observation = run.actions.pop(0), _read_value(value["observed"])
-        sources = tuple(Source(str(one["title"]), str(one["link"])) for one in value.get("sources", ()))
-        readings = tuple(map(_text, value.get("readings", ())))
-        run.steps.append(Step(action, observation))
-        run.sources |= dict.fromkeys(sources)
-        run.readings |= dict.fromkeys(readings)
-        return Observed(action, observation, value.get("executed") is not False, sources, readings)
+        observed = Observed(run.actions.pop(0), _read_value(value["observed"]), **read_facts(value))
+        run.steps.append(Step(observed.action, observed.observation))
+        run.sources |= dict.fromkeys(observed.sources)
+        run.readings |= dict.fromkeys(observed.readings)
+        return observed
 
 
 def _action(value: Mapping[str, Any]) -> Action:

@@ -7,13 +7,12 @@ from collections import deque
 from collections.abc import Sequence
 from functools import wraps
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
-aiohttp_stubs: Any
-try:
+aiohttp_stubs: Any = None
+if find_spec("aiohttp") is not None:  # vcrpy's stub imports it; without it no request goes that way
     aiohttp_stubs = import_module("vcr.stubs.aiohttp_stubs")
-except ImportError:  # no aiohttp
-    aiohttp_stubs = None
 
 
 def patches() -> list[tuple[Any, str, Any]]:
@@ -33,11 +32,8 @@ def _with_failures(vcr_request: Any) -> Any:
     def patched(tape: Any, real_request: Any) -> Any:
         @wraps(real_request)
         async def watched(session: Any, method: str, url: Any, **options: Any) -> Any:
-            try:
+            with tape.failures_of():
                 return await real_request(session, method, url, **options)
-            except Exception as error:
-                tape.failed(tape.asked.get(), error)
-                raise
 
         return vcr_request(tape, watched)
 

@@ -8,6 +8,7 @@ errors of the connection, and replies in the pieces they came in.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
@@ -43,18 +44,17 @@ class VcrCassette(Cassette):
 
     replaying: Replaying
     recording: Recording | None
-    asked = _asked
 
     def can_play_response_for(self, request: Request) -> bool:
         if self.recording is not None:
-            _started_s.set(self.recording.now_s())
+            _started_s.set(time.monotonic())
             _asked.set(request)
             if self.recording.is_silent or self.replaying.is_over:
                 return False
         if _is_ignored(request):
             return False
         matches, (method, uri, body) = _matcher(request, self.replaying.secrets)
-        if self.replaying.expects_http(matches, chat=is_chat(body)):
+        if self.replaying.http(matches, chat=is_chat(body), play=False):
             return True
         if self.replaying.goes_on_with_http():
             return False
@@ -74,21 +74,23 @@ class VcrCassette(Cassette):
         return _response_of(entry, httpx)
 
     def append(self, request: Request, response: Any) -> None:
-        if self.recording is not None and not _is_ignored(request):
-            self.recording.secrets.scrub([request.uri, dict(request.headers)])  # notes which keys the run needs
-            self._add(_entry_of(request, response))
-
-    def failed(self, request: Request, error: BaseException) -> None:
-        """The request had no response but this error."""
-        if self.recording is None or _is_ignored(request) or isinstance(error, AgentkitError):
+        if self.recording is None or _is_ignored(request):
             return
-        if (entry := _failure_of(request, error)) is not None:
-            self._add(entry)
-
-    def _add(self, entry: Entry) -> None:
-        assert self.recording is not None
+        self.recording.secrets.scrub([request.uri, dict(request.headers)])  # notes which keys the run needs
         started_s = _started_s.get()
-        self.recording.add_http(entry, started_s=self.recording.now_s() if started_s is None else started_s)
+        started_s = time.monotonic() if started_s is None else started_s
+        self.recording.add_http(_entry_of(request, response), started_s=started_s)
+
+    @contextmanager
+    def failures_of(self, request: Request | None = None) -> Iterator[None]:
+        """In this block, an error of the connection is all that came of the request: the one that was asked last."""
+        try:
+            yield
+        except Exception as error:
+            asked = request or _asked.get()
+            if asked is not None and not isinstance(error, AgentkitError) and described(error) is not None:
+                self.append(asked, {"status": {}, "headers": {}, "body": {"error": error}})
+            raise
 
 
 @contextmanager
@@ -180,46 +182,32 @@ def _body_of(request: Request) -> Any:
 
 
 def _entry_of(request: Request, response: Mapping[str, Any]) -> Entry:
-    """A response as vcrpy's stubs give it; its body may have `pieces`, an `error`, or have been `closed` early."""
+    """A response as vcrpy's stubs give it; its body may have `pieces`, an `error`, or have been `closed` early.
+
+    One without a status is the error alone.
+    """
     raw = response["body"]
     pieces = raw.get("pieces", ())
     decoded = decode_response({**response, "body": {"string": raw.get("string", b"")}})  # type: ignore[no-untyped-call]
     whole = decoded["body"]["string"]
     body = readable(whole)
     kept: dict[str, Any] = {"string": body} if isinstance(body, str | bytes) else {"json": body}
+    if not response["status"]:
+        kept = {}
     if len(pieces) > 1 and "string" in kept and whole == b"".join(pieces):
         kept["pieces"] = [len(piece) for piece in pieces]
     if raw.get("closed"):
         kept["closed"] = True
     if (error := raw.get("error")) is not None:
         kept["error"] = described(error) or {"message": str(error)}
-    return _entry(
-        request,
-        status=dict(response["status"]),
-        headers=_kept(decoded["headers"], KEPT_RESPONSE_HEADERS),
-        response=kept,
-    )
-
-
-def _failure_of(request: Request, error: BaseException) -> Entry | None:
-    """A request that only an error came of; `None` for an error that is no connection's."""
-    description = described(error)
-    if description is None:
-        return None
-    return _entry(request, status={}, headers={}, response={"error": description})
-
-
-def _entry(
-    request: Request, *, status: dict[str, Any], headers: dict[str, list[str]], response: dict[str, Any]
-) -> Entry:
     return Entry(
         method=request.method,
         uri=request.uri,
         headers=_kept(request.headers, KEPT_REQUEST_HEADERS),
         body=_body_of(request),
-        status=status,
-        response_headers=headers,
-        response=response,
+        status=dict(response["status"]),
+        response_headers=_kept(decoded["headers"], KEPT_RESPONSE_HEADERS),
+        response=kept,
     )
 
 

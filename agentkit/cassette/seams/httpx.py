@@ -4,11 +4,14 @@ and errors of the connection are recorded too."""
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
 from vcr import request as vcr_request
 from vcr.stubs import httpx_stubs
+
+_Request: Any = vcr_request.Request  # untyped
 
 
 def patches() -> list[tuple[Any, str, Any]]:
@@ -17,72 +20,42 @@ def patches() -> list[tuple[Any, str, Any]]:
 
 
 def _handle(tape: Any, real: Any, transport: Any, request: Any, httpx: Any) -> Any:
-    body = b"".join(request.stream)
-    roundtrip = _Roundtrip(tape, request, body, httpx)
-    if (played := roundtrip.played()) is not None:
-        return played
-    try:
+    asked = _asked(request, b"".join(request.stream), httpx)
+    if tape.can_play_response_for(asked):
+        return _played(tape, asked, httpx)
+    with tape.failures_of(asked):
         response = real(transport, request)
-    except Exception as error:
-        tape.failed(roundtrip.request, error)
-        raise
-    return roundtrip.watched(response)
+    return _watched(tape, asked, response, httpx)
 
 
 async def _ahandle(tape: Any, real: Any, transport: Any, request: Any, httpx: Any) -> Any:
-    body = b"".join([part async for part in request.stream])
-    roundtrip = _Roundtrip(tape, request, body, httpx)
-    if (played := roundtrip.played()) is not None:
-        return played
-    try:
+    asked = _asked(request, b"".join([part async for part in request.stream]), httpx)
+    if tape.can_play_response_for(asked):
+        return _played(tape, asked, httpx)
+    with tape.failures_of(asked):
         response = await real(transport, request)
-    except Exception as error:
-        tape.failed(roundtrip.request, error)
-        raise
-    return roundtrip.watched(response)
+    return _watched(tape, asked, response, httpx)
 
 
-class _Roundtrip:
-    """One request, and the response on its way to whoever reads it."""
+def _asked(request: Any, body: bytes, httpx: Any) -> Any:
+    request.stream = httpx.ByteStream(body)  # reading it consumed it
+    return _Request(request.method, str(request.url), body, request.headers)
 
-    def __init__(self, tape: Any, request: Any, body: bytes, httpx: Any) -> None:
-        request.stream = httpx.ByteStream(body)  # reading it consumed it
-        make: Any = vcr_request.Request
-        self.request: Any = make(request.method, str(request.url), body, request.headers)
-        self.pieces: list[bytes] = []
-        self._tape = tape
-        self._httpx = httpx
-        self._response: Any = None
 
-    def played(self) -> Any:
-        if not self._tape.can_play_response_for(self.request):
-            return None
-        httpx = self._httpx
-        played = self._tape.play_response(self.request, httpx)
-        message = played["status"]["message"]
-        return httpx.Response(
-            played["status"]["code"],
-            headers=[(name, value) for name, values in played["headers"].items() for value in values],
-            stream=_streams(httpx)[0](played["body"]),
-            extensions={"reason_phrase": message.encode("ascii", "replace")} if message else None,
-        )
+def _played(tape: Any, asked: Any, httpx: Any) -> Any:
+    played = tape.play_response(asked, httpx)
+    message = played["status"]["message"]
+    return httpx.Response(
+        played["status"]["code"],
+        headers=[(name, value) for name, values in played["headers"].items() for value in values],
+        stream=_streams(httpx)[0](played["body"]),
+        extensions={"reason_phrase": message.encode("ascii", "replace")} if message else None,
+    )
 
-    def watched(self, response: Any) -> Any:
-        self._response = response
-        response.stream = _streams(self._httpx)[1](self, response.stream)
-        return response
 
-    def over(self, *, error: Exception | None = None, closed: bool = False) -> None:
-        """The reply came to its end, broke, or was closed by its reader."""
-        if self._response is None:
-            return
-        response, self._response = self._response, None
-        body = {"string": b"".join(self.pieces), "pieces": self.pieces, "error": error, "closed": closed}
-        headers: dict[str, list[str]] = {}
-        for name, value in response.headers.multi_items():
-            headers.setdefault(name, []).append(value)
-        status = {"code": response.status_code, "message": response.reason_phrase}
-        self._tape.append(self.request, {"status": status, "headers": headers, "body": body})
+def _watched(tape: Any, asked: Any, response: Any, httpx: Any) -> Any:
+    response.stream = _streams(httpx)[1](tape, asked, response)
+    return response
 
 
 @lru_cache
@@ -103,36 +76,55 @@ def _streams(httpx: Any) -> tuple[Any, Any]:
                 yield piece
 
     class Watched(httpx.SyncByteStream, httpx.AsyncByteStream):  # type: ignore[misc]
-        def __init__(self, roundtrip: _Roundtrip, stream: Any) -> None:
-            self._roundtrip = roundtrip
-            self._stream = stream
+        """A response on its way to whoever reads it, recorded when it ends, breaks, or is closed by its reader."""
+
+        def __init__(self, tape: Any, asked: Any, response: Any) -> None:
+            self._tape = tape
+            self._asked = asked
+            self._response = response
+            self._stream = response.stream
+            self._pieces: list[bytes] = []
+            self._is_over = False
 
         def __iter__(self) -> Iterator[bytes]:
-            try:
+            with self._to_its_end():
                 for piece in self._stream:
-                    self._roundtrip.pieces.append(piece)
+                    self._pieces.append(piece)
                     yield piece
-            except Exception as error:
-                self._roundtrip.over(error=error)
-                raise
-            self._roundtrip.over()
 
         async def __aiter__(self) -> AsyncIterator[bytes]:
-            try:
+            with self._to_its_end():
                 async for piece in self._stream:
-                    self._roundtrip.pieces.append(piece)
+                    self._pieces.append(piece)
                     yield piece
-            except Exception as error:
-                self._roundtrip.over(error=error)
-                raise
-            self._roundtrip.over()
 
         def close(self) -> None:
             self._stream.close()
-            self._roundtrip.over(closed=True)
+            self._over(closed=True)
 
         async def aclose(self) -> None:
             await self._stream.aclose()
-            self._roundtrip.over(closed=True)
+            self._over(closed=True)
+
+        @contextmanager
+        def _to_its_end(self) -> Iterator[None]:
+            try:
+                yield
+            except Exception as error:
+                self._over(error=error)
+                raise
+            self._over()
+
+        def _over(self, *, error: Exception | None = None, closed: bool = False) -> None:
+            if self._is_over:
+                return
+            self._is_over = True
+            response = self._response
+            headers: dict[str, list[str]] = {}
+            for name, value in response.headers.multi_items():
+                headers.setdefault(name, []).append(value)
+            body = {"string": b"".join(self._pieces), "pieces": self._pieces, "error": error, "closed": closed}
+            status = {"code": response.status_code, "message": response.reason_phrase}
+            self._tape.append(self._asked, {"status": status, "headers": headers, "body": body})
 
     return Played, Watched

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from agentkit.cassette.format.entries import Entry, plain, tool_uri
+from agentkit.cassette.format.events import facts_of, read_facts
 from agentkit.cassette.recording import Call
 from agentkit.cassette.replaying import read_as, result_of
 from agentkit.core.run import Tools
 from agentkit.errors import CassetteError
-from agentkit.events import Action, Observation, Source
+from agentkit.events import Action, Observation
 from agentkit.toolbox.calling import in_daemon_thread
 
 if TYPE_CHECKING:
@@ -124,15 +124,9 @@ def observation_body(observation: Observation) -> dict[str, Any]:
     """An observation as a response body."""
     value = plain(observation.value)
     response: dict[str, Any] = {"string": value} if isinstance(value, str) else {"json": value}
-    if not observation.executed:
-        response["executed"] = False
     if observation.return_direct:
         response["return_direct"] = True
-    if observation.sources:
-        response["sources"] = [asdict(source) for source in observation.sources]
-    if observation.readings:
-        response["readings"] = list(observation.readings)
-    return response
+    return response | facts_of(observation)
 
 
 def _entry(action: Action, observation: Observation) -> Entry:
@@ -141,11 +135,5 @@ def _entry(action: Action, observation: Observation) -> Entry:
 
 def observation_of(entry: Entry) -> Observation:
     """The observation again; raises what comes of another shape."""
-    response = entry.response
-    return Observation(
-        result_of(entry),
-        executed=response.get("executed") is not False,
-        return_direct=response.get("return_direct") is True,
-        sources=tuple(Source(**source) for source in response.get("sources", ())),
-        readings=tuple(response.get("readings", ())),
-    )
+    return_direct = entry.response.get("return_direct") is True
+    return Observation(result_of(entry), return_direct=return_direct, **read_facts(entry.response))

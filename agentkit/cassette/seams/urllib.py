@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from importlib.util import find_spec
 from typing import Any
 from unittest import mock
 
@@ -23,10 +24,10 @@ def patches() -> list[tuple[Any, str, Any]]:
 
 def without_waiting() -> AbstractContextManager[Any]:
     """In this block, urllib3's retries do not wait: what they would wait for was recorded."""
-    try:
-        from urllib3.util.retry import Retry
-    except ImportError:
+    if find_spec("urllib3") is None:  # it is requests that brings it, and a run may have none
         return nullcontext()
+    from urllib3.util.retry import Retry
+
     return mock.patch.object(Retry, "sleep", return_value=None)
 
 
@@ -39,11 +40,8 @@ def _getresponse(connection: Any, _: bool = False, **kwargs: Any) -> Any:
     request, tape = connection._vcr_request, connection.cassette
     if tape.can_play_response_for(request):
         return _Response(tape.play_response(request), request.uri)
-    try:
+    with tape.failures_of(request):
         response = _sent(connection, request)
-    except Exception as error:
-        tape.failed(request, error)
-        raise
     pieces, failure = _read(response)
     body = {"string": b"".join(pieces), "pieces": pieces, "error": failure}
     headers = _vcr.serialize_headers(response)
