@@ -10,6 +10,7 @@ from langchain_core.output_parsers import BaseOutputParser
 
 from agentkit.errors import MalformedTurn
 from agentkit.events import FinalAnswer
+from agentkit.langchain.steps import Extended
 from agentkit.react_json.parser import parse_turn
 from agentkit.react_json.turn import Turn
 
@@ -31,29 +32,19 @@ Thought: I now know the final answer
 Final Answer: the answer to the question"""
 
 
-class ActionWithInventions(AgentAction):
+class ActionWithInventions(Extended, AgentAction):
     """An action behind which the model wrote observations of its own, which were cut off.
 
-    The count survives copies, pickle and JSON. To LangChain's loader it is the `AgentAction` that it extends.
+    The count survives copies, pickle and JSON.
     """
 
     invented_observations: int = 0
 
-    @classmethod
-    def lc_id(cls) -> list[str]:
-        """LangChain's own class: `loads` knows no other."""
-        return AgentAction.lc_id()
 
-
-class FinishWithInventions(AgentFinish):
+class FinishWithInventions(Extended, AgentFinish):
     """An answer behind which the model wrote observations of its own; see `ActionWithInventions`."""
 
     invented_observations: int = 0
-
-    @classmethod
-    def lc_id(cls) -> list[str]:
-        """LangChain's own class: `loads` knows no other."""
-        return AgentFinish.lc_id()
 
 
 class ReActJsonSingleInputOutputParser(BaseOutputParser[AgentAction | AgentFinish]):

@@ -7,6 +7,7 @@ from typing import Any
 
 from langchain_core.agents import AgentAction, AgentActionMessageLog
 from langchain_core.exceptions import OutputParserException
+from langchain_core.load import Serializable
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from agentkit.errors import ConfigurationError, MalformedTurn
@@ -18,19 +19,20 @@ Trim = Callable[[Steps], Steps]
 HandleErrors = bool | str | Callable[[OutputParserException], str]
 
 
-class CalledAction(AgentActionMessageLog):
-    """An action that the model called in its own syntax; `turn` is the step at which its message began.
-
-    To LangChain's loader it is the `AgentActionMessageLog` that it extends.
-    """
-
-    tool_call_id: str
-    turn: int
+class Extended:
+    """A class of LangChain's with more to it. To LangChain's loader, which knows no other, it is the one it extends."""
 
     @classmethod
     def lc_id(cls) -> list[str]:
-        """LangChain's own class: `loads` knows no other."""
-        return AgentActionMessageLog.lc_id()
+        """That class's name."""
+        return next(base.lc_id() for base in cls.__bases__ if issubclass(base, Serializable))
+
+
+class CalledAction(Extended, AgentActionMessageLog):
+    """An action that the model called in its own syntax; `turn` is the step at which its message began."""
+
+    tool_call_id: str
+    turn: int
 
 
 def as_agent_action(action: Action) -> AgentAction:
