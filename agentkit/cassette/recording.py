@@ -64,10 +64,11 @@ class Call:
         if self.recording is not None:
             self.recording.end(self, make)
 
-    @property
-    def is_brought_by_http(self) -> bool:
-        """Whether its exchanges are enough to have its result again."""
-        return not self.unsure and any(self.stands is None or self.stands(entry) for entry in self.held)
+    def keeps_http(self, *, has_result: bool) -> bool:
+        """Whether its exchanges are enough to have its result again; without a result, whether they asked a model."""
+        return not self.unsure and any(
+            self.stands is None or self.stands(entry) or (not has_result and entry.asks_a_model) for entry in self.held
+        )
 
     def mark(self) -> None:
         """An interaction was recorded within this call."""
@@ -152,10 +153,10 @@ class Recording:
     # -- entries ---------------------------------------------------------------------------------------------------
 
     def end(self, call: Call, result: Callable[[], Entry] | None = None) -> None:
-        """Record a call that has ended. Of one without a result its exchanges are kept: they say what went wrong."""
+        """Record a call that has ended: by its exchanges, else by its result, if it came to one."""
         with self._lock:
             call.ended = True
-            if call.recorded or call.is_brought_by_http or (result is None and not call.unsure):
+            if call.recorded or call.keeps_http(has_result=result is not None):
                 for entry in call.held:
                     self._write(entry)
                 if call.held:
@@ -180,10 +181,11 @@ class Recording:
                 elif not call.ended:
                     call.held.append(timed)
 
-    def mark_http(self) -> None:
+    def mark_http(self, entry: Entry) -> None:
         """An exchange of this context was recorded earlier."""
         for call in self._calls():
-            call.mark()
+            if call.stands is None or call.stands(entry):
+                call.mark()
 
     def _calls(self) -> list[Call]:
         """This context's call; in a thread that knows no context, each that is under way."""

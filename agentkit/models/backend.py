@@ -80,7 +80,7 @@ class Capabilities:
     - `in_process`: computes in this process. A deadline is then held between two chunks, and replies that are asked for
       at the same time are computed together.
     - `over_http`: its replies come through an HTTP library that a cassette records, so the turn itself is not recorded.
-      `None`: whichever of the two a cassette sees happen.
+      `None`: only where a cassette sees a chat completion come; other HTTP does not stand for a turn.
     - `grammar`: takes `ChatRequest.grammar`. `turn_grammars` are those that an agent's turns can be held to, by name;
       `constrain` names the one that is asked for.
     - `tools`: takes `ChatRequest.tools`.

@@ -23,8 +23,10 @@ from agentkit.cassette.format.file import load
 from agentkit.errors import CassetteError
 from agentkit.models.backend import Capabilities, ChatRequest, Chunk, Usage
 from agentkit.models.scripted import ScriptedBackend
+from agentkit.tool import Tool
 from tests.cassette.runs import TURNS, Tools, answer, run, without_times
 from tests.cassette.test_http import server
+from tests.doubles.models import action, final
 from tests.doubles.server import ChatServer, error, serving
 
 
@@ -132,6 +134,31 @@ async def test_http_that_does_not_bring_the_reply_does_not_stand_for_the_turn(pa
         assert await aasked(path.with_name("other.yaml"), "record", Licensed(base))
         assert kinds(path.with_name("other.yaml")) == ["turn"]
     assert without_times(asked(path, "replay", Licensed(base))) == without_times(recorded)
+
+
+def test_a_turn_that_fails_after_its_http_goes_on_in_a_resumed_run(path: Path) -> None:
+    turns = (action("Search", "who is 25"), final("Ada"))
+
+    class Both(Licensed):
+        def __init__(self, url: str, scripted: ScriptedBackend) -> None:
+            super().__init__(url)
+            self._scripted = scripted
+
+        def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
+            list(super().generate_chat(request))
+            yield from self._scripted.generate_chat(request)
+
+    def go(mode: Any, *script: Any) -> list[Any]:
+        tool = Tool(name="Search", description="Finds.", run=lambda query: "Ada is 25.")
+        with Cassette(path, mode, environment={}):
+            return list(AgentExecutor.from_model(Both(base, ScriptedBackend(script)), [tool]).events({"input": "Who?"}))
+
+    with server() as (base, _):
+        with pytest.raises(KeyboardInterrupt):
+            go("record", turns[0], KeyboardInterrupt())
+        assert answer(go("resume", turns[1])) == "Ada"
+    assert kinds(path) == ["turn", "tool", "turn"]
+    assert answer(go("replay")) == "Ada"
 
 
 def test_a_model_in_process_that_stands_in_for_a_server_is_recorded(path: Path) -> None:

@@ -70,7 +70,7 @@ class VcrCassette(Cassette):
         if entry is None:  # another thread took it
             raise self.replaying.unexpected_http(method, uri, body)
         if self.recording is not None:
-            self.recording.mark_http()
+            self.recording.mark_http(entry)
         return _response_of(entry, httpx)
 
     def append(self, request: Request, response: Any) -> None:
