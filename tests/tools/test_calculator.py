@@ -321,6 +321,7 @@ def test_refusals_are_one_line_that_says_what_to_do(expression: str) -> None:
         "0\x000",
         "\ud800",
         "log_" * 99,
+        "1,234!=\0²",
         "and " * 99,
         "1 and a " * 40,
     ],

@@ -14,10 +14,14 @@ def refusal(message: str) -> ToolError:
 
 def ambiguous(written: str, *readings: str) -> ToolError:
     """The error for what can be read in several ways: it names them, and the model chooses."""
-    return refusal(f"{quoted(written)} can be read as {' or as '.join(readings)}; write the one you mean.")
+    return refusal(f"{quoted(written)} can be read as {' or as '.join(map(_ascii, readings))}; write the one you mean.")
 
 
 def quoted(text: str) -> str:
     """A piece of the input as an error may show it: short, one line, printable ASCII."""
-    shown = "".join(c if c.isascii() and c.isprintable() else f"<U+{ord(c):04X}>" for c in " ".join(text.split()))
+    shown = _ascii(text)
     return f"'{shown}'" if len(shown) <= LONGEST_QUOTE else f"'{shown[: LONGEST_QUOTE - 3]}...'"
+
+
+def _ascii(text: str) -> str:
+    return "".join(c if c.isascii() and c.isprintable() else f"<U+{ord(c):04X}>" for c in " ".join(text.split()))

@@ -1,4 +1,4 @@
-"""Text to tokens: numbers, words and signs, brackets checked. Words mean nothing here but functions, for their commas."""
+"""Text to tokens: numbers, words and signs, brackets checked. Of words it knows functions only, for their commas."""
 
 from __future__ import annotations
 

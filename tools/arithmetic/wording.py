@@ -218,10 +218,9 @@ def _part(words: Sequence[str], used: int, count: Fraction | None) -> tuple[Frac
         raise refusal(f"{quoted(' '.join(words[: used + 1]))} is not understood; write it as (2/3).")
     value = Fraction(1 if count is None else count) / _PARTS[word]
     used += 1
-    if words[used] in ("a", "an") and words[used + 1] in MULTIPLES:
-        return _scaled(words, value, used + 1)
-    if words[used] == "of" and words[used + 1] in ("a", "an") and words[used + 2] in MULTIPLES:
-        return _scaled(words, value, used + 2)
+    article = used + (words[used] == "of")
+    if words[article] in ("a", "an") and words[article + 1] in MULTIPLES:
+        used = article + 1
     return _scaled(words, value, used)
 
 
