@@ -40,8 +40,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
-from agentkit.errors import CassetteError
-
 if TYPE_CHECKING:
     from agentkit.cassette import Cassette
     from agentkit.langchain.executor import AgentExecutor
@@ -145,6 +143,7 @@ class _Block:
 
     def open(self) -> Cassette:
         from agentkit.cassette import Cassette
+        from agentkit.errors import CassetteError
 
         there = self._path.exists()
         if self._mode == "none" and not there:
@@ -161,6 +160,8 @@ class _Block:
 
     def close(self, error: BaseException | None) -> None:
         """End the recording or the replay; a drift, also one that the test swallowed, fails the test."""
+        from agentkit.errors import CassetteError
+
         cassette, self._cassette = self._cassette, None
         if cassette is None:
             return
