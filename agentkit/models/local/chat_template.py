@@ -194,7 +194,7 @@ def _shows_tools(text: str, messages: Sequence[Message], tools: Sequence[Mapping
     return all(each in text or json.dumps(each, ensure_ascii=False)[1:-1] in text for each in wanted)
 
 
-def _ending(messages: Sequence[Message]) -> dict[str, bool]:
+def _ending(messages: Sequence[Message]) -> dict[str, Any]:
     """Whether the assistant's turn is to begin or, being the last message, to go on."""
     continues = bool(messages) and messages[-1]["role"] == "assistant" and not messages[-1].get("tool_calls")
     return {"add_generation_prompt": not continues, "continue_final_message": continues}
