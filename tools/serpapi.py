@@ -83,15 +83,15 @@ class SerpAPIWrapper:
 
     def _response(self, query: str, key: str) -> Response:
         import requests
+        import serpapi
 
-        try:
-            from serpapi import SerpApiClient
-        except ImportError as error:
+        client_class: Any = getattr(serpapi, "SerpApiClient", None)
+        if client_class is None:
             raise ConfigurationError(
                 "the installed module serpapi is not google-search-results; pip uninstall serpapi, then "
                 "pip install --force-reinstall google-search-results"
-            ) from error
-        client = SerpApiClient({**self.params, "q": query, "api_key": key, "output": "json"}, timeout=self.timeout_s)
+            )
+        client = client_class({**self.params, "q": query, "api_key": key, "output": "json"}, timeout=self.timeout_s)
         client.BACKEND = self.base_url
         cause: type[Exception] | None = None  # a name that says whether to try again
         try:

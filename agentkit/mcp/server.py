@@ -42,7 +42,8 @@ _VARIABLE = re.compile(r"\$\{([^}]+)\}")
 class McpServer:
     """A connection to one server. `spec` says how to reach it, `start_s` how long it may take to answer.
 
-    The connection lives in the portal's thread, and so do the calls.
+    The connection lives in the portal's thread. Calls run in its context, not in the caller's, so that a cassette keeps
+    what they give, and not what is sent for it.
     """
 
     def __init__(self, spec: Spec, portal: BlockingPortal, *, start_s: float) -> None:
@@ -54,9 +55,7 @@ class McpServer:
         self._running: Future[None] | None = None
         self._ready: Future[list[dict[str, Any]]] = Future()
         self._over = asyncio.Event()
-        self._context = (
-            copy_context()
-        )  # of the connection and its requests: a cassette keeps what calls give, not these
+        self._context = copy_context()
         self._client: Any = None
 
     @property
@@ -106,11 +105,9 @@ class McpServer:
             async with Client(_transport(self._connection), **options) as self._client:
                 ready.set_result(await _listed(self._client))
                 await self._over.wait()
-        except ImportError as error:
-            ready.set_exception(missing(error))
         except Exception as error:
             if not ready.done():
-                ready.set_exception(error)
+                ready.set_exception(not_installed(error) if isinstance(error, ImportError) else error)
 
     async def _called(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -127,7 +124,7 @@ class McpServer:
         )
 
 
-def missing(error: ImportError) -> ConfigurationError:
+def not_installed(error: ImportError) -> ConfigurationError:
     """Says why the package of the protocol cannot be imported."""
     return ConfigurationError(import_failure(error, "mcp", purpose="for MCP", install="'agentkit-react[mcp]'"))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentkit import __version__
 from agentkit.errors import AgentkitError, ConfigurationError, ToolError
-from agentkit.mcp.server import missing
+from agentkit.mcp.server import not_installed
 from agentkit.retry import RetryPolicy
 from agentkit.secrets import Secrets
 from agentkit.tool import Tool
@@ -45,7 +45,7 @@ def server_of(tools: Sequence[Tool]) -> Server[Any]:
         from mcp import types
         from mcp.server.lowlevel import Server
     except ImportError as error:
-        raise missing(error) from error
+        raise not_installed(error) from error
     known = {tool.name: tool for tool in tools}
     offered = [
         types.Tool(
