@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agentkit.core.loop import CLOSING_NOTE, FORCED_OUTPUT, Limits, ModelCall, ReActLoop, ToolCalls, Turn
+from agentkit.core.loop import FORCED_OUTPUT, Limits, ModelCall, ReActLoop, ToolCalls, Turn
 from agentkit.errors import ConfigurationError, MalformedTurn
 from agentkit.events import (
     Action,
@@ -20,6 +20,7 @@ from agentkit.events import (
     Thought,
     Usage,
 )
+from agentkit.react_json.scratchpad import CLOSING_NOTE
 
 ADD = Action("Calculator", "2+2", "log")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from agentkit.approximate_tokens import count_tokens, cut_to_tokens
 from agentkit.errors import ToolError
 from agentkit.events import Source
 from agentkit.tool import Result
-from agentkit.toolbox.approximate_tokens import count_tokens, cut_to_tokens
 
 NAME = "Search"  # of the tool, whatever it searches
 MOST_RESULTS = 6

@@ -18,9 +18,9 @@ from agentkit.cassette.format.file import Document
 from agentkit.cassette.format.run_spec import RunSpec
 from agentkit.cassette.format.writer import Journal
 from agentkit.cassette.lanes import Lane, Lanes
-from agentkit.core.loop import CLOSING_NOTE
 from agentkit.errors import CassetteError
 from agentkit.events import Event, Finished, LimitReached
+from agentkit.react_json.scratchpad import CLOSING_NOTE
 from agentkit.secrets import Secrets
 
 Stands = Callable[[Entry], bool]

@@ -32,6 +32,7 @@ from agentkit.events import (
     Usage,
 )
 from agentkit.react_json.grounding import ungrounded
+from agentkit.react_json.scratchpad import CLOSING_NOTE
 
 MALFORMED = "_Exception"  # the tool name LangChain gives to the step of a turn that could not be parsed
 FORCED_OUTPUT: dict[StopReason, str] = {
@@ -42,7 +43,6 @@ FORCED_OUTPUT: dict[StopReason, str] = {
     "stuck": "Agent stopped because it repeated an action without getting further.",
 }
 NOT_GROUNDED_OUTPUT = "I could not find an answer that my tools confirm."
-CLOSING_NOTE = "\n\nNo more actions are possible. Give your best final answer now, in the form that was asked for."
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,9 +153,10 @@ class Chunk:
     """A piece of a reply.
 
     `text` may hold `<think>` tags and overrun a stop string: the chat model separates and cuts. `thinking` is reasoning
-    that came apart from the text already. `usage` is the total so far; the last one seen counts. `finish_reason` is set
-    once, on the last chunk: "stop", "length" or "tool_calls". `metadata` is merged into `response_metadata`; a
-    `model_name` in it is that of the model which answered.
+    that came apart from the text already. `usage` is the total so far; the last one seen counts, and where a stop comes
+    before any, tokens are counted approximately. `finish_reason` is set once, on the last chunk: "stop", "length" or
+    "tool_calls". `metadata` is merged into `response_metadata`; a `model_name` in it is that of the model which
+    answered.
     """
 
     text: str = ""

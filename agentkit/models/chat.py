@@ -11,6 +11,7 @@ from contextlib import aclosing, closing
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
+from agentkit.approximate_tokens import count_tokens
 from agentkit.deadline import remaining_s
 from agentkit.errors import ReplyChanged
 from agentkit.events import Usage
@@ -171,6 +172,7 @@ class Reply:
 
     def __init__(self, request: ChatRequest, capabilities: Capabilities, model_id: str) -> None:
         self.usage: Usage | None = None
+        self._request = request
         self._model_id = model_id
         syntax = (capabilities.call_syntax or HERMES) if request.tools else None
         self._reader = ReplyReader(request.stop, calls=syntax, tools=request.tools)
@@ -222,6 +224,8 @@ class Reply:
     def last(self) -> Chunk:
         """What was held back, with usage, the model's name and how the reply ended."""
         rest = self._taken(self._reader.rest())
+        if self.usage is None and self.stopped:
+            self.usage = self._approximate_usage()
         reason = self._finish_reason or "stop"
         if reason == "stop" and self._calls.calls():
             reason = "tool_calls"
@@ -237,6 +241,16 @@ class Reply:
             "".join(self._thinking),
             self._calls.calls(),
         )
+
+    def _approximate_usage(self) -> Usage:
+        """For a reply broken off at a stop string before its usage came: budgets hold all the same."""
+        contents = [message.get("content") or "" for message in self._request.messages]
+        texts = [
+            content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+            for content in contents
+        ]
+        reply = "".join([*self._thinking, *self._text])
+        return Usage(sum(map(count_tokens, texts)), count_tokens(reply))
 
     def _taken(self, piece: Chunk) -> Chunk:
         self._text.append(piece.text)

@@ -46,6 +46,7 @@ class ToolCallText:
         self._stream = self._streams[0]
         self._state: Literal["text", "opening", "arguments", "after", "late"] = "text"
         self._held: list[str] = []
+        self._from_opening: list[str] = []
         self._text = TextSoFar()
         self._early = False
         self._arguments = _JsonObject()
@@ -54,6 +55,8 @@ class ToolCallText:
     def feed(self, text: str) -> tuple[str, tuple[ToolCallPiece, ...]]:
         """The text that certainly belongs to no call, and the pieces of calls that are complete."""
         self._held.append(text)
+        if self._state != "text":
+            self._from_opening.append(text)
         if self._state == "late" or not text:
             return "", ()
         held, released = "".join(self._held), ""
@@ -75,14 +78,28 @@ class ToolCallText:
         if self._state in ("text", "arguments"):
             return held, ()
         if self._count:
-            text, calls = self._calls_in(held[behind(self._stream.closing, held, 0) :])
-            return self._reader.without_end(text).strip(), calls
+            return self._behind_calls(held[behind(self._stream.closing, held, 0) :])
         if not self._text.has_words and held.lstrip()[:1] in ("{", "["):
             try:
                 return "", self._pieces(self._reader.read_reply(self._reader.without_end(held), self._schemas))
             except (NotADecision, BrokenJson):
                 pass
-        return self._calls_in(held)
+        text, calls = self._calls_in(held)
+        return text, self._pieces(calls)
+
+    def _behind_calls(self, rest: str) -> tuple[str, tuple[ToolCallPiece, ...]]:
+        """What follows the calls that were passed on: nothing, mostly; text; or calls that begin in another order.
+
+        Those, and what stands in a call behind its arguments, are told only by reading the calls as a whole.
+        """
+        if not (rest := self._reader.without_end(rest).strip()):
+            return "", ()
+        text, calls = self._calls_in("".join(self._from_opening))
+        if len(calls) < self._count:
+            text, calls = self._calls_in(rest)
+        else:
+            calls = calls[self._count :]
+        return self._reader.without_end(text).strip(), self._pieces(calls)
 
     # -- as it comes
 
@@ -94,6 +111,7 @@ class ToolCallText:
         self._text.add(held[:cut])
         if bare or begun:
             self._state = "opening"
+            self._from_opening.append(held[cut:])
             own = bool(self._syntax.trigger) and held.startswith(self._syntax.trigger, cut)
             alone = not self._text.has_words and self._text.is_place("")
             self._early = (own and self._text.is_open_line) or alone
@@ -129,7 +147,7 @@ class ToolCallText:
 
     # -- at the end
 
-    def _calls_in(self, held: str) -> tuple[str, tuple[ToolCallPiece, ...]]:
+    def _calls_in(self, held: str) -> tuple[str, list[Action]]:
         """The text of what is held, and the calls in it that count."""
         texts: list[str] = []
         calls: list[Action] = []
@@ -146,9 +164,9 @@ class ToolCallText:
                 calls += actions
                 kept = end
         if not calls:
-            return held, ()
+            return held, []
         texts.append(self._reader.without_end(held[kept:]).strip())
-        return "".join(texts), self._pieces(calls)
+        return "".join(texts), calls
 
     def _counts(self, held: str, begun: re.Match[str], end: int) -> bool:
         """Whether calls from `begun` to `end` are made, not quoted."""

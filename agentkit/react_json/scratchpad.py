@@ -8,6 +8,8 @@ from typing import Any
 from agentkit.react_json.hostile import defused
 
 OWN_WORDS = "_Exception"  # the tool of a turn that could not be parsed: its observation is the loop's own
+CLOSING_NOTE = "\n\nNo more actions are possible. Give your best final answer now, in the form that was asked for."
+"""Behind the last observation, where a limit leaves one more turn."""
 
 
 def observation_text(action: Any, observation: Any) -> str:

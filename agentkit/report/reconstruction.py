@@ -15,7 +15,7 @@ from agentkit.cassette.format.entries import Entry
 from agentkit.cassette.format.events import Item, RecordedEvent
 from agentkit.cassette.format.file import Document
 from agentkit.cassette.recording import is_asked_to_close
-from agentkit.core.loop import CLOSING_NOTE, Limits, ModelCall, ReActLoop, Turn
+from agentkit.core.loop import Limits, ModelCall, ReActLoop, Turn
 from agentkit.core.native_planner import NativePlanner
 from agentkit.core.planner import STOP, turn_of
 from agentkit.errors import MalformedTurn
@@ -23,6 +23,7 @@ from agentkit.events import Action, Event, FinalAnswer, Finished, Observation, P
 from agentkit.models.backend import Completion
 from agentkit.models.chat import BackendChat
 from agentkit.models.scripted import ScriptedBackend
+from agentkit.react_json.scratchpad import CLOSING_NOTE
 from agentkit.report.exchange import completion_of, observation_in, place_of, prompt_of
 
 UNLIMITED = Limits(max_iterations=None, max_repeats=None)

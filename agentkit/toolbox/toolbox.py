@@ -8,13 +8,13 @@ from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
+from agentkit.approximate_tokens import cut_to_tokens
 from agentkit.deadline import remaining_s
 from agentkit.errors import ToolError
 from agentkit.events import Action, Observation, Source
 from agentkit.retry import RetryPolicy
 from agentkit.secrets import Secrets
 from agentkit.tool import Result, Tool
-from agentkit.toolbox.approximate_tokens import cut_to_tokens
 from agentkit.toolbox.calling import OutOfTime, ThreadCall, acall, call, in_daemon_thread
 from agentkit.toolbox.registry import is_named
 

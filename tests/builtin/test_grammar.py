@@ -22,6 +22,7 @@ from agentkit.models.builtin.copying import (
     written_numbers,
 )  # fmt: skip
 from agentkit.react_json.grammar import react_json_grammar
+from agentkit.react_json.scratchpad import CLOSING_NOTE
 
 from .conftest import TOOLS
 
@@ -183,3 +184,10 @@ def test_expressions_match_what_they_should() -> None:
     assert re.fullmatch(spans("born 12 March 1823 in Hull. Dead."), "12 March 1823")
     assert not re.fullmatch(spans("born 12 March 1823 in Hull. Dead."), "Hull. Dead")
     assert answers("q", []) == ""
+
+
+def test_the_note_of_a_closing_turn_is_no_answer(accepts: Callable[[str, str], bool]) -> None:
+    grammar = copying("What is 12 times 12?", f"Answer: 144{CLOSING_NOTE}")
+    assert accepts(grammar, known("144"))
+    assert not accepts(grammar, known(f"144{CLOSING_NOTE}"))
+    assert not accepts(grammar, known("No more actions are possible"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from agentkit.core.loop import FORCED_OUTPUT
 from agentkit.errors import ConfigurationError
 from agentkit.events import Finished, LimitReached, Usage
 from agentkit.langchain.model import usage_of
-from agentkit.models.backend import Completion
+from agentkit.models.backend import ChatRequest, Chunk, Completion
 from tests.doubles.models import Scripted, action, reply
 from tests.hosted_agent.caller import TOOLS, Caller
 from tests.hosted_agent.server import Server
@@ -111,3 +112,27 @@ def test_a_model_that_takes_no_bound_is_given_none() -> None:
     model = Scripted(turns=[action("calculator", "1+1"), action("calculator", "1+2")])
     result = AgentExecutor.from_model(model, TOOLS, max_tokens=50, return_run=True).invoke(QUESTION)
     assert result["run"]["stop_reason"] == "max_tokens"
+
+
+class RunningOn:
+    """A model that writes past the stop; its usage would come behind that."""
+
+    model_id = "running on"
+
+    def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
+        yield Chunk(text=action("calculator", "1+1"))
+        yield Chunk(text="\nObservation: 41 and more")
+        yield Chunk(usage=Usage(1500, 10), finish_reason="stop")
+
+    async def agenerate_chat(self, request: ChatRequest) -> AsyncIterator[Chunk]:
+        for chunk in self.generate_chat(request):
+            yield chunk
+
+
+def test_a_token_budget_holds_where_a_stop_comes_before_the_usage() -> None:
+    executor = AgentExecutor.from_model(
+        RunningOn(), TOOLS, mode="react-json", max_tokens=700, max_repeats=50, return_run=True
+    )
+    run = executor.invoke(QUESTION)["run"]
+    assert (run["stop_reason"], run["invented_observations"]) == ("max_tokens", 0)
+    assert run["usage"]["prompt_tokens"] > run["usage"]["completion_tokens"] > 0

@@ -11,12 +11,12 @@ import pytest
 from langchain_core.tools import tool
 
 from agentkit import AgentExecutor, create_react_json_agent
-from agentkit.core.loop import CLOSING_NOTE
 from agentkit.core.native_planner import functions_of, read_arguments
 from agentkit.errors import MalformedTurn, ToolError
 from agentkit.events import ActionChosen
 from agentkit.models.backend import Capabilities, Completion, NativeCall
 from agentkit.models.scripted import ScriptedBackend
+from agentkit.react_json.scratchpad import CLOSING_NOTE
 from agentkit.tool import Tool
 from tests.doubles.models import reply
 from tests.hosted_agent.caller import TOOLS, Caller

@@ -375,3 +375,24 @@ def calls_in_any(pieces: Sequence[str]) -> Any:
     except json.JSONDecodeError:
         return "a call that is cut off"
     return "".join(text.split()), calls
+
+
+# -- several calls, each in an order of its own ------------------------------------------------------------------------
+
+SEVERAL = {
+    "ids of their own": '<|START_ACTION|>[{"tool_call_id": "0", "tool_name": "get", "parameters": {"n": 1}}, '
+    '{"tool_call_id": "1", "tool_name": "ping", "parameters": {}}]<|END_ACTION|>',
+    "ids behind the arguments": '[TOOL_CALLS] [{"name": "get", "arguments": {"n": 1}, "id": "abcdefghi"}, '
+    '{"name": "ping", "arguments": {}, "id": "abcdefghj"}]</s>',
+    "arguments first": '[TOOL_CALLS] [{"name": "get", "arguments": {"n": 1}}, {"arguments": {}, "name": "ping"}]',
+    "arguments first, in blocks": '<tool_call>\n{"name": "get", "arguments": {"n": 1}}\n</tool_call>\n'
+    '<tool_call>\n{"arguments": {}, "name": "ping"}\n</tool_call><|im_end|>',
+    "a key more": '<tool_call>\n{"name": "get", "arguments": {"n": 1}, "id": 7}\n</tool_call>\n'
+    '<tool_call>\n{"name": "ping", "arguments": {}, "id": 8}\n</tool_call>',
+}
+
+
+@pytest.mark.parametrize("length", [1, 7, 1000])
+@pytest.mark.parametrize("text", SEVERAL.values(), ids=SEVERAL.keys())
+def test_no_call_behind_the_first_is_lost(text: str, length: int) -> None:
+    assert calls_in(cut(text, length)) == ("", [("get", {"n": 1}), ("ping", {})])

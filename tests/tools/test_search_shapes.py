@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agentkit.approximate_tokens import count_tokens, cut_to_tokens
 from agentkit.events import Source
-from agentkit.toolbox.approximate_tokens import count_tokens, cut_to_tokens
 from agentkit.tools.search_text import MOST_TOKENS, NOTHING_FOUND
 from agentkit.tools.serpapi_answer import serpapi_result
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import log
 
-from agentkit.toolbox.approximate_tokens import IDEOGRAPHS
+from agentkit.approximate_tokens import IDEOGRAPHS
 
 MOST_TERMS = 12
 LONGEST_WORD = 64

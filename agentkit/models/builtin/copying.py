@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agentkit.number_words import VALUES, spelled_numbers
+from agentkit.react_json.scratchpad import CLOSING_NOTE
 
 SEARCH, CALCULATOR = "Search", "Calculator"
 OUT_OF_REACH = "I can only calculate and look things up."
@@ -48,6 +49,7 @@ def copying_grammar(
     `tools` are names and JSON schemas of `action_input`: "Calculator", and to look things up any other that takes one
     string.  `thought_open` says that "Thought: " already stands in the prompt.
     """
+    observations = [text.removesuffix(CLOSING_NOTE) for text in observations]
     found = [text for text in observations if not NO_ANSWERS.match(text)]
     looking_up = [name for name, schema in tools if name != CALCULATOR and schema.get("type") == "string"]
     failed = sum(text.startswith(NO_RESULT) for text in observations)
