@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from agentkit.models.backend import Chunk
-from agentkit.models.stopping import StopText
+from agentkit.models.stopping import StopText, TurnEndText
 from agentkit.models.thinking import ThinkingText
 from agentkit.models.tool_calls import ToolCallText
 from agentkit.react_json.marks import CallSyntax
@@ -26,6 +26,7 @@ class ReplyReader:
     ) -> None:
         self._thinking = ThinkingText()
         self._stop = StopText(stop)
+        self._end = TurnEndText()
         self._calls = ToolCallText(calls, tools=tools) if calls else None
 
     @property
@@ -41,16 +42,17 @@ class ReplyReader:
             chunk = replace(chunk, finish_reason="stop", tool_calls=())
         thinking = chunk.thinking + thinking
         if self._calls is None:
-            return replace(chunk, thinking=thinking, text=text)
+            return replace(chunk, thinking=thinking, text=self._end.feed(text))
         text, calls = self._calls.feed(text)
-        return replace(chunk, thinking=thinking, text=text, tool_calls=chunk.tool_calls + calls)
+        return replace(chunk, thinking=thinking, text=self._end.feed(text), tool_calls=chunk.tool_calls + calls)
 
     def rest(self) -> Chunk:
         """What was held back, at the end."""
         thinking, answer = self._thinking.flush()
         text = self._stop.feed(answer) + self._stop.flush()
         if self._calls is None:
-            return Chunk(thinking=thinking, text=text)
+            return Chunk(thinking=thinking, text=self._end.feed(text) + self._end.flush())
         released, pieces = self._calls.feed(text)
         held, calls = self._calls.flush()
-        return Chunk(thinking=thinking, text=released + held, tool_calls=pieces + calls)
+        text = self._end.feed(released + held) + self._end.flush()
+        return Chunk(thinking=thinking, text=text, tool_calls=pieces + calls)

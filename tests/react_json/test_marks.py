@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from agentkit.errors import MalformedTurn
 from agentkit.events import Action
+from agentkit.models.backend import Chunk
 from agentkit.models.call_grammar import tool_grammar
 from agentkit.models.hosted.outgoing_messages import without_markup
+from agentkit.models.reply import ReplyReader
 from agentkit.models.thinking import ThinkingText
 from agentkit.models.tool_calls import ToolCallText
 from agentkit.react_json.calls import CallReader
@@ -396,3 +398,24 @@ SEVERAL = {
 @pytest.mark.parametrize("text", SEVERAL.values(), ids=SEVERAL.keys())
 def test_no_call_behind_the_first_is_lost(text: str, length: int) -> None:
     assert calls_in(cut(text, length)) == ("", [("get", {"n": 1}), ("ping", {})])
+
+
+# -- the end of a turn -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 1000])
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        *((f"It is 3.{end}", "It is 3.") for end in TABLE.turn_ends),
+        ("It is 3.\n</s> <|im_end|>\n", "It is 3.\n"),
+        ("The token <|im_end|> ends a turn.", "The token <|im_end|> ends a turn."),
+        ("a < b, and a <", "a < b, and a <"),
+        ("cut at <end_of_turn", "cut at <end_of_turn"),
+    ],
+)
+@pytest.mark.parametrize("calls", [None, HERMES])
+def test_a_turns_end_is_no_part_of_an_answer(text: str, answer: str, length: int, calls: CallSyntax | None) -> None:
+    reader = ReplyReader(calls=calls)
+    pieces = [reader.read(Chunk(text=piece)).text for piece in cut(text, length)]
+    assert "".join([*pieces, reader.rest().text]).rstrip() == answer.rstrip()
