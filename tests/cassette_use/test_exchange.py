@@ -54,7 +54,7 @@ CALLS = streamed(
     [
         (exchange({**message(content="Hi"), "usage": COUNTED}), Completion("Hi", USAGE)),
         (exchange(streamed({"content": "H"}, {"content": "i"})), Completion("Hi", USAGE, "length")),
-        (exchange(message(content="Hi\nObservation: made up")), Completion("Hi")),
+        (exchange(message(content="Hi\nObservation: made up")), Completion("Hi", Usage(2, 1))),  # counted
         (exchange(message(content="<think>so</think>Hi")), Completion("Hi", thinking="so")),
         (exchange(message(content="Hi", reasoning_content="so")), Completion("Hi", thinking="so")),
         (exchange(message(content=[{"type": "text", "text": "Hi"}])), Completion("Hi")),
