@@ -41,6 +41,7 @@ def test_version_and_help() -> None:
     assert all(command in shown for command in ("run", "replay", "record"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -63,6 +64,7 @@ def test_wrong_use_is_one_clear_line_and_exit_code_2(words: list[str], message: 
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "content", ["", "just text", "version: 1\ninteractions: 7", "!!python/object/apply:os.system [ls]"]
 )
@@ -81,6 +83,7 @@ def test_a_cassette_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert "none.yaml" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_seeds_run_replays() -> None:
     done = agentkit("replay", str(SEEDS_RUN))
     assert done.returncode == 0, done.stderr
@@ -92,6 +95,7 @@ def test_the_seeds_run_replays() -> None:
     assert "Observation: Answer: 3.991298452658078" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_seeds_run_as_json() -> None:
     shown = json.loads(agentkit("replay", str(SEEDS_RUN), "--json", "--quiet").stdout)
     assert [step["tool"] for step in shown["steps"]] == ["Search", "Search", "Calculator"]
@@ -133,6 +137,7 @@ def test_a_run_records_and_replays(tmp_path: Path) -> None:
     assert agentkit("record", str(file)).stdout == live.stdout
 
 
+@pytest.mark.slow
 def test_a_changed_cassette_is_a_drift(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text(SEEDS_RUN.read_text(encoding="utf-8").replace("Answer: 3.99", "Answer: 4.99"), encoding="utf-8")

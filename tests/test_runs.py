@@ -70,6 +70,7 @@ def without_time(events: list[Event]) -> list[Any]:
     return [*events[:-1], replace(last, summary=replace(last.summary, seconds=0.0))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [None, *CHANGED])
 def test_a_replay_is_the_recorded_run(name: str | None, tmp_path: Path) -> None:
     settings = SETTINGS if name is None else replace(SETTINGS, **{name: CHANGED[name]})
@@ -126,6 +127,7 @@ def imported(*words: str) -> tuple[int, list[str]]:
     return done.returncode, json.loads(done.stderr.splitlines()[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "code"),
     [
@@ -143,6 +145,7 @@ def test_nothing_heavy_is_imported(words: list[str], code: int) -> None:
     assert imported(*words) == (code, [])
 
 
+@pytest.mark.slow
 def test_options_reach_the_model() -> None:
     done = agentkit("run", "x", "--model", "http://127.0.0.1:9", "--option", "temprature=0")
     assert (done.returncode, done.stdout) == (2, "")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -20,8 +20,10 @@ from agentkit.models.backend import ChatRequest, Completion, Message, NativeCall
 from agentkit.models.chat import ChatModel
 from agentkit.react_json.calls import reader_of
 from agentkit.react_json.lenient_json import BrokenJson, read_json
+from agentkit.react_json.parser import parse_turn
 from agentkit.react_json.prompt import Prompt
 from agentkit.react_json.scratchpad import observation_text
+from agentkit.react_json.turn import Turn as ParsedTurn
 from agentkit.tool import Tool
 
 PROMPT = Prompt.parse(
@@ -35,6 +37,8 @@ You answer questions with the help of tools. Call a tool whenever it can find ou
 MADE_UP = 9  # the length of ids for calls read out of text: random, so that no recorded run would be the same again
 LABEL = "Final Answer:"  # which models write out of habit
 ONE_STRING = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
+_MAY_CALL = re.compile(r"[{<\[(]")
+_LABELLED = re.compile(r"\s*(?:Thought|Action)\s*:")
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_-]")
 
 
@@ -81,7 +85,9 @@ class NativePlanner(ModelPlanner):
         """The call that an action came from; made up for an action from elsewhere."""
         function = self._by_tool.get(action.tool)
         given: ToolInput = action.tool_input
-        arguments = given if isinstance(given, dict) else {"input": given}
+        parameters = function.parameters.get("properties", {}) if function else {}
+        only = next(iter(parameters)) if len(parameters) == 1 else "input"
+        arguments = given if isinstance(given, dict) else {only: given}
         return NativeCall(
             action.called.id if action.called else _id(number, 0),
             function.name if function else action.tool,
@@ -98,12 +104,36 @@ class NativePlanner(ModelPlanner):
             if completion.tool_calls:
                 actions = self._actions(completion.tool_calls, text, turn=call.first_step + len(call.steps))
                 return Turn(actions, text, text, thinking, usage=usage)
+            if (turn := self._in_dialect(text)) is not None:
+                if isinstance(turn.decision, FinalAnswer):
+                    return Turn(turn.decision, text, turn.thought, thinking, usage=usage)
+                written = replace(self._call(turn.decision, 0), id="")
+                actions = self._actions([written], turn.thought, turn=call.first_step + len(call.steps))
+                return Turn(actions, text, turn.thought, thinking, usage=usage)
             if reader_of().begins(text):
                 raise MalformedTurn("Your tool call could not be read; nothing was called. Write it again, whole.")
             return Turn(_answer(text), text, thinking=thinking, usage=usage)
         except MalformedTurn as error:
             calls = [f"{one.name}({one.arguments})" for one in completion.tool_calls]
             return Turn(error, "\n".join(filter(None, [text, *calls])), thinking=thinking, usage=usage)
+
+    def _in_dialect(self, text: str) -> ParsedTurn | None:
+        """What a reply without calls is as the dialect reads it: a call of one of these tools, or a labelled answer.
+
+        In a fence behind words a call is an example, which an answer may hold.
+        """
+        labelled = _LABELLED.match(text) is not None
+        if not labelled and not _MAY_CALL.search(text):
+            return None
+        try:
+            turn = parse_turn(text, {name: function.parameters for name, function in self._functions.items()})
+        except MalformedTurn:
+            return None
+        if isinstance(turn.decision, FinalAnswer):
+            return turn if labelled else None
+        is_a_tools = turn.decision.tool in self._functions or turn.decision.tool in self._by_tool
+        is_example = bool(turn.thought) and "```" in text and not labelled
+        return turn if is_a_tools and not is_example else None
 
     def _actions(self, calls: Sequence[NativeCall], text: str, *, turn: int) -> tuple[Action, ...]:
         """All calls or none: one that cannot be read may be what the others were for."""

@@ -5,6 +5,7 @@ A planner serves one run.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
@@ -32,7 +33,7 @@ class Planner(Protocol):
     def aplan(self, call: ModelCall) -> AsyncIterator[str | ModeFound | Turn]: ...
 
 
-class ModelPlanner:
+class ModelPlanner(ABC):
     """Asks a model for each turn of a conversation: a prompt, and what the steps so far are in it.
 
     How a step is written, a request made and a completion read is a subclass's.
@@ -66,15 +67,15 @@ class ModelPlanner:
         head, tail = self._frame
         return [*head, *self._log, *tail]
 
+    @abstractmethod
     def _written(self, steps: Sequence[tuple[int, Step]]) -> Iterable[Message]:
         """The messages of steps, each with its number in the run."""
-        raise NotImplementedError
 
-    def _request(self, call: ModelCall) -> ChatRequest:
-        raise NotImplementedError
+    @abstractmethod
+    def _request(self, call: ModelCall) -> ChatRequest: ...
 
-    def _turn(self, completion: Completion, call: ModelCall) -> Turn:
-        raise NotImplementedError
+    @abstractmethod
+    def _turn(self, completion: Completion, call: ModelCall) -> Turn: ...
 
 
 class ReactJsonPlanner(ModelPlanner):

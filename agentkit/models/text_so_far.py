@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from agentkit.react_json.marks import TURN_ENDS, literals
+
 WORD = re.compile(r"\w")
 FENCE = re.compile(r"^[ \t]{0,3}(?:`{3,}|~{3,})", re.MULTILINE)
 CLOSED_QUOTES = "\"'`”’»"
 _OPEN_QUOTES = "\"'`“‘«"
 _SENTENCE_END = re.compile(r"[.!?。！？…][ \t]*\Z")
 _TOKEN_PLACE = re.compile(r"[.!?。！？…:：)\]][ \t]*\Z|\w\Z")
+_LINE_END = re.compile(rf"\n|{literals(TURN_ENDS)}")
 
 
 @dataclass
@@ -42,9 +45,9 @@ class TextSoFar:
         return not self.in_fence and not self.tail.rpartition("\n")[2].strip()
 
     def is_place(self, token: str) -> bool:
-        """Whether a call that begins with `token` can stand here: on a line of its own, behind a sentence, and tokens
-        that no prose has behind any word."""
-        line = self.tail.rpartition("\n")[2]
+        """Whether a call that begins with `token` can stand here: on a line of its own, behind a message's end or a
+        sentence, and tokens that no prose has behind any word."""
+        line = _LINE_END.split(self.tail)[-1]
         if not line.strip():
             return True
         tag = re.match(r"<\w|\Z", token) is not None

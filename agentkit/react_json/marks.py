@@ -205,11 +205,10 @@ CALLS: tuple[CallSyntax, ...] = (
         "<｜tool▁call▁end｜><｜tool▁call▁begin｜>",
         "<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
     ),
-    CallSyntax(  # gpt-oss: harmony
-        "<|channel|>commentary to=functions.", " <|constrain|>json<|message|>", None, "<|call|>"
-    ),
-    CallSyntax(
-        "<|start|>assistant<|channel|>commentary to=functions.", " <|constrain|>json<|message|>", None, "<|call|>"
+    *(  # gpt-oss: harmony
+        CallSyntax(f"{start}<|channel|>{channel} to=functions.", " <|constrain|>json<|message|>", None, "<|call|>")
+        for channel in ("commentary", "analysis")
+        for start in ("", "<|start|>assistant")
     ),
     CallSyntax("<|start|>assistant to=functions.", "<|channel|>commentary json<|message|>", None, "<|call|>"),
     # A name, and arguments in tags.

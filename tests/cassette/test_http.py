@@ -154,6 +154,7 @@ def test_after_a_replay_the_network_is_as_it_was(path: Path) -> None:
     assert len(asked) == 1
 
 
+@pytest.mark.slow
 def test_threads_of_a_tool_that_know_no_context_are_replayed_too(path: Path) -> None:
     def fetch(url: str) -> str:
         with ThreadPoolExecutor(8) as pool:

@@ -101,6 +101,7 @@ def test_the_calculator_is_executed_again(tmp_path: Path) -> None:
         list(Replay(path, environment={}).events())
 
 
+@pytest.mark.slow
 def test_it_replays_without_frameworks_and_without_keys() -> None:
     heavy = ("langchain", "langchain_core", "pydantic", "torch", "transformers", "vcr", "requests", "huggingface_hub")
     code = (
@@ -114,6 +115,7 @@ def test_it_replays_without_frameworks_and_without_keys() -> None:
     assert done.stdout.splitlines() == [ANSWER, "[]"]
 
 
+@pytest.mark.slow
 def test_the_command_shows_it() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "agentkit", "replay", str(FILE), "--json"],

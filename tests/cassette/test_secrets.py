@@ -53,6 +53,7 @@ def test_text_is_scrubbed(text: str, left: str) -> None:
     assert (secrets.find(text) is None) == (text == left)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(before=st.binary(max_size=8), after=st.binary(max_size=8), url_safe=st.booleans())
 def test_base64_is_found_at_any_place(before: bytes, after: bytes, url_safe: bool) -> None:

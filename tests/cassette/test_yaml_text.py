@@ -20,6 +20,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loader", [yaml.CSafeLoader, yaml.SafeLoader])
 @settings(deadline=None)
 @given(document=st.dictionaries(TEXT, VALUES, min_size=1, max_size=4))

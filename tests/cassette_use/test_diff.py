@@ -30,6 +30,7 @@ def path(tmp_path: Path) -> Path:
     return record(tmp_path / "a.yaml")
 
 
+@pytest.mark.slow
 def test_a_run_is_the_same_as_itself_made_again(path: Path, tmp_path: Path) -> None:
     again = record(tmp_path / "b.yaml")
     assert compare(read_story(path), read_story(again)).same
@@ -71,6 +72,7 @@ def test_a_longer_run_has_steps_that_the_other_lacks(path: Path, tmp_path: Path)
     assert rows(found.endings) == []
 
 
+@pytest.mark.slow
 def test_the_command_puts_them_side_by_side(path: Path, tmp_path: Path) -> None:
     turns = (*TURNS[:3], final("Ada, and 126"))
     done = agentkit("diff", str(path), str(record(tmp_path / "b.yaml", turns)))

@@ -28,6 +28,7 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_each_is_replayed_and_a_drift_fails_the_whole(folder: Path) -> None:
     done = agentkit("replay", str(folder))
     lines = [line.split() for line in done.stdout.splitlines()[1:]]
@@ -44,6 +45,7 @@ def test_each_is_replayed_and_a_drift_fails_the_whole(folder: Path) -> None:
     assert summary == "1 replayed, 1 drifted, 1 not replayed, 1 left to their scripts"
 
 
+@pytest.mark.slow
 def test_the_table_as_json(folder: Path) -> None:
     (folder / "broken.yaml").unlink()
     (folder / "deeper" / "drifted.yaml").unlink()
@@ -63,6 +65,7 @@ def test_without_a_name_the_folder_cassettes_is_meant(folder: Path) -> None:
     assert "there is no folder cassettes here" in done.stderr
 
 
+@pytest.mark.slow
 def test_processes_give_the_outcomes_of_one(folder: Path) -> None:
     paths = cassettes_in(folder)
     alone = list(replay_files(paths, workers=1))

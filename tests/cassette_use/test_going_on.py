@@ -144,6 +144,7 @@ def test_a_fork_takes_another_model(tmp_path: Path, server: Server) -> None:
     assert read_story(into).model == other.url
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [

@@ -153,6 +153,7 @@ STEPS = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(step=STEPS, output=st.none() | WORDS, answered=st.booleans())
 def test_nothing_recorded_breaks_a_page(step: StoryStep, output: str | None, answered: bool) -> None:

@@ -91,6 +91,7 @@ def test_a_missing_cassette_fails_and_says_how_to_record_it(project: pytest.Pyte
     assert cassettes(project) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "settings"), [(["--agent-record=once"], ""), ([], "agent_record = once\n"), (["--agent-record=new"], "")]
 )
@@ -161,6 +162,7 @@ def test_what_is_recorded_and_not_asked_for_fails(project: pytest.Pytester) -> N
     result.stdout.fnmatch_lines(["*1 of 2 recorded interactions not played*"])
 
 
+@pytest.mark.slow
 def test_new_runs_are_added_and_those_that_are_there_are_played(project: pytest.Pytester) -> None:
     run(project, TWICE, "--agent-record=once").assert_outcomes(passed=1)
     (path,) = project.path.rglob("*.yaml")
@@ -174,6 +176,7 @@ def test_new_runs_are_added_and_those_that_are_there_are_played(project: pytest.
     run(project, thrice).assert_outcomes(passed=1)
 
 
+@pytest.mark.slow
 def test_all_are_recorded_again(project: pytest.Pytester) -> None:
     run(project, ASKS, "--agent-record=once")
     other = ASKS.replace("125", "126")
@@ -182,6 +185,7 @@ def test_all_are_recorded_again(project: pytest.Pytester) -> None:
     run(project, other).assert_outcomes(passed=1)
 
 
+@pytest.mark.slow
 def test_a_test_that_fails_keeps_the_cassette_that_was_there(project: pytest.Pytester) -> None:
     run(project, ASKS, "--agent-record=once")
     (path,) = project.path.rglob("*.yaml")
@@ -210,6 +214,7 @@ def test_a_marker_names_the_file_and_needs_no_fixture(project: pytest.Pytester) 
     run(project, module).assert_outcomes(passed=2)
 
 
+@pytest.mark.slow
 def test_parameters_become_names_that_any_file_system_takes(project: pytest.Pytester) -> None:
     module = MODULE + (
         "@pytest.mark.parametrize('question', ['plain', 'a/b', 'a b', '../../up', 'x' * 300, 'ü'])\n"
@@ -246,6 +251,7 @@ def test_folder_and_settings_can_be_overridden(project: pytest.Pytester) -> None
     assert cassettes(project) == ["recordings/test_ask.yaml"]
 
 
+@pytest.mark.slow
 def test_the_network_is_blocked_in_a_replay(project: pytest.Pytester) -> None:
     module = MODULE + (
         "import socket\n"

@@ -61,6 +61,7 @@ def without_times(text: str) -> str:
     return re.sub(r" · (?:model|tools) [\d.]+ m?s", "", text)
 
 
+@pytest.mark.slow
 def test_a_run_reads_from_top_to_bottom(path: Path) -> None:
     done = agentkit("show", str(path))
     shown = SHOWN.format(path=path, day=load(path).head["recorded"], times=" · ")
@@ -97,6 +98,7 @@ def test_the_seeds_run_shows() -> None:
     assert "https://python.langchain.com" in shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "lines"),
     [
@@ -120,6 +122,7 @@ def test_earlier_formats_show(file: str, lines: list[str]) -> None:
     assert [line for line in lines if f"\n{line}" not in f"\n{shown}"] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("turns", "settings", "said"),
     [
@@ -167,6 +170,7 @@ def test_a_text_scratchpad_gives_no_observation_twice(tmp_path: Path) -> None:
     assert "Observation:" not in rejection
 
 
+@pytest.mark.slow
 def test_a_file_that_is_no_cassette_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text("hello")
     for command in (["show"], ["diff", str(SEEDS_RUN)]):
@@ -174,17 +178,20 @@ def test_a_file_that_is_no_cassette_is_one_line(tmp_path: Path) -> None:
         assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (4, "", 1)
 
 
+@pytest.mark.slow
 def test_control_characters_of_a_stranger_do_not_reach_the_terminal(tmp_path: Path) -> None:
     path = record(tmp_path / "run.yaml", found="\x1b[2Jgone\x07")
     assert "\ufffd[2Jgone\ufffd" in agentkit("show", str(path)).stdout
 
 
+@pytest.mark.slow
 def test_a_page_is_written_beside_the_cassette_or_where_it_is_wanted(path: Path, tmp_path: Path) -> None:
     assert agentkit("show", str(path), "--html").stderr == f"written: {tmp_path / 'run.html'}\n"
     agentkit("show", str(path), "--html", str(tmp_path / "other.html"))
     assert (tmp_path / "run.html").read_bytes() == (tmp_path / "other.html").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -200,6 +207,7 @@ def test_a_page_never_replaces_a_cassette(path: Path, words: list[str], said: st
     assert path.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_tools_over_http_show_what_the_model_was_told_of_them(tmp_path: Path) -> None:
     """Their results are not in the file, but in the prompt that follows."""
     path = tmp_path / "run.yaml"
@@ -211,6 +219,7 @@ def test_tools_over_http_show_what_the_model_was_told_of_them(tmp_path: Path) ->
     assert "Action: Search(who is 25)\nObservation: over HTTP\n" in agentkit("show", str(path)).stdout
 
 
+@pytest.mark.slow
 def test_a_talk_without_an_agent_has_an_answer_and_no_turn_that_failed(tmp_path: Path) -> None:
     path = tmp_path / "talk.yaml"
     with Cassette(path, "record"):

@@ -108,6 +108,7 @@ def copied(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("zensical") is None, reason="needs zensical: pip install 'agentkit-react[site]'")
 def test_the_site_builds_without_a_warning(copied: Path) -> None:
     done = build(copied)
@@ -118,6 +119,7 @@ def test_the_site_builds_without_a_warning(copied: Path) -> None:
     assert 'id="agentkit.AgentExecutor.invoke"' in (copied / "site/reference/executor.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("zensical") is None, reason="needs zensical: pip install 'agentkit-react[site]'")
 def test_a_link_to_no_page_stops_the_build(copied: Path) -> None:
     (copied / "notebooks" / "index.md").write_text("# Home\n\n[nowhere](nowhere.md)\n")

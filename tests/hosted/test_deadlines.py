@@ -162,6 +162,7 @@ async def test_awaited_calls_in_a_row_share_a_connection(server: ChatServer, cha
     assert server.connections == 1
 
 
+@pytest.mark.slow
 def test_each_event_loop_has_connections_of_its_own_and_leaves_none(server: ChatServer, chat: Make) -> None:
     model = chat()
 
@@ -197,6 +198,7 @@ def test_closing_leaves_no_connection_and_the_model_usable(server: ChatServer, b
     assert server.connections == 2
 
 
+@pytest.mark.slow
 def test_a_model_that_goes_takes_its_connections_along(server: ChatServer, backend: Backend) -> None:
     model = backend()
     list(model.generate_chat(HI))

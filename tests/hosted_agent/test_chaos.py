@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.hosted_agent.chaos import run_all
 
 
+@pytest.mark.slow
 def test_no_call_is_lost_halved_or_made_twice() -> None:
     came_of = run_all(40)
     assert [outcome for outcome in came_of if outcome.startswith("wrong")] == []

@@ -286,3 +286,48 @@ def _again(text: str) -> list[Any]:
     """The same, read piece by piece."""
     model = ScriptedBackend([text], capabilities=Capabilities(tools=True))
     return list(AgentExecutor.from_model(model, TOOLS, mode="tools").events(QUESTION))
+
+
+# -- calls that a model writes as text of any other form ---------------------------------------------------------------
+
+CALL = '{"name": "calculator", "arguments": {"expression": "2+2"}}'
+WRITTEN = {
+    "a fence": f"```json\n{CALL}\n```",
+    "a list in a fence": f"```json\n[{CALL}]\n```",
+    "Python in a fence": '```python\n[calculator(expression="2+2")]\n```',
+    "behind words": f"Let me add.\n{CALL}",
+    "Python behind words": 'Let me add.\n[calculator(expression="2+2")]',
+    "behind a colon": f"I will call it: <tool_call>\n{CALL}\n</tool_call>",
+    "a turn of the dialect": 'Thought: I add.\nAction:\n```json\n{"action": "calculator", "action_input": "2+2"}\n```',
+    "OpenAI's": '{"type": "function", "function": '
+    '{"name": "calculator", "arguments": "{\\"expression\\": \\"2+2\\"}"}}',
+    "xLAM": '{"thought": "", "tool_calls": [' + CALL + "]}",
+    "harmony behind words": "<|channel|>commentary<|message|>I will look.<|end|><|start|>assistant"
+    '<|channel|>commentary to=functions.calculator <|constrain|>json<|message|>{"expression": "2+2"}<|call|>',
+    "harmony in its analysis": "<|channel|>analysis to=functions.calculator <|constrain|>json<|message|>"
+    '{"expression": "2+2"}<|call|>',
+}
+
+
+@pytest.mark.parametrize("text", WRITTEN.values(), ids=WRITTEN.keys())
+def test_a_call_is_made_whatever_form_it_has(text: str) -> None:
+    model = ScriptedBackend([text, "It is 4."], capabilities=Capabilities(tools=True))
+    result = AgentExecutor.from_model(model, TOOLS, mode="tools", return_intermediate_steps=True).invoke(QUESTION)
+    assert (result["output"], observations(result)) == ("It is 4.", ["4"])
+    called, seen = model.requests[1].messages[-2:]
+    assert called["tool_calls"][0]["id"] == seen["tool_call_id"]
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("The list is [1, 2], and f(x) = {1}.", "The list is [1, 2], and f(x) = {1}."),
+        (f"To call it, write:\n```json\n{CALL}\n```", f"To call it, write:\n```json\n{CALL}\n```"),
+        ('{"name": "Ada", "born": 1815}', '{"name": "Ada", "born": 1815}'),
+        ("Thought: I know.\nFinal Answer: 5", "5"),
+    ],
+)
+def test_what_is_no_call_is_the_answer(text: str, answer: str) -> None:
+    model = ScriptedBackend([text], capabilities=Capabilities(tools=True))
+    result = AgentExecutor.from_model(model, TOOLS, mode="tools", return_intermediate_steps=True).invoke(QUESTION)
+    assert (result["output"], observations(result)) == (answer, [])

@@ -83,6 +83,7 @@ def test_a_tool_that_does_not_say_it_only_reads_is_asked_for(weather: McpTools) 
     assert observations(runs.invoke("?")) == ["order was not approved. Do without it.", "Oslo: sunny for 1 days"]
 
 
+@pytest.mark.slow
 def test_one_process_serves_a_whole_run_and_ends_with_the_block() -> None:
     with mcp_tools(command("weather")) as tools:
         first, second = (int(named(tools, "pid").call({}).text) for _ in range(2))
@@ -117,6 +118,7 @@ raise KeyboardInterrupt
     assert not _lives(int(done.stdout))
 
 
+@pytest.mark.slow
 def test_a_connection_says_how_a_server_is_reached_and_content_of_any_kind_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -162,6 +164,7 @@ def test_two_servers_may_use_one_name() -> None:
         assert named(tools, "other_forecast").call({"city": "Oslo"}) == Result("Oslo: rain")
 
 
+@pytest.mark.slow
 def test_a_server_that_crashes_is_told_to_the_model() -> None:
     with mcp_tools(command("weather")) as tools:
         found = observations(run_of(tools, action("crash", {}), action("forecast", "Oslo")).invoke("?"))
@@ -176,11 +179,13 @@ def test_a_server_that_hangs_is_given_up() -> None:
         ]
 
 
+@pytest.mark.slow
 def test_what_a_server_prints_before_it_speaks_the_protocol_does_no_harm() -> None:
     with mcp_tools(command("noisy")) as tools:
         assert named(tools, "forecast").call({"city": "Oslo"}).text == "Oslo: sunny for 1 days"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spec", "reason"),
     [

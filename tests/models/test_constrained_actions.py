@@ -174,6 +174,7 @@ def test_every_row_has_its_own_grammar_and_stop(chat: ChatHuggingFace) -> None:
     assert all(text.startswith(f"row {n} ") and "END" not in text for n, text in enumerate(alone))
 
 
+@pytest.mark.slow
 def test_a_reply_short_of_room_still_ends_well(chat: ChatHuggingFace) -> None:
     wanted = {"type": "object", "properties": {"text": {"type": "string"}, "numbers": {"type": "array"}}}
     asked = chat.with_structured_output({"title": "Wanted", **wanted, "required": ["text", "numbers"]})

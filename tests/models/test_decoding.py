@@ -61,6 +61,7 @@ def test_beam_search_is_that_of_generate(llm: HuggingFacePipeline, chat: ChatHug
     assert chat.invoke(QUESTION, **options).content == reference(llm, QUESTION, **options)
 
 
+@pytest.mark.slow
 def test_a_seed_makes_sampling_reproducible(chat: ChatHuggingFace) -> None:
     def sample(seed: int) -> Any:
         return chat.invoke(QUESTION, do_sample=True, temperature=0.8, top_p=0.9, seed=seed).content
@@ -69,6 +70,7 @@ def test_a_seed_makes_sampling_reproducible(chat: ChatHuggingFace) -> None:
     assert len({sample(seed) for seed in range(5)}) > 1
 
 
+@pytest.mark.slow
 def test_stop_in_every_way_of_asking(chat: ChatHuggingFace) -> None:
     whole = chat.invoke(QUESTION).content
     for start in range(5, 25, 3):
@@ -108,6 +110,7 @@ def test_cached_and_uncached_say_the_same(llm: HuggingFacePipeline, chat: ChatHu
     assert cached.usage_metadata["input_token_details"]["cache_read"] > 0
 
 
+@pytest.mark.slow
 def test_many_at_once_say_what_each_says_alone(chat: ChatHuggingFace) -> None:
     conversations = [[*QUESTION[:1], HumanMessage(f"{'very ' * n}long question {n}")] for n in range(8)]
     stop = ["qq", "the"]
@@ -156,6 +159,7 @@ def test_no_run_leaves_a_cache_behind_but_the_few_that_are_kept() -> None:
     assert caches_alive() == before
 
 
+@pytest.mark.slow
 def test_a_conversation_takes_memory_in_proportion_to_its_tokens() -> None:
     """Buffers have at most a quarter to spare (and a little); what an earlier step held is not held again."""
     from agentkit.models.local.attention_cache import LEAST_ROOM
@@ -223,6 +227,7 @@ def test_an_error_reaches_only_its_own_row(llm: HuggingFacePipeline, chat: ChatH
         assert list(pool.map(ask, requests)) == [20, "ConfigurationError", 20]
 
 
+@pytest.mark.slow
 async def test_many_at_once_without_threads_of_ones_own(chat: ChatHuggingFace) -> None:
     conversations = [[HumanMessage(f"question {n}")] for n in range(4)]
     alone = [chat.invoke(c).content for c in conversations]

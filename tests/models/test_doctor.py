@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from agentkit.doctor import Finding, examine_installation, examine_model
 from agentkit.errors import ModelError
 from agentkit.models.backend import ChatRequest, Chunk, Usage
@@ -19,6 +21,7 @@ def test_the_installation_is_listed() -> None:
     assert names[:3] == ["python", "huggingface_hub", "transformers"]
 
 
+@pytest.mark.slow
 def test_a_healthy_local_model(model_folder: Path) -> None:
     findings = {finding.name: finding for finding in examine_model(f"local:{model_folder}")}
     assert [f for f in findings.values() if f.status == "problem"] == []
@@ -33,6 +36,7 @@ def test_a_healthy_local_model(model_folder: Path) -> None:
     assert "MiB of weights" in findings["memory"].seen
 
 
+@pytest.mark.slow
 def test_what_a_model_brings_is_named() -> None:
     tokenizer = tokenizer_of("mistral")
     model = LocalBackend(build_llama(tokenizer), tokenizer)

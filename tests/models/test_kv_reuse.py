@@ -170,6 +170,7 @@ def test_any_sequence_of_prompts_is_exact(prompts: list[list[int]]) -> None:
         assert prefixes.tokens <= 40
 
 
+@pytest.mark.slow
 def test_rows_of_a_batch_come_and_go() -> None:
     """Longer and shorter ones, so that buffers move and places are taken over."""
     model = llama()

@@ -119,6 +119,7 @@ class TestBuiltinIntegration(_Builtin, _Integration):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*in beta")
 @pytest.mark.parametrize("name", ["random", "builtin"])
 def test_a_model_is_saved_and_loaded_by_name(name: str) -> None:

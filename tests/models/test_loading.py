@@ -41,6 +41,7 @@ def wide_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # bitsandbytes
 @pytest.mark.parametrize(
     ("options", "bits"),

@@ -35,6 +35,7 @@ def text_of(backend: ChatBackend, *, stop: tuple[str, ...] = (), **options: Any)
     return "".join(chunk.text for chunk in chunks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "constrain", "max_new_tokens"),
     [

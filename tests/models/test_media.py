@@ -60,6 +60,7 @@ def part(kind: str, content: bytes, form: str = "v1 base64", path: str = "") -> 
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BUILD)
 def test_it_is_taken_in_every_form(kind: str, models: dict[str, ChatHuggingFace], tmp_path: Path) -> None:
     content = CONTENT[kind][0]
@@ -175,6 +176,7 @@ def test_a_template_that_leaves_it_out_is_found_out() -> None:
         again.invoke(question(part("image", CONTENT["image"][0])))
 
 
+@pytest.mark.slow
 def test_a_template_of_the_tokenizers_own_and_a_thought_that_it_opens() -> None:
     model = media.seeing()
     processor = model.llm.tokenizer

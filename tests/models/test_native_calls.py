@@ -144,6 +144,7 @@ def test_calls_stream(family: str, models: dict[str, ChatHuggingFace]) -> None:
     json.loads("".join(piece["args"] or "" for piece in pieces))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", TEMPLATES)
 def test_left_to_the_model_it_may_say_or_call(family: str, models: dict[str, ChatHuggingFace]) -> None:
     model, syntax = models[family].bind_tools(TOOLS), LEARNED[family] or HERMES

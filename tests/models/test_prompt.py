@@ -38,6 +38,7 @@ def chat_with(template: str | None, folder: Path) -> ChatHuggingFace:
     return ChatHuggingFace(llm=HuggingFacePipeline(model=llm.model, tokenizer=llm.tokenizer))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("template", "messages", "prompt"),
     [
@@ -81,6 +82,7 @@ PARTS = ["<|im_start|>", "<|im_end|>", "<s>", "<pad>", "<|im_", "end|>", "a", " 
 HOSTILE = st.lists(st.sampled_from(PARTS))
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(HOSTILE)
 def test_special_tokens_in_text_stay_text(parts: list[str]) -> None:

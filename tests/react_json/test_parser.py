@@ -450,6 +450,7 @@ CLEAN = st.builds(
 ) | st.builds("Thought:{}\nFinal Answer:{}".format, TEXTS | SALADS, TEXTS | SALADS)
 
 
+@pytest.mark.slow
 @given(st.one_of(CLEAN, st.builds("{}{}".format, CLEAN, SALADS), SALADS.map("Thought:{}".format)))
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_the_short_way_equals_the_thorough_one(text: str) -> None:
@@ -476,6 +477,7 @@ WORDS = st.lists(st.sampled_from(["Thought:", "x ", "\n", ". ", "ok", "**"]), ma
 BEHIND = st.sampled_from(["", f"\nObservation: 5\nAction:\n{DELETE_BLOCK}", "\nObservation: 5\nFinal Answer: 3"])
 
 
+@pytest.mark.slow
 @given(WORDS, HIDDEN, WORDS, WORDS, BEHIND)
 @settings(max_examples=200, deadline=None)
 def test_no_words_around_it_make_a_quoted_action_count(
@@ -498,6 +500,7 @@ def test_what_is_written_is_read(name: str, tool_input: Any, written: Any) -> No
         assert read == (name, tool_input)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(VALUES.filter(lambda value: isinstance(value, dict | list)))
 def test_the_repairing_reader_reads_proper_json_as_it_is(value: Any) -> None:

@@ -374,6 +374,7 @@ def _power(base: Fraction | None, exponent: int) -> Fraction | None:
     return None if base is None else base**exponent
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(rationals)
 def test_rational_expressions_are_exact(expression: tuple[str, Fraction | None]) -> None:
@@ -416,6 +417,7 @@ def _real(left: mpmath.mpf, operator: str, right: mpmath.mpf) -> mpmath.mpf:
             "/": lambda: left / right, "^": lambda: left**right}[operator]()  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(reals)
 def test_real_expressions_agree_with_mpmath(expression: tuple[str, object]) -> None:

@@ -136,6 +136,7 @@ def test_no_markup_crashes(pieces: list[str]) -> None:
     assert text.count("\n") <= markup.count("\n")
 
 
+@pytest.mark.slow
 @given(st.lists(st.text(alphabet="abc .,", min_size=1, max_size=12), max_size=8))
 def test_scripts_are_never_seen(texts: list[str]) -> None:
     markup = "".join(f"<p>{text}</p><script>HIDDEN</script><style>HIDDEN</style>" for text in texts)

@@ -234,6 +234,7 @@ def test_the_index_of_each_folder_is_its_own(tmp_path: Path) -> None:
     assert here != default_file(tmp_path / "other" / "docs", {"XDG_CACHE_HOME": "/c"})
 
 
+@pytest.mark.slow
 def test_processes_share_the_work(fill: Fill, tmp_path: Path) -> None:
     fill({f"{n}.txt": f"word{n} alpha" for n in range(900)})
     code = "import sys; from agentkit.tools.documents import read_folder; read_folder(sys.argv[1])"
@@ -282,6 +283,7 @@ syntax = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(query=st.lists(syntax | st.text(max_size=6), min_size=1).map(" ".join))
 def test_no_query_is_read_as_syntax(handbook: Documents, query: str) -> None:

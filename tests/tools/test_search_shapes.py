@@ -286,6 +286,7 @@ KEYS = [
 ]
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(KEYS), json_values))
 def test_no_shape_crashes_or_prints_python(results: dict[str, Any]) -> None:

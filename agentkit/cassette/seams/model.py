@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -68,7 +69,7 @@ class TapedChat:
         return _ChatTurn(self._cassette, model_name(self.model_id), request, self.capabilities.over_http)
 
 
-class _Turn:
+class _Turn(ABC):
     """One turn on its way to whoever asked for it: what was recorded of it, else what the model gives."""
 
     def __init__(self, cassette: Cassette, name: str, request: ChatRequest, over_http: bool | None) -> None:
@@ -125,9 +126,9 @@ class _Turn:
         """Whether it had the reply: a model in this process may look up other things on its way."""
         return self._over_http is True or (self._over_http is None and exchange.is_a_models_reply)
 
+    @abstractmethod
     def played(self, entry: Entry) -> Iterable[Any]:
         """The recorded reply, in its pieces."""
-        raise NotImplementedError
 
     def read(self, piece: Any, call: Call) -> None:
         """A piece has come."""
@@ -138,7 +139,7 @@ class _Turn:
         """Whether a reply that its reader closed is whole; else the run was interrupted."""
         return False
 
-    def end(self, call: Call) -> None:
+    def end(self, call: Call) -> None:  # noqa: B027 (only one of the two has more to do)
         """The reply is whole, and nothing more is asked."""
 
 
