@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
+from urllib.parse import urlsplit
 
 from agentkit.errors import ConfigurationError
 from agentkit.models.backend import ChatBackend, Constrain
@@ -59,32 +60,61 @@ def read_spec(spec: str, options: Mapping[str, Any] | None = None, *, loads: boo
     if scheme == "local" and rest:
         return _local(_existing(rest) if loads else str(Path(rest).expanduser()), options)
     if scheme == "hf" and rest:
-        return ModelSpec(place="hosted", options={"repo_id": rest, **options}, loading={})
+        return _hosted("repo_id", rest, options)
     if scheme in ("http", "https"):
-        return ModelSpec(place="hosted", options={"endpoint_url": spec, **options}, loading={})
+        return _hosted("endpoint_url", spec, options)
     if rest:
         return ModelSpec(place="langchain", name=spec, options=options, loading={})
     raise ConfigurationError(f"unknown model {spec!r}: {EXPECTED}{_did_you_mean(spec)}")
 
 
-def backend_of(spec: str, *, fallbacks: Sequence[str] = (), **options: Any) -> ChatBackend | None:
+def backend_of(
+    spec: str,
+    *,
+    fallbacks: Sequence[str] = (),
+    foreign: Collection[str] = (),
+    options: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> ChatBackend | None:
     """The backend behind a spec, with those to ask when it fails for good; `None` for one of LangChain's providers.
 
-    `options` are generation parameters (`max_new_tokens`, `temperature`, …), loading parameters, and `constrain`
-    ("actions", "copy" or "off") for models in process. Raises `ConfigurationError`.
+    `options`, and `more` of them, are generation parameters (`max_new_tokens`, `temperature`, …), loading parameters,
+    and `constrain` ("actions", "copy" or "off") for models in process. `foreign` are those of "model", "options" and "fallbacks" that
+    came out of a file instead of from the user: no `AGENTKIT_API_KEY` goes to an address that a file named, and none
+    to a second host. Raises `ConfigurationError`.
     """
-    backend = _backend(read_spec(spec, options))
+    own = [*([spec] if "model" not in foreign else ()), *(fallbacks if "fallbacks" not in foreign else ())]
+    keyed = next(filter(None, map(host_of, own)), None)
+    read = read_spec(spec, {**(options or {}), **more})
+    if read.place == "langchain" and "options" in foreign:
+        refuse_addresses(spec, read.options)
+    backend = _backend(read, keyless="model" in foreign)
     if backend is None or not fallbacks:
         return backend
     from agentkit.models.hosted.fallbacks import WithFallbacks
 
-    others = [_backend(read_spec(one)) for one in fallbacks]
+    others = [_backend(read_spec(one), keyless=one not in own or host_of(one) != keyed) for one in fallbacks]
     if not all(others):
         raise ConfigurationError(f"expected models of this package to fall back to, saw {', '.join(fallbacks)}")
     return WithFallbacks([backend, *filter(None, others)])
 
 
-def _backend(spec: ModelSpec) -> ChatBackend | None:
+def host_of(spec: str) -> str | None:
+    """The host that a spec names."""
+    return urlsplit(spec).hostname if spec.startswith(("http://", "https://")) else None
+
+
+def refuse_addresses(spec: str, options: Mapping[str, Any]) -> None:
+    """Raise `ConfigurationError` where options send a provider's key to an address."""
+    for name, value in options.items():
+        if "://" in str(value):
+            raise ConfigurationError(
+                f"the option {name} out of a file names an address, to which the key of {spec} would go; "
+                f"leave it out, or give it yourself: --option {name}=…"
+            )
+
+
+def _backend(spec: ModelSpec, *, keyless: bool = False) -> ChatBackend | None:
     if spec.place == "local":
         from agentkit.models.local.backend import LocalBackend
 
@@ -94,8 +124,16 @@ def _backend(spec: ModelSpec) -> ChatBackend | None:
     if spec.place == "hosted":
         from agentkit.models.hosted.options import hosted_model
 
-        return hosted_model(**spec.options)
+        model = hosted_model(**spec.options)
+        return model.keyless() if keyless else model
     return None
+
+
+def _hosted(where: str, value: str, options: dict[str, Any]) -> ModelSpec:
+    """The spec alone says where the model is: an option that did would send the spec's key there."""
+    if double := [name for name in ("repo_id", "endpoint_url") if name in options]:
+        raise ConfigurationError(f"the model {value} says where it is already; leave out the option {double[0]}")
+    return ModelSpec(place="hosted", options={where: value, **options}, loading={})
 
 
 def _local(name: str, options: dict[str, Any]) -> ModelSpec:

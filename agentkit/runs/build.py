@@ -74,11 +74,13 @@ def build(
     *,
     model: ChatModel | None = None,
     approve: Approve | None = None,
+    foreign: Collection[str] = (),
 ) -> Runner:
     """What runs questions by these settings; raises `ConfigurationError`.
 
     `prompt` and `model` stand in for those that the settings name. `approve` is asked before a tool with side effects
-    runs. What is cheap to check is checked before the model loads.
+    runs. `foreign` are names of settings whose values came out of a file instead of from the user: no key goes to an
+    address that one of them names. What is cheap to check is checked before the model loads.
     """
     spec = read_spec(settings.model, settings.options, loads=model is None)
     tools = find_tools(settings)
@@ -88,7 +90,7 @@ def build(
     prompt = prompt or read_prompt(settings.prompt)
     first = None
     if model is None:
-        model, first = _models(settings)
+        model, first = _models(settings, foreign)
     if settings.must_be_grounded is None:
         settings = replace(settings, must_be_grounded=spec.constrain == "copy")
     agent = ReactAgent(model, offered, prompt, settings.mode, first=first)
@@ -198,9 +200,9 @@ def _connected(settings: RunSettings) -> McpTools | None:
     return mcp_tools(*settings.mcp, taken=settings.tools)
 
 
-def _models(settings: RunSettings) -> tuple[ChatModel, ChatModel | None]:
+def _models(settings: RunSettings, foreign: Collection[str]) -> tuple[ChatModel, ChatModel | None]:
     """The model that settings name, and it without its fallbacks where it has any."""
-    backend = backend_of(settings.model, fallbacks=settings.fallbacks, **settings.options)
+    backend = backend_of(settings.model, fallbacks=settings.fallbacks, foreign=foreign, options=settings.options)
     if backend is not None:
         alternatives = capabilities_of(backend).alternatives
         return BackendChat(backend), BackendChat(alternatives[0]) if alternatives else None

@@ -81,7 +81,7 @@ class HostedModel:
     """
 
     model_id: str
-    locate: Callable[[], Place] = field(repr=False)
+    locate: Callable[..., Place] = field(repr=False)
     identity: str = ""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -118,6 +118,10 @@ class HostedModel:
         from agentkit.models.hosted.awaiting import AsyncExchange, adrive
 
         return adrive(self._steps(request), AsyncExchange(self._loop_clients, sleep=self.asleep))
+
+    def keyless(self) -> HostedModel:
+        """The same model at an address that the user has not named: no key of the environment goes there."""
+        return replace(self, locate=partial(self.locate, keyless=True))
 
     def close(self) -> None:
         """Close the connections that threads left open."""

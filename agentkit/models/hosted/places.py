@@ -110,6 +110,7 @@ def place(
     provider: str,
     token: str | None,
     headers: Mapping[str, str],
+    keyless: bool = False,
 ) -> Place:
     """Where the model is.
 
@@ -119,7 +120,7 @@ def place(
     headers = {name.lower(): value for name, value in headers.items()}
     if endpoint_url is not None:
         address, _, named = endpoint_url.partition("#")
-        token = token or _token_for(address)
+        token = token or _token_for(address, keyless=keyless)
         return Server(url=address, model=model or named or None, headers=_own_headers(headers, token))
     assert repo_id is not None
     token = token or hub_token()
@@ -144,12 +145,12 @@ def hub_token() -> str | None:
     return get_token()
 
 
-def _token_for(address: str) -> str | None:
+def _token_for(address: str, *, keyless: bool) -> str | None:
     """The token a server may see: a Hugging Face token goes to Hugging Face's hosts only."""
     host = urlsplit(address).hostname or ""
     if any(host == known or host.endswith(f".{known}") for known in _HF_HOSTS):
         return hub_token()
-    return os.environ.get(KEY_VARIABLE)
+    return None if keyless else os.environ.get(KEY_VARIABLE)
 
 
 def _known_providers() -> set[str]:
