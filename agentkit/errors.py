@@ -15,6 +15,9 @@ MalformedTurn and ToolError become observations; the others leave the loop.
 
 from __future__ import annotations
 
+import difflib
+import re
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from importlib.util import find_spec
 
@@ -27,8 +30,13 @@ __all__ = [
     "ModelError",
     "ReplyChanged",
     "ToolError",
+    "did_you_mean",
     "import_failure",
+    "refuse_unknown",
+    "to_install",
 ]
+
+DISTRIBUTION = "agentkit-react"
 
 
 class AgentkitError(Exception):
@@ -64,20 +72,40 @@ class CassetteDrift(CassetteError):
 
 
 class MalformedTurn(AgentkitError):
-    """The model's text is no valid turn; `str(error)` tells the model what to mend, `text` is what it wrote."""
+    """The model's text is no valid turn; `str(error)` tells the model what to mend, `text` is what it wrote.
+
+    `invented` counts the observations in it that the model wrote itself.
+    """
 
     text = ""
+    invented = 0
 
 
 class ToolError(AgentkitError):
     """A tool's own failure (bad input, nothing found): the message is the observation."""
 
 
-def import_failure(error: BaseException, package: str, *, install: str, purpose: str = "", module: str = "") -> str:
+def did_you_mean(name: str, known: Collection[str]) -> str:
+    """The end of a message about a name that is not known: the nearest one that is, "" where none is near."""
+    near = difflib.get_close_matches(name.casefold(), known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def refuse_unknown(given: Collection[str], known: Collection[str], *, what: str) -> None:
+    """Raise `ConfigurationError` for a name that is not known, with the nearest one that is."""
+    for name in given:
+        if name not in known:
+            raise ConfigurationError(f"unknown option {name!r} for {what}{did_you_mean(name, known)}")
+
+
+# -- packages ----------------------------------------------------------------------------------------------------------
+
+
+def import_failure(error: BaseException, package: str, *, purpose: str = "", module: str = "") -> str:
     """Why `package` cannot be imported, and what to do about it, for an error's message.
 
-    One that is not there is to be installed: `install` is what pip is given. One that is there and fails to import
-    tells its own reason, because to install it again mends nothing. `module` is its import name where that is another.
+    One that is there and fails to import tells its own reason, because to install it again mends nothing. `module` is
+    its import name where that is another.
     """
     subject = f"{package}, needed {purpose}," if purpose else package
     module = module or package.replace("-", "_")
@@ -85,4 +113,45 @@ def import_failure(error: BaseException, package: str, *, install: str, purpose:
     with suppress(ImportError, ValueError):  # of a parent that is missing, or a module without a spec
         if not is_missing and find_spec(module) is not None:
             return f"{subject} is installed but does not import: {' '.join(str(error).split())[:300]}"
-    return f"{subject} is not installed; run pip install {install}"
+    return f"{subject} is not installed; run pip install {to_install(package)}"
+
+
+def to_install(package: str) -> str:
+    """What pip is given to install a package, with those of its extra that are missing too.
+
+    The packages are named, in the versions that this distribution's metadata asks for, and not its extra: pip would
+    look for the distribution itself on an index, where it need not be.
+    """
+    extras = list(_extras())
+    of_package = next((extra for extra, name, _ in extras if name == _normal(package)), None)
+    wanted = [
+        requirement
+        for extra, name, requirement in extras
+        if extra == of_package and (name == _normal(package) or not _is_installed(name))
+    ]
+    return " ".join(f"'{one}'" if re.search("[<>=!~]", one) else one for one in wanted or [package])
+
+
+def _extras() -> Iterator[tuple[str, str, str]]:
+    """Each optional requirement: its extra, its name, and what pip is given."""
+    from importlib.metadata import PackageNotFoundError, requires
+
+    with suppress(PackageNotFoundError):
+        for line in requires(DISTRIBUTION) or ():
+            requirement, _, marker = line.partition(";")
+            name = re.match(r"[\w.-]+", requirement)
+            if name and (extra := re.search(r"""extra == ["']([^"']+)""", marker)):
+                yield extra[1], _normal(name[0]), requirement.strip()
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _is_installed(name: str) -> bool:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return bool(version(name))
+    except PackageNotFoundError:
+        return False

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from agentkit.errors import ToolError
+from agentkit.errors import ToolError, to_install
 from agentkit.tool import Result, Tool
 from agentkit.toolbox.run_scope import once
 from agentkit.tools.search_text import NAME, NOTHING_FOUND, checked_query
 from agentkit.tools.serpapi import KEY_PAGE, KEY_VARIABLE, SerpAPIWrapper
-from agentkit.tools.web_search import INSTALL, WebSearch
+from agentkit.tools.web_search import WebSearch
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,7 +29,7 @@ class Search:
         else:
             raise ToolError(
                 f"Error: Search has nothing to search: set {KEY_VARIABLE} (a key is at {KEY_PAGE}), or "
-                f"pip install {INSTALL}, or give a folder with --docs."
+                f"pip install {to_install('ddgs')}, or give a folder with --docs."
             )
         return once((self, query.casefold()), lambda: chosen(query))
 
@@ -43,6 +43,7 @@ class Search:
             ),
             run=self.run,
             idempotent=True,
+            side_effects=False,
             reads=("SERPAPI_API_KEY",),
         )
 

@@ -18,7 +18,6 @@ from agentkit.tools.json_text import line_of
 from agentkit.tools.search_text import MOST_RESULTS, MOST_TOKENS, NOTHING_FOUND, Hit, checked_query, search_result
 
 TIMEOUT_S = 4
-INSTALL = "'agentkit-react[web]'"
 _REFUSES = ("ratelimit", "rate limit", " 429", " 202", " 403")
 _NOTHING = f"{NOTHING_FOUND}: there is none, or the engines that need no key refuse this machine for now."
 
@@ -49,7 +48,7 @@ class WebSearch:
         try:
             found = (self.engine or self._ddgs)(query)
         except ImportError as error:
-            failure = import_failure(error, "ddgs", purpose="to search without a key", install=INSTALL)
+            failure = import_failure(error, "ddgs", purpose="to search without a key")
         except Exception as error:  # ddgs lets through what its engines raise: parsers, codecs, TLS
             failure = _failure(error)
             if not failure:

@@ -9,9 +9,10 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from agentkit.doctor.probes import PROBES, Finding
+from agentkit.errors import to_install
 from agentkit.models.backend import ChatBackend, capabilities_of
 from agentkit.models.chat import BackendChat, ChatModel
-from agentkit.models.local.loading import INSTALL, gpu_name
+from agentkit.models.local.loading import gpu_name
 from agentkit.models.spec import backend_of
 
 Probe = tuple[str, Callable[[], Finding]]
@@ -35,8 +36,7 @@ def examine_installation() -> Iterator[Finding]:
         try:
             yield Finding(package, "ok", version(package))
         except PackageNotFoundError:
-            command = f"run pip install {INSTALL.get(package, package)}"
-            yield Finding(package, "note", "not installed", f"for {purpose} {command}")
+            yield Finding(package, "note", "not installed", f"for {purpose} run pip install {to_install(package)}")
     if find_spec("torch"):
         name = gpu_name()
         yield Finding("gpu", "ok", name or "none", "" if name else "models run on the processor: take small ones")

@@ -20,7 +20,7 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 from pydantic import ConfigDict, Field
 
-from agentkit.errors import ConfigurationError
+from agentkit.errors import ConfigurationError, to_install
 from agentkit.langchain.messages import to_dicts, to_generation_chunk
 from agentkit.langchain.structured_output import Repaired, Schema, reader, response_format
 from agentkit.models.backend import Capabilities, ChatBackend, ChatRequest, capabilities_of
@@ -287,7 +287,7 @@ def _of_provider(spec: str, options: Mapping[str, Any]) -> BaseChatModel:
         from langchain.chat_models import init_chat_model
     except ImportError:
         raise ConfigurationError(
-            f"unknown model {spec!r}: {EXPECTED}; for the last, pip install 'agentkit-react[langchain]'"
+            f"unknown model {spec!r}: {EXPECTED}; for the last, pip install {to_install('langchain')}"
         ) from None
     try:
         return cast("BaseChatModel", init_chat_model(spec, **options))

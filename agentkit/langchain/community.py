@@ -26,8 +26,7 @@ def community_names() -> list[str]:
         with _quiet():
             from langchain_community.agent_toolkits import load_tools as home
     except ImportError as error:
-        reason = import_failure(error, "langchain-community", install="'agentkit-react[community]'")
-        raise ConfigurationError(reason) from error
+        raise ConfigurationError(import_failure(error, "langchain-community")) from error
     return sorted({*home.get_all_tool_names()} - {*home.DANGEROUS_TOOLS, "requests", "llm-math", "serpapi"})
 
 

@@ -12,11 +12,11 @@ from langchain_core.language_models.llms import LLM
 from langchain_core.outputs import GenerationChunk
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
 
-from agentkit.errors import ConfigurationError
+from agentkit.errors import ConfigurationError, refuse_unknown
 from agentkit.langchain.text_model import TextModel, atext_of, text_of
 from agentkit.models.backend import Capabilities, ChatRequest, Chunk
 from agentkit.models.hosted.model import HostedModel
-from agentkit.models.hosted.options import HostedOptions, lifted, model_of, refuse_unknown
+from agentkit.models.hosted.options import HOSTED, HostedOptions, lifted, model_of
 
 OLD_NAMES = {"inference_server_url": "endpoint_url"}
 
@@ -44,7 +44,7 @@ class HuggingFaceEndpoint(TextModel, LLM, HostedOptions):
     _hosted: HostedModel = PrivateAttr()
 
     def __init__(self, **values: Any) -> None:
-        refuse_unknown(values, (*type(self).model_fields, *OLD_NAMES))
+        refuse_unknown(values, (*type(self).model_fields, *OLD_NAMES), what=HOSTED)
         old = self._old_name(values)
         if old is not None:
             warnings.warn(f"{old[0]} is an old name: use {old[1]}", FutureWarning, stacklevel=2)

@@ -126,7 +126,7 @@ class McpServer:
 
 def not_installed(error: ImportError) -> ConfigurationError:
     """Says why the package of the protocol cannot be imported."""
-    return ConfigurationError(import_failure(error, "mcp", purpose="for MCP", install="'agentkit-react[mcp]'"))
+    return ConfigurationError(import_failure(error, "mcp", purpose="for MCP"))
 
 
 def connection_of(spec: Spec) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def copied(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(find_spec("zensical") is None, reason="needs zensical: pip install 'agentkit-react[site]'")
+@pytest.mark.skipif(find_spec("zensical") is None, reason="needs zensical: pip install '.[site]'")
 def test_the_site_builds_without_a_warning(copied: Path) -> None:
     done = build(copied)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -120,7 +120,7 @@ def test_the_site_builds_without_a_warning(copied: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(find_spec("zensical") is None, reason="needs zensical: pip install 'agentkit-react[site]'")
+@pytest.mark.skipif(find_spec("zensical") is None, reason="needs zensical: pip install '.[site]'")
 def test_a_link_to_no_page_stops_the_build(copied: Path) -> None:
     (copied / "notebooks" / "index.md").write_text("# Home\n\n[nowhere](nowhere.md)\n")
     assert build(copied).returncode != 0

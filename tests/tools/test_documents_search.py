@@ -201,7 +201,7 @@ def test_pdf_without_pypdf(fill: Fill, tmp_path: Path) -> None:
         [sys.executable, "-c", code, str(tmp_path / "docs")], capture_output=True, text=True, check=True
     )
     assert done.stdout == (
-        "a.pdf is not searched: pypdf, needed to read PDF, is not installed; run pip install 'agentkit-react[docs]'\n"
+        "a.pdf is not searched: pypdf, needed to read PDF, is not installed; run pip install 'pypdf>=6'\n"
     )
 
 

@@ -76,7 +76,7 @@ def test_with_nothing_to_ask_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch)
         Search(web=NotInstalled()).as_tool().call({"query": "age"})
     assert str(caught.value) == (
         "Error: Search has nothing to search: set SERPAPI_API_KEY (a key is at https://serpapi.com/manage-api-key), or "
-        "pip install 'agentkit-react[web]', or give a folder with --docs."
+        "pip install 'ddgs>=9.10', or give a folder with --docs."
     )
 
 

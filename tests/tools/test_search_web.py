@@ -81,7 +81,7 @@ def test_nothing_found_by_ddgs_may_mean_refused() -> None:
         (ValueError("line one\nline two"), "failed (ValueError); try again"),
         (
             ModuleNotFoundError("No module named 'ddgs'", name="ddgs"),
-            "ddgs, needed to search without a key, is not installed; run pip install 'agentkit-react[web]'",
+            "ddgs, needed to search without a key, is not installed; run pip install 'ddgs>=9.10'",
         ),
         (
             ModuleNotFoundError("No module named 'primp'", name="primp"),

@@ -76,7 +76,7 @@ def _pdf(content: bytes) -> Sequence[Passage]:
     except Unread:
         raise
     except ImportError as error:
-        reason = import_failure(error, "pypdf", purpose="to read PDF", install="'agentkit-react[docs]'")
+        reason = import_failure(error, "pypdf", purpose="to read PDF")
         raise Unread(reason, may_change=True) from error
     except Exception as error:  # pypdf raises what a damaged file makes its code raise: KeyError, RecursionError …
         raise Unread(f"it is damaged ({type(error).__name__})") from error

@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import base64
-import difflib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from agentkit.errors import ConfigurationError
+from agentkit.errors import ConfigurationError, refuse_unknown
 from agentkit.models.hosted.body import GENERATION, Generation, generation_options
 from agentkit.models.hosted.model import HostedModel, Prices
 from agentkit.models.hosted.places import place
 from agentkit.retry import RetryPolicy
 
+HOSTED = "a hosted model"
 TASKS = ("text-generation", "conversational", "text2text-generation", "image-text-to-text", "any-to-any")
-
-
-def refuse_unknown(given: Collection[str], known: Collection[str], *, what: str = "a hosted model") -> None:
-    """Raise `ConfigurationError` for a name that is not known, with the nearest one that is."""
-    for name in given:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            raise ConfigurationError(
-                f"unknown option {name!r} for {what}" + (f"; did you mean {near[0]!r}?" if near else "")
-            )
 
 
 @dataclass(kw_only=True)
@@ -60,7 +50,7 @@ def lifted(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def hosted_model(**options: Any) -> HostedModel:
     """A hosted model, by the fields of `HostedOptions`."""
-    refuse_unknown(options, [field.name for field in fields(HostedOptions)])
+    refuse_unknown(options, [field.name for field in fields(HostedOptions)], what=HOSTED)
     return model_of(HostedOptions(**lifted(options)))
 
 

@@ -10,7 +10,6 @@ import numpy
 import torch
 
 from agentkit.errors import ConfigurationError, import_failure
-from agentkit.models.local.loading import LOCAL
 from agentkit.react_json.marks import TABLE
 
 CLOSERS = ("}", "]", '"', "\n", "`", "0", "e", "l", "u")  # what ends an object, a list, a string; a number, true, null
@@ -25,7 +24,7 @@ class GrammarVocabulary:
         try:
             import llguidance.hf
         except ImportError as error:
-            reason = import_failure(error, "llguidance", purpose="for grammars", install=LOCAL)
+            reason = import_failure(error, "llguidance", purpose="for grammars")
             raise ConfigurationError(f'{reason}, or turn grammars off with constrain="off"') from error
         if getattr(tokenizer, "backend_tokenizer", None) is None:
             raise ConfigurationError(

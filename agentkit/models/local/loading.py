@@ -17,15 +17,15 @@ from agentkit.errors import ConfigurationError, ModelError, import_failure
 from agentkit.models.builtin import builtin_folder
 
 PURPOSE = "for models in this process"
-LOCAL, MEDIA = "'agentkit-react[local]'", "'agentkit-react[media]'"
-INSTALL = {
-    **dict.fromkeys(("accelerate", "bitsandbytes", "llguidance", "pytorch", "torch", "transformers"), LOCAL),
-    **dict.fromkeys(("soundfile", "soxr", "pillow", "pil"), MEDIA),
-    **{name: name for name in ("torchcodec", "torchvision", "torchaudio", "timm")},
+PACKAGES = {
+    **{name: name for name in ("accelerate", "bitsandbytes", "llguidance", "torch", "transformers")},
+    **{name: name for name in ("soundfile", "soxr", "pillow", "torchcodec", "torchvision", "torchaudio", "timm")},
     **{name: name for name in ("sentencepiece", "protobuf", "tiktoken", "mistral-common")},
+    "pytorch": "torch",
+    "pil": "pillow",
 }
-"""What pip is given, by the names that libraries call each other in their errors."""
-IMPORTED_AS = {"pytorch": "torch", "pillow": "PIL", "pil": "PIL", "protobuf": "google.protobuf"}
+"""Packages, by the names that libraries call each other in their errors."""
+IMPORTED_AS = {"pillow": "PIL", "protobuf": "google.protobuf"}
 CAUSAL, SEQ2SEQ, MULTIMODAL = "AutoModelForCausalLM", "AutoModelForSeq2SeqLM", "AutoModelForMultimodalLM"
 AUTO_CLASS = {
     "text-generation": "",  # whatever the model is
@@ -133,11 +133,10 @@ def loading_errors(model_id: str) -> Iterator[None]:
 def missing_package(error: BaseException, purpose: str) -> ConfigurationError:
     """What to tell the user about an ImportError, ours or a library's own."""
     named = f"{getattr(error, 'name', None) or ''} {error}".lower()
-    name = next((name for name in INSTALL if re.search(rf"\b{name}\b", named)), None)
-    if name is None:
+    package = next((PACKAGES[name] for name in PACKAGES if re.search(rf"\b{name}\b", named)), None)
+    if package is None:
         return ConfigurationError(f"a package, needed {purpose}, does not import: {_line(error)}")
-    module = IMPORTED_AS.get(name, "")
-    return ConfigurationError(import_failure(error, name, install=INSTALL[name], purpose=purpose, module=module))
+    return ConfigurationError(import_failure(error, package, purpose=purpose, module=IMPORTED_AS.get(package, "")))
 
 
 def load_tokenizer(model_id: str) -> Any:
