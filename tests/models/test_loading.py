@@ -187,7 +187,7 @@ def test_what_goes_wrong_while_loading(error: Exception, kind: type[AgentkitErro
 @pytest.mark.parametrize("package", ["bitsandbytes", "accelerate"])
 def test_a_package_that_is_not_there(package: str, wide_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ConfigurationError, match=rf"{package}, needed for quantization, is not inst.* '{package}>='"):
+    with pytest.raises(ConfigurationError, match=rf"{package}, needed for quantization, is not inst.* '{package}>="):
         HuggingFacePipeline.from_model_id(str(wide_folder), quantization="nf4")
 
 
