@@ -32,6 +32,7 @@ __all__ = [
     "ToolError",
     "did_you_mean",
     "import_failure",
+    "nearest",
     "refuse_unknown",
     "to_install",
 ]
@@ -85,10 +86,19 @@ class ToolError(AgentkitError):
     """A tool's own failure (bad input, nothing found): the message is the observation."""
 
 
+def nearest(name: str, known: Collection[str]) -> str | None:
+    """What a misspelt name means, in whatever letter case: letters that are swapped come before others."""
+    by_case = {one.casefold(): one for one in known}
+    wanted = name.casefold()
+    swapped = [one for one in by_case if sorted(one) == sorted(wanted)]
+    near = swapped or difflib.get_close_matches(wanted, by_case, n=1)
+    return by_case[near[0]] if near else None
+
+
 def did_you_mean(name: str, known: Collection[str]) -> str:
     """The end of a message about a name that is not known: the nearest one that is, "" where none is near."""
-    near = difflib.get_close_matches(name.casefold(), known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    near = nearest(name, known)
+    return f"; did you mean {near!r}?" if near else ""
 
 
 def refuse_unknown(given: Collection[str], known: Collection[str], *, what: str) -> None:

@@ -3,22 +3,22 @@
 From the fields of `RunSettings` come the options of the command line, the names of environment variables, the keys of
 `agentkit.toml`, what a cassette keeps, and what a run is built from. A value given on the command line wins over the
 environment (`AGENTKIT_MAX_TOKENS`), that over `agentkit.toml` (here, then in the user's config folder), that over the
-default.
+default. What the file here says may be a stranger's: `find_settings` says which values are its own.
 """
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from agentkit.errors import ConfigurationError
+from agentkit.errors import ConfigurationError, did_you_mean, nearest
 
 MODELS = "builtin, local:FOLDER, local:ORG/NAME, hf:ORG/NAME, http(s)://ADDRESS, PROVIDER:NAME."
 
@@ -31,7 +31,8 @@ class Setting:
     """What every way in knows of one setting, beside its name and its type.
 
     `option` is its name on the command line, where that is not the field's; `metavar` what stands there for a value;
-    `repeated` is a list whose option is given once per value, instead of once with commas.
+    `repeated` is a list whose option is given once per value, instead of once with commas. A number is not smaller than
+    `least`, and greater than `above`.
     """
 
     help: str
@@ -40,6 +41,7 @@ class Setting:
     option: str = ""
     repeated: bool = False
     least: float | None = None
+    above: float | None = None
 
 
 def _setting(default: Any, group: Group, help: str, **more: Any) -> Any:
@@ -51,7 +53,10 @@ def _setting(default: Any, group: Group, help: str, **more: Any) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
-    """What a run is made of. `None` is no limit, or whatever fits the model; a value out of range is refused."""
+    """What a run is made of. `None` is no limit, or whatever fits the model.
+
+    A value of another type, or out of range, is a `ConfigurationError` that names it.
+    """
 
     model: str = _setting("builtin", "model", MODELS, metavar="SPEC")
     tools: tuple[str, ...] = _setting(("search", "calculator"), "tools", "Names, with commas.", metavar="NAMES")
@@ -86,15 +91,15 @@ class RunSettings:
         -1, "model", "How many of the last steps the model still sees; -1: all.", option="trim-steps", least=-1
     )
     tool_timeout_s: float | None = _setting(
-        None, "tools", "Seconds of one tool call at most.", option="tool-timeout", least=0
+        None, "tools", "Seconds of one tool call at most.", option="tool-timeout", above=0
     )
     max_observation_tokens: int | None = _setting(
         8_000, "tools", "Tokens of one observation at most; the rest is cut.", least=1
     )
     max_iterations: int | None = _setting(15, "limits", "Turns of the model at most.", least=1)
-    timeout: float | None = _setting(None, "limits", "Seconds at most.", least=0)
+    timeout: float | None = _setting(None, "limits", "Seconds at most.", above=0)
     max_tokens: int | None = _setting(None, "limits", "Tokens of the whole run at most.", least=1)
-    max_cost: float | None = _setting(None, "limits", "US dollars of the whole run at most.", least=0)
+    max_cost: float | None = _setting(None, "limits", "US dollars of the whole run at most.", above=0)
     max_repeats: int | None = _setting(
         3, "limits", "How often an action may give the same observation before the run is stuck.", least=1
     )
@@ -106,14 +111,8 @@ class RunSettings:
     )
 
     def __post_init__(self) -> None:
-        for name, one in SETTINGS.items():
-            value = getattr(self, name)
-            if (choices := choices_of(name)) and value not in choices:
-                raise ConfigurationError(
-                    f"expected the {name} {', '.join(choices[:-1])} or {choices[-1]}, saw {value!r}"
-                )
-            if one.least is not None and value is not None and not value >= one.least:
-                raise ConfigurationError(f"expected {name} of at least {one.least:g}, saw {value}")
+        for name in SETTINGS:
+            object.__setattr__(self, name, checked(name, getattr(self, name), name))
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> RunSettings:
@@ -142,6 +141,7 @@ _EXPECTED = {
     tuple: "names",
     dict: "values by name",
 }
+LONGEST_SHOWN = 80
 
 
 def type_of(name: str) -> type:
@@ -168,42 +168,78 @@ def parsed(name: str, text: str, where: str) -> Any:
     kind = type_of(name)
     if type(None) in _alternatives(name) and text.strip().casefold() == "none":
         return None
+    value: Any = text
     try:
         if kind is bool:
-            return _WORDS[text.strip().casefold()]
-        if kind is tuple:
-            return tuple(word.strip() for word in text.split(",") if word.strip())
-        if kind is dict:
-            return json.loads(text) if text.lstrip().startswith("{") else dict(_pairs(text.split(",")))
-        value = kind(text)
-    except (KeyError, ValueError):
+            value = _WORDS[text.strip().casefold()]
+        elif kind is tuple:
+            value = tuple(word.strip() for word in text.split(",") if word.strip())
+        elif kind is dict:
+            value = json.loads(text) if text.lstrip().startswith("{") else dict(_pairs(text.split(",")))
+        elif kind is not str:
+            value = kind(text)
+    except (KeyError, ValueError, RecursionError):
         raise _unexpected(name, text, where) from None
     return checked(name, value, where)
 
 
 def checked(name: str, value: Any, where: str) -> Any:
-    """A value that is typed already, as the setting holds it; raises `ConfigurationError`."""
-    kind = type_of(name)
+    """A value that is typed already, as the setting holds it; raises `ConfigurationError` that names `where`."""
+    kind, typed = type_of(name), None
     if value is None and type(None) in _alternatives(name):
         return None
     if kind is dict and isinstance(value, list | tuple):
         try:
-            return dict(_pairs(value))
+            typed = dict(_pairs(value))
         except ValueError:
             raise _unexpected(name, value, where) from None
-    if kind is dict and isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
-        return dict(value)
-    if kind is tuple and isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
-        return tuple(value)
-    if kind is float and type(value) in (int, float) and math.isfinite(value):
-        return float(value)
-    if type(value) is kind and kind in (bool, int, str):
-        return value
-    raise _unexpected(name, value, where)
+    elif kind is dict and isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        typed = dict(value)
+    elif kind is tuple and isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+        typed = tuple(value)
+    elif kind is float and type(value) in (int, float):
+        typed = _finite(value)
+    elif type(value) is kind and kind in (bool, int, str):
+        typed = value
+    if typed is None:
+        raise _unexpected(name, value, where)
+    _check_range(name, typed, where)
+    return typed
+
+
+def _finite(value: float) -> float | None:
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # a whole number of hundreds of digits
+        return None
+
+
+def _check_range(name: str, value: Any, where: str) -> None:
+    setting = SETTINGS[name]
+    if (choices := choices_of(name)) and value not in choices:
+        raise ConfigurationError(
+            f"{where} is {', '.join(choices[:-1])} or {choices[-1]}, not {_short(value)}{did_you_mean(value, choices)}"
+        )
+    bound = f"at least {setting.least:g}" if setting.least is not None else ""
+    if setting.above is not None:
+        bound = f"more than {setting.above:g}"
+    is_within = (setting.least is None or value >= setting.least) and (setting.above is None or value > setting.above)
+    if bound and not is_within:
+        unlimited = ", or none for no limit" if type(None) in _alternatives(name) else ""
+        raise ConfigurationError(f"{where} is {bound}{unlimited}, not {_short(value)}")
 
 
 def _unexpected(name: str, value: Any, where: str) -> ConfigurationError:
-    return ConfigurationError(f"{where}: expected {_EXPECTED[type_of(name)]}, saw {value!r}")
+    return ConfigurationError(f"{where}: expected {_EXPECTED[type_of(name)]}, saw {_short(value)}")
+
+
+def _short(value: Any) -> str:
+    """A value as a message shows it; a whole number of thousands of digits has no text."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number without end"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
 def _pairs(words: Sequence[Any]) -> Iterator[tuple[str, Any]]:
@@ -220,14 +256,48 @@ def _pairs(words: Sequence[Any]) -> Iterator[tuple[str, Any]]:
 
 # -- where values come from --------------------------------------------------------------------------------------------
 
+FILE = "agentkit.toml"
+LARGEST_FILE = 1_000_000
+PREFIX = "AGENTKIT_"
+OTHER_VARIABLES = ("AGENTKIT_API_KEY",)
+"""What is no setting, and begins as their variables do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundSettings:
+    """Settings and where they were found. `foreign` are the names of those that the `file` in this folder decided.
+
+    `notes` are what the user should know: variables that look like a setting's and are none.
+    """
+
+    settings: RunSettings
+    file: Path | None = None
+    foreign: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+
 
 def read_settings(
     given: Mapping[str, Any], *, environment: Mapping[str, str] | None = None, here: Path | None = None
 ) -> RunSettings:
     """The settings; `given` comes from the command line, `None` where nothing was said."""
+    return find_settings(given, environment=environment, here=here).settings
+
+
+def find_settings(
+    given: Mapping[str, Any], *, environment: Mapping[str, str] | None = None, here: Path | None = None
+) -> FoundSettings:
+    """The settings, and which of them are not the user's own words."""
     environment = os.environ if environment is None else environment
-    chosen = _from_files(here or Path.cwd(), environment) | _from_environment(environment) | changes(given)
-    return RunSettings(**chosen)
+    file = (here or Path.cwd()) / FILE
+    theirs = _from_file(file)
+    from_file = _from_file(_of_user(environment)) or {} if theirs is None else theirs
+    own = _from_environment(environment) | changes(given)
+    return FoundSettings(
+        settings=RunSettings(**{**from_file, **own}),
+        file=file if theirs is not None else None,
+        foreign=frozenset(theirs or ()) - own.keys(),
+        notes=tuple(_unknown_variables(environment)),
+    )
 
 
 def changes(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -244,31 +314,51 @@ def _read(name: str, value: Any, where: str) -> Any:
     return parsed(name, value, where) if isinstance(value, str) else checked(name, value, where)
 
 
+def _variable(name: str) -> str:
+    return f"{PREFIX}{name.upper()}"
+
+
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    names = {name: f"AGENTKIT_{name.upper()}" for name in SETTINGS}
-    return {name: parsed(name, text, known) for name, known in names.items() if (text := environment.get(known))}
+    said = {name: environment.get(_variable(name)) for name in SETTINGS}
+    return {name: parsed(name, text, _variable(name)) for name, text in said.items() if text}
 
 
-def _from_files(here: Path, environment: Mapping[str, str]) -> dict[str, Any]:
-    config_home = Path(
-        environment.get("XDG_CONFIG_HOME") or Path(environment.get("HOME", "~")).expanduser() / ".config"
-    )
-    for path in (here / "agentkit.toml", config_home / "agentkit" / "agentkit.toml"):
-        if path.is_file():
-            return _from_file(path)
-    return {}
+def _unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:
+    known = {name.removeprefix(PREFIX): name for name in (*map(_variable, SETTINGS), *OTHER_VARIABLES)}
+    for name in sorted(environment):
+        if name.upper().startswith(PREFIX) and name not in known.values():
+            near = nearest(name[len(PREFIX) :], known)
+            hint = f"did you mean {known[near]}?" if near else "agentkit run --help lists the settings"
+            yield f"{name} is no variable of agentkit and has no effect; {hint}"
 
 
-def _from_file(path: Path) -> dict[str, Any]:
+def _of_user(environment: Mapping[str, str]) -> Path:
+    home = Path(environment.get("HOME") or "~").expanduser()
+    return Path(environment.get("XDG_CONFIG_HOME") or home / ".config") / "agentkit" / FILE
+
+
+def _from_file(path: Path) -> dict[str, Any] | None:
+    """What a file says; `None` where there is none. One that cannot be read is an error, not passed over."""
     import tomllib
 
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path}: expected TOML ({error}); mend or remove the file") from error
+        facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode):
+            raise ConfigurationError(f"{path} is no file; rename it, or write settings into a file of that name")
+        if facts.st_size > LARGEST_FILE:
+            raise ConfigurationError(f"{path} is larger than {LARGEST_FILE // 1_000_000} MB; is this a settings file?")
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (FileNotFoundError, NotADirectoryError):
+        if path.is_symlink():
+            raise ConfigurationError(f"{path} is a link to nothing; mend or remove it") from None
+        return None
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read ({error.strerror}); mend or remove it") from error
+    except (ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:LONGEST_SHOWN]
+        raise ConfigurationError(f"{path}: expected TOML ({reason}); mend or remove the file") from error
     for name in content:
         if name not in SETTINGS:
-            near = difflib.get_close_matches(name, SETTINGS, n=1)
-            expected = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(SETTINGS)}"
-            raise ConfigurationError(f"{path}: unknown setting {name!r}; {expected}")
+            near = did_you_mean(name, SETTINGS) or f"; expected one of {', '.join(SETTINGS)}"
+            raise ConfigurationError(f"{path}: unknown setting {name!r}{near}")
     return {name: _read(name, value, f"{path}: {name}") for name, value in content.items()}

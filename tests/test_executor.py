@@ -342,7 +342,7 @@ def test_the_iteration_limit_can_ask_for_an_answer() -> None:
 
 
 def test_the_time_limit_ends_a_run() -> None:
-    result = executor(searching(9), max_execution_time=0, return_run=True).invoke(QUESTION)
+    result = executor(searching(9), max_execution_time=1e-9, return_run=True).invoke(QUESTION)
     assert result["run"]["stop_reason"] == "max_execution_time"
 
 

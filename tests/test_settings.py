@@ -97,7 +97,7 @@ class Unasked:
     """A model that is named, and never asked."""
 
     model_id = "unasked"
-    capabilities = Capabilities()
+    capabilities = Capabilities(tools=True)
 
     def complete(self, request: Any) -> Any:
         raise AssertionError
@@ -191,16 +191,24 @@ def test_a_limit_can_be_lifted(tmp_path: Path) -> None:
     ("toml", "message"),
     [
         ("model = ", "expected TOML"),
-        ("modell = 'x'", "unknown setting 'modell'; did you mean model"),
+        ("modell = 'x'", "unknown setting 'modell'; did you mean 'model'"),
+        ("modle = 'x'", "unknown setting 'modle'; did you mean 'model'"),
+        ("max-iterations = 3", "did you mean 'max_iterations'"),
+        ("[run]\nmodel = 'x'", "unknown setting 'run'; expected one of model, tools"),
+        ("a = " + "[" * 5_000, "expected TOML"),
         ("model = 5", "model: expected text, saw 5"),
         ("max_iterations = 'many'", "max_iterations: expected a whole number, saw 'many'"),
         ("max_iterations = 2.7", "max_iterations: expected a whole number, saw 2.7"),
         ("max_iterations = true", "max_iterations: expected a whole number, saw True"),
-        ("max_iterations = 0", "expected max_iterations of at least 1, saw 0"),
-        ("mode = 'native'", "expected the mode auto, react-json or tools, saw 'native'"),
+        ("max_iterations = 0", "max_iterations is at least 1, or none for no limit, not 0"),
+        ("mode = 'native'", "mode is auto, react-json or tools, not 'native'"),
         ("max_cost = 'much'", "max_cost: expected a number, saw 'much'"),
         ("timeout = nan", "timeout: expected a number, saw nan"),
-        ("timeout = -1", "expected timeout of at least 0, saw -1"),
+        ("timeout = -1", "timeout is more than 0, or none for no limit, not -1.0"),
+        ("timeout = 0", "timeout is more than 0"),
+        ("timeout = inf", "timeout: expected a number, saw inf"),
+        ("timeout = 1" + 400 * "0", "timeout: expected a number, saw 1"),
+        ("max_cost = 0.0", "max_cost is more than 0"),
         ("tools = [1]", r"tools: expected names, saw \[1\]"),
         ("must_be_grounded = 'perhaps'", "must_be_grounded: expected yes or no, saw 'perhaps'"),
         ("options = ['temperature']", "options: expected values by name"),
