@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, get_args
 from agentkit.cassette.format.entries import Entry
 from agentkit.cassette.format.file import Document, load, partial_of
 from agentkit.cassette.format.run_spec import RunSpec
+from agentkit.cassette.format.writer import Place
 from agentkit.cassette.lanes import Lanes
 from agentkit.cassette.recording import Call, Recording, Stands, without_loose_ends
 from agentkit.cassette.replaying import Replaying
@@ -35,7 +36,9 @@ class Cassette:
     """One file of recorded interactions. It can be entered again, one block after the other.
 
     Recording writes `NAME.partial.yaml` as the run goes on and renames it when the block ends; when the block ends by
-    an exception, or the process dies, the partial file stays, and what `NAME.yaml` held is untouched. Replaying blocks
+    an exception, or the process dies, the partial file stays, and what `NAME.yaml` held is untouched. A file that is no
+    cassette is never written over, and one that another recorder writes is refused; `place` is the file where it is
+    held already. Replaying blocks
     the network for the whole process; a run that asks for anything else than the recording holds raises
     `CassetteDrift`, at the latest when the block ends. Resuming plays a partial file if there is
     one, else a complete one that ended at a limit, and goes on live; a call with side effects that was under way when
@@ -51,6 +54,7 @@ class Cassette:
         run: RunSpec | None = None,
         run_again: RunAgain | None = None,
         environment: MutableMapping[str, str] | None = None,
+        place: Place | None = None,
     ) -> None:
         if mode not in get_args(RecorderMode):
             raise ConfigurationError(f'expected the mode "record", "replay" or "resume" of a cassette, saw {mode!r}')
@@ -59,6 +63,7 @@ class Cassette:
         self.run = run
         self.run_again = run_again
         self._given_environment = environment
+        self._given_place = place
         self._replaying: Replaying | None = None
         self._recording: Recording | None = None
         self._lanes = Lanes()
@@ -105,10 +110,11 @@ class Cassette:
         """A new recording goes on from one that holds nothing."""
         from agentkit.cassette.seams import http  # before the clock starts: vcrpy imports every HTTP library
 
+        place = self._given_place or undo.enter_context(Place(self.path))
         document = Document(items=()) if self.mode == "record" else self._unfinished()
         self.run = self.run or document.run
         replaying = self._played(document, goes_on=True)
-        self._recording = Recording(self.path, self.run, self._environment, lanes=self._lanes, before=document)
+        self._recording = Recording(place, self.run, self._environment, lanes=self._lanes, before=document)
         undo.enter_context(http.patched(replaying, self._recording))
 
     def _unfinished(self) -> Document:
@@ -170,6 +176,11 @@ class Cassette:
         """
         self._lanes.begin()
         return TapedToolbox(toolbox, self, played=played)
+
+    @property
+    def written_run(self) -> RunSpec | None:
+        """The description of the run as it stands in the file that is recorded: without its secrets."""
+        return self.run if self._recording is None else self._recording.written_run
 
     @property
     def given_steps(self) -> tuple[Step, ...]:

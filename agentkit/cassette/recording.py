@@ -9,14 +9,13 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from agentkit.cassette.format.entries import Entry, without_surrogates
 from agentkit.cassette.format.events import Item, RecordedEvent, as_mapping
 from agentkit.cassette.format.file import Document
 from agentkit.cassette.format.run_spec import RunSpec
-from agentkit.cassette.format.writer import Journal
+from agentkit.cassette.format.writer import Journal, Place
 from agentkit.cassette.lanes import Lane, Lanes
 from agentkit.errors import CassetteError
 from agentkit.events import Event, Finished, LimitReached
@@ -84,7 +83,7 @@ class Recording:
 
     def __init__(
         self,
-        path: Path,
+        place: Place,
         run: RunSpec | None,
         environment: Mapping[str, str],
         *,
@@ -104,7 +103,7 @@ class Recording:
         self._lock = threading.RLock()
         self._current: ContextVar[Call | None] = ContextVar("agentkit_recorded_call", default=None)
         self._open: list[Call] = []
-        self._journal = Journal(path, self._refuse_secrets)
+        self._journal = Journal(place, self._refuse_secrets)
 
     # -- calls -----------------------------------------------------------------------------------------------------
 
@@ -227,7 +226,7 @@ class Recording:
         if not self._holds_entries:
             return
         try:
-            self._journal.add(self._scrubbed_run, self._whole_head(), self._items)
+            self._journal.add(self.written_run, self._whole_head(), self._items)
         except CassetteError as error:
             self.failure = error
             raise
@@ -250,7 +249,8 @@ class Recording:
         )
 
     @cached_property
-    def _scrubbed_run(self) -> RunSpec | None:
+    def written_run(self) -> RunSpec | None:
+        """The description of the run as it stands in the file."""
         return self._run and self._run.scrubbed(lambda value: without_surrogates(self.secrets.scrub(value)))
 
     # -- the file --------------------------------------------------------------------------------------------------
@@ -280,7 +280,7 @@ class Recording:
     def _document(self, seconds: float) -> Document:
         return Document(
             items=[item for item in self._items if not (isinstance(item, Entry) and item.begun)],
-            run=self._scrubbed_run,
+            run=self.written_run,
             head=self._whole_head(),
             complete=True,
             seconds=seconds,

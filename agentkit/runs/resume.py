@@ -14,6 +14,7 @@ from agentkit.cassette.cassette import Cassette, RunAgain
 from agentkit.cassette.format.entries import plain
 from agentkit.cassette.format.file import finished_of, load, partial_of
 from agentkit.cassette.format.run_spec import RunSpec
+from agentkit.cassette.format.writer import Place
 from agentkit.core.loop import MALFORMED
 from agentkit.errors import CassetteDrift, ConfigurationError
 from agentkit.events import (
@@ -58,6 +59,7 @@ class Continuation:
     kept: tuple[Event, ...] = ()
     run_again: RunAgain | None = None
     environment: MutableMapping[str, str]
+    replaces: bool = True
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -71,12 +73,20 @@ class Continuation:
 
     def events(self) -> Iterator[Event]:
         """The run, what it takes over first; raises what live runs raise, and `CassetteDrift`."""
-        executor = self.build(self.run.settings, self.run.read_prompt())
-        with Cassette(self.path, self.mode, run=self.run, run_again=self.run_again, environment=self.environment):
-            for event in executor.events(self.inputs):
-                yield event
-                if isinstance(event, RunStarted):
-                    yield from self.kept
+        with Place(self.path, replaces=self.replaces) as place:
+            executor = self.build(self.run.settings, self.run.read_prompt())
+            with Cassette(
+                self.path,
+                self.mode,
+                run=self.run,
+                run_again=self.run_again,
+                environment=self.environment,
+                place=place,
+            ):
+                for event in executor.events(self.inputs):
+                    yield event
+                    if isinstance(event, RunStarted):
+                        yield from self.kept
 
 
 def resume(
@@ -115,9 +125,13 @@ def fork(
     step: int,
     build: Build = build_runner,
     environment: MutableMapping[str, str] | None = None,
+    replaces: bool = True,
     **settings: Any,
 ) -> Continuation:
-    """Another run, recorded in `into`, that begins with the first steps of the run in `path`."""
+    """Another run, recorded in `into`, that begins with the first steps of the run in `path`.
+
+    `replaces` says whether a recording that is there already may be written over.
+    """
     if Path(into).resolve() == Path(path).resolve():
         raise ConfigurationError(f"expected another file than {path} to record into, which stays as it is")
     replay = Replay(path, environment=environment)
@@ -137,6 +151,7 @@ def fork(
         build=build,
         mode="record",
         kept=tuple(event for turn in turns for event in turn),
+        replaces=replaces,
         environment=os.environ if environment is None else environment,
     )
 

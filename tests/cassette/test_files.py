@@ -9,7 +9,7 @@ import pytest
 
 from agentkit.cassette import Cassette, Replay, RunSpec, read_run_spec
 from agentkit.cassette.format.file import load
-from agentkit.errors import CassetteError
+from agentkit.errors import CassetteError, ConfigurationError
 from agentkit.models.backend import ChatRequest
 from agentkit.models.scripted import ScriptedBackend
 from agentkit.settings import RunSettings
@@ -106,7 +106,7 @@ def test_a_missing_file_and_a_folder_are_told(tmp_path: Path) -> None:
         load(tmp_path / "none.yaml")
     with pytest.raises(CassetteError, match="cannot be read"):
         load(tmp_path)
-    with pytest.raises(CassetteError, match="saw a folder"), Cassette(tmp_path, "record"):
+    with pytest.raises(ConfigurationError, match="is a folder; name a file in it"), Cassette(tmp_path, "record"):
         pass
 
 

@@ -3,25 +3,34 @@
 Until a recording is complete it stands in `NAME.partial.yaml`; what `NAME.yaml` holds stays until then. A process that
 dies leaves a partial file that can be read up to its last whole item. Before a tool starts that must not run twice, all
 is forced to the disk, so that a machine that dies leaves it too.
+
+What is there and was not written here stays: `Place` refuses it before the run, and a second recorder of the same file.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import stat
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+from uuid import uuid4
 
 from agentkit import __version__
 from agentkit.cassette.format.deltas import Deltas
 from agentkit.cassette.format.entries import Entry
 from agentkit.cassette.format.events import Item, RecordedEvent, as_mapping, digest_of
-from agentkit.cassette.format.file import FORMAT, VCR_VERSION, Document, finished_of, partial_of
+from agentkit.cassette.format.file import FORMAT, VCR_VERSION, Document, finished_of, load, partial_of
 from agentkit.cassette.format.run_spec import RunSpec
 from agentkit.cassette.format.yaml_text import to_yaml
 from agentkit.core.native_planner import in_dialect
-from agentkit.errors import CassetteError
+from agentkit.errors import CassetteError, ConfigurationError
 from agentkit.events import RunStarted
+
+_OURS = re.compile(rb"\Aversion: 1\r?\nagentkit:\r?\n")
 
 
 def render(document: Document) -> str:
@@ -83,29 +92,125 @@ class ItemTexts:
         return to_yaml({"end": {"seconds": round(seconds, 3), **events, "complete": complete}})
 
 
+# -- where it is written -----------------------------------------------------------------------------------------------
+
+
+class Place:
+    """The file of one recording, held from before the model loads until the recording ends; then `release` it.
+
+    Raises `ConfigurationError` where something else is there, or another recorder writes, and `CassetteError` where the
+    place cannot be written. `replaces` says whether an earlier recording may be written over.
+    """
+
+    def __init__(self, path: Path, *, replaces: bool = True) -> None:
+        self.path = finished_of(path)
+        self.partial = partial_of(path)
+        for file in (self.path, self.partial):
+            if check_replaceable(file, _is_cassette, "a cassette") and not replaces:
+                raise ConfigurationError(f"{file} holds a recording; --force replaces it, or name another file")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            target = Path(os.path.realpath(self.path))
+            self._lock_file = target.with_name(f".{target.name}.lock")
+            self._lock: int | None = self._locked()
+        except OSError as error:
+            raise CassetteError(f"{self.path}: cannot be written ({error.strerror}); choose another place") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Let another recorder have it."""
+        if self._lock is not None:
+            if os.name == "posix":  # while it is held: who opened it meanwhile finds that it is gone
+                self._lock_file.unlink(missing_ok=True)
+            os.close(self._lock)
+            self._lock = None
+            with suppress(OSError):
+                if os.name != "posix":
+                    self._lock_file.unlink(missing_ok=True)
+
+    def _locked(self) -> int:
+        """The lock belongs to the open file, and so it ends with the process, however that ends."""
+        while True:
+            descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+            try:
+                _lock(descriptor)
+                if os.path.samestat(os.fstat(descriptor), os.stat(self._lock_file)):
+                    return descriptor
+            except BlockingIOError:
+                os.close(descriptor)
+                raise ConfigurationError(
+                    f"{self.path} is being recorded by another run; wait for it, or name another file"
+                ) from None
+            except FileNotFoundError:  # its last holder has just removed it
+                pass
+            os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    """Hold an open file alone; raises `BlockingIOError`. Without locks of the file system there is none."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            raise BlockingIOError from None
+    else:
+        import fcntl
+
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:  # a network file system that has no locks
+            pass
+
+
+def check_replaceable(path: Path, is_ours: Callable[[Path], bool], what: str) -> bool:
+    """Whether a file of ours is there, to be written over; raises `ConfigurationError` where anything else is."""
+    try:
+        facts = path.stat()
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise ConfigurationError(f"{path} is a link to nothing; name a file") from None
+        return False
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be written ({error.strerror}); name another file") from error
+    if not stat.S_ISREG(facts.st_mode):
+        kind = "a folder; name a file in it" if stat.S_ISDIR(facts.st_mode) else "no regular file; name another"
+        raise ConfigurationError(f"{path} is {kind}")
+    if not is_ours(path):
+        raise ConfigurationError(f"{path} is not {what} of agentkit's, and stays as it is; name another file")
+    return True
+
+
+def _is_cassette(path: Path) -> bool:
+    """Whether a recording was written there, also one that a hand or an accident changed since."""
+    try:
+        with path.open("rb") as file:
+            return bool(_OURS.match(file.read(64))) or load(path).format > 0
+    except (OSError, CassetteError):
+        return False
+
+
 class Journal:
     """The file of one recording. Not for several threads at once.
 
     `check` is given every text before it is written, and may raise.
     """
 
-    def __init__(self, path: Path, check: Callable[[str], None]) -> None:
+    def __init__(self, place: Place, check: Callable[[str], None]) -> None:
         self._check = check
-        self.path = finished_of(path)
-        self.partial = partial_of(path)
+        self.path = place.path
+        self.partial = place.partial
         self._head: Mapping[str, Any] | None = None
         self._is_stale = self._holds_begun = False
         self._texts = ItemTexts(None)
-        self._check_place()
-
-    def _check_place(self) -> None:
-        """Fail before the run, not after it."""
-        if self.path.is_dir():
-            raise CassetteError(f"{self.path}: expected a file for the cassette, saw a folder; name a file in it")
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise CassetteError(f"{self.path}: cannot be written ({error.strerror}); choose another place") from error
 
     def add(self, run: RunSpec | None, head: Mapping[str, Any], items: Sequence[Item]) -> None:
         """Write the last of the items; all of them, where the head is a new one."""
@@ -165,21 +270,18 @@ class Journal:
 
 
 def save(path: Path, text: str) -> None:
-    """Write all of it or nothing: what was there stays until the new file is complete."""
-    import tempfile
-
+    """Write all of it or nothing: what was there stays until the new file is complete. A link goes on to lead there."""
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".{uuid4().hex}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         try:
-            with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
+            with temporary.open("x", encoding="utf-8", newline="\n") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
+            os.replace(temporary, target)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise CassetteError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
