@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import unicodedata
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -33,9 +35,10 @@ class Tool:
     `schema` is the JSON schema of `action_input`: `{"type": "string"}` for a tool of one string, else an object schema.
     `run` takes the action's input, a string or a dict, and returns the observation, bare or as a `Result`; it raises
     `ToolError` for what the model can mend. `deterministic` tools are executed again when a cassette is replayed,
-    `idempotent` ones after a failure; `side_effects` are asked for with `approve`. `timeout_s` is the
-    tool's own limit, `reads` names the environment variables of its keys. One that `validates` checks its arguments
-    itself; those of any other are held to `schema` at their top level.
+    `idempotent` ones after a failure. `side_effects` says whether the tool changes anything; one that does, or that
+    says nothing (None), is asked for with `approve`. `timeout_s` is the tool's own limit, `reads` names the environment
+    variables of its keys. `parse` gives the arguments as they run, for a tool that checks them itself; those of any
+    other are held to `schema` at their top level.
     """
 
     name: str
@@ -45,15 +48,24 @@ class Tool:
     schema: Mapping[str, Any] = field(default_factory=lambda: STRING)
     return_direct: bool = False
     deterministic: bool = False
-    side_effects: bool = False
+    side_effects: bool | None = None
     idempotent: bool = False
     timeout_s: float | None = None
     reads: tuple[str, ...] = ()
-    validates: bool = False
+    parse: Callable[[ToolInput], ToolInput] | None = None
 
     def __post_init__(self) -> None:
-        if " ".join(self.name.lower().split()) == "final answer":
+        if re.sub(r"[\W_]", "", unicodedata.normalize("NFKC", self.name)).casefold() == "finalanswer":
             raise ConfigurationError(f"No tool can be named {self.name!r}, which begins a model's answer; rename it")
+        if not self.name.isprintable() or self.name != self.name.strip() or not self.name:
+            raise ConfigurationError(
+                f"No tool can be named {self.name!r}: a name is one line of characters that can be seen; rename it"
+            )
+
+    @property
+    def only_reads(self) -> bool:
+        """Whether it is said to change nothing: `approve` is not asked before such a tool."""
+        return self.side_effects is False or (self.side_effects is None and self.deterministic)
 
     @property
     def takes_one_string(self) -> bool:
@@ -62,17 +74,23 @@ class Tool:
 
     def call(self, tool_input: ToolInput) -> Any:
         """The observation; raises `ToolError` for arguments that do not fit."""
-        return self.run(self._checked(self.fitted(tool_input)))
+        return self.run(self._held(tool_input))
 
     async def acall(self, tool_input: ToolInput) -> Any:
         """The observation; only for a tool that has `arun`."""
         assert self.arun is not None
-        return await self.arun(self._checked(self.fitted(tool_input)))
+        return await self.arun(self._held(tool_input))
 
-    def _checked(self, tool_input: ToolInput) -> ToolInput:
-        if not self.validates and (wrong := misfit(tool_input, self.schema)):
+    def arguments(self, tool_input: ToolInput) -> ToolInput:
+        """What the tool is going to run with, for whoever is asked first; raises `ToolError` for what does not fit."""
+        held = self._held(tool_input)
+        return held if self.parse is None else self.parse(held)
+
+    def _held(self, tool_input: ToolInput) -> ToolInput:
+        fitted = self.fitted(tool_input)
+        if self.parse is None and (wrong := misfit(fitted, self.schema)):
             raise does_not_fit(self.name, wrong, self.schema)
-        return tool_input
+        return fitted
 
     def fitted(self, tool_input: ToolInput) -> ToolInput:
         """A tool of one string is often given `{"query": "…"}`, one of an object the text of it, or its one value."""

@@ -123,6 +123,7 @@ calculator = Tool(
     ),
     run=run,
     deterministic=True,
+    side_effects=False,
 )
 
 __all__ = ["Result", "ToolError", "calculate", "calculator"]

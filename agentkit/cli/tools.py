@@ -88,12 +88,12 @@ def _listed(name: str, tool: Any, origin: str) -> Listed:
         origin,
         needs=", ".join(keys),
         schema=dict(known.schema),
-        side_effects=known.side_effects,
+        side_effects=False if known.only_reads else known.side_effects,
     )
 
 
 def _row(tool: Listed) -> tuple[str, ...]:
-    asks = " Asks before it runs." if tool.side_effects else ""
+    asks = "" if tool.schema is None or tool.side_effects is False else " Asks before it runs."
     return tool.name, f"{tool.description or ''}{_arguments(tool.schema)}{asks}", tool.origin, tool.needs
 
 

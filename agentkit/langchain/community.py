@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,10 +12,14 @@ from typing import Any
 from langchain_core.tools import BaseTool
 
 from agentkit.errors import ConfigurationError, import_failure
-from agentkit.langchain.tools import as_langchain
+from agentkit.langchain.tools import READ_ONLY, SIDE_EFFECTS, as_langchain
 from agentkit.toolbox.registry import find_tool
 
 ACTING = frozenset({"twilio", "awslambda", "graphql"})  # these change something out there
+READING = re.compile(  # these look something up; of the others it is not said
+    "arxiv|golden-query|human|merriam-webster|open-meteo-api|openweathermap-api|pubmed|sleep|stackexchange|wikipedia"
+    "|wolfram-alpha|(?:news|podcast|tmdb)-api|google-.*|reddit_search|search(?:api|x).*|.*-search(?:-json)?"
+)
 
 
 def community_names() -> list[str]:
@@ -55,7 +60,9 @@ def community_tool(name: str, llm: Any = None) -> Any:
         reason = " ".join(str(error).replace("`", "").split())[:300]
         raise ConfigurationError(f"Tool {name!r} of langchain-community could not be made: {reason}") from error
     if name in ACTING:
-        tool.tags = [*(tool.tags or ()), "side_effects"]
+        tool.tags = [*(tool.tags or ()), SIDE_EFFECTS]
+    elif READING.fullmatch(name):
+        tool.tags = [*(tool.tags or ()), READ_ONLY[0]]
     return tool
 
 

@@ -34,7 +34,7 @@ from agentkit.models.backend import ChatBackend, capabilities_of
 from agentkit.recorder import active
 from agentkit.runs.build import allowed, make_run
 from agentkit.settings import RunSettings
-from agentkit.toolbox.toolbox import Approve
+from agentkit.toolbox.approval import Approve, check_approve
 
 if TYPE_CHECKING:
     from agentkit.cassette import Cassette
@@ -51,7 +51,8 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
 
     - `max_tokens`, `max_cost` (US dollars): budgets for the run
     - `max_repeats`: how often the same action may give the same observation
-    - `tool_timeout_s`: seconds for one tool; `approve`: asked before a tool with side effects runs
+    - `tool_timeout_s`: seconds for one tool; `approve`: asked before a tool runs that does not say that it
+      only reads, a plain function or (awaited runs only) an async one; only True is a yes
     - `allow`: names of the tools that may run; `max_observation_tokens`: where an observation is cut
     - `must_be_grounded`: refuse an answer with numbers or names that no observation gave
     - `return_run`: add `result["run"]` (usage, seconds, stop reason, counts)
@@ -86,7 +87,9 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
     cassette: Cassette | str | Path | None = None
 
     def __post_init__(self) -> None:
+        check_approve(self.approve)
         self.tools = [as_langchain(tool) for tool in self.tools]
+        offered = tuple(tool.name for tool in allowed(self.tools, self.allow))
         self.settings = RunSettings(
             max_iterations=self.max_iterations,
             timeout=self.max_execution_time,
@@ -98,7 +101,7 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
             max_observation_tokens=self.max_observation_tokens,
             trim_intermediate_steps=-1 if callable(self.trim_intermediate_steps) else self.trim_intermediate_steps,
             must_be_grounded=self.must_be_grounded,
-            allow=None if self.allow is None else tuple(tool.name for tool in allowed(self.tools, self.allow)),
+            allow=None if self.allow is None else offered,
         )
 
     @classmethod
@@ -176,6 +179,7 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
 
     def events(self, input: Any, config: RunnableConfig | None = None, *, stream: bool = True) -> Iterator[Event]:
         """The run as it happens, a chain run in the run tree; with `stream`, the model's text piece by piece."""
+        check_approve(self.approve, blocking=True)
         inputs, config = as_inputs(input), ensure_config(config)
         manager = CallbackManager.configure(*self._callbacks_for(config))
         started = manager.on_chain_start(None, inputs, **self._named(config)) if manager.handlers else None

@@ -15,6 +15,7 @@ from langchain_core.tools import tool as as_tool
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from agentkit.errors import ConfigurationError, ToolError
+from agentkit.events import ToolInput
 from agentkit.langchain.results import kept_results, plain, whole
 from agentkit.tool import STRING, Tool, does_not_fit
 from agentkit.toolbox.calling import in_daemon_thread
@@ -22,7 +23,8 @@ from agentkit.toolbox.calling import in_daemon_thread
 DETERMINISTIC = "deterministic"  # in a LangChain tool's metadata: executed again when a cassette is replayed
 IDEMPOTENT = "idempotent"  # in a LangChain tool's metadata: may be tried again
 TIMEOUT_S = "timeout_s"  # in a LangChain tool's metadata: its own time limit
-SIDE_EFFECTS = "side_effects"  # in a LangChain tool's tags: ask before it runs
+SIDE_EFFECTS = "side_effects"  # in a LangChain tool's tags: it changes something
+READ_ONLY = ("read_only", "readOnlyHint")  # in its tags, or true in its metadata, as of MCP's adapters: it does not
 
 
 def as_langchain(tool: Any) -> BaseTool:
@@ -55,7 +57,7 @@ def _of_ours(tool: Tool) -> BaseTool:
         args_schema=None if tool.takes_one_string else dict(tool.schema),
         return_direct=tool.return_direct,
         metadata={name: value for name, value in said.items() if value},
-        tags=[SIDE_EFFECTS] if tool.side_effects else None,
+        tags={True: [SIDE_EFFECTS], False: [READ_ONLY[0]], None: None}[tool.side_effects],
     )
 
 
@@ -119,10 +121,39 @@ def from_langchain(tool: BaseTool, *, config: RunnableConfig | None = None, verb
         return_direct=tool.return_direct,
         deterministic=bool(metadata.get(DETERMINISTIC)),
         idempotent=bool(metadata.get(IDEMPOTENT)),
-        side_effects=SIDE_EFFECTS in (tool.tags or ()),
+        side_effects=_side_effects(tool),
         timeout_s=metadata.get(TIMEOUT_S),
-        validates=not isinstance(tool.args_schema, dict),  # of those LangChain hands the arguments over as they are
+        parse=_parser(tool),
     )
+
+
+def _side_effects(tool: BaseTool) -> bool | None:
+    """Whether a tool changes anything, as far as it says."""
+    tags, metadata = tool.tags or (), tool.metadata or {}
+    if SIDE_EFFECTS in tags or metadata.get(SIDE_EFFECTS) is True:
+        return True
+    reads = any(name in tags or metadata.get(name) is True for name in READ_ONLY)
+    return False if reads or metadata.get(SIDE_EFFECTS) is False else None
+
+
+def _parser(tool: BaseTool) -> Callable[[ToolInput], ToolInput] | None:
+    """Gives the arguments as LangChain hands them over; none where it hands over what it was given."""
+    if isinstance(tool.args_schema, dict):
+        return None
+
+    def parse(tool_input: ToolInput) -> ToolInput:
+        schema = tool.tool_call_schema
+        if not isinstance(tool_input, dict) or not (isinstance(schema, type) and issubclass(schema, BaseModel)):
+            return tool_input
+        try:
+            read = schema.model_validate(tool_input)
+        except ValidationError as error:
+            raise _misfit(tool, error) from error
+        if any(field.alias for field in schema.model_fields.values()):
+            return tool_input
+        return {name: getattr(read, name) for name in tool_input if name in read.model_fields_set}
+
+    return parse
 
 
 def schema_of(tool: BaseTool) -> dict[str, Any]:
@@ -147,8 +178,12 @@ def _errors_told(tool: BaseTool) -> Iterator[None]:
     except ValidationError as error:
         if error.title != getattr(tool.args_schema, "__name__", None):
             raise
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise does_not_fit(tool.name, wrong, schema_of(tool)) from error
+        raise _misfit(tool, error) from error
+
+
+def _misfit(tool: BaseTool, error: ValidationError) -> ToolError:
+    wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+    return does_not_fit(tool.name, wrong, schema_of(tool))
 
 
 def _run_options(config: RunnableConfig | None, verbose: bool) -> dict[str, Any]:

@@ -33,6 +33,7 @@ def ask_agent(ask: Ask) -> Tool:
         description="Asks an agent that thinks, searches and calculates; gives its answer. Ask the whole question.",
         run=lambda arguments: ask(str(arguments["question"])),
         schema={"type": "object", "properties": {"question": {"type": "string"}}, "required": ["question"]},
+        side_effects=False,  # where nobody can be asked, its tools that have some do not run
     )
 
 
@@ -52,7 +53,7 @@ def server_of(tools: Sequence[Tool]) -> Server[Any]:
             name=tool.name,
             description=tool.description,
             input_schema=dict(ONE_STRING if tool.takes_one_string else tool.schema),
-            annotations=types.ToolAnnotations(read_only_hint=not tool.side_effects, idempotent_hint=tool.idempotent),
+            annotations=types.ToolAnnotations(read_only_hint=tool.only_reads, idempotent_hint=tool.idempotent),
         )
         for tool in tools
     ]

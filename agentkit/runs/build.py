@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Seque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from agentkit.core.agent import ReactAgent
+from agentkit.core.agent import ReactAgent, check_native_calls
 from agentkit.core.loop import Limits
 from agentkit.core.planner import Planner
 from agentkit.core.run import Run
@@ -28,8 +28,9 @@ from agentkit.react_json.prompt import Prompt
 from agentkit.recorder import active
 from agentkit.settings import RunSettings
 from agentkit.tool import Tool
-from agentkit.toolbox.registry import find_tool, is_named, name_of
-from agentkit.toolbox.toolbox import Approve, Toolbox
+from agentkit.toolbox.approval import Approve, check_approve
+from agentkit.toolbox.registry import check_names, find_tool, is_named, name_of
+from agentkit.toolbox.toolbox import Toolbox
 
 if TYPE_CHECKING:
     from agentkit.mcp import McpTools
@@ -61,6 +62,7 @@ class Runner:
 
     def events(self, inputs: dict[str, Any], *, stream: bool = True) -> Iterator[Event]:
         """The run as it happens; raises what the model cannot mend."""
+        check_approve(self.approve, blocking=True)
         return self.run(inputs, stream=stream).events()
 
     def aevents(self, inputs: dict[str, Any], *, stream: bool = True) -> AsyncIterator[Event]:
@@ -78,11 +80,14 @@ def build(
 ) -> Runner:
     """What runs questions by these settings; raises `ConfigurationError`.
 
-    `prompt` and `model` stand in for those that the settings name. `approve` is asked before a tool with side effects
-    runs. `foreign` are names of settings whose values came out of a file instead of from the user: no key goes to an
-    address that one of them names. What is cheap to check is checked before the model loads.
+    `prompt` and `model` stand in for those that the settings name. `approve` is asked before a tool runs that does not
+    say that it only reads. `foreign` are names of settings whose values came out of a file instead of from the user: no
+    key goes to an address that one of them names. What is cheap to check is checked before the model loads.
     """
+    check_approve(approve)
     spec = read_spec(settings.model, settings.options, loads=model is None)
+    if settings.mode == "tools" and model is None:
+        check_native_calls(settings.model, Capabilities(tools=True, constrain=spec.constrain))
     tools = find_tools(settings)
     mcp = _connected(settings)
     tools += mcp or ()
@@ -91,6 +96,8 @@ def build(
     first = None
     if model is None:
         model, first = _models(settings, foreign)
+    if settings.allow is not None:
+        settings = replace(settings, allow=tuple(tool.name for tool in offered))
     if settings.must_be_grounded is None:
         settings = replace(settings, must_be_grounded=spec.constrain == "copy")
     agent = ReactAgent(model, offered, prompt, settings.mode, first=first)
@@ -168,10 +175,11 @@ def as_tool(tool: Any) -> Tool:
 
 
 def allowed(tools: Sequence[Any], allow: Collection[str] | None) -> list[Any]:
-    """The tools that `allow` names (`None`: all); raises for a name that is none of them."""
+    """The tools that `allow` names (`None`: all); raises for a name that is none of them, or that two of them have."""
+    names = [name_of(tool) for tool in tools]
+    check_names(names)
     if allow is None:
         return list(tools)
-    names = [name_of(tool) for tool in tools]
     if strange := [one for one in allow if not any(is_named(name, [one]) for name in names)]:
         raise ConfigurationError(
             f"expected allow to name tools of this run ({', '.join(names)}), "

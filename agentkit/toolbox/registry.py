@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import unicodedata
+from collections.abc import Callable, Collection, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -19,8 +20,25 @@ def name_of(tool: Any) -> str:
 
 
 def is_named(name: str, names: Collection[str]) -> bool:
-    """Whether a tool's name is among `names`, in any letter case; LangChain's names for what we have count too."""
-    return name.casefold() in {LANGCHAIN_NAMES.get(one, one).casefold() for one in names}
+    """Whether a tool's name is among `names` as it is written, or is that of an installed tool among them."""
+    return name in names or any(name == _installed_name(one) for one in names)
+
+
+def _installed_name(key: str) -> str | None:
+    """What the tool is called that is installed under this name: `Calculator` for `calculator` and `llm-math`."""
+    found = entry_points(group=GROUP, name=LANGCHAIN_NAMES.get(key, key))
+    return name_of(load(next(iter(found)))) if found else None
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raise `ConfigurationError` for two tools that a model could not tell apart."""
+    seen: dict[str, str] = {}
+    for name in names:
+        plain = " ".join(unicodedata.normalize("NFKC", name).split())
+        if plain in seen:
+            both = repr(name) if name == seen[plain] else f"{seen[plain]!r} and {name!r}, which is one name to a model"
+            raise ConfigurationError(f"Two tools are named {both}; rename one, or leave it out")
+        seen[plain] = name
 
 
 def find_tool(name: str, elsewhere: Callable[[str], Any]) -> Any:

@@ -3,30 +3,44 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentkit.approximate_tokens import cut_to_tokens
 from agentkit.deadline import remaining_s
 from agentkit.errors import ToolError
-from agentkit.events import Action, Observation, Source
+from agentkit.events import Action, Observation, Source, ToolInput
 from agentkit.retry import RetryPolicy
 from agentkit.secrets import Secrets
 from agentkit.tool import Result, Tool
-from agentkit.toolbox.calling import OutOfTime, ThreadCall, acall, call, in_daemon_thread
-from agentkit.toolbox.registry import is_named
+from agentkit.toolbox.approval import Approve, aask, ask, check_approve
+from agentkit.toolbox.calling import OutOfTime, ThreadCall, acall, call
+from agentkit.toolbox.registry import check_names
 
-Approve = Callable[[Action], bool]
+if TYPE_CHECKING:
+    import asyncio
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A tool with its input, and the action that must be approved first (None: nobody is asked)."""
+
+    tool: Tool
+    tool_input: ToolInput
+    asked: Action | None = None
 
 
 class Toolbox:
     """Tools by name. A name in other letter case is taken when only one tool can be meant.
 
-    Several actions run at once, each in a thread of its own, after every approval was asked for. `timeout_s` holds for
-    tools without a time limit of their own; no tool outlasts the run's deadline. `allow` names the tools that may run
-    (`None`: all). `max_observation_tokens` is where an observation is cut.
+    Several actions run at once, each in a thread of its own, after every approval was asked for, one after another.
+    `approve` is asked before every tool that does not say that it only reads: about a copy of the very arguments that
+    the tool gets. `timeout_s` holds for tools without a time limit of their own; no tool outlasts the run's deadline.
+    `allow` has the names of those that may run (`None`: all). `max_observation_tokens` is where an observation is cut.
     """
 
     def __init__(
@@ -39,10 +53,14 @@ class Toolbox:
         max_observation_tokens: int | None = None,
         retries: RetryPolicy | None = None,
     ) -> None:
+        check_names([tool.name for tool in tools])
+        check_approve(approve)
         self._tools = {tool.name: tool for tool in tools}
-        self._allowed = [name for name in self._tools if allow is None or is_named(name, allow)]
+        self._allowed = [name for name in self._tools if allow is None or name in allow]
         self._timeout_s = timeout_s
         self._approve = approve
+        self._asking = threading.Lock()  # a recorder runs each action by itself: they ask one after another, too
+        self._aasking: asyncio.Lock | None = None
         self._max_tokens = max_observation_tokens
         self._retries = retries or RetryPolicy()
 
@@ -63,27 +81,24 @@ class Toolbox:
         return Secrets(os.environ)
 
     def run(self, actions: Sequence[Action]) -> list[Observation]:
-        chosen = [self._chosen(action) for action in actions]
-        begun = [self._begun(one, action, alone=len(actions) == 1) for one, action in zip(chosen, actions, strict=True)]
+        chosen = [self._approved(self._chosen(action)) for action in actions]
+        begun = [self._begun(one, alone=len(actions) == 1) for one in chosen]
         return [observation() for observation in begun]
 
     async def arun(self, actions: Sequence[Action]) -> list[Observation]:
         import asyncio
 
-        if self._approve is None:
-            chosen = [self._chosen(action) for action in actions]
-        else:
-            chosen = [await asyncio.wrap_future(in_daemon_thread(self._chosen, action)) for action in actions]
-        return list(await asyncio.gather(*map(self._arun_one, chosen, actions)))
+        chosen = [await self._aapproved(self._chosen(action)) for action in actions]
+        return list(await asyncio.gather(*map(self._arun_one, chosen)))
 
-    def _begun(self, chosen: Tool | Observation, action: Action, *, alone: bool) -> Callable[[], Observation]:
+    def _begun(self, chosen: _Call | Observation, *, alone: bool) -> Callable[[], Observation]:
         """The call under way; calling the result waits for it. One call without a time limit needs no thread."""
         if isinstance(chosen, Observation):
             return lambda: chosen
-        limit_s = self._limit_s(chosen)
+        tool, tool_input, limit_s = chosen.tool, chosen.tool_input, self._limit_s(chosen.tool)
         if alone and limit_s is None:
-            return partial(self._observed, chosen, partial(call, chosen, action.tool_input, self._retries))
-        return partial(self._observed, chosen, ThreadCall(chosen, action.tool_input, self._retries, limit_s).result)
+            return partial(self._observed, tool, partial(call, tool, tool_input, self._retries))
+        return partial(self._observed, tool, ThreadCall(tool, tool_input, self._retries, limit_s).result)
 
     def _observed(self, tool: Tool, get: Callable[[], Any]) -> Observation:
         try:
@@ -91,17 +106,18 @@ class Toolbox:
         except (ToolError, OutOfTime) as error:
             return self._failed(tool, error)
 
-    async def _arun_one(self, chosen: Tool | Observation, action: Action) -> Observation:
+    async def _arun_one(self, chosen: _Call | Observation) -> Observation:
         if isinstance(chosen, Observation):
             return chosen
+        tool = chosen.tool
         try:
-            return self._told(chosen, await acall(chosen, action.tool_input, self._retries, self._limit_s(chosen)))
+            return self._told(tool, await acall(tool, chosen.tool_input, self._retries, self._limit_s(tool)))
         except (ToolError, OutOfTime) as error:
-            return self._failed(chosen, error)
+            return self._failed(tool, error)
 
     # -- which tool, and for how long ------------------------------------------------------------------------------
 
-    def _chosen(self, action: Action) -> Tool | Observation:
+    def _chosen(self, action: Action) -> _Call | Observation:
         """The tool to run, or why none is."""
         tool = self._find(action.tool)
         names = ", ".join(self._allowed)
@@ -109,9 +125,30 @@ class Toolbox:
             return _refused(f"{action.tool} is not a valid tool, try one of [{names}].")
         if tool.name not in self._allowed:
             return _refused(f"{tool.name} is not allowed in this run, try one of [{names}].")
-        if tool.side_effects and self._approve is not None and not self._approve(action):
-            return _refused(f"{tool.name} was not approved. Do without it.")
-        return tool
+        if self._approve is None or tool.only_reads:
+            return _Call(tool, action.tool_input)
+        try:
+            arguments = deepcopy(tool.arguments(action.tool_input))
+        except ToolError as error:
+            return self._failed(tool, error)
+        return _Call(tool, arguments, replace(action, tool=tool.name, tool_input=deepcopy(arguments)))
+
+    def _approved(self, chosen: _Call | Observation) -> _Call | Observation:
+        if isinstance(chosen, Observation) or chosen.asked is None or self._approve is None:
+            return chosen
+        with self._asking:
+            said_yes = ask(self._approve, chosen.asked)
+        return chosen if said_yes else _not_approved(chosen)
+
+    async def _aapproved(self, chosen: _Call | Observation) -> _Call | Observation:
+        import asyncio
+
+        if isinstance(chosen, Observation) or chosen.asked is None or self._approve is None:
+            return chosen
+        self._aasking = self._aasking or asyncio.Lock()
+        async with self._aasking:
+            said_yes = await aask(self._approve, chosen.asked)
+        return chosen if said_yes else _not_approved(chosen)
 
     def _find(self, name: str) -> Tool | None:
         if (tool := self._tools.get(name)) is not None:
@@ -138,6 +175,10 @@ class Toolbox:
         own_s = self._timeout_s if tool.timeout_s is None else tool.timeout_s
         limit = "the time the run had left" if own_s is None or remaining_s() == 0 else f"{own_s:g} s"
         return Observation(f"Error: {tool.name} gave no result within {limit}.")
+
+
+def _not_approved(chosen: _Call) -> Observation:
+    return _refused(f"{chosen.tool.name} was not approved. Do without it.")
 
 
 def _refused(why: str) -> Observation:

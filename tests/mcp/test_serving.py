@@ -32,7 +32,9 @@ def fail(text: str) -> str:
 
 
 TOOLS = [
-    Tool(name="Shout", description="Shouts.", run=lambda text: Result(text.upper()), idempotent=True),
+    Tool(
+        name="Shout", description="Shouts.", run=lambda text: Result(text.upper()), idempotent=True, side_effects=False
+    ),
     Tool(name="fail", description="Fails.", run=fail, side_effects=True),
     ask_agent(answer),
 ]

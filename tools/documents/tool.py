@@ -145,6 +145,7 @@ def document_search(folder: str | os.PathLike[str], **options: Any) -> Tool:
         ),
         run=documents.search,
         idempotent=True,
+        side_effects=False,
     )
 
 

@@ -1,0 +1,96 @@
+"""What counts as a yes: a function that is asked says True, and nothing else does.
+
+An answer of any other kind, and a failure to answer, is a no: the model is told, and the run goes on.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+from agentkit.errors import ConfigurationError
+from agentkit.events import Action
+from agentkit.toolbox.calling import in_daemon_thread
+
+Approve = Callable[[Action], bool | Awaitable[bool]]
+"""Asked before a tool runs that does not say that it only reads; a plain or an async function."""
+
+
+def check_approve(approve: Approve | None, *, blocking: bool = False) -> None:
+    """Raise `ConfigurationError` for what cannot be asked, by a `blocking` run an async function."""
+    if approve is not None and not callable(approve):
+        raise ConfigurationError(
+            f"approve is {approve!r}, which cannot be asked; give a function of the action that returns True or False"
+        )
+    if blocking and _is_async(approve):
+        raise _cannot_await()
+
+
+def is_yes(answer: Any, asked: str) -> bool:
+    """Whether this is the value True; what is neither a yes nor a no is noted in the log."""
+    if answer is not True and answer is not False and answer is not None:
+        _note(f"{asked} gave {type(answer).__name__}, which is no yes: only True is")
+    return answer is True
+
+
+def ask(approve: Callable[..., Any], *asked: Any) -> bool:
+    """The answer; raises `ConfigurationError` for one that has to be awaited."""
+    answer = _answer(approve, *asked)
+    if inspect.isawaitable(answer):
+        _dismiss(answer)
+        raise _cannot_await()
+    return is_yes(answer, "approve")
+
+
+async def aask(approve: Approve, action: Action) -> bool:
+    """The answer, awaited; a plain function is asked in a thread, for it may wait for a person."""
+    import asyncio
+
+    answer: Any
+    if _is_async(approve):
+        answer = _answer(approve, action)
+    else:
+        answer = await asyncio.wrap_future(in_daemon_thread(_answer, approve, action))
+    try:
+        return is_yes(await answer if inspect.isawaitable(answer) else answer, "approve")
+    except Exception as error:
+        return _failed(error)
+
+
+def _answer(approve: Callable[..., Any], *asked: Any) -> Any:
+    try:
+        return approve(*asked)
+    except Exception as error:
+        return _failed(error)
+
+
+def _failed(error: Exception) -> bool:
+    _note(f"approve failed, which is no yes ({type(error).__name__}: {error})")
+    return False
+
+
+def _is_async(function: Any) -> bool:
+    while isinstance(function, partial):
+        function = function.func
+    call = getattr(type(function), "__call__", None)  # noqa: B004
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+
+
+def _dismiss(answer: Any) -> None:
+    """Close a coroutine, which otherwise warns that nobody awaited it."""
+    if inspect.iscoroutine(answer):
+        answer.close()
+
+
+def _cannot_await() -> ConfigurationError:
+    return ConfigurationError(
+        "approve is async, and a blocking run cannot await it; run with ainvoke or astream, or give a plain function"
+    )
+
+
+def _note(text: str) -> None:
+    import logging
+
+    logging.getLogger("agentkit.toolbox").warning(text)
