@@ -259,7 +259,7 @@ def _pairs(words: Sequence[Any]) -> Iterator[tuple[str, Any]]:
 FILE = "agentkit.toml"
 LARGEST_FILE = 1_000_000
 PREFIX = "AGENTKIT_"
-OTHER_VARIABLES = ("AGENTKIT_API_KEY",)
+OTHER_VARIABLES = ("AGENTKIT_API_KEY", "AGENTKIT_API_KEY_HOSTS")
 """What is no setting, and begins as their variables do."""
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agentkit.events import Usage
@@ -22,6 +23,11 @@ _BROKEN = ("error", "abort", "aborted", "cancelled")
 _THINKING = ("reasoning_content", "reasoning", "thinking")
 _COST = ("cost", "estimated_cost", "total_cost")  # OpenRouter, DeepInfra, Perplexity
 _COST_HEADERS = ("x-litellm-response-cost",)
+MOST_EVENT_BYTES = 8 * 2**20
+MOST_TEXT = 4_000_000  # characters of text and thinking, a million tokens
+MOST_CALLS = 128
+_MOST_COUNT = 10**12
+_SLICE = 65536
 
 
 class NotACompletion(ValueError):
@@ -36,8 +42,17 @@ class BrokenReply(Exception):
         self.status = status
 
 
+class TooMuch(Exception):
+    """There is more of a reply than is read: so many bytes, or what `what` names. No model says as much."""
+
+    def __init__(self, most: int, what: str = "") -> None:
+        super().__init__(f"more than {most} {what}" if what else f"more than {most / 2**20:.0f} MB")
+
+
 class CompletionReader:
     """One reply on its way in. Calls are handed out with the end of the reply, whole.
+
+    Whatever a server sends, `read` gives a chunk or raises `NotACompletion`, `BrokenReply` or `TooMuch`.
 
     `salt` goes into the ids of calls that come without one, which are the same when the same run is replayed; `headers`
     are the response's.
@@ -51,6 +66,7 @@ class CompletionReader:
         self._finish_reason: str | None = None
         self._model: str | None = None
         self._ended = False
+        self._length = 0
 
     @property
     def finished(self) -> bool:
@@ -58,7 +74,7 @@ class CompletionReader:
         return self._ended or self._finish_reason is not None
 
     def read(self, data: str | bytes | Mapping[str, Any]) -> Chunk | None:
-        """What an event, or a whole body, adds. Raises `NotACompletion` and `BrokenReply`."""
+        """What an event, or a whole body, adds."""
         if isinstance(data, str) and data.strip() == "[DONE]":
             self._ended = True
             return None
@@ -66,7 +82,7 @@ class CompletionReader:
             return self._read(data if isinstance(data, Mapping) else _object(data))
         except NotACompletion:
             raise
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
             raise NotACompletion(f"one with a field of the wrong type ({type(error).__name__})") from error
 
     def end(self) -> Chunk:
@@ -87,7 +103,7 @@ class CompletionReader:
         choices = value.get("choices")
         if not isinstance(choices, list):
             raise NotACompletion(f"JSON without choices ({', '.join(map(str, value))[:80] or 'empty'})")
-        self._model = value.get("model") or self._model
+        self._model = _optional(value.get("model")) or self._model
         if isinstance(usage := value.get("usage"), Mapping):
             self._usage = usage_of(usage, self._headers)
         return self._read_choice(choices[0]) if choices else None
@@ -95,12 +111,17 @@ class CompletionReader:
     def _read_choice(self, choice: Any) -> Chunk | None:
         self._finish(choice.get("finish_reason"))
         for delta in tool_call_deltas(choice):
-            self._calls.add_delta(delta)
+            self._length += self._calls.add_delta(delta)
+        if len(self._calls) > MOST_CALLS:
+            raise TooMuch(MOST_CALLS, "tool calls")
         message = choice.get("delta") or choice.get("message") or {}
         thinking = next((message[name] for name in _THINKING if isinstance(message.get(name), str)), "")
         nested, text = _texts(message.get("content"))
         logprobs = _logprobs(choice.get("logprobs"))
-        text = text or message.get("refusal") or ""
+        text = text or _optional(message.get("refusal")) or ""
+        self._length += len(text) + len(thinking) + len(nested)
+        if self._length > MOST_TEXT:
+            raise TooMuch(MOST_TEXT, "characters")
         if not (text or thinking or nested or logprobs):
             return None
         return Chunk(text=text, thinking=thinking + nested, logprobs=logprobs)
@@ -138,23 +159,34 @@ class ServerSentEvents:
     """
 
     def __init__(self) -> None:
-        self._held = b""
+        self._held = bytearray()  # a line that has not ended
         self._data: list[str] = []
+        self._size = 0  # of the event so far
 
-    def feed(self, piece: bytes) -> list[str]:
-        """The events that `piece` completes."""
-        *lines, self._held = (self._held + piece).split(b"\n")
-        return [event for line in lines if (event := self._line(line)) is not None]
+    def feed(self, piece: bytes) -> Iterator[str]:
+        """The events that `piece` completes; raises `TooMuch`."""
+        for start in range(0, len(piece), _SLICE):
+            first, *others = piece[start : start + _SLICE].split(b"\n")
+            self._held += first
+            for line in others:
+                if (event := self._line(bytes(self._held))) is not None:
+                    yield event
+                self._held = bytearray(line)
+            if len(self._held) > MOST_EVENT_BYTES:
+                raise TooMuch(MOST_EVENT_BYTES)
 
     def rest(self) -> list[str]:
         """The last event, of a server that does not end it."""
-        held, self._held = self._held, b""
+        held, self._held = bytes(self._held), bytearray()
         return [event for event in (self._line(held), self._line(b"")) if event is not None]
 
     def _line(self, line: bytes) -> str | None:
         line = line.rstrip(b"\r")
+        self._size += len(line) + 1
+        if self._size > MOST_EVENT_BYTES:
+            raise TooMuch(MOST_EVENT_BYTES)
         if not line:
-            data, self._data = self._data, []
+            data, self._data, self._size = self._data, [], 0
             return "\n".join(data) if data else None
         name, _, value = line.partition(b":")
         if name == b"data":
@@ -166,40 +198,64 @@ class ToolCallPieces:
     """Tool calls put together from the pieces they come in, with their arguments as they were written."""
 
     def __init__(self) -> None:
-        self._calls: list[tuple[Any, NativeCall]] = []  # each with its index
+        self._calls: list[_Call] = []
+        self._last: dict[Any, _Call] = {}  # of each index
+
+    def __len__(self) -> int:
+        return len(self._calls)
 
     def add(self, piece: ToolCallPiece) -> None:
         """A piece of a backend's."""
         self._add(piece.index, piece.id, piece.name, piece.arguments)
 
-    def add_delta(self, delta: Mapping[str, Any]) -> None:
-        """One of `tool_call_deltas`."""
+    def add_delta(self, delta: Mapping[str, Any]) -> int:
+        """One of `tool_call_deltas`; how many characters of arguments it had."""
         function = delta.get("function") or {}
         arguments = function.get("arguments") or ""
         if not isinstance(arguments, str):  # Ollama's own way
             arguments = json.dumps(arguments, ensure_ascii=False)
-        self._add(delta.get("index"), delta.get("id"), function.get("name"), arguments)
+        its_id = delta.get("id")
+        its_id = str(its_id) if isinstance(its_id, int) else _optional(its_id)
+        self._add(delta.get("index"), its_id, _optional(function.get("name")), arguments)
+        return len(arguments)
 
     def calls(self) -> tuple[NativeCall, ...]:
         """The calls so far; an id that none came with is ""."""
-        return tuple(call for _, call in self._calls)
+        return tuple(NativeCall(call.id, call.name, call.arguments) for call in self._calls)
 
     def _add(self, index: Any, id: str | None, name: str | None, arguments: str) -> None:
-        place = self._place_of(index, id, name)
-        index, call = self._calls[place]
-        self._calls[place] = index, NativeCall(call.id or id or "", call.name or name or "", call.arguments + arguments)
+        call = self._call_of(index, id, name)
+        call.id, call.name = call.id or id or "", call.name or name or ""
+        call.pieces.append(arguments)
 
-    def _place_of(self, index: Any, id: str | None, name: str | None) -> int:
-        """Where the call of a piece stands: by its index, unless its id contradicts; else last."""
-        same = [place for place, (its, _) in enumerate(self._calls) if index is None or its == index]
-        if same:
-            last = self._calls[same[-1]][1]
+    def _call_of(self, index: Any, id: str | None, name: str | None) -> _Call:
+        """The call of a piece: by its index, unless its id contradicts; else the last."""
+        last = self._last.get(index) if index is not None else next(reversed(self._calls), None)
+        if last is not None:
             has_another_id = id and last.id and id != last.id
-            begins_anew = index is None and name and is_json_object(last.arguments)
+            begins_anew = index is None and name and last.is_whole
             if not has_another_id and not begins_anew:
-                return same[-1]
-        self._calls.append((index, NativeCall("", "", "")))
-        return len(self._calls) - 1
+                return last
+        self._calls.append(call := _Call())
+        self._last[index] = call
+        return call
+
+
+@dataclass(slots=True)
+class _Call:
+    """A call on its way in."""
+
+    id: str = ""
+    name: str = ""
+    pieces: list[str] = field(default_factory=list)
+
+    @property
+    def arguments(self) -> str:
+        return "".join(self.pieces)
+
+    @property
+    def is_whole(self) -> bool:
+        return bool(self.pieces) and self.pieces[-1].rstrip()[-1:] in ("}", "") and is_json_object(self.arguments)
 
 
 def is_json_object(text: str) -> bool:
@@ -226,8 +282,14 @@ def usage_of(counts: Mapping[str, Any], headers: Mapping[str, str] | None = None
     return replace(usage, cost_usd=_stated_usd(counts, headers or {}))
 
 
+def _optional(text: Any) -> str | None:
+    if text is not None and not isinstance(text, str):
+        raise TypeError(f"expected text, saw {type(text).__name__}")
+    return text
+
+
 def _count(value: Any) -> int:
-    return int(value) if isinstance(value, int | float) else 0
+    return int(value) if isinstance(value, int | float) and 0 <= value <= _MOST_COUNT else 0
 
 
 def _stated_usd(counts: Mapping[str, Any], headers: Mapping[str, str]) -> float | None:
@@ -235,9 +297,9 @@ def _stated_usd(counts: Mapping[str, Any], headers: Mapping[str, str]) -> float 
         if isinstance(stated, Mapping):
             stated = stated.get("total_cost")
         try:
-            if stated is not None:
-                return float(stated)
-        except (TypeError, ValueError):
+            if stated is not None and 0 <= (cost_usd := float(stated)) < math.inf:
+                return cost_usd
+        except (OverflowError, TypeError, ValueError):
             continue
     return None
 

@@ -7,18 +7,23 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from agentkit.errors import ConfigurationError
+from agentkit.errors import ConfigurationError, described
 from agentkit.models.backend import ChatBackend, Constrain
 
 EXPECTED = (
     "expected builtin, local:FOLDER, local:ORG/NAME, hf:ORG/NAME, http(s)://ADDRESS, or PROVIDER:NAME for langchain"
 )
+SCHEMES = ("builtin", "local", "hf", "http", "https")
+_LIKELY_MEANT = 0.75  # so alike that it is a slip of the pen rather than a provider of LangChain's
+_HOST = r"localhost|\d+(?:\.\d+){3}|\[[\da-f:.]+\]|(?:[a-z\d-]+\.)+[a-z]{2,}(?=/)"
+_ADDRESS = re.compile(rf"(?://)?(?:(?:{_HOST})(?::\d+)?|[\w.-]+:\d{{2,5}})(?:/\S*)?", re.IGNORECASE)
 LOADING = (
     "attn_implementation",
     "batch_size",
@@ -51,6 +56,8 @@ def read_spec(spec: str, options: Mapping[str, Any] | None = None, *, loads: boo
 
     Of a model that is not loaded, which a replay only names, the folder need not be there.
     """
+    if not isinstance(spec, str):
+        raise ConfigurationError(f"unknown model, saw {described(spec)}: {EXPECTED}")
     options = dict(options or {})
     scheme, _, rest = spec.partition(":")
     if spec == "builtin":
@@ -63,7 +70,7 @@ def read_spec(spec: str, options: Mapping[str, Any] | None = None, *, loads: boo
         return _hosted("repo_id", rest, options)
     if scheme in ("http", "https"):
         return _hosted("endpoint_url", spec, options)
-    if rest:
+    if rest and not _slip(spec):
         return ModelSpec(place="langchain", name=spec, options=options, loading={})
     raise ConfigurationError(f"unknown model {spec!r}: {EXPECTED}{_did_you_mean(spec)}")
 
@@ -79,9 +86,9 @@ def backend_of(
     """The backend behind a spec, with those to ask when it fails for good; `None` for one of LangChain's providers.
 
     `options`, and `more` of them, are generation parameters (`max_new_tokens`, `temperature`, …), loading parameters,
-    and `constrain` ("actions", "copy" or "off") for models in process. `foreign` are those of "model", "options" and "fallbacks" that
-    came out of a file instead of from the user: no `AGENTKIT_API_KEY` goes to an address that a file named, and none
-    to a second host. Raises `ConfigurationError`.
+    and `constrain` ("actions", "copy" or "off") for models in process. `foreign` are those of "model", "options" and
+    "fallbacks" that came out of a file instead of from the user: no `AGENTKIT_API_KEY` goes to an address that a file
+    named, and none to a second host. Raises `ConfigurationError`.
     """
     own = [*([spec] if "model" not in foreign else ()), *(fallbacks if "fallbacks" not in foreign else ())]
     keyed = next(filter(None, map(host_of, own)), None)
@@ -146,11 +153,29 @@ def _local(name: str, options: dict[str, Any]) -> ModelSpec:
 
 
 def _did_you_mean(spec: str) -> str:
-    if Path(spec).is_dir():
-        return f"; for this folder write local:{spec}"
-    if "/" in spec:
-        return f"; did you mean hf:{spec} or local:{spec}?"
-    return "; did you mean builtin?" if difflib.get_close_matches(spec, ["builtin"]) else ""
+    given = spec.strip()
+    if slip := _slip(spec):
+        return f"; did you mean {slip}?"
+    if not given:
+        return ""
+    if given.startswith((".", "/", "~")) or Path(given).is_dir():
+        return f"; for a folder write local:{given}"
+    if "/" in given:
+        return f"; did you mean hf:{given} or local:{given}?"
+    return "" if ":" in given else f"; of a provider write PROVIDER:{given}"
+
+
+def _slip(spec: str) -> str:
+    """The spec that was meant by an address without its scheme, or a word in capitals or nearly right; "" for none."""
+    given = spec.strip()
+    if _ADDRESS.fullmatch(given):
+        return f"http://{given.removeprefix('//')}"
+    scheme, colon, rest = given.partition(":")
+    near = difflib.get_close_matches(scheme.casefold(), SCHEMES if colon else ["builtin"], n=1, cutoff=_LIKELY_MEANT)
+    meant = near[0] if near else ""
+    if meant and meant != "builtin":
+        meant = f"{meant}:{rest}"
+    return meant if meant != spec else ""
 
 
 def _existing(place: str) -> str:

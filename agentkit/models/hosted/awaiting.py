@@ -13,6 +13,7 @@ import httpx
 from agentkit.models.backend import Chunk
 from agentkit.models.hosted.wire import (
     MOST_IDLE,
+    SENDING_FAILED,
     Ask,
     Head,
     Read,
@@ -20,6 +21,7 @@ from agentkit.models.hosted.wire import (
     Steps,
     Wait,
     failure_of,
+    head_of,
     next_effect,
     request_of,
 )
@@ -88,10 +90,11 @@ class AsyncExchange:
         try:
             async with asyncio.timeout(effect.limit_s):
                 self._response = await self._client.send(request_of(self._client, effect), stream=True)
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        except SENDING_FAILED as error:
             raise failure_of(error, doubtful=True) from error
-        self._pieces = self._response.aiter_bytes()
-        return Head(self._response.status_code, self._response.headers)
+        response = self._response
+        self._pieces = response.aiter_bytes() if response.is_stream_consumed else response.aiter_raw()
+        return head_of(response)
 
     async def _read(self, limit_s: float | None) -> bytes | None:
         assert self._pieces is not None

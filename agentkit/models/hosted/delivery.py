@@ -19,13 +19,17 @@ class Delivery:
     def __init__(self, *, early: bool = True) -> None:
         self._early = early
         self._held: list[Chunk] = []
-        self._delivered = {"thinking": "", "text": ""}
-        self._repeated = {"thinking": 0, "text": 0}
+        self._before = {"thinking": "", "text": ""}  # delivered of earlier attempts
+        self._new: dict[str, list[str]] = {"thinking": [], "text": []}  # and of this one beyond that
+        self._length = {"thinking": 0, "text": 0}  # of this attempt
 
     def begin(self) -> None:
         """The reply begins, for the first time or anew."""
         self._held.clear()
-        self._repeated = dict.fromkeys(self._repeated, 0)
+        for channel, pieces in self._new.items():
+            self._before[channel] += "".join(pieces)
+            pieces.clear()
+            self._length[channel] = 0
 
     def add(self, chunk: Chunk) -> Sequence[Chunk]:
         """What of `chunk` its reader does not have yet."""
@@ -41,18 +45,18 @@ class Delivery:
 
     def end(self) -> Sequence[Chunk]:
         """What was held, now that the reply is complete: all that its reader has must have come."""
-        if any(self._repeated[channel] < len(delivered) for channel, delivered in self._delivered.items()):
+        if any(self._length[channel] < len(before) for channel, before in self._before.items()):
             raise ReplyChanged(_CHANGED)
         return self._held
 
     def _beyond(self, channel: str, piece: str) -> str:
-        delivered, start = self._delivered[channel], self._repeated[channel]
-        repeated, new = piece[: len(delivered) - start], piece[max(0, len(delivered) - start) :]
-        if not delivered.startswith(repeated, start):
+        before, start = self._before[channel], self._length[channel]
+        known = max(0, len(before) - start)
+        if known and not before.startswith(piece[:known], start):
             raise ReplyChanged(_CHANGED)
-        self._repeated[channel] = start + len(piece)
-        self._delivered[channel] = delivered + new
-        return new
+        self._length[channel] = start + len(piece)
+        self._new[channel].append(piece[known:])
+        return piece[known:]
 
 
 _CHANGED = (

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import urlsplit
 
-from agentkit.models.openai_format import BrokenReply, NotACompletion
+from agentkit.models.http_body import Unreadable
+from agentkit.models.openai_format import BrokenReply, NotACompletion, TooMuch
 
 RETRIED = (408, 409, 429)  # and every 5xx, as openai-python does it
 _LOADING = re.compile(r"\bloading\b", re.IGNORECASE)
@@ -35,8 +38,12 @@ class Failure(Exception):
     loading_s: float | None = None
 
 
-def unreadable(error: NotACompletion | BrokenReply) -> Failure:
-    """A reply with status 200 that is none, or that breaks off."""
+def unreadable(error: NotACompletion | BrokenReply | TooMuch | Unreadable) -> Failure:
+    """A reply with status 200 that is none, or that breaks off, or does not end."""
+    if isinstance(error, TooMuch):
+        return Failure(f"sent {error} in one reply, more than is read; ask for less, or another server", retry=False)
+    if isinstance(error, Unreadable):
+        return Failure(f"sent a reply {error}; is something between here and the server?", doubtful=True)
     if isinstance(error, BrokenReply):
         return Failure(without_secrets(str(error)), status=error.status, retry=_may_pass(error.status))
     seen = without_secrets(str(error))
@@ -47,7 +54,12 @@ def unreadable(error: NotACompletion | BrokenReply) -> Failure:
 def refusal(status: int, headers: Mapping[str, str], body: bytes, *, now_s: float) -> Failure:
     """The failure a response with an error status stands for; `now_s` is the time of day (seconds since 1970)."""
     value = _json(body)
-    details = without_secrets(_message(value, body)) or "no details"
+    if 300 <= status < 400 and headers.get("location"):
+        details = f"it sends on to {_where(headers['location'])}; if that is meant, give that address"
+    else:
+        details = without_secrets(_message(value, body)) or "no details"
+    if status in (404, 405) and not isinstance(value, dict):
+        details += "; is this an OpenAI-compatible server's address?"
     return Failure(
         f"answered HTTP {status}: {details}",
         status=status,
@@ -64,6 +76,15 @@ def lookup_failure(error: Exception, token: str) -> Failure:
     return Failure(
         f"could not be looked up on the Hub ({details})", status=status, retry=_may_pass(status), doubtful=True
     )
+
+
+def _where(location: str) -> str:
+    """Where a redirect leads, without what may be keys."""
+    try:
+        parts = urlsplit(location)
+    except ValueError:
+        return "no address"
+    return without_secrets(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl())
 
 
 def _may_pass(status: int | None) -> bool:
@@ -96,29 +117,40 @@ def _message(value: Any, body: bytes) -> str:
     while isinstance(value, dict):
         value = next((value[key] for key in ("error", "message", "detail", "error_message") if value.get(key)), "")
     if value is not None:
-        return value if isinstance(value, str) else json.dumps(value)
+        return value if isinstance(value, str) else _dumped(value)
     text = body.decode("utf-8", "replace").strip()
     return "an HTML page" if text[:1] == "<" else text
+
+
+def _dumped(value: Any) -> str:
+    try:
+        return json.dumps(value)
+    except RecursionError:
+        return "deeply nested JSON"
 
 
 def _retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
     """Seconds that the server asks to wait: as a number, or as a date (RFC 9110, 10.2.3)."""
     try:
         if (milliseconds := headers.get("retry-after-ms")) is not None:
-            return max(0.0, float(milliseconds) / 1000)
+            return _seconds(float(milliseconds) / 1000)
         if (given := headers.get("retry-after")) is None:
             return None
-        return max(0.0, float(given))
+        return _seconds(float(given))
     except ValueError:
-        pass
+        pass  # a date
     try:
-        return max(0.0, parsedate_to_datetime(headers["retry-after"]).timestamp() - now_s)
-    except (KeyError, ValueError):
+        return _seconds(parsedate_to_datetime(headers["retry-after"]).timestamp() - now_s)
+    except (KeyError, ValueError, TypeError, OverflowError):
         return None
+
+
+def _seconds(given: float) -> float | None:
+    return max(0.0, given) if math.isfinite(given) else None
 
 
 def _loading_s(value: Any, details: str) -> float | None:
     estimated = value.get("estimated_time") if isinstance(value, dict) else None
-    if isinstance(estimated, int | float):
+    if isinstance(estimated, int | float) and 0 <= estimated < 1e9:
         return max(1.0, float(estimated))
     return _LOADING_S if _LOADING.search(details) else None

@@ -34,7 +34,8 @@ from agentkit.models.hosted.wire import (
     Wait,
     drive,
 )
-from agentkit.models.openai_format import BrokenReply, CompletionReader, NotACompletion, ServerSentEvents
+from agentkit.models.http_body import MOST_BYTES, MOST_ERROR_BYTES, MOST_STREAM_BYTES, Body, Unreadable
+from agentkit.models.openai_format import BrokenReply, CompletionReader, NotACompletion, ServerSentEvents, TooMuch
 from agentkit.recorder import active
 from agentkit.retry import Attempts, RetryPolicy
 
@@ -52,8 +53,11 @@ _WANTS_A_MODEL = re.compile(
     r"\bmodel\b.*(required|missing|not exist|not found)|(provide|specify|must|missing|required).*\bmodel\b",
     re.IGNORECASE,
 )
+MOST_MOVES = 4  # redirects within a server
+ERROR_BODY_S = 5.0
 AFTER_END_S = 1.0  # for what may follow the end of a reply: usage, and the end of the response
 DOUBTFUL_TRIES = 2  # where there may be no chat server at the address
+LONGEST_WAIT_S = 3600.0  # whatever the server asks for, where there is no deadline
 LOADING_POLL_S = 30.0  # a loading model is asked again at least this often
 
 
@@ -173,10 +177,10 @@ class HostedModel:
         reader = CompletionReader(salt=len(request.messages), headers=head.headers)
         try:
             if head.headers.get("content-type", "").startswith("text/event-stream"):
-                yield from self._read_stream(reader, attempts, delivery)
-            elif (chunk := reader.read((yield from self._rest(attempts)))) is not None:
+                yield from self._read_stream(head, reader, attempts, delivery)
+            elif (chunk := reader.read((yield from self._whole(head, attempts)))) is not None:
                 yield from delivery.add(chunk)
-        except (NotACompletion, BrokenReply) as error:
+        except (NotACompletion, BrokenReply, TooMuch, Unreadable) as error:
             raise unreadable(error) from error
         if not reader.finished:
             raise Failure("ended the reply before it was complete")
@@ -184,29 +188,35 @@ class HostedModel:
         yield from delivery.end()
         yield self._priced(reader.end())
 
-    def _read_stream(self, reader: CompletionReader, attempts: Attempts, delivery: Delivery) -> Steps:
+    def _read_stream(self, head: Head, reader: CompletionReader, attempts: Attempts, delivery: Delivery) -> Steps:
         """The events of a stream, up to the end of the response, so that its connection can be used again."""
-        events = ServerSentEvents()
-        while (piece := (yield from self._next_piece(reader, attempts))) is not None:
-            for data in events.feed(piece):
+        events, body = ServerSentEvents(), Body(head.headers.get("content-encoding"), MOST_STREAM_BYTES)
+        while not reader.finished and (piece := (yield Read(_left_s(attempts)))) is not None:
+            for data in events.feed(body.read(piece)):
+                if not reader.finished:
+                    _left_s(attempts)
                 if (chunk := reader.read(data)) is not None:
                     yield from delivery.add(chunk)
+            if body.is_too_long:
+                raise TooMuch(MOST_STREAM_BYTES)
         for data in events.rest() if not reader.finished else ():
             if (chunk := reader.read(data)) is not None:
                 yield from delivery.add(chunk)
+        if reader.finished:
+            yield from self._after_end(reader, events, body, delivery)
 
-    def _next_piece(self, reader: CompletionReader, attempts: Attempts) -> Effects[bytes | None]:
-        """More of the stream; nothing that fails after the reply's end matters."""
-        piece: bytes | None
-        if not reader.finished:
-            piece = yield Read(_left_s(attempts))
-            _left_s(attempts)
-            return piece
+    def _after_end(self, reader: CompletionReader, events: ServerSentEvents, body: Body, delivery: Delivery) -> Steps:
+        """What follows the end of a reply, usage above all; for a moment, and nothing that fails in it matters."""
+        end_s = self.retries.clock() + AFTER_END_S
         try:
-            piece = yield Read(AFTER_END_S)
-        except Failure:
-            return None
-        return piece
+            while (left_s := end_s - self.retries.clock()) > 0 and not body.is_too_long:
+                if (piece := (yield Read(left_s))) is None:
+                    return
+                for data in events.feed(body.read(piece)):
+                    if (chunk := reader.read(data)) is not None:
+                        yield from delivery.add(chunk)
+        except (Failure, NotACompletion, BrokenReply, TooMuch, Unreadable):
+            return
 
     def _send(self, body: dict[str, Any], attempts: Attempts) -> Effects[Head]:
         """The head of a good response."""
@@ -215,19 +225,42 @@ class HostedModel:
         return (yield from self._ask(outgoing, attempts))
 
     def _ask(self, outgoing: Outgoing, attempts: Attempts) -> Effects[Head]:
-        left_s = _left_s(attempts)
-        read_s = self.read_s if left_s is None else min(self.read_s, left_s)
-        self._quirks.secrets |= outgoing.secrets
-        head: Head = yield Send(outgoing, min(self.connect_s, read_s), read_s, left_s)
+        for _ in range(MOST_MOVES):
+            left_s = _left_s(attempts)
+            read_s = self.read_s if left_s is None else min(self.read_s, left_s)
+            self._quirks.secrets |= outgoing.secrets
+            head: Head = yield Send(outgoing, min(self.connect_s, read_s), read_s, left_s)
+            moved = outgoing.moved(head.headers.get("location", "")) if head.status in (307, 308) else None
+            if moved is None:
+                break
+            outgoing = moved
         if head.status >= 300:
-            raise refusal(head.status, head.headers, (yield from self._rest(attempts)), now_s=self.now_s())
+            raise refusal(head.status, head.headers, (yield from self._beginning(head, attempts)), now_s=self.now_s())
         return head
 
-    def _rest(self, attempts: Attempts) -> Effects[bytes]:
-        """What is left of a response."""
+    def _whole(self, head: Head, attempts: Attempts) -> Effects[bytes]:
+        """A response's content."""
+        body = Body(head.headers.get("content-encoding"), MOST_BYTES)
         pieces = []
         while (piece := (yield Read(_left_s(attempts)))) is not None:
-            pieces.append(piece)
+            pieces.append(body.read(piece))
+            if body.is_too_long:
+                raise TooMuch(MOST_BYTES)
+        return b"".join(pieces)
+
+    def _beginning(self, head: Head, attempts: Attempts) -> Effects[bytes]:
+        """What an error's body begins with; its status counts, whatever goes wrong with the rest."""
+        pieces = []
+        end_s = self.retries.clock() + ERROR_BODY_S
+        try:
+            body = Body(head.headers.get("content-encoding"), MOST_ERROR_BYTES)
+            while not body.is_too_long and (left_s := end_s - self.retries.clock()) > 0:
+                allowed_s = _left_s(attempts)
+                if (piece := (yield Read(left_s if allowed_s is None else min(left_s, allowed_s)))) is None:
+                    break
+                pieces.append(body.read(piece))
+        except (Failure, Unreadable):
+            pass
         return b"".join(pieces)
 
     def _body(self, request: ChatRequest) -> dict[str, Any]:
@@ -275,16 +308,39 @@ class HostedModel:
         if asking is None or self._quirks.model is not None:
             return self._quirks.model is not None
         try:
-            yield from self._ask(asking, attempts)
-            listing = json.loads((yield from self._rest(attempts)))
-            names = [str(one["id"]) for one in listing["data"]]
-        except (Failure, ValueError, LookupError, TypeError):
+            names = [one["id"] for one in (yield from self._listing(asking, attempts))]
+        except Failure:
             return False
         if len(names) > 1:
             listed = ", ".join(names[:10])
             raise ConfigurationError(f"{self.model_id} wants a model's name; name one after a #: {listed}")
         self._quirks.model = names[0] if names else None
         return bool(names)
+
+    def _listing(self, asking: Outgoing, attempts: Attempts) -> Effects[list[dict[str, Any]]]:
+        """The server's models, each with an `id`; none where it does not list them."""
+        head = yield from self._ask(asking, attempts)
+        try:
+            models = json.loads((yield from self._whole(head, attempts)))["data"]
+            return [one for one in models if isinstance(one.get("id"), str)]
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            return []
+
+    def models(self) -> list[dict[str, Any]]:
+        """What the server says of its models, each with an `id`; raises `ModelError` where it fails."""
+        found: list[dict[str, Any]] = []
+        attempts = self.retries.begin()
+
+        def steps() -> Steps:
+            if (asking := self.place.models()) is not None:
+                found.extend((yield from self._listing(asking, attempts)))
+
+        try:
+            for _ in drive(steps(), Exchange(self._clients, sleep=self.sleep)):
+                pass
+        except Failure as failure:
+            raise self._error(failure, attempts) from failure
+        return found
 
     # -- failures --------------------------------------------------------------------------------------------------
 
@@ -303,8 +359,9 @@ class HostedModel:
             wait_s = min(failure.loading_s, LOADING_POLL_S)
         else:
             wait_s = attempts.wait_s()
-        if not attempts.has_time_for(wait_s):
-            message = f"{failure.message}; the next try would be in {wait_s:.3g} s, after the deadline"
+        if not attempts.has_time_for(min(wait_s, LONGEST_WAIT_S)) or wait_s > LONGEST_WAIT_S:
+            when = "after the deadline" if attempts.limit_s is not None else "which is too long to wait"
+            message = f"{failure.message}; the next try would be in {wait_s:.3g} s, {when}"
             raise Failure(message, status=failure.status, retry=False)
         return wait_s
 

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
+
+import httpx
 
 from agentkit.errors import ConfigurationError, refuse_unknown
 from agentkit.models.hosted.body import GENERATION, Generation, generation_options
 from agentkit.models.hosted.model import HostedModel, Prices
-from agentkit.models.hosted.places import place
+from agentkit.models.hosted.places import place, shown
 from agentkit.retry import RetryPolicy
 
 HOSTED = "a hosted model"
+_EXPECTED = "expected an address like http://HOST:PORT/v1"
+_HEADER = re.compile(r"[\t\x20-\x7e]*")
+_THE_CONNECTIONS = ("host", "connection", "content-length", "transfer-encoding", "upgrade", "te", "trailer")
+"""A Host of one's own would be led elsewhere with the key, by a server that serves many."""
 TASKS = ("text-generation", "conversational", "text2text-generation", "image-text-to-text", "any-to-any")
 
 
@@ -68,7 +75,7 @@ def model_of(options: HostedOptions, *, token: str | None = None) -> HostedModel
     if endpoint_url is not None:
         endpoint_url, user = _without_user(endpoint_url)
         headers = {**user, **headers}
-    address = _without_query(endpoint_url or "")
+    address = shown(endpoint_url or "")
     generation = {name: getattr(options, name) for name in GENERATION}
     return HostedModel(
         model_id=repo_id or model or address,
@@ -96,26 +103,31 @@ def model_of(options: HostedOptions, *, token: str | None = None) -> HostedModel
 
 def _headers(server_kwargs: Mapping[str, Any]) -> dict[str, str]:
     refuse_unknown(server_kwargs, ("headers",), what="server_kwargs")
-    return {str(name).lower(): str(value) for name, value in (server_kwargs.get("headers") or {}).items()}
+    headers = {str(name).lower(): str(value) for name, value in (server_kwargs.get("headers") or {}).items()}
+    for name, value in headers.items():
+        if name in _THE_CONNECTIONS:
+            raise ConfigurationError(f"the header {name} is the connection's own; leave it out")
+        if not _HEADER.fullmatch(value):
+            raise ConfigurationError(f"the header {name} has a character that no header may have; mend its value")
+    return headers
 
 
 def _without_user(url: str) -> tuple[str, dict[str, str]]:
     """The address without what must not be shown, which becomes a header."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigurationError(
-            f"expected an address like http://HOST:PORT/v1, saw {parts._replace(netloc='').geturl()!r}"
-        )
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and bool(httpx.URL(url).host) and parts.port != 0
+    except (ValueError, httpx.InvalidURL):
+        is_address = False
+    if not is_address and "@" in url:  # what was seen may be half a password
+        raise ConfigurationError(f"{_EXPECTED}; write / # ? @ in a password as %2F %23 %3F %40")
+    if not is_address:
+        raise ConfigurationError(f"{_EXPECTED}, saw {url.partition('?')[0]!r}")
     user, at, host = parts.netloc.rpartition("@")
     if not at:
         return url, {}
-    basic = base64.b64encode(user.encode()).decode()
+    basic = base64.b64encode(unquote(user).encode()).decode()
     return parts._replace(netloc=host).geturl(), {"authorization": f"Basic {basic}"}
-
-
-def _without_query(url: str) -> str:
-    """The address as it stands in messages and cassettes: its query may hold a key."""
-    return urlsplit(url)._replace(query="").geturl()
 
 
 def read_prices(given: Mapping[str, Any] | str | Path | None) -> Prices:

@@ -1,23 +1,36 @@
-"""Where a request goes: an address of one's own, or a provider behind the Hub's router."""
+"""Where a request goes, an address of one's own or a provider behind the Hub's router, and which key goes with it.
+
+A key goes where it belongs, over an encrypted connection, and nowhere else:
+
+- `HF_TOKEN` to Hugging Face's own hosts. Not to Spaces and dedicated endpoints, where anybody runs what they like.
+- `AGENTKIT_API_KEY` to the host that the user named: on the command line, in `AGENTKIT_MODEL`, in Python. Not to an
+  address that came out of a file; `AGENTKIT_API_KEY_HOSTS` names the only hosts that get it, whoever names the address.
+- A key that was given for one model to that model's address. Headers of one's own count as keys.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, urlsplit
+
+import httpx
 
 from agentkit.errors import ConfigurationError
 from agentkit.models.hosted.failures import lookup_failure, without_secrets
 
 TOKEN_VARIABLES = ("HF_TOKEN", "HUGGINGFACEHUB_API_TOKEN")
 KEY_VARIABLE = "AGENTKIT_API_KEY"  # for servers that are not Hugging Face's
+HOSTS_VARIABLE = "AGENTKIT_API_KEY_HOSTS"
 ROUTER = "https://router.huggingface.co/v1"
-_HF_HOSTS = ("huggingface.co", "huggingface.cloud", "hf.co", "hf.space")
+HUB_HOSTS = ("router.huggingface.co", "api-inference.huggingface.co", "huggingface.co")
+_PORTS = {"http": 80, "https": 443}
+_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _AGENT = "agentkit"
-_PUBLIC_HEADERS = ("accept", "content-type", "user-agent")
+_PUBLIC_HEADERS = ("accept", "accept-encoding", "content-type", "user-agent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +47,17 @@ class Outgoing:
         values = [value for name, value in self.headers.items() if name not in _PUBLIC_HEADERS]
         values += [value for _, value in parse_qsl(urlsplit(self.url).query)]
         return {value.removeprefix("Bearer ").removeprefix("Basic ") for value in values}
+
+    def moved(self, location: str) -> Outgoing | None:
+        """The same request where its server sends it on to; `None` to another origin, which gets no key of this one."""
+        try:
+            here = httpx.URL(self.url)
+            there = here.join(location)
+        except (httpx.InvalidURL, ValueError):
+            return None
+        if there.userinfo or _origin(there) != _origin(here):
+            return None
+        return replace(self, url=str(there))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +93,7 @@ class Provider:
     model: str
     token: str = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    is_hub_token: bool = False  # of the environment, and not given for this provider
 
     looks_up: ClassVar[bool] = True  # it asks the Hub where the provider has the model, and blocks meanwhile
     is_encrypted: ClassVar[bool] = True
@@ -92,6 +117,11 @@ class Provider:
             raise ConfigurationError(f"{self.model} through {self.provider}: {reason}") from None
         except Exception as error:
             raise lookup_failure(error, self.token) from error
+        if self.is_hub_token and not is_hub(made.url):
+            raise ConfigurationError(
+                f"{self.model} through {self.provider} is asked at {shown(made.url)}, which is not Hugging Face's, and "
+                "the key is its token; give the key of that provider: huggingfacehub_api_token=…"
+            )
         return Outgoing(made.url, made.headers, encoded(made.json))  # type: ignore[arg-type]
 
     def models(self) -> Outgoing | None:
@@ -120,10 +150,10 @@ def place(
     headers = {name.lower(): value for name, value in headers.items()}
     if endpoint_url is not None:
         address, _, named = endpoint_url.partition("#")
-        token = token or _token_for(address, keyless=keyless)
+        token = token or token_for(address, keyless=keyless)
         return Server(url=address, model=model or named or None, headers=_own_headers(headers, token))
     assert repo_id is not None
-    token = token or hub_token()
+    is_hub_token, token = token is None, token or hub_token()
     if token is None and "authorization" not in headers:
         raise ConfigurationError(
             f"{repo_id} needs a Hugging Face token, none found; set HF_TOKEN (https://huggingface.co/settings/tokens)"
@@ -132,7 +162,7 @@ def place(
         return Server(url=ROUTER, model=repo_id, headers=_own_headers(headers, token))
     if provider not in _known_providers():
         return Server(url=ROUTER, model=f"{repo_id}:{provider}", headers=_own_headers(headers, token))
-    return Provider(provider=provider, model=repo_id, token=token, headers=headers)
+    return Provider(provider=provider, model=repo_id, token=token, headers=headers, is_hub_token=is_hub_token)
 
 
 def hub_token() -> str | None:
@@ -145,12 +175,49 @@ def hub_token() -> str | None:
     return get_token()
 
 
-def _token_for(address: str, *, keyless: bool) -> str | None:
-    """The token a server may see: a Hugging Face token goes to Hugging Face's hosts only."""
-    host = urlsplit(address).hostname or ""
-    if any(host == known or host.endswith(f".{known}") for known in _HF_HOSTS):
+def token_for(address: str, *, keyless: bool = False) -> str | None:
+    """The key of the environment that a server may see; `keyless`: the user has not named the address."""
+    url = httpx.URL(address)
+    if is_hub(address):
         return hub_token()
-    return None if keyless else os.environ.get(KEY_VARIABLE)
+    if url.host in HUB_HOSTS and url.scheme == "http":
+        raise ConfigurationError(f"{shown(address)} is not encrypted, and anybody could read the token; write https://")
+    key = os.environ.get(KEY_VARIABLE)
+    if named := os.environ.get(HOSTS_VARIABLE, "").replace(",", " ").split():
+        return key if any(_is_meant(url, host, keyless) for host in named) else None
+    return None if keyless else key
+
+
+def is_hub(address: str) -> bool:
+    """Whether an address is one of Hugging Face's own, encrypted."""
+    url = httpx.URL(address)
+    return url.scheme == "https" and url.host in HUB_HOSTS and url.port is None
+
+
+def _is_meant(url: httpx.URL, named: str, keyless: bool) -> bool:
+    """Whether one of `AGENTKIT_API_KEY_HOSTS` is this one: HOST, HOST:PORT, or with http:// before it."""
+    scheme, _, rest = named.rpartition("://")
+    try:
+        host, port = urlsplit(f"//{rest}").hostname, urlsplit(f"//{rest}").port
+    except ValueError:
+        raise ConfigurationError(
+            f"{HOSTS_VARIABLE}: {named!r} is no host; write HOST or HOST:PORT, with commas"
+        ) from None
+    if host != url.host or port not in (None, url.port or _PORTS.get(url.scheme)):
+        return False
+    if scheme:
+        return scheme == url.scheme
+    return url.scheme == "https" or not keyless or url.host in _THIS_MACHINE  # no file chooses to go unencrypted
+
+
+def shown(address: str) -> str:
+    """An address as it stands in messages and cassettes: without user, password and query, which may be keys."""
+    parts = urlsplit(address)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
 
 
 def _known_providers() -> set[str]:

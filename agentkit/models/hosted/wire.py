@@ -11,6 +11,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import httpx
@@ -95,12 +96,15 @@ class Exchange:
     def __init__(self, clients: Clients, *, sleep: Callable[[float], None] = time.sleep) -> None:
         self._clients = clients
         self._sleep = sleep
-        self._client: httpx.Client | None = None
+        self._lent: Lent | None = None
+        self._socket: socket.socket | None = None  # that is spoken on
+        self._new: socket.socket | None = None  # it, while its connection is made
         self._response: httpx.Response | None = None
         self._pieces: Iterator[bytes] = iter(())
         self._read_s = 0.0
         self._alarm: threading.Timer | None = None
         self._alarm_s = 0.0  # when it rings
+        self._is_late = False  # it has rung
 
     def do(self, effect: Send | Read | Wait | Ask) -> Any:
         match effect:
@@ -118,9 +122,9 @@ class Exchange:
     def close(self) -> None:
         """The end of the call."""
         self._end_response()
-        if self._client is not None:
-            self._clients.give_back(self._client)
-            self._client = None
+        if self._lent is not None:
+            self._clients.give_back(self._lent)
+            self._lent = None
 
     def _end_response(self) -> None:
         """A connection with nothing left to read is kept, any other closed."""
@@ -132,14 +136,33 @@ class Exchange:
             self._response = None
 
     def _send(self, effect: Send) -> Head:
-        self._client = self._client or self._clients.borrow()
-        try:
-            self._response = self._client.send(request_of(self._client, effect), stream=True)
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            raise failure_of(error, doubtful=True) from error
+        lent = self._lent = self._lent or self._clients.borrow()
+        self._socket, self._is_late = lent.socket, False
         self._read_s = effect.read_s
-        self._pieces = self._response.iter_bytes()
-        return Head(self._response.status_code, self._response.headers)
+        if effect.limit_s is not None:  # a head may come byte by byte, or be announced for ever (1xx)
+            self._set_alarm(effect.limit_s)
+        request = request_of(lent.client, effect)
+        request.extensions["trace"] = self._notice
+        try:
+            response = self._response = lent.client.send(request, stream=True)
+        except SENDING_FAILED as error:
+            raise failure_of(error, doubtful=True) from error
+        finally:
+            self._socket = None
+            if self._new is not None:
+                self._new.close()
+                self._new = None
+        stream = response.extensions.get("network_stream")  # none in a replay
+        self._socket = lent.socket = None if stream is None else stream.get_extra_info("socket")
+        self._pieces = response.iter_bytes() if response.is_stream_consumed else response.iter_raw()
+        return head_of(response)
+
+    def _notice(self, event: str, info: Mapping[str, Any]) -> None:
+        """A new connection: the alarm must reach it while TLS is agreed upon, which takes the socket itself away."""
+        if event == "connection.connect_tcp.complete":
+            self._socket = self._new = info["return_value"].get_extra_info("socket").dup()
+            if self._is_late:
+                _hang_up(self._socket)
 
     def _read(self, limit_s: float | None) -> bytes | None:
         if limit_s is not None and limit_s + ALARM_S < self._read_s:
@@ -150,20 +173,20 @@ class Exchange:
             raise failure_of(error) from error
 
     def _set_alarm(self, limit_s: float) -> None:
-        """A stream that trickles and then is silent would be read until its next silence is long enough: hang up."""
-        assert self._response is not None
+        """What trickles, and then is silent, would be read until its next silence is long enough: hang up."""
         end_s = time.monotonic() + limit_s
         if self._alarm is not None:
             if self._alarm_s <= end_s + ALARM_S:
                 return
             self._alarm.cancel()
-        stream = self._response.extensions.get("network_stream")
-        if stream is None:  # no network: a cassette
-            return
-        self._alarm = threading.Timer(limit_s, _hang_up, (stream.get_extra_info("socket"),))
+        self._alarm = threading.Timer(limit_s, self._ring)
         self._alarm_s = end_s
         self._alarm.daemon = True
         self._alarm.start()
+
+    def _ring(self) -> None:
+        self._is_late = True
+        _hang_up(self._socket)
 
 
 def request_of(client: httpx.Client | httpx.AsyncClient, effect: Send) -> httpx.Request:
@@ -177,8 +200,21 @@ def request_of(client: httpx.Client | httpx.AsyncClient, effect: Send) -> httpx.
     )
 
 
+SENDING_FAILED = (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError)
+"""ValueError: of headers and addresses that cannot be written."""
+
+
+def head_of(response: httpx.Response) -> Head:
+    """The response's head. A double's body is there already, unpacked."""
+    headers = response.headers
+    if response.is_stream_consumed:
+        headers = httpx.Headers([(name, value) for name, value in headers.multi_items() if name != "content-encoding"])
+    return Head(response.status_code, headers)
+
+
 def failure_of(error: Exception, *, doubtful: bool = False) -> Failure:
-    if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol | httpx.LocalProtocolError):
+    unsendable = httpx.InvalidURL | httpx.UnsupportedProtocol | httpx.LocalProtocolError | ValueError
+    if isinstance(error, unsendable):
         return Failure(f"cannot be asked ({one_line(error)})", retry=False)
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         message = f"could not be reached ({one_line(error)})"
@@ -200,6 +236,14 @@ def _hang_up(connection: socket.socket | None) -> None:
 # -- connections -------------------------------------------------------------------------------------------------------
 
 
+@dataclass(slots=True)
+class Lent:
+    """A client, and the socket of its one connection once that has answered."""
+
+    client: httpx.Client
+    socket: socket.socket | None = None
+
+
 class Clients:
     """Lends a client for a call, each with one connection that is kept for reuse; `options` are what they are made of.
 
@@ -208,31 +252,37 @@ class Clients:
     """
 
     def __init__(self, *, encrypted: bool) -> None:
-        # Reading the certificates takes 20 ms. Without them no redirect is followed: it could lead to https.
+        # Reading the certificates takes 20 ms; without them only http is spoken.
         context = httpx.create_ssl_context() if encrypted else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        self.options: dict[str, Any] = {"limits": _LIMITS, "follow_redirects": encrypted, "verify": context}
-        self._idle: list[httpx.Client] = []
+        # httpx would send a redirected request, with its keys, wherever it is told to: see `Outgoing.moved`.
+        self.options: dict[str, Any] = {
+            "limits": _LIMITS,
+            "follow_redirects": False,
+            "headers": {"accept-encoding": "identity"},
+            "verify": context,
+        }
+        self._idle: list[Lent] = []
         weakref.finalize(self, _close_all, self._idle)
 
-    def borrow(self) -> httpx.Client:
+    def borrow(self) -> Lent:
         """A client for one thread."""
         try:
             return self._idle.pop()
         except IndexError:
-            return httpx.Client(**self.options)
+            return Lent(httpx.Client(**self.options))
 
-    def give_back(self, client: httpx.Client) -> None:
+    def give_back(self, lent: Lent) -> None:
         """The client is idle again."""
         if len(self._idle) < MOST_IDLE:
-            self._idle.append(client)
+            self._idle.append(lent)
         else:
-            client.close()
+            lent.client.close()
 
     def close(self) -> None:
         """Close the idle connections of all threads."""
         _close_all(self._idle)
 
 
-def _close_all(idle: list[httpx.Client]) -> None:
+def _close_all(idle: list[Lent]) -> None:
     while idle:
-        idle.pop().close()
+        idle.pop().client.close()

@@ -1,0 +1,57 @@
+"""A response's body within bounds: a server sends as much as it likes, and packs it as small as it likes."""
+
+from __future__ import annotations
+
+import zlib
+
+MOST_BYTES = 16 * 2**20  # of a whole reply; 100,000 tokens take less than one
+MOST_STREAM_BYTES = 64 * 2**20  # of a reply in events, which repeat their names with each token
+MOST_ERROR_BYTES = 2**16
+
+_PACKED = ("gzip", "x-gzip", "deflate")
+_EITHER = 32 + zlib.MAX_WBITS  # gzip's header or zlib's
+
+
+class Unreadable(ValueError):
+    """A body is packed in a way that cannot be read, or is not what its headers say."""
+
+
+class Body:
+    """The content of a body that comes in pieces, unpacked as it comes and no further than to its bound.
+
+    The HTTP libraries unpack a whole piece at once: 64 kB of brotli may hold gigabytes.
+    """
+
+    def __init__(self, encoding: str | None, most: int) -> None:
+        named = (encoding or "").strip().lower()
+        if named not in ("", "identity", *_PACKED):
+            raise Unreadable(f"packed as {named[:40]!r}, which was not asked for")
+        self._unpacker = zlib.decompressobj(_EITHER) if named in _PACKED else None
+        self._left = most
+
+    @property
+    def is_too_long(self) -> bool:
+        """Whether there is more than the bound."""
+        return self._left < 0
+
+    def read(self, piece: bytes) -> bytes:
+        """What a piece holds, up to the first byte beyond the bound."""
+        if self._unpacker is None:
+            content = piece[: self._left + 1]
+        else:
+            try:
+                content = self._unpacker.decompress(piece, max(1, self._left + 1))
+            except zlib.error as error:
+                raise Unreadable(f"packed wrongly ({error})") from error
+        self._left -= len(content)
+        return content
+
+
+def unpacked(content: bytes, encoding: str | None, most: int) -> bytes | None:
+    """A whole body's content; `None` for one that cannot be read, or has more than `most` bytes."""
+    try:
+        body = Body(encoding, most)
+        read = body.read(content)
+    except Unreadable:
+        return None
+    return None if body.is_too_long else read
