@@ -30,6 +30,7 @@ __all__ = [
     "ModelError",
     "ReplyChanged",
     "ToolError",
+    "described",
     "did_you_mean",
     "import_failure",
     "nearest",
@@ -38,6 +39,7 @@ __all__ = [
 ]
 
 DISTRIBUTION = "agentkit-react"
+LONGEST_SHOWN = 80
 
 
 class AgentkitError(Exception):
@@ -99,6 +101,17 @@ def did_you_mean(name: str, known: Collection[str]) -> str:
     """The end of a message about a name that is not known: the nearest one that is, "" where none is near."""
     near = nearest(name, known)
     return f"; did you mean {near!r}?" if near else ""
+
+
+def described(value: object) -> str:
+    """What was given instead of what was expected, in a few words: a plain value, else its kind."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if value is None or isinstance(value, str | bytes | int | float):
+        text = repr(value)
+        return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 1]}…"
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
 def refuse_unknown(given: Collection[str], known: Collection[str], *, what: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.globals import get_llm_cache
-from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.language_models import BaseChatModel, BaseLanguageModel, LanguageModelInput
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.chat_models import agenerate_from_stream, generate_from_stream
 from langchain_core.messages import AIMessage, BaseMessage
@@ -20,10 +20,10 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 from pydantic import ConfigDict, Field
 
-from agentkit.errors import ConfigurationError, to_install
+from agentkit.errors import ConfigurationError, described, refuse_unknown, to_install
 from agentkit.langchain.messages import to_dicts, to_generation_chunk
 from agentkit.langchain.structured_output import Repaired, Schema, reader, response_format
-from agentkit.models.backend import Capabilities, ChatBackend, ChatRequest, capabilities_of
+from agentkit.models.backend import Capabilities, ChatBackend, ChatRequest, as_backend, capabilities_of
 from agentkit.models.chat import BackendChat, Reply, prepared, recorded
 from agentkit.models.spec import EXPECTED, ModelSpec, read_spec
 
@@ -49,6 +49,12 @@ class ChatHuggingFace(BaseChatModel):
     max_tokens: int | None = None
     stop: list[str] | None = None
     streaming: bool = False
+
+    def __init__(self, **fields: Any) -> None:
+        refuse_unknown(fields, {*type(self).model_fields, "model"}, what="ChatHuggingFace")
+        if "llm" in fields:
+            as_backend(fields["llm"])  # not in a validator: pydantic would wrap our errors in its own
+        super().__init__(**fields)
 
     def model_post_init(self, context: Any, /) -> None:
         super().model_post_init(context)
@@ -251,8 +257,32 @@ def chat_model(spec: str = "builtin", *, fallbacks: Sequence[Any] = (), **option
     models to ask when this one fails for good.
     Raises `ConfigurationError` for a spec or an option that cannot be meant.
     """
+    if isinstance(spec, BaseLanguageModel | ChatBackend):
+        raise ConfigurationError(
+            f"expected a model's spec, saw {described(spec)}; give AgentExecutor.from_model the model itself"
+        )
     model = _of_spec(read_spec(spec, options))
     return _with_fallbacks(model, fallbacks) if fallbacks else model
+
+
+def as_chat_model(model: Any) -> BaseChatModel:
+    """What a user calls a model as a chat model: one, a backend, or a spec. Raises `ConfigurationError`."""
+    if isinstance(model, BaseChatModel):
+        return model
+    if isinstance(model, str):
+        return chat_model(model)
+    answers = any(hasattr(model, name) for name in ("generate_chat", "agenerate_chat"))
+    if answers and not isinstance(model, type):
+        backend = as_backend(model)
+        return ChatHuggingFace(llm=backend, constrain=capabilities_of(backend).constrain)
+    advice = "give one, as chat_model(SPEC) makes it, a backend, or a spec"
+    if isinstance(model, type):
+        advice = f"make one: {model.__name__}(…)"
+    elif isinstance(model, BaseLanguageModel):
+        advice = "one that completes text is no chat model; build a chain prompt | model | parser as the agent"
+    elif isinstance(model, Runnable):
+        advice = "give the chat model itself, or a chain prompt | model | parser as the agent"
+    raise ConfigurationError(f"expected a chat model, saw {described(model)}; {advice}")
 
 
 def _of_spec(spec: ModelSpec) -> BaseChatModel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from langchain_core.agents import AgentAction, AgentFinish
@@ -13,21 +14,23 @@ from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda, R
 from agentkit.core.agent import AgentMode, ReactAgent
 from agentkit.core.loop import ModelCall, Turn
 from agentkit.core.planner import STOP, Planner
-from agentkit.errors import ConfigurationError, MalformedTurn
+from agentkit.errors import ConfigurationError, MalformedTurn, described
 from agentkit.events import FinalAnswer
 from agentkit.langchain import hub
+from agentkit.langchain.chat_model import as_chat_model
 from agentkit.langchain.model import chat_of, first_of
 from agentkit.langchain.output_parser import ReActJsonSingleInputOutputParser
 from agentkit.langchain.prompt import from_template
 from agentkit.langchain.steps import as_agent_action, as_output_parser_exception, as_steps
-from agentkit.langchain.tools import as_langchain, from_langchain
+from agentkit.langchain.tools import as_langchain, from_langchain, listed
+from agentkit.models.backend import ChatBackend
 from agentkit.react_json.prompt import SCRATCHPAD, Prompt, read_prompt, render_text_description
 from agentkit.react_json.scratchpad import format_log_to_str
 from agentkit.tool import Tool
 
 
 def create_react_json_agent(
-    model: BaseChatModel,
+    model: BaseChatModel | ChatBackend | str,
     tools: Sequence[Any],
     prompt: Prompt | BasePromptTemplate[Any] | str | None = None,
     *,
@@ -37,9 +40,9 @@ def create_react_json_agent(
 
     `mode` is how the model names a tool: see `agentkit.core.agent.ReactAgent`. Raises `ConfigurationError`.
     """
-    ours = [tool if isinstance(tool, Tool) else from_langchain(as_langchain(tool)) for tool in tools]
-    if isinstance(prompt, str):
-        prompt = read_prompt(prompt, pull=hub.read)
+    ours = [tool if isinstance(tool, Tool) else from_langchain(as_langchain(tool)) for tool in listed(tools)]
+    prompt = as_prompt(prompt)
+    model = as_chat_model(model)
     if isinstance(prompt, BasePromptTemplate):
         plain = from_template(prompt)
         if plain is None and mode == "tools":
@@ -48,6 +51,18 @@ def create_react_json_agent(
             return _chain(model, prompt, ours)
         prompt = plain
     return ReactJsonAgent(model, ReactAgent(chat_of(model), ours, prompt, mode, first=first_of(model)))
+
+
+def as_prompt(prompt: Any) -> Prompt | BasePromptTemplate[Any] | None:
+    """A prompt, by its name or its file where it is none yet. Raises `ConfigurationError`."""
+    if isinstance(prompt, str | Path):
+        return read_prompt(str(prompt), pull=hub.read)
+    if prompt is None or isinstance(prompt, Prompt | BasePromptTemplate):
+        return prompt
+    raise ConfigurationError(
+        f"expected a prompt's name or file, or a LangChain prompt template, saw {described(prompt)}; "
+        "load_prompt and ChatPromptTemplate.from_messages make one"
+    )
 
 
 class ReactJsonAgent(Runnable[dict[str, Any], AgentAction | AgentFinish]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +14,7 @@ from langchain_core.tools import Tool as SingleInputTool
 from langchain_core.tools import tool as as_tool
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from agentkit.errors import ConfigurationError, ToolError
+from agentkit.errors import ConfigurationError, ToolError, described
 from agentkit.events import ToolInput
 from agentkit.langchain.results import kept_results, plain, whole
 from agentkit.tool import STRING, Tool, does_not_fit
@@ -35,9 +35,22 @@ def as_langchain(tool: Any) -> BaseTool:
         return _of_ours(tool)
     if callable(tool) and not isinstance(tool, type):
         return _of_function(tool)
-    raise ConfigurationError(
-        f"expected a tool, a typed function or a tool's name, saw {type(tool).__name__}; see `agentkit.load_tools`"
-    )
+    if isinstance(tool, str):
+        advice = f"load_tools([{tool!r}]) gives tools by their names"
+    elif isinstance(tool, type):
+        advice = f"make one: {tool.__name__}(…)"
+    else:
+        advice = "see `agentkit.load_tools`"
+    raise ConfigurationError(f"expected a tool or a typed function, saw {described(tool)}; {advice}")
+
+
+def listed(tools: Any, what: str = "tools") -> list[Any]:
+    """The tools, or their names, of a list; raises `ConfigurationError` for one alone, or none."""
+    if isinstance(tools, Iterable) and not isinstance(tools, str | bytes | Mapping | BaseTool | type):
+        return list(tools)
+    example = repr(tools) if isinstance(tools, str) else getattr(tools, "__name__", "tool")
+    advice = "give [] for none" if tools is None else f"give a list: {what}=[{example}]"
+    raise ConfigurationError(f"expected a list of {what}, saw {described(tools)}; {advice}")
 
 
 def _of_ours(tool: Tool) -> BaseTool:

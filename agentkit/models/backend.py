@@ -28,8 +28,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkable
 
+from agentkit.errors import ConfigurationError, described
 from agentkit.events import Usage
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ __all__ = [
     "ToolCallPiece",
     "TurnGrammar",
     "Usage",
+    "as_backend",
     "capabilities_of",
 ]
 
@@ -211,7 +213,29 @@ class ChatBackend(Protocol):
         ...
 
 
+PROTOCOL = ("model_id", "generate_chat", "agenerate_chat")
+
+
 def capabilities_of(backend: ChatBackend) -> Capabilities:
     """What a backend declares; of one that declares nothing, the least."""
-    declared: Capabilities = getattr(backend, "capabilities", None) or Capabilities()
+    declared = getattr(backend, "capabilities", None) or Capabilities()
+    if not isinstance(declared, Capabilities):
+        raise ConfigurationError(
+            f"expected {type(backend).__name__}.capabilities to be Capabilities, saw {described(declared)}"
+        )
     return declared
+
+
+def as_backend(value: Any) -> ChatBackend:
+    """A backend, held to its protocol; raises `ConfigurationError` that says what it lacks."""
+    name = value.__name__ if isinstance(value, type) else type(value).__name__
+    if isinstance(value, type):
+        raise ConfigurationError(f"expected a backend, saw {described(value)}; make one: {name}(…)")
+    if missing := [one for one in PROTOCOL if not hasattr(value, one)]:
+        raise ConfigurationError(
+            f"{name} is no backend, it has no {' and no '.join(missing)}; a ChatBackend has {', '.join(PROTOCOL)}"
+        )
+    if not isinstance(value.model_id, str):
+        raise ConfigurationError(f"expected {name}.model_id to be text, saw {described(value.model_id)}")
+    capabilities_of(value)
+    return cast("ChatBackend", value)

@@ -6,14 +6,14 @@ stop string, tool calls read out of the text, held to a grammar where the backen
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from agentkit.approximate_tokens import count_tokens
 from agentkit.deadline import remaining_s
-from agentkit.errors import ReplyChanged
+from agentkit.errors import ConfigurationError, ReplyChanged, described
 from agentkit.events import Usage
 from agentkit.models.backend import (
     Capabilities,
@@ -21,6 +21,7 @@ from agentkit.models.backend import (
     ChatRequest,
     Chunk,
     Completion,
+    as_backend,
     capabilities_of,
 )
 from agentkit.models.call_grammar import format_grammar, tool_grammar
@@ -66,7 +67,7 @@ class BackendChat:
         options: Mapping[str, Any] | None = None,
         stop: Sequence[str] = (),
     ) -> None:
-        self._backend = backend
+        self._backend = as_backend(backend)
         self._stop = tuple(stop)
         self._options = dict(options or {})
         self.model_id = backend.model_id
@@ -193,6 +194,8 @@ class Reply:
 
     def pieces(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
         """The reply up to the first stop string, piece by piece; the last has a finish reason."""
+        if not isinstance(chunks, Iterator):
+            raise self._not_in_chunks("generate_chat", chunks)
         with closing(chunks):  # type: ignore[type-var]
             for chunk in chunks:
                 yield self.read(chunk)
@@ -202,6 +205,8 @@ class Reply:
 
     async def apieces(self, chunks: AsyncIterator[Chunk]) -> AsyncGenerator[Chunk]:
         """`pieces`, awaiting."""
+        if not isinstance(chunks, AsyncIterator):
+            raise self._not_in_chunks("agenerate_chat", chunks)
         async with aclosing(chunks):  # type: ignore[type-var]
             async for chunk in chunks:
                 yield self.read(chunk)
@@ -211,6 +216,8 @@ class Reply:
 
     def read(self, chunk: Chunk) -> Chunk:
         """What of a chunk can be shown now: text, thinking, calls, logprobs and metadata."""
+        if not isinstance(chunk, Chunk) or not isinstance(chunk.text, str):
+            raise self._not_in_chunks("its reply", chunk)
         self.usage = chunk.usage or self.usage
         if chunk.metadata and "model_name" in chunk.metadata:  # of a server, or of a fallback
             self._model_id = chunk.metadata["model_name"]
@@ -240,6 +247,15 @@ class Reply:
             self._finish_reason or "stop",
             "".join(self._thinking),
             self._calls.calls(),
+        )
+
+    def _not_in_chunks(self, what: str, value: Any) -> ConfigurationError:
+        if isinstance(value, Coroutine):
+            value.close()
+        if isinstance(value, Chunk):
+            value = value.text
+        return ConfigurationError(
+            f"{self._model_id}: expected {what} to yield chunks, as yield Chunk(text=…), saw {described(value)}"
         )
 
     def _approximate_usage(self) -> Usage:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from agentkit.errors import ModelError
+from agentkit.errors import ConfigurationError, ModelError, described
 from agentkit.events import Usage
 from agentkit.models.backend import Capabilities, ChatRequest, Chunk, Completion, ToolCallPiece
 
@@ -39,6 +39,13 @@ class ScriptedBackend:
     capabilities: Capabilities = field(default_factory=lambda: Capabilities(in_process=True, over_http=False))
     usage: Usage = field(default_factory=lambda: Usage(prompt_tokens=20, completion_tokens=10))
     requests: list[ChatRequest] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not callable(self.replies):
+            if isinstance(self.replies, str | bytes) or not isinstance(self.replies, Sequence):
+                raise ConfigurationError(f"expected a list of replies, [reply, …], saw {described(self.replies)}")
+            for reply in self.replies:
+                _checked(reply)
 
     def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
         reply = self._reply(request)
@@ -65,9 +72,15 @@ class ScriptedBackend:
         number = len(self.requests)
         self.requests.append(request)
         if callable(self.replies):
-            return self.replies(request)
+            return _checked(self.replies(request))
         if number >= len(self.replies):
             raise ModelError(
                 f"The script of {self.model_id} has {len(self.replies)} replies; request {number + 1} came."
             )
         return self.replies[number]
+
+
+def _checked(reply: ScriptedReply) -> ScriptedReply:
+    if not isinstance(reply, str | Completion | BaseException):
+        raise ConfigurationError(f"expected a reply that is text, a Completion or an exception, saw {described(reply)}")
+    return reply
