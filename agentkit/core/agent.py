@@ -13,6 +13,7 @@ from agentkit.core.native_planner import Function, NativePlanner, functions_of
 from agentkit.core.planner import Grammar, Planner, ReactJsonPlanner
 from agentkit.errors import ConfigurationError
 from agentkit.events import CallMode
+from agentkit.models.backend import Capabilities
 from agentkit.models.chat import ChatModel
 from agentkit.react_json.prompt import DEFAULT_PROMPT, Prompt, read_prompt, render_text_description
 from agentkit.tool import Tool
@@ -43,6 +44,8 @@ class ReactAgent:
             raise ConfigurationError(
                 f'prompt {self.prompt.name}: expected a line [messages agent_scratchpad] for mode="tools"; add it'
             )
+        if self.mode == "tools":
+            check_native_calls(self.model.model_id, self.model.capabilities)
 
     def planner(self, model: ChatModel | None = None, *, stream: bool = False) -> Planner:
         """What plans one run; `model` stands in for the agent's own, the same one watched."""
@@ -99,3 +102,16 @@ class ReactAgent:
         tools = [(tool.name, tool.schema) for tool in self.tools]
         thought_open = not self.react_prompt.keeps_messages
         return lambda question, observations: make(tools, question, observations, thought_open=thought_open)
+
+
+def check_native_calls(model_id: str, capabilities: Capabilities) -> None:
+    """Refuse `mode="tools"` for a model that is not sent the tools, or is held to a grammar of the dialect."""
+    if capabilities.constrain == "copy":
+        raise ConfigurationError(
+            f'{model_id} is held to ReAct-JSON by constrain="copy"; leave out mode="tools", or take constrain="actions"'
+        )
+    if not capabilities.tools:
+        raise ConfigurationError(
+            f'{model_id} takes no tools, which mode="tools" sends it; take mode="react-json", or let its backend declare '
+            "Capabilities(tools=True)"
+        )
