@@ -23,6 +23,7 @@ from agentkit import (
 )
 from agentkit.errors import ConfigurationError, ToolError
 from agentkit.events import ActionChosen, Finished, Observed, RunStarted, Thought, Token
+from agentkit.models.scripted import ScriptedBackend
 from agentkit.tool import Tool
 from tests.doubles.models import Scripted, action, final
 
@@ -321,6 +322,33 @@ def test_an_invented_observation_is_cut_and_counted() -> None:
     assert result["output"] == "4"
     assert result["run"]["invented_observations"] == 1
     assert "Observation" not in result["intermediate_steps"][0][0].log
+
+
+CALLED = action("calculator", "2+2")
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("turn", "count"),
+    [
+        (f"{CALLED}\nObservation: 5", 1),
+        (f"{CALLED}\nObservation:\n5\nThought: done\nFinal Answer: 5", 1),
+        ("I wait.\nObservation: 5", 1),
+        ("Observation: 5", 1),
+        (CALLED, 0),
+        (f"{CALLED}\nObservation", 0),  # the stop string, which some servers leave in its place
+        (f"{CALLED}\nObservation:", 0),
+    ],
+)
+def test_an_observation_behind_the_stop_is_counted_however_it_comes(turn: str, count: int, stream: bool) -> None:
+    run = AgentExecutor.from_model(ScriptedBackend([turn, final("4")]), ["calculator"])
+    if stream:
+        *_, last = run.events(QUESTION)
+        assert isinstance(last, Finished)
+        assert last.summary.invented_observations == count
+    else:
+        run.return_run = True
+        assert run.invoke(QUESTION)["run"]["invented_observations"] == count
 
 
 # -- limits --------------------------------------------------------------------------------------------------------

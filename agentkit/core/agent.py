@@ -112,6 +112,6 @@ def check_native_calls(model_id: str, capabilities: Capabilities) -> None:
         )
     if not capabilities.tools:
         raise ConfigurationError(
-            f'{model_id} takes no tools, which mode="tools" sends it; take mode="react-json", or let its backend declare '
-            "Capabilities(tools=True)"
+            f'{model_id} takes no tools, which mode="tools" sends it; take mode="react-json", or let its backend '
+            "declare Capabilities(tools=True)"
         )

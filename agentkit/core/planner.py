@@ -5,6 +5,7 @@ A planner serves one run.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
@@ -20,6 +21,7 @@ from agentkit.react_json.scratchpad import format_log_to_str, observation_text
 from agentkit.react_json.turn import Schemas
 
 STOP = ("\nObservation",)
+_INVENTED = re.compile(r"\nObservation\S*\s+\S")  # a stop string that a server left in its place is none
 
 Grammar = Callable[[str, Sequence[str]], str]
 """From the question and the observations so far to the grammar (llguidance Lark) the next turn is held to."""
@@ -131,11 +133,13 @@ def frame(prompt: Prompt, inputs: Mapping[str, object]) -> tuple[list[Message], 
 
 def turn_of(completion: Completion, tools: Schemas | None = None) -> Turn:
     """Parse a completion; what is wrong with it is part of the turn, for the loop to deal with."""
+    text, thinking, usage = completion.text, completion.thinking, completion.usage
+    behind_stop = len(_INVENTED.findall(completion.cut_off))
     try:
-        parsed = parse_turn(completion.text, tools)
+        parsed = parse_turn(text, tools)
         if isinstance(parsed.decision, FinalAnswer) and completion.finish_reason == "length":
             raise MalformedTurn("Invalid format: the answer was cut off at the token limit. Answer more briefly.")
     except MalformedTurn as error:
-        return Turn(error, completion.text, thinking=completion.thinking, usage=completion.usage)
+        return Turn(error, text, thinking=thinking, invented=error.invented + behind_stop, usage=usage)
     decided = parsed.decision if isinstance(parsed.decision, FinalAnswer) else (parsed.decision,)
-    return Turn(decided, completion.text, parsed.thought, completion.thinking, parsed.invented, completion.usage)
+    return Turn(decided, text, parsed.thought, thinking, parsed.invented + behind_stop, usage)

@@ -186,13 +186,17 @@ class NativeCall:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A whole reply. `finish_reason` is "stop", "tool_calls", or "length" when it was cut off at its token limit."""
+    """A whole reply. `finish_reason` is "stop", "tool_calls", or "length" when it was cut off at its token limit.
+
+    `cut_off` is what came of it from the first stop string on, where the backend went past it.
+    """
 
     text: str
     usage: Usage = field(default_factory=Usage)
     finish_reason: str = "stop"
     thinking: str = ""
     tool_calls: tuple[NativeCall, ...] = ()
+    cut_off: str = ""
 
 
 @runtime_checkable

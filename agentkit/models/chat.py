@@ -32,6 +32,7 @@ from agentkit.recorder import active
 from agentkit.retry import RetryPolicy
 
 BROKEN_STREAMS = RetryPolicy(tries=3)
+MOST_BEHIND_STOP = 3  # chunks, to see whether the model went on
 T = TypeVar("T")
 
 
@@ -181,6 +182,8 @@ class Reply:
         self._text: list[str] = []
         self._thinking: list[str] = []
         self._calls = ToolCallPieces()
+        self._cut_off = ""
+        self._behind_stop = 0
 
     @property
     def stopped(self) -> bool:
@@ -198,8 +201,9 @@ class Reply:
             raise self._not_in_chunks("generate_chat", chunks)
         with closing(chunks):  # type: ignore[type-var]
             for chunk in chunks:
-                yield self.read(chunk)
-                if self.stopped:
+                if not self.stopped:
+                    yield self.read(chunk)
+                if self._is_over(chunk):
                     break
         yield self.last()
 
@@ -209,10 +213,27 @@ class Reply:
             raise self._not_in_chunks("agenerate_chat", chunks)
         async with aclosing(chunks):  # type: ignore[type-var]
             async for chunk in chunks:
-                yield self.read(chunk)
-                if self.stopped:
+                if not self.stopped:
+                    yield self.read(chunk)
+                if self._is_over(chunk):
                     break
         yield self.last()
+
+    def _is_over(self, chunk: Chunk) -> bool:
+        """Whether a stop string was reached, and it is known whether the backend went past it.
+
+        One that did not ends here by itself, and says its usage.
+        """
+        if not self.stopped:
+            return False
+        if self._behind_stop:
+            self._cut_off += chunk.text
+            self.usage = chunk.usage or self.usage
+        else:
+            self._cut_off = self._reader.cut_off
+        self._behind_stop += 1
+        went_on = len(self._cut_off.split()) > 1
+        return went_on or chunk.finish_reason is not None or self._behind_stop > MOST_BEHIND_STOP
 
     def read(self, chunk: Chunk) -> Chunk:
         """What of a chunk can be shown now: text, thinking, calls, logprobs and metadata."""
@@ -247,6 +268,7 @@ class Reply:
             self._finish_reason or "stop",
             "".join(self._thinking),
             self._calls.calls(),
+            self._cut_off,
         )
 
     def _not_in_chunks(self, what: str, value: Any) -> ConfigurationError:

@@ -34,6 +34,11 @@ class ReplyReader:
         """Whether a stop string was reached: nothing after it counts, and the backend can be cancelled."""
         return self._stop.stopped
 
+    @property
+    def cut_off(self) -> str:
+        """What came of the reply from the stop string on."""
+        return self._stop.cut_off
+
     def read(self, chunk: Chunk) -> Chunk:
         """The chunk with its text sorted into `thinking` and `text`; text that may begin a stop string is held back."""
         thinking, answer = self._thinking.feed(chunk.text)

@@ -25,6 +25,8 @@ class StopText:
         self._stop = tuple(stop)
         self._held = ""
         self.stopped = False
+        self.cut_off = ""
+        """What came with the first stop string, from it on."""
 
     def feed(self, text: str) -> str:
         """The text that is certain to stand before any stop string."""
@@ -34,7 +36,7 @@ class StopText:
             return text
         held = self._held + text
         if (start := self._first_match(held)) is not None:
-            self.stopped, self._held = True, ""
+            self.stopped, self._held, self.cut_off = True, "", held[start:]
             return held[:start]
         keep = self._unfinished(held)
         self._held = held[len(held) - keep :]

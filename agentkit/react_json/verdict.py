@@ -22,12 +22,13 @@ _FENCE_LINE = re.compile(r"^[ \t]*(?:`{3,}|~{3,}).*$", re.MULTILINE)
 
 def parse_turn_thoroughly(text: str, tools: Schemas | None = None, sections: Sections = SECTIONS) -> Turn:
     """Read a turn in any form; raises `MalformedTurn`."""
+    scan = Scan(text, sections, tools)
     try:
         if not text.strip():
             raise _malformed("the turn is empty. Write Thought:, and then an Action: or the Final Answer:.")
         try:
             text.encode()
-            return _verdict(Scan(text, sections, tools).run())
+            return _verdict(scan.run())
         except UnicodeEncodeError:
             raise _malformed("the turn holds half of a surrogate pair, which cannot be sent. Leave it out.") from None
         except TooManyBroken:
@@ -35,7 +36,7 @@ def parse_turn_thoroughly(text: str, tools: Schemas | None = None, sections: Sec
         except RecursionError:
             raise _malformed("the action_input is nested too deeply. Write a flat one.") from None
     except MalformedTurn as error:
-        error.text = text
+        error.text, error.invented = text, scan.invented
         raise
 
 

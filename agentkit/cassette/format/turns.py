@@ -150,15 +150,10 @@ def to_completion(entry: Entry, request: ChatRequest) -> Iterator[str | Completi
     """The reply as a planner gets it that asks for it: pieces of text, if it wants any, then the whole."""
     reply = Reply(request, Capabilities(), entry.name)
     is_sorted = entry.response.get("seam") == PLANNER
-    for chunk in to_chunks(entry):
-        text = chunk.text if is_sorted else reply.read(chunk).text
-        if text and request.stream:
-            yield text
-        if reply.stopped:
-            break
+    for chunk in to_chunks(entry) if is_sorted else reply.pieces(to_chunks(entry)):
+        if chunk.text and request.stream:
+            yield chunk.text
     if not is_sorted:
-        if (rest := reply.last().text) and request.stream:
-            yield rest
         yield reply.completion()
         return
     yield Completion(
