@@ -13,7 +13,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-LEAVES = {"errors", "events", "deadline", "recorder", "secrets", "tool", "number_words", "retry", "approximate_tokens"}
+LEAVES = {
+    *("errors", "events", "deadline", "recorder", "secrets", "tool", "number_words", "retry", "approximate_tokens"),
+    "printable",
+}
 """Values and contracts at the top of the package: each may import those before it in this order, none anything else."""
 
 DIALECT = LEAVES | {"react_json"}

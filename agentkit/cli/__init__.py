@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from io import StringIO
 
 from agentkit.errors import AgentkitError
+from agentkit.printable import printable
 
 INTERRUPTED = 130
 
@@ -25,6 +27,7 @@ def _main() -> int:
 
     from agentkit.cli.app import app
 
+    _make_notes_printable()
     verbose = "--verbose" in sys.argv or "-v" in sys.argv
     try:
         return int(app(prog_name="agentkit", standalone_mode=False) or 0)
@@ -32,7 +35,9 @@ def _main() -> int:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except click.ClickException as error:
-        error.show()
+        shown = StringIO()
+        error.show(shown)
+        print(printable(shown.getvalue()), end="", file=sys.stderr)
         return 2
     except BrokenPipeError:
         sys.stdout = None  # the reader left: do not flush into its closed pipe at exit
@@ -47,9 +52,24 @@ def _fail(error: Exception, code: int, *, verbose: bool) -> int:
     if verbose:
         import traceback
 
-        traceback.print_exception(error)
+        print(printable("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     message = " ".join(str(error).split())
     if not isinstance(error, AgentkitError):
         message = f"{type(error).__name__}: {message}" + ("" if verbose else " (--verbose shows where)")
-    print(f"error: {message}", file=sys.stderr)
+    print(printable(f"error: {message}"), file=sys.stderr)
     return code
+
+
+def _make_notes_printable() -> None:
+    """What libraries warn of and log may quote what a model or a server said."""
+    import logging
+    import warnings
+
+    class Printable(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return printable(super().format(record))
+
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(Printable())
+    as_they_are = warnings.formatwarning
+    warnings.formatwarning = lambda *args, **named: printable(as_they_are(*args, **named))

@@ -1,17 +1,28 @@
-"""Asks at the terminal before a tool with side effects runs. Where nobody can be asked, it does not run."""
+"""Asks at the terminal before a tool runs that does not say that it only reads. Where nobody can be asked, it does not.
+
+No line of the question is the model's: its input stands escaped behind a margin, whole, and the tool's name comes last.
+"""
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 import threading
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from agentkit.cli.view import shortened
-from agentkit.report.wording import input_text, printable
+from agentkit.printable import escaped
 
 if TYPE_CHECKING:
     from agentkit.events import Action
+
+MARGIN = "input | "
+NARROWEST = 20
+SHOWN_CHARS = 400  # of an input that nobody is asked about
+_PLAIN_NAME = re.compile(r"[\w.:/-]+", re.ASCII)
 
 
 def approver(*, yes: bool, before: Callable[[], None] = lambda: None) -> Callable[[Action], bool]:
@@ -22,9 +33,11 @@ def approver(*, yes: bool, before: Callable[[], None] = lambda: None) -> Callabl
         with lock:
             before()
             if can_ask():
-                return ask(action.tool, action.tool_input, "has side effects. Run it?")
-            call = _call(action.tool, action.tool_input)
-            print(f"not run: {call} has side effects, and nobody can be asked here; --yes allows it", file=sys.stderr)
+                return ask(action.tool, action.tool_input, "This may have side effects.", "Run it")
+            given = escaped(action.tool_input)
+            shown = given if len(given) <= SHOWN_CHARS else f"{given[:SHOWN_CHARS]} … ({len(given):,} characters)"
+            may = f"{_name(action.tool)} may have side effects, and nobody can be asked here; --yes allows it"
+            print(f"not run: {may}; its input: {shown}", file=sys.stderr)
             return False
 
     return (lambda action: True) if yes else approve
@@ -32,14 +45,66 @@ def approver(*, yes: bool, before: Callable[[], None] = lambda: None) -> Callabl
 
 def can_ask() -> bool:
     """Whether somebody is at a terminal to answer."""
-    return sys.stdin.isatty() and sys.stderr.isatty()
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def ask(tool: str, tool_input: Any, question: str) -> bool:
-    """Ask about one call of a tool; anything but yes is no."""
-    print(f"{_call(tool, tool_input)} {question} [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+def ask(tool: str, tool_input: Any, reason: str, deed: str) -> bool:
+    """Ask about one call of a tool; anything but yes is no, and so is what was typed before the question."""
+    question = [*_in_margin(escaped(tool_input)), reason, f"{deed} with this input: {_name(tool)}? [y/N] "]
+    _forget_what_was_typed()
+    print("\n".join(question), end="", file=sys.stderr, flush=True)
+    answer = _line()
+    if not answer.endswith(("\n", "\r")):
+        print(file=sys.stderr)  # the end of the input is no line that somebody sent off
+        return False
+    return answer.strip().lower() in ("y", "yes")
 
 
-def _call(tool: str, tool_input: Any) -> str:
-    return printable(f"{tool}({shortened(input_text(tool_input))})")
+def _name(tool: str) -> str:
+    """A tool's name, in quotes where it could be taken for more than a name."""
+    return tool if _PLAIN_NAME.fullmatch(tool) else escaped(tool)
+
+
+def _in_margin(text: str) -> Iterator[str]:
+    """The text in lines that a terminal does not break again, each behind the margin."""
+    room, line, used = max(NARROWEST, _columns() - len(MARGIN) - 1), "", 0
+    for word in re.findall(r" *[^ ]+| +", text):
+        widths = [2 if unicodedata.east_asian_width(letter) in "WFA" else 1 for letter in word]
+        if line and used + sum(widths) > room:
+            yield MARGIN + line
+            line, used = "", 0
+        for letter, width in zip(word, widths, strict=True):
+            if used + width > room:
+                yield MARGIN + line
+                line, used = "", 0
+            line, used = line + letter, used + width
+    yield MARGIN + line
+
+
+def _columns() -> int:
+    with suppress(OSError, ValueError):
+        if columns := os.get_terminal_size(sys.stderr.fileno()).columns:
+            return columns
+    given = os.environ.get("COLUMNS", "")
+    return int(given) if given.isdecimal() else 80
+
+
+def _forget_what_was_typed() -> None:
+    try:
+        import termios
+    except ImportError:  # Windows
+        import msvcrt
+
+        while msvcrt.kbhit():  # type: ignore[attr-defined, unused-ignore]
+            msvcrt.getwch()  # type: ignore[attr-defined, unused-ignore]
+        return
+    with suppress(termios.error, OSError):
+        termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
+
+
+def _line() -> str:
+    """A line from the terminal itself: a file object may hold what was read ahead."""
+    read = b""
+    while not read.endswith((b"\n", b"\r")) and (more := os.read(sys.stdin.fileno(), 1024)):
+        read += more
+    return read.decode(errors="replace")

@@ -9,7 +9,7 @@ import click
 
 from agentkit.cli.options import PATH
 from agentkit.cli.view import View, output_console, shortened
-from agentkit.report.wording import printable
+from agentkit.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,11 +52,11 @@ def _print_rows(console: Console, first: Story, second: Story, rows: tuple[Row, 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_lines=False, padding=(0, 2, 1, 0))
     table.add_column("", style="bold", max_width=18, overflow="fold")
     for story in (first, second):
-        table.add_column(Text(f"{story.path}\n{story.made}"), ratio=1, overflow="fold")
+        table.add_column(Text(printable(f"{story.path}\n{story.made}")), ratio=1, overflow="fold")
     for row in rows:
         coloured = console.is_terminal and not console.no_color
         sides = (_words(row.first, "first", coloured), _words(row.second, "second", coloured))
-        table.add_row(Text(row.label), *sides)
+        table.add_row(Text(printable(row.label)), *sides)
     came_to = (Text("\n".join(" · ".join(totals(run)) for run in story.runs), "dim") for story in (first, second))
     table.add_row(Text("came to"), *came_to)
     console.print(table, soft_wrap=False)

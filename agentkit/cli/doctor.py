@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from itertools import chain
 
@@ -11,6 +10,7 @@ import click
 from agentkit.cli.options import json_option
 from agentkit.cli.view import View, print_table
 from agentkit.errors import ModelError
+from agentkit.printable import json_text
 from agentkit.settings import MODELS
 
 MARK = {"ok": "✓", "note": "•", "problem": "✗"}
@@ -29,7 +29,7 @@ def doctor(spec: str | None, as_json: bool) -> int:
     findings = list(chain(examine_installation(), examine_model(spec) if spec else ()))
     view.settle()
     if as_json:
-        print(json.dumps([asdict(finding) for finding in findings], ensure_ascii=False))
+        print(json_text([asdict(finding) for finding in findings]))
     else:
         rows = [((MARK[one.status], STYLE[one.status]), one.name, one.seen, one.advice) for one in findings]
         print_table(("", "what", "seen", "what to do"), rows)

@@ -10,7 +10,7 @@ import click
 
 from agentkit.cli.options import Given, with_settings, yes_option
 from agentkit.cli.run import build_live
-from agentkit.cli.view import View
+from agentkit.cli.view import View, say
 from agentkit.errors import AgentkitError
 from agentkit.events import Finished
 from agentkit.settings import RunSettings, read_settings
@@ -35,7 +35,7 @@ def mcp(given: Given, http: int | None, yes: bool) -> int:
     if http is None:
         serving.serve_stdio(server)
     else:
-        serving.serve_http(server, http, listening=lambda address: print(f"serving {address}", file=sys.stderr))
+        serving.serve_http(server, http, listening=lambda address: say(f"serving {address}", to=sys.stderr))
     return 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from dataclasses import asdict
@@ -12,9 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 from agentkit.cli.options import PATH, with_view
-from agentkit.cli.view import Cell, View, print_table
+from agentkit.cli.view import Cell, View, print_table, say
 from agentkit.errors import CassetteDrift, ConfigurationError
-from agentkit.report.wording import printable
+from agentkit.printable import json_text
 
 if TYPE_CHECKING:
     from agentkit.runs.folder import FileReplay
@@ -55,13 +54,13 @@ def _replay_folder(folder: Path, view: View) -> int:
     finally:
         view.settle()
     if view.as_json:
-        print(json.dumps([asdict(one) for one in replays], ensure_ascii=False))
+        print(json_text([asdict(one) for one in replays]))
     else:
         rows = (_row(one, folder) for one in replays)
         print_table(("", "file", "question", *FIGURES, "result"), rows, figures=FIGURES)
     for one in replays:
         if one.failed:
-            print(f"error: {printable(one.reason)}", file=sys.stderr)
+            say(f"error: {one.reason}", to=sys.stderr)
     view.note(_summary(replays))
     return CassetteDrift.exit_code if any(one.failed for one in replays) else 0
 
@@ -70,7 +69,7 @@ def _row(one: FileReplay, folder: Path) -> tuple[Cell, ...]:
     mark, result = _result(one)
     figures = [f"{value:,}" if value else "–" for value in (one.steps, one.tokens)]
     seconds = f"{one.seconds:.1f}" if one.seconds else "–"
-    question = " ".join(printable(one.question).split())
+    question = " ".join(one.question.split())
     short = question if len(question) <= QUESTION_CHARS else question[: QUESTION_CHARS - 1] + "…"
     return mark, str(Path(one.file).relative_to(folder)), short, *figures, seconds, result
 

@@ -30,8 +30,8 @@ def resume(file: Path, given: Given, yes: bool, view: View) -> int:
 
     def run_again(tool: str, tool_input: Any) -> bool:
         view.settle()
-        happened = "was under way when the recording ended, and may have had its effect"
-        return can_ask() and ask(tool, tool_input, f"{happened}.\nRun it again?")
+        happened = "This was under way when the recording ended, and may have had its effect."
+        return can_ask() and ask(tool, tool_input, happened, "Run it again")
 
     build = partial(build_live, view=view, yes=yes)
     run = resume(file, build=build, run_again=run_again, **changes(given))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import click
 from agentkit.cli.options import PATH, file_argument, json_option
 from agentkit.cli.view import View, as_result, output_console, shortened
 from agentkit.errors import ConfigurationError
-from agentkit.report.wording import printable
+from agentkit.printable import json_text, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,7 +34,7 @@ def show(file: Path, page: Path | None, html: bool, as_json: bool) -> int:
     if html:
         return _write_page(story, page or file.with_suffix(".html"))
     if as_json:
-        print(json.dumps(_as_mapping(story), ensure_ascii=False, default=str))
+        print(json_text(_as_mapping(story)))
         return 0
     console = output_console()
     for run in story.runs:

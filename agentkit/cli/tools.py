@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -11,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agentkit.cli.options import json_option
-from agentkit.cli.view import print_table
+from agentkit.cli.view import print_table, say
 from agentkit.errors import ConfigurationError
+from agentkit.printable import json_text
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -44,10 +44,10 @@ def tools(mcp: tuple[str, ...], as_json: bool) -> int:
         theirs, missing = [], str(error)
     if as_json:  # of langchain-community's the names alone, for none of them is made
         more = [Listed(name, None, "langchain-community") for name in theirs]
-        print(json.dumps([asdict(tool) for tool in [*listed, *more]], ensure_ascii=False))
+        print(json_text([asdict(tool) for tool in [*listed, *more]]))
         return 0
     print_table(("name", "what it does", "from", "needs"), map(_row, listed))
-    print("\n" + (missing or f"langchain-community: {', '.join(theirs)}"))
+    say("\n" + (missing or f"langchain-community: {', '.join(theirs)}"))
     return 0
 
 

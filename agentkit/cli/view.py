@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from agentkit.events import (
     ActionChosen,
@@ -24,7 +23,8 @@ from agentkit.events import (
     Token,
     Usage,
 )
-from agentkit.report.wording import ENDED, input_text, printable
+from agentkit.printable import json_text, printable
+from agentkit.report.wording import ENDED, input_text
 from agentkit.settings import SETTINGS, option
 
 if TYPE_CHECKING:
@@ -61,7 +61,9 @@ class View:
         if self.quiet or not sys.stderr.isatty():  # FORCE_COLOR asks for colour, not motion
             return
         self.settle()
-        self._status = self.console.status(text)
+        from rich.text import Text
+
+        self._status = self.console.status(Text(printable(text)))  # a bare text is read as markup there
         self._status.start()
 
     def settle(self) -> None:
@@ -85,11 +87,11 @@ class View:
         finished = seen[-1]
         assert isinstance(finished, Finished)
         if self.as_json:
-            print(json.dumps(as_result(seen, model), ensure_ascii=False, default=str), flush=True)
+            print(json_text(as_result(seen, model)), flush=True)
         elif finished.answered:
-            print(finished.output, flush=True)
+            say(finished.output)
         if not finished.answered:
-            print(f"no answer: {finished.output}", file=sys.stderr)
+            say(f"no answer: {finished.output}", to=sys.stderr)
         elif not self.quiet and finished.summary.ungrounded:
             self.note(f"not confirmed by any tool: {', '.join(finished.summary.ungrounded)}")
         return 0 if finished.answered else 1
@@ -116,9 +118,7 @@ class View:
     @property
     def console(self) -> Console:
         if self._console is None:
-            from rich.console import Console
-
-            self._console = Console(stderr=True, highlight=False, markup=False)
+            self._console = _plain_console(stderr=True)
             self._console.soft_wrap = not self._console.is_terminal  # in a file or a pipe, lines are left whole
         return self._console
 
@@ -158,7 +158,7 @@ class View:
     def _show(self, text: str, *, style: str, end: str = "\n") -> None:
         self.settle()
         if self._console is None and not _has_colour():
-            print(printable(text), end=end, file=sys.stderr, flush=True)
+            say(text, to=sys.stderr, end=end)
         else:
             self.console.print(printable(text), style=style, end=end)
 
@@ -196,6 +196,18 @@ def as_result(events: Iterable[Event], model: str) -> dict[str, Any]:
     return result
 
 
+def say(text: Any, *, to: TextIO | None = None, end: str = "\n") -> None:
+    """Print what may be foreign text, to standard output where nothing else is said."""
+    print(printable(str(text)), end=end, file=to or sys.stdout, flush=True)
+
+
+def _plain_console(**options: Any) -> Console:
+    """A console that reads no text as markup, as emoji or as something to highlight."""
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False, **options)
+
+
 def _has_colour() -> bool:
     """Whether standard error is a terminal, or is asked for colours nevertheless; rich is imported only then."""
     return sys.stderr.isatty() or bool(os.environ.get("FORCE_COLOR")) or os.environ.get("TTY_COMPATIBLE") == "1"
@@ -203,9 +215,7 @@ def _has_colour() -> bool:
 
 def output_console(*, width: int | None = None) -> Console:
     """Standard output for what people read: as wide as a terminal, `width` in a pipe (none: lines stay whole)."""
-    from rich.console import Console
-
-    console = Console(highlight=False, markup=False)
+    console = _plain_console()
     if not console.is_terminal:
         console.soft_wrap = width is None
         console.width = width or console.width
@@ -219,9 +229,10 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[Cell]], *, figure
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in titles:
-        table.add_column(title, overflow="fold", justify="right" if title in figures else "left")
+        table.add_column(Text(title), overflow="fold", justify="right" if title in figures else "left")
     for row in rows:
-        table.add_row(*(Text(cell) if isinstance(cell, str) else Text(*cell) for cell in row))
+        cells = ((cell, "") if isinstance(cell, str) else cell for cell in row)
+        table.add_row(*(Text(printable(text), style) for text, style in cells))
     output_console(width=WIDE).print(table, soft_wrap=False)
 
 

@@ -8,9 +8,11 @@ import os
 import re
 import shlex
 import sys
+import threading
+from codecs import getincrementaldecoder
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import Future, wait
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from contextvars import copy_context
 from datetime import timedelta
 from pathlib import PurePath
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from agentkit.errors import ConfigurationError, ToolError, import_failure
+from agentkit.printable import printable
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
@@ -164,12 +167,30 @@ def _transport(connection: Mapping[str, Any]) -> Any:
         from mcp.client.sse import sse_client
 
         return sse_client(**{name: value for name, value in given.items() if value is not None})
-    from mcp.client.stdio import StdioServerParameters, stdio_client
-
     if given.get("env"):
         given["env"] = {name: _expanded(value) for name, value in given["env"].items()}
-    # The process' own standard error: what stands in sys.stderr, in a notebook, need not be a file.
-    return stdio_client(StdioServerParameters(**given), errlog=sys.__stderr__ or sys.stderr)
+    return _over_stdio(**given)
+
+
+@asynccontextmanager
+async def _over_stdio(**given: Any) -> AsyncIterator[Any]:
+    """What the server says on its standard error reaches this process' by a pipe: it is foreign text, too."""
+    from mcp.client.stdio import StdioServerParameters, stdio_client
+
+    reading, writing = os.pipe()
+    threading.Thread(target=_pass_on, args=(reading,), name="agentkit-mcp-stderr", daemon=True).start()
+    with open(writing, "w", encoding="utf-8") as errors:
+        async with stdio_client(StdioServerParameters(**given), errlog=errors) as streams:
+            yield streams
+
+
+def _pass_on(pipe: int) -> None:
+    """Copy to this process' own standard error (what stands in sys.stderr, in a notebook, need not be a file)."""
+    text = getincrementaldecoder("utf-8")("replace")
+    while piece := os.read(pipe, 65_536):
+        with suppress(OSError, ValueError, AttributeError):
+            os.write(sys.__stderr__.fileno(), printable(text.decode(piece)).encode(errors="replace"))  # type: ignore[union-attr]
+    os.close(pipe)
 
 
 @asynccontextmanager

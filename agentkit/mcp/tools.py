@@ -6,17 +6,18 @@ import asyncio
 import json
 import weakref
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from itertools import chain, count
 from typing import Any, Self
 
-from agentkit.errors import ToolError
+from agentkit.errors import ConfigurationError, ToolError
 from agentkit.events import Source
 from agentkit.mcp.server import McpServer, Spec
 from agentkit.recorder import active
 from agentkit.tool import Result, Tool
+from agentkit.toolbox.registry import check_names
 
 
 class McpTools(list[Tool]):
@@ -56,15 +57,15 @@ def mcp_tools(
         if active() is None:
             for server in connected.servers:
                 server.begin()  # all at once
-        offered = [(server, tool) for server in connected.servers for tool in _offered(server)]
+        offered = [(server, tool) for server in connected.servers for tool in _distinct(server, _offered(server))]
+        names = _names([(server.label, str(tool["name"])) for server, tool in offered], taken)
+        tools = [
+            _tool(connected, server, tool, name, call_timeout_s)
+            for (server, tool), name in zip(offered, names, strict=True)
+        ]
     except BaseException:
         connected.end()
         raise
-    names = _names([(server.label, str(tool["name"])) for server, tool in offered], taken)
-    tools = [
-        _tool(connected, server, tool, name, call_timeout_s)
-        for (server, tool), name in zip(offered, names, strict=True)
-    ]
     return McpTools(tools, connected)
 
 
@@ -96,6 +97,15 @@ def _offered(server: McpServer, *, anew: bool = False) -> list[dict[str, Any]]:
 
     remembered: list[dict[str, Any]] = cassette.remembered(f"mcp:{server.name}", ask)
     return remembered
+
+
+def _distinct(server: McpServer, offered: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    """What a server offers; raises `ConfigurationError` for names that no tool can have, or that two of them have."""
+    try:
+        check_names([str(tool["name"]) for tool in offered])
+    except ConfigurationError as error:
+        raise ConfigurationError(f"MCP server {server.name!r}: {error}") from None
+    return offered
 
 
 def _names(named: list[tuple[str, str]], taken: Collection[str]) -> list[str]:

@@ -18,9 +18,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from agentkit.events import Source
+from agentkit.printable import printable
 from agentkit.report.exchange import Exchange
 from agentkit.report.story import Story, StoryCall, StoryRun, StoryStep
-from agentkit.report.wording import cost, count, duration, ending, exchange, made_with, printable, tokens
+from agentkit.report.wording import cost, count, duration, ending, exchange, made_with, tokens
 
 SHOWN_CHARS = 1_200
 BAR_WIDTH = 1000

@@ -61,11 +61,6 @@ def input_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-def printable(text: str) -> str:
-    """Without control characters: what a model or a page wrote must not drive a terminal, nor hide on a page."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
 def made_with(story: Story) -> Iterator[str]:
     """Model, tools, prompt and limits, each in a few words."""
     yield story.model
