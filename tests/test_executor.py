@@ -414,7 +414,7 @@ def test_trimmed_steps_are_not_shown_to_the_model() -> None:
 def test_unknown_words_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="early_stopping_method"):
         executor(ADDS, early_stopping_method="generat")
-    with pytest.raises(TypeError, match="max_iteration"):
+    with pytest.raises(ConfigurationError, match="did you mean 'max_iterations'"):
         executor(ADDS, max_iteration=3)
 
 

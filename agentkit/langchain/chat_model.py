@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import fields, replace
 from operator import itemgetter
 from typing import Any, Literal, cast
 
@@ -25,8 +25,11 @@ from agentkit.langchain.messages import to_dicts, to_generation_chunk
 from agentkit.langchain.structured_output import Repaired, Schema, reader, response_format
 from agentkit.models.backend import Capabilities, ChatBackend, ChatRequest, as_backend, capabilities_of
 from agentkit.models.chat import BackendChat, Reply, prepared, recorded
-from agentkit.models.spec import EXPECTED, ModelSpec, read_spec
+from agentkit.models.hosted.options import HostedOptions
+from agentkit.models.spec import EXPECTED, LOADING, ModelSpec, read_spec
 
+OPTIONS = frozenset(("constrain", "fallbacks", *LOADING, *(field.name for field in fields(HostedOptions))))
+"""Names of options that models have, of any kind."""
 REQUEST_FIELDS = ("tools", "tool_choice", "response_format", "grammar", "stream")
 
 

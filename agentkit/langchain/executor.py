@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, aclosing, closing, nullcontext
-from dataclasses import KW_ONLY, asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler, CallbackManager
+from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler, BaseCallbackManager, CallbackManager
+from langchain_core.language_models import BaseLanguageModel
 from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
 from langchain_core.runnables.config import get_config_list
 
 from agentkit.core.planner import Planner
 from agentkit.core.run import Run
+from agentkit.errors import ConfigurationError, described, did_you_mean
 from agentkit.events import Event, Finished
 from agentkit.langchain.callbacks import ChainRun, announcer, chunks_of
-from agentkit.langchain.chat_model import ChatHuggingFace, chat_model
+from agentkit.langchain.chat_model import OPTIONS, as_chat_model
 from agentkit.langchain.community import load_tools
-from agentkit.langchain.react_agent import ReactJsonAgent, create_react_json_agent
+from agentkit.langchain.react_agent import ReactJsonAgent, as_prompt, create_react_json_agent
 from agentkit.langchain.runnable_planner import RunnablePlanner
 from agentkit.langchain.steps import (
     HandleErrors,
@@ -29,11 +31,10 @@ from agentkit.langchain.steps import (
     recovery,
     trimmer,
 )
-from agentkit.langchain.tools import as_langchain, from_langchain
-from agentkit.models.backend import ChatBackend, capabilities_of
+from agentkit.langchain.tools import as_langchain, from_langchain, listed
 from agentkit.recorder import active
 from agentkit.runs.build import allowed, make_run
-from agentkit.settings import RunSettings
+from agentkit.settings import SETTINGS, RunSettings, checked
 from agentkit.toolbox.approval import Approve, check_approve
 
 if TYPE_CHECKING:
@@ -86,23 +87,22 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
     return_run: bool = False
     cassette: Cassette | str | Path | None = None
 
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        if cls.__init__ is AgentExecutor.__init__:
+            _refuse_unknown(options)
+        return super().__new__(cls)
+
     def __post_init__(self) -> None:
-        check_approve(self.approve)
-        self.tools = [as_langchain(tool) for tool in self.tools]
+        if isinstance(self.agent, BaseLanguageModel) or not isinstance(self.agent, Runnable):
+            raise ConfigurationError(
+                f"expected an agent, as create_react_json_agent(model, tools) makes it, saw {described(self.agent)}; "
+                "from a model, AgentExecutor.from_model(model, tools)"
+            )
+        options = {name: getattr(self, name) for name in _KEYWORDS}
+        settings = _settings(options)
+        self.tools = [as_langchain(tool) for tool in listed(self.tools)]
         offered = tuple(tool.name for tool in allowed(self.tools, self.allow))
-        self.settings = RunSettings(
-            max_iterations=self.max_iterations,
-            timeout=self.max_execution_time,
-            max_tokens=self.max_tokens,
-            max_cost=self.max_cost,
-            max_repeats=self.max_repeats,
-            early_stopping_method=self.early_stopping_method,
-            tool_timeout_s=self.tool_timeout_s,
-            max_observation_tokens=self.max_observation_tokens,
-            trim_intermediate_steps=-1 if callable(self.trim_intermediate_steps) else self.trim_intermediate_steps,
-            must_be_grounded=self.must_be_grounded,
-            allow=None if self.allow is None else offered,
-        )
+        self.settings = RunSettings(**settings, allow=None if self.allow is None else offered)
 
     @classmethod
     def from_model(
@@ -116,15 +116,17 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
     ) -> AgentExecutor:
         """The shortest way: a chat model, a backend or a spec, tools or their names, a prompt or its name.
 
-        `mode` is how the model names a tool; see `create_react_json_agent`.
+        `mode` is how the model names a tool; see `create_react_json_agent`. What is wrong with the rest is said before
+        a model is loaded.
         """
-        if isinstance(model, str):
-            model = chat_model(model)
-        elif isinstance(model, ChatBackend):
-            model = ChatHuggingFace(llm=model, constrain=capabilities_of(model).constrain)
-        loaded = [one for tool in tools for one in (load_tools([tool]) if isinstance(tool, str) else [tool])]
-        options.setdefault("must_be_grounded", getattr(model, "constrain", None) == "copy")
+        if cls.__init__ is AgentExecutor.__init__:
+            _refuse_unknown(options)
+        _settings({"mode": mode, **options})
+        named = ((load_tools([tool]) if isinstance(tool, str) else [tool]) for tool in listed(tools))
+        loaded = [as_langchain(tool) for one in named for tool in one]
         offered = allowed(loaded, options.get("allow"))
+        prompt, model = as_prompt(prompt), as_chat_model(model)
+        options.setdefault("must_be_grounded", getattr(model, "constrain", None) == "copy")
         return cls(create_react_json_agent(model, offered, prompt, mode=mode), loaded, **options)
 
     # -- Runnable --------------------------------------------------------------------------------------------------
@@ -180,7 +182,7 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
     def events(self, input: Any, config: RunnableConfig | None = None, *, stream: bool = True) -> Iterator[Event]:
         """The run as it happens, a chain run in the run tree; with `stream`, the model's text piece by piece."""
         check_approve(self.approve, blocking=True)
-        inputs, config = as_inputs(input), ensure_config(config)
+        inputs, config = as_inputs(input), _config(config)
         manager = CallbackManager.configure(*self._callbacks_for(config))
         started = manager.on_chain_start(None, inputs, **self._named(config)) if manager.handlers else None
         chain = ChainRun(started, config, self._outputs)
@@ -201,7 +203,7 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
         self, input: Any, config: RunnableConfig | None = None, *, stream: bool = True
     ) -> AsyncIterator[Event]:
         """`events`, awaiting."""
-        inputs, config = as_inputs(input), ensure_config(config)
+        inputs, config = as_inputs(input), _config(config)
         manager = AsyncCallbackManager.configure(*self._callbacks_for(config))
         started = await manager.on_chain_start(None, inputs, **self._named(config)) if manager.handlers else None
         chain = ChainRun(started, config, self._outputs)
@@ -266,3 +268,83 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
         if self.return_run:
             outputs["run"] = asdict(event.summary)
         return outputs
+
+
+# -- what it is given --------------------------------------------------------------------------------------------------
+
+_KEYWORDS = tuple(one.name for one in fields(AgentExecutor) if one.kw_only)
+_SETTING_OF = {"max_execution_time": "timeout"}
+"""Settings that LangChain's users know by another name."""
+_BOOLS = ("handle_parsing_errors", "return_intermediate_steps", "verbose", "return_run")
+
+
+def _refuse_unknown(options: Mapping[str, Any]) -> None:
+    """Raise `ConfigurationError` for a keyword that is none, with the place where it goes."""
+    for name in options:
+        if name in (*_KEYWORDS, "agent", "tools"):
+            continue
+        own = next((keyword for keyword, setting in _SETTING_OF.items() if setting == name), None)
+        if own is not None:
+            advice = f"; did you mean {own!r}?"
+        elif name in ("mode", "prompt"):
+            advice = "; AgentExecutor.from_model and create_react_json_agent take it"
+        elif name in OPTIONS:
+            advice = f"; it is the model's: chat_model(SPEC, {name}=…)"
+        else:
+            advice = did_you_mean(name, _KEYWORDS) or "; a model's own options go to chat_model(SPEC, …)"
+        raise ConfigurationError(f"unknown option {name!r} for AgentExecutor{advice}")
+
+
+def _settings(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings among an executor's options but for `allow`, each of which is held to what it may be."""
+    settings = {}
+    for name, value in options.items():
+        setting = _SETTING_OF.get(name, name)
+        if name == "trim_intermediate_steps" and callable(value):
+            continue
+        if setting in SETTINGS and name != "allow":
+            settings[setting] = checked(setting, value, name)
+        elif name in _BOOLS:
+            _check_bool(name, value)
+    if options.get("allow") is not None:
+        checked("allow", listed(options["allow"], "allow"), "allow")
+    check_approve(options.get("approve"))
+    _check_callbacks(options)
+    return settings
+
+
+def _check_bool(name: str, value: Any) -> None:
+    is_bool = value is None or (isinstance(value, int) and value in (False, True))
+    if name == "handle_parsing_errors" and (isinstance(value, str) or callable(value)):
+        return
+    if not is_bool:
+        raise ConfigurationError(f"{name}: expected True or False, saw {described(value)}")
+
+
+def _check_callbacks(options: Mapping[str, Any]) -> None:
+    callbacks, tags, metadata = (options.get(name) for name in ("callbacks", "tags", "metadata"))
+    if callbacks is not None and not isinstance(callbacks, BaseCallbackManager):
+        for handler in listed(callbacks, "callbacks"):
+            if not isinstance(handler, BaseCallbackHandler):
+                raise ConfigurationError(f"callbacks: expected handlers, saw {described(handler)}")
+    if tags is not None:
+        listed(tags, "tags")
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise ConfigurationError(f"metadata: expected a mapping, saw {described(metadata)}")
+    cassette = options.get("cassette")
+    if isinstance(cassette, type) or not (
+        cassette is None or hasattr(cassette, "__fspath__") or _is_cassette(cassette)
+    ):
+        raise ConfigurationError(f"cassette: expected a file or a Cassette, saw {described(cassette)}")
+
+
+def _is_cassette(value: Any) -> bool:
+    from agentkit.cassette import Cassette
+
+    return isinstance(value, Cassette)
+
+
+def _config(config: Any) -> RunnableConfig:
+    if config is not None and not isinstance(config, Mapping):
+        raise ConfigurationError(f'config: expected a mapping, as {{"callbacks": [handler]}}, saw {described(config)}')
+    return ensure_config(config)  # type: ignore[arg-type]

@@ -45,12 +45,12 @@ def as_langchain(tool: Any) -> BaseTool:
 
 
 def listed(tools: Any, what: str = "tools") -> list[Any]:
-    """The tools, or their names, of a list; raises `ConfigurationError` for one alone, or none."""
+    """What an option that is a list was given; raises `ConfigurationError` for one thing alone, or none."""
     if isinstance(tools, Iterable) and not isinstance(tools, str | bytes | Mapping | BaseTool | type):
         return list(tools)
-    example = repr(tools) if isinstance(tools, str) else getattr(tools, "__name__", "tool")
-    advice = "give [] for none" if tools is None else f"give a list: {what}=[{example}]"
-    raise ConfigurationError(f"expected a list of {what}, saw {described(tools)}; {advice}")
+    example = repr(tools) if isinstance(tools, str) else getattr(tools, "__name__", "…")
+    advice = "[] is none" if tools is None else f"write {what}=[{example}]"
+    raise ConfigurationError(f"{what}: expected a list, saw {described(tools)}; {advice}")
 
 
 def _of_ours(tool: Tool) -> BaseTool:
