@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, urlsplit
 
 REDACTED = "<REDACTED>"
 SHORTEST = 8  # shorter values of variables are too likely to stand in a text by chance
@@ -114,3 +114,19 @@ def _forms(value: str) -> Iterator[str]:
         if len(text) >= SHORTEST:
             yield text
             yield text.translate(str.maketrans("+/", "-_"))
+
+
+def public_address(text: str, *, query: bool = False) -> str:
+    """An address, or a spec that is one, without user and password, and without its query unless that is scrubbed too.
+
+    Any other text is given back as it is.
+    """
+    scheme, separator, _ = text.partition("://")
+    if not separator or not scheme.isalpha():
+        return text
+    try:
+        parts = urlsplit(text)
+        parts.port  # noqa: B018
+    except ValueError:  # a password that has / or # in it is cut in two
+        return f"{scheme}://{text.rpartition('@')[2]}"
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query=parts.query if query else "").geturl()

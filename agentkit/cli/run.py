@@ -14,6 +14,7 @@ from agentkit.cli.approval import approver
 from agentkit.cli.options import PATH, Given, with_settings, with_view, yes_option
 from agentkit.cli.view import View
 from agentkit.errors import ConfigurationError
+from agentkit.secrets import public_address
 from agentkit.settings import RunSettings, read_settings
 
 if TYPE_CHECKING:
@@ -116,4 +117,4 @@ def next_command(file: Path, code: int) -> str:
 def _model_line(spec: str) -> str:
     if spec == "builtin":
         return f"model: builtin, which calculates and looks things up; {BIGGER}"
-    return f"model: {spec}"
+    return f"model: {public_address(spec)}"

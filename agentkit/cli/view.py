@@ -25,6 +25,7 @@ from agentkit.events import (
 )
 from agentkit.printable import json_text, printable
 from agentkit.report.wording import ENDED, input_text
+from agentkit.secrets import public_address
 from agentkit.settings import SETTINGS, option
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class View:
         finished = seen[-1]
         assert isinstance(finished, Finished)
         if self.as_json:
-            print(json_text(as_result(seen, model)), flush=True)
+            print(json_text(as_result(seen, public_address(model))), flush=True)
         elif finished.answered:
             say(finished.output)
         if not finished.answered:

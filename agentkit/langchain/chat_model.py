@@ -26,7 +26,7 @@ from agentkit.langchain.structured_output import Repaired, Schema, reader, respo
 from agentkit.models.backend import Capabilities, ChatBackend, ChatRequest, as_backend, capabilities_of
 from agentkit.models.chat import BackendChat, Reply, prepared, recorded
 from agentkit.models.hosted.options import HostedOptions
-from agentkit.models.spec import EXPECTED, LOADING, ModelSpec, read_spec
+from agentkit.models.spec import EXPECTED, LOADING, ModelSpec, is_keyed, read_spec
 
 OPTIONS = frozenset(("constrain", "fallbacks", *LOADING, *(field.name for field in fields(HostedOptions))))
 """Names of options that models have, of any kind."""
@@ -265,7 +265,7 @@ def chat_model(spec: str = "builtin", *, fallbacks: Sequence[Any] = (), **option
             f"expected a model's spec, saw {described(spec)}; give AgentExecutor.from_model the model itself"
         )
     model = _of_spec(read_spec(spec, options))
-    return _with_fallbacks(model, fallbacks) if fallbacks else model
+    return _with_fallbacks(model, spec, fallbacks) if fallbacks else model
 
 
 def as_chat_model(model: Any) -> BaseChatModel:
@@ -301,10 +301,18 @@ def _of_spec(spec: ModelSpec) -> BaseChatModel:
     return _of_provider(spec.name, spec.options)
 
 
-def _with_fallbacks(model: BaseChatModel, fallbacks: Sequence[Any]) -> BaseChatModel:
+def _fallback(one: str, spec: str, fallbacks: Sequence[Any]) -> BaseChatModel:
+    model = chat_model(one)
+    row = [spec, *(other for other in fallbacks if isinstance(other, str))]
+    if one.startswith(("http://", "https://")) and not is_keyed(one, row):
+        model = ChatHuggingFace(llm=cast("ChatHuggingFace", model).llm.keyless())
+    return model
+
+
+def _with_fallbacks(model: BaseChatModel, spec: str, fallbacks: Sequence[Any]) -> BaseChatModel:
     from agentkit.models.hosted.fallbacks import WithFallbacks
 
-    models = [model, *(chat_model(one) if isinstance(one, str) else one for one in fallbacks)]
+    models = [model, *(_fallback(one, spec, fallbacks) if isinstance(one, str) else one for one in fallbacks)]
     backends: list[Any] = [one.llm if isinstance(one, ChatHuggingFace) else one for one in models]
     for one in backends:
         if not isinstance(one, ChatBackend):

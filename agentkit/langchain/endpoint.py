@@ -16,7 +16,7 @@ from agentkit.errors import ConfigurationError, refuse_unknown
 from agentkit.langchain.text_model import TextModel, atext_of, text_of
 from agentkit.models.backend import Capabilities, ChatRequest, Chunk
 from agentkit.models.hosted.model import HostedModel
-from agentkit.models.hosted.options import HOSTED, HostedOptions, lifted, model_of
+from agentkit.models.hosted.options import HOSTED, SHORT_NAMES, HostedOptions, lifted, model_of
 
 OLD_NAMES = {"inference_server_url": "endpoint_url"}
 
@@ -29,6 +29,8 @@ class HuggingFaceEndpoint(TextModel, LLM, HostedOptions):
     `timeout` is the longest silence of the server, `connect_timeout` and `total_timeout` (with all retries) what they
     say, in seconds. `streaming` asks for streams even where nothing is shown early. `prices` are US dollars per million
     tokens, `{"ORG/NAME": (prompt, completion)}` or a TOML file of them. `notice` is told when there is a wait.
+    `api_key`, or `huggingfacehub_api_token`, is the key of this address; without, the environment's is sent where it
+    belongs (`agentkit.models.hosted.places`).
 
     Raises `ConfigurationError` for wrong use and a missing or refused token, `ModelError` when the server fails.
     """
@@ -44,6 +46,7 @@ class HuggingFaceEndpoint(TextModel, LLM, HostedOptions):
     _hosted: HostedModel = PrivateAttr()
 
     def __init__(self, **values: Any) -> None:
+        values = {SHORT_NAMES.get(name, name): value for name, value in values.items()}
         refuse_unknown(values, (*type(self).model_fields, *OLD_NAMES), what=HOSTED)
         old = self._old_name(values)
         if old is not None:
@@ -61,6 +64,12 @@ class HuggingFaceEndpoint(TextModel, LLM, HostedOptions):
     def _old_name(self, values: Mapping[str, Any]) -> tuple[str, str] | None:
         """An old name that was used, with today's."""
         return next(((name, today) for name, today in OLD_NAMES.items() if name in values), None)
+
+    def keyless(self) -> HuggingFaceEndpoint:
+        """The same model, to whose address no key of the environment goes."""
+        same = self.model_copy()
+        same._hosted = self._hosted.keyless()
+        return same
 
     @property
     def model_id(self) -> str:

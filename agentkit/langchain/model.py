@@ -6,7 +6,6 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from typing import Any
-from urllib.parse import urlsplit
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage, convert_to_messages
@@ -20,6 +19,7 @@ from agentkit.langchain.chat_model import ChatHuggingFace
 from agentkit.models.backend import Capabilities, ChatRequest, Completion, Message, NativeCall
 from agentkit.models.chat import BackendChat, ChatModel, arepeated, repeated
 from agentkit.recorder import active
+from agentkit.secrets import public_address
 from agentkit.toolbox.calling import in_daemon_thread
 
 CUT_OFF = ("max_tokens", "MAX_TOKENS")  # Anthropic's and Google's words for "length"
@@ -73,12 +73,7 @@ def _capabilities(model: BaseChatModel) -> Capabilities:
 def _identity(model: BaseChatModel) -> str:
     """What the model is, without user, password and query of an address."""
     names = [value for name in _NAMES if isinstance(value := getattr(model, name, None), str)]
-    return " ".join(dict.fromkeys([type(model).__name__, *map(_without_credentials, names)]))
-
-
-def _without_credentials(address: str) -> str:
-    parts = urlsplit(address)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if parts.netloc else address
+    return " ".join(dict.fromkeys([type(model).__name__, *map(public_address, names)]))
 
 
 class _Live:

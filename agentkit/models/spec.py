@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from agentkit.errors import ConfigurationError, described
 from agentkit.models.backend import ChatBackend, Constrain
+from agentkit.secrets import public_address
 
 EXPECTED = (
     "expected builtin, local:FOLDER, local:ORG/NAME, hf:ORG/NAME, http(s)://ADDRESS, or PROVIDER:NAME for langchain"
@@ -91,7 +92,6 @@ def backend_of(
     named, and none to a second host. Raises `ConfigurationError`.
     """
     own = [*([spec] if "model" not in foreign else ()), *(fallbacks if "fallbacks" not in foreign else ())]
-    keyed = next(filter(None, map(host_of, own)), None)
     read = read_spec(spec, {**(options or {}), **more})
     if read.place == "langchain" and "options" in foreign:
         refuse_addresses(spec, read.options)
@@ -100,15 +100,17 @@ def backend_of(
         return backend
     from agentkit.models.hosted.fallbacks import WithFallbacks
 
-    others = [_backend(read_spec(one), keyless=one not in own or host_of(one) != keyed) for one in fallbacks]
+    others = [_backend(read_spec(one), keyless=one not in own or not is_keyed(one, own)) for one in fallbacks]
     if not all(others):
-        raise ConfigurationError(f"expected models of this package to fall back to, saw {', '.join(fallbacks)}")
+        seen = ", ".join(map(public_address, fallbacks))
+        raise ConfigurationError(f"expected models of this package to fall back to, saw {seen}")
     return WithFallbacks([backend, *filter(None, others)])
 
 
-def host_of(spec: str) -> str | None:
-    """The host that a spec names."""
-    return urlsplit(spec).hostname if spec.startswith(("http://", "https://")) else None
+def is_keyed(spec: str, row: Sequence[str]) -> bool:
+    """Whether the key of the environment is this server's: of several in a row, it is the first one's."""
+    hosts = [urlsplit(one).hostname for one in (*row, spec) if one.startswith(("http://", "https://"))]
+    return not hosts or hosts[0] == urlsplit(spec).hostname
 
 
 def refuse_addresses(spec: str, options: Mapping[str, Any]) -> None:
@@ -139,7 +141,7 @@ def _backend(spec: ModelSpec, *, keyless: bool = False) -> ChatBackend | None:
 def _hosted(where: str, value: str, options: dict[str, Any]) -> ModelSpec:
     """The spec alone says where the model is: an option that did would send the spec's key there."""
     if double := [name for name in ("repo_id", "endpoint_url") if name in options]:
-        raise ConfigurationError(f"the model {value} says where it is already; leave out the option {double[0]}")
+        raise ConfigurationError(f"{public_address(value)} says where the model is; leave out the option {double[0]}")
     return ModelSpec(place="hosted", options={where: value, **options}, loading={})
 
 

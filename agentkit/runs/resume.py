@@ -35,6 +35,7 @@ from agentkit.recorder import RecorderMode
 from agentkit.runs.build import build as build_runner
 from agentkit.runs.build import read_prompt
 from agentkit.runs.replay import Replay, described
+from agentkit.secrets import public_address
 from agentkit.settings import SETTINGS, RunSettings
 
 
@@ -109,7 +110,7 @@ def resume(
     turns = sum(entry.asks_a_model for entry in document.entries)
     return Continuation(
         path=target,
-        title=f"resuming {source}: {run.settings.model}, after {_steps(turns)}",
+        title=f"resuming {source}: {public_address(run.settings.model)}, after {_steps(turns)}",
         run=run,
         build=build,
         mode="resume",
@@ -146,7 +147,7 @@ def fork(
     )
     return Continuation(
         path=Path(into),
-        title=f"fork of {path}: {run.settings.model}, after {_steps(step)}",
+        title=f"fork of {path}: {public_address(run.settings.model)}, after {_steps(step)}",
         run=run,
         build=build,
         mode="record",

@@ -11,6 +11,7 @@ from agentkit import __version__, prompts
 from agentkit.errors import CassetteError, ConfigurationError
 from agentkit.events import Action, Step
 from agentkit.react_json.prompt import BUNDLED, Prompt, read_prompt
+from agentkit.secrets import public_address
 from agentkit.settings import SETTINGS, RunSettings, default_of
 
 UNWRITTEN: Mapping[str, Any] = {
@@ -61,7 +62,13 @@ class RunSpec:
 
     def scrubbed(self, scrub: Callable[[Any], Any]) -> RunSpec:
         """The run without the secrets in what a user wrote."""
-        settings = replace(self.settings, options=scrub(self.settings.options), prompt=scrub(self.settings.prompt))
+        told = {name: getattr(self.settings, name) for name in ("model", "fallbacks", "mcp", "options", "prompt")}
+        addresses = {
+            name: tuple(public_address(one, query=True) for one in told[name]) for name in ("fallbacks", "mcp")
+        }
+        told |= {"model": public_address(self.settings.model, query=True), **addresses}
+        scrubbed = scrub(told)
+        settings = replace(self.settings, **scrubbed | {name: tuple(scrubbed[name]) for name in addresses})
         inputs, text, steps = scrub((self.inputs, self.prompt_text, self.steps))
         return replace(self, settings=settings, inputs=inputs, prompt_text=text, steps=tuple(steps))
 
@@ -105,8 +112,16 @@ class RunSpec:
             for step in self.steps
         )
 
+    @property
+    def kept_prompt(self) -> Prompt | None:
+        """The prompt for a replay: the text that was kept, or the bundled one; no file is read."""
+        name = self.settings.prompt
+        if self.prompt_text is not None:
+            return Prompt.parse(self.prompt_text, name=name)
+        return read_prompt(name) if _is_bundled(name) else None
+
     def read_prompt(self) -> Prompt:
-        """The prompt: the bundled one, the file if it is still there, else the text that was kept."""
+        """The prompt for a live run: the bundled one, the file if it is still there, else the text that was kept."""
         name = self.settings.prompt
         if self.prompt_text is None or (not name.startswith("hub:") and Path(name).is_file()):
             return read_prompt(name)

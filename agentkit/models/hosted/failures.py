@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 from agentkit.models.http_body import Unreadable
 from agentkit.models.openai_format import BrokenReply, NotACompletion, TooMuch
+from agentkit.secrets import public_address
 
 RETRIED = (408, 409, 429)  # and every 5xx, as openai-python does it
 _LOADING = re.compile(r"\bloading\b", re.IGNORECASE)
@@ -55,7 +55,8 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, *, now_s: floa
     """The failure a response with an error status stands for; `now_s` is the time of day (seconds since 1970)."""
     value = _json(body)
     if 300 <= status < 400 and headers.get("location"):
-        details = f"it sends on to {_where(headers['location'])}; if that is meant, give that address"
+        there = without_secrets(public_address(headers["location"]))
+        details = f"it sends on to {there}; if that is meant, give that address"
     else:
         details = without_secrets(_message(value, body)) or "no details"
     if status in (404, 405) and not isinstance(value, dict):
@@ -76,15 +77,6 @@ def lookup_failure(error: Exception, token: str) -> Failure:
     return Failure(
         f"could not be looked up on the Hub ({details})", status=status, retry=_may_pass(status), doubtful=True
     )
-
-
-def _where(location: str) -> str:
-    """Where a redirect leads, without what may be keys."""
-    try:
-        parts = urlsplit(location)
-    except ValueError:
-        return "no address"
-    return without_secrets(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl())
 
 
 def _may_pass(status: int | None) -> bool:

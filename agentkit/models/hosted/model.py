@@ -368,7 +368,9 @@ class HostedModel:
     def _error(self, failure: Failure, attempts: Attempts) -> Exception:
         message = self._redacted(f"{self.model_id} {failure.message}")
         if failure.status in (401, 403):
-            return ConfigurationError(f"{message}; it refused the token: check it and its rights")
+            return ConfigurationError(
+                f"{message}; {self.place.no_key or 'it refused the token: check it and its rights'}"
+            )
         tries = f" (tried {attempts.failures} times)" if attempts.failures > 1 else ""
         return ModelError(message + tries)
 

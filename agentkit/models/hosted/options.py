@@ -16,10 +16,12 @@ import httpx
 from agentkit.errors import ConfigurationError, refuse_unknown
 from agentkit.models.hosted.body import GENERATION, Generation, generation_options
 from agentkit.models.hosted.model import HostedModel, Prices
-from agentkit.models.hosted.places import place, shown
+from agentkit.models.hosted.places import place
 from agentkit.retry import RetryPolicy
+from agentkit.secrets import public_address
 
 HOSTED = "a hosted model"
+SHORT_NAMES = {"api_key": "huggingfacehub_api_token"}
 _EXPECTED = "expected an address like http://HOST:PORT/v1"
 _HEADER = re.compile(r"[\t\x20-\x7e]*")
 _THE_CONNECTIONS = ("host", "connection", "content-length", "transfer-encoding", "upgrade", "te", "trailer")
@@ -57,6 +59,7 @@ def lifted(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def hosted_model(**options: Any) -> HostedModel:
     """A hosted model, by the fields of `HostedOptions`."""
+    options = {SHORT_NAMES.get(name, name): value for name, value in options.items()}
     refuse_unknown(options, [field.name for field in fields(HostedOptions)], what=HOSTED)
     return model_of(HostedOptions(**lifted(options)))
 
@@ -75,7 +78,7 @@ def model_of(options: HostedOptions, *, token: str | None = None) -> HostedModel
     if endpoint_url is not None:
         endpoint_url, user = _without_user(endpoint_url)
         headers = {**user, **headers}
-    address = shown(endpoint_url or "")
+    address = public_address(endpoint_url or "")
     generation = {name: getattr(options, name) for name in GENERATION}
     return HostedModel(
         model_id=repo_id or model or address,

@@ -21,12 +21,14 @@ import httpx
 
 from agentkit.errors import ConfigurationError
 from agentkit.models.hosted.failures import lookup_failure, without_secrets
+from agentkit.secrets import public_address
 
 TOKEN_VARIABLES = ("HF_TOKEN", "HUGGINGFACEHUB_API_TOKEN")
 KEY_VARIABLE = "AGENTKIT_API_KEY"  # for servers that are not Hugging Face's
 HOSTS_VARIABLE = "AGENTKIT_API_KEY_HOSTS"
 ROUTER = "https://router.huggingface.co/v1"
 HUB_HOSTS = ("router.huggingface.co", "api-inference.huggingface.co", "huggingface.co")
+_OF_ANYBODY = (".hf.space", ".endpoints.huggingface.cloud")
 _PORTS = {"http": 80, "https": 443}
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _AGENT = "agentkit"
@@ -67,6 +69,7 @@ class Server:
     url: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     model: str | None = None  # None: the server knows
+    no_key: str = ""  # what to do about it, where none goes with a request
 
     looks_up: ClassVar[bool] = False
 
@@ -95,6 +98,7 @@ class Provider:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     is_hub_token: bool = False  # of the environment, and not given for this provider
 
+    no_key: ClassVar[str] = ""
     looks_up: ClassVar[bool] = True  # it asks the Hub where the provider has the model, and blocks meanwhile
     is_encrypted: ClassVar[bool] = True
 
@@ -119,8 +123,8 @@ class Provider:
             raise lookup_failure(error, self.token) from error
         if self.is_hub_token and not is_hub(made.url):
             raise ConfigurationError(
-                f"{self.model} through {self.provider} is asked at {shown(made.url)}, which is not Hugging Face's, and "
-                "the key is its token; give the key of that provider: huggingfacehub_api_token=…"
+                f"{self.model} through {self.provider} is asked at {public_address(made.url)}, and "
+                "Hugging Face's token does not go there; give the key of that provider: huggingfacehub_api_token=…"
             )
         return Outgoing(made.url, made.headers, encoded(made.json))  # type: ignore[arg-type]
 
@@ -151,7 +155,9 @@ def place(
     if endpoint_url is not None:
         address, _, named = endpoint_url.partition("#")
         token = token or token_for(address, keyless=keyless)
-        return Server(url=address, model=model or named or None, headers=_own_headers(headers, token))
+        sent = _own_headers(headers, token)
+        no_key = "" if "authorization" in sent else _no_key(httpx.URL(address), keyless)
+        return Server(url=address, model=model or named or None, headers=sent, no_key=no_key)
     assert repo_id is not None
     is_hub_token, token = token is None, token or hub_token()
     if token is None and "authorization" not in headers:
@@ -168,7 +174,7 @@ def place(
 def hub_token() -> str | None:
     """The user's token, from the environment or from `hf auth login`."""
     for name in TOKEN_VARIABLES:
-        if token := os.environ.get(name):
+        if token := _key(name):
             return token
     from huggingface_hub import get_token
 
@@ -181,11 +187,35 @@ def token_for(address: str, *, keyless: bool = False) -> str | None:
     if is_hub(address):
         return hub_token()
     if url.host in HUB_HOSTS and url.scheme == "http":
-        raise ConfigurationError(f"{shown(address)} is not encrypted, and anybody could read the token; write https://")
-    key = os.environ.get(KEY_VARIABLE)
-    if named := os.environ.get(HOSTS_VARIABLE, "").replace(",", " ").split():
+        raise ConfigurationError(
+            f"{public_address(address)} is not encrypted, and anybody could read the token; write https://"
+        )
+    key = _key(KEY_VARIABLE)
+    if named := _key_hosts():
         return key if any(_is_meant(url, host, keyless) for host in named) else None
     return None if keyless else key
+
+
+def _key(variable: str) -> str | None:
+    key = os.environ.get(variable, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigurationError(f"{variable} has a character that no key may have; set it anew")
+    return key or None
+
+
+def _key_hosts() -> list[str]:
+    return os.environ.get(HOSTS_VARIABLE, "").replace(",", " ").split()
+
+
+def _no_key(url: httpx.URL, keyless: bool) -> str:
+    """What to do where a server wants a key and was sent none."""
+    if not _key(KEY_VARIABLE):
+        if url.host.endswith(_OF_ANYBODY):
+            return f"no key was sent, HF_TOKEN goes to Hugging Face's own hosts only; for this one set {KEY_VARIABLE}"
+        return f"no key was sent; set {'HF_TOKEN' if is_hub(str(url)) else KEY_VARIABLE}"
+    if keyless and not _key_hosts():
+        return f"the address came out of a file, to which no key is sent; {HOSTS_VARIABLE}={url.host} lets it go there"
+    return f"no key was sent, {HOSTS_VARIABLE} does not name {url.host}; add it if the key is meant for it"
 
 
 def is_hub(address: str) -> bool:
@@ -208,12 +238,6 @@ def _is_meant(url: httpx.URL, named: str, keyless: bool) -> bool:
     if scheme:
         return scheme == url.scheme
     return url.scheme == "https" or not keyless or url.host in _THIS_MACHINE  # no file chooses to go unencrypted
-
-
-def shown(address: str) -> str:
-    """An address as it stands in messages and cassettes: without user, password and query, which may be keys."""
-    parts = urlsplit(address)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
 
 
 def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
