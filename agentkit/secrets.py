@@ -1,4 +1,8 @@
-"""Keeps keys out of cassettes: the values of variables that look like keys, and text that looks like a token.
+"""Keeps keys out of what is recorded, shown and sent: what is secret, and how it is found in a text.
+
+A key is known by the variable it stands in, in whatever encoding a text has it, or by its own shape, or by the place it
+stands at: the password of an address, a parameter `api_key=`. A value that anyone might write is none, whatever its
+variable is called: with `POSTGRES_PASSWORD=postgres` a text about postgres stays as it is.
 
 A cassette is scrubbed before it is written and refused if a secret is left. Replay scrubs what the run asks for in the
 same way, so that a run with another key, or none, matches.
@@ -7,36 +11,357 @@ same way, so that a run with another key, or none, matches.
 from __future__ import annotations
 
 import base64
-import json
+import binascii
+import copy
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
-from urllib.parse import quote, quote_plus, urlsplit
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate, pairwise, zip_longest
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
 REDACTED = "<REDACTED>"
 SHORTEST = 8  # shorter values of variables are too likely to stand in a text by chance
 
-_VARIABLE = re.compile(
-    r"(?:^|_)(?:API|ACCESS)?(?:KEY|TOKEN|PAT|SECRET|PASSWORD|PASSWD|CREDENTIAL)S?(?:_|$)", re.IGNORECASE
+# -- which names say that a value is secret ----------------------------------------------------------------------------
+
+_WORDS = re.compile(r"[A-Za-z]+")
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_SECRET_WORD = re.compile(
+    r"(?:\w*(?:PASSWORD|PASSWD|PASSPHRASE|PASSCODE|SECRET|CREDENTIAL|TOKEN|PWD)|\w*(?<!COM)(?<!BY)PASS|\w{0,8}AUTH"
+    r"|(?:API|ACCESS|SECRET|PRIVATE|SIGNING|ENCRYPTION|MASTER)?KEY|PAT|PW|CREDS?|JWT|BEARER|COOKIE|SALT|PEPPER)S?\Z"
 )
-_FIELD = re.compile(
-    r"(?:.*[_-])?(?:api_?key|(?:access|auth|refresh)_?token|client_?secret|secret_?key|password|authorization)\Z",
-    re.IGNORECASE,
+_ABOUT_ONE = frozenset(  # last words of names of what is said about a secret
+    "NAME NAMES FILE FILES FILENAME PATH PATHS DIR DIRECTORY FOLDER ID IDS URL URI HOST PORT ENDPOINT DOMAIN SOCK "
+    "SOCKET TYPE KIND HEADER PREFIX SUFFIX VERSION LENGTH SIZE COUNT LIMIT MAX MIN TTL EXPIRY EXPIRES AGE POLICY "
+    "ALGORITHM ALG METHOD MODE PROVIDER REGION USER USERNAME EMAIL PARALLELISM ENABLED DISABLED REQUIRED CHECKING "
+    "FORMAT FIELD LABEL PROMPT SCOPE SCOPES ISSUER AUDIENCE COMMAND HELPER LOCATION STORE BACKEND".split()
 )
-_TOKEN = re.compile(
-    r"\bhf_[A-Za-z0-9]{16,}"
-    r"|\bsk-(?=[\w-]*\d)[\w-]{16,}"
-    r"|\bgh[oprsu]_[A-Za-z0-9]{20,}|\bgithub_pat_\w{20,}|\bglpat-[\w-]{16,}"
-    r"|\bAKIA[0-9A-Z]{16}\b|\bAIza[\w-]{35}|\bxox[abeoprs]-[\w-]{10,}"
-    r"|\beyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,}"
-    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
+_NO_SECRET = frozenset(  # what comes before KEY and TOKEN where these are none
+    "SORT PRIMARY PARTITION FOREIGN CACHE PUBLIC PUBLISHABLE HOT INDEX GROUP GPG PGP ROUTING UNIQUE RANGE HASH SHARD "
+    "ROW MAP OBJECT BUCKET ORDER ISSUE PROJECT LOOKUP FEATURE IDEMPOTENCY TRANSLATION SHORTCUT MAX MIN NEW BOS EOS "
+    "PAD UNK MASK STOP SEP CLS NUM PROMPT INPUT OUTPUT COMPLETION TOTAL NEXT PREVIOUS PAGE CONTINUATION SYNC".split()
 )
-_LABELLED = re.compile(
-    r"(?P<label>\b(?:Bearer|Basic)\s+)(?=[^\s\"']*\d)[\w.~+/=-]{12,}"
-    r"|(?P<parameter>(?:(?:(?<![A-Za-z0-9])(?:api_?key|(?:access|auth)_token|client_secret|password))|[?&](?:key|token|sig))"
-    r"(?:=|%3D|\\*\"\s*:\s*\\*\"))[^\s&\"'<\\][^\s&\"'\\]*",
-    re.IGNORECASE,
+_FIELD = re.compile(  # names of parameters and fields whose value is secret, whatever it is
+    r"(?:.*_)?(?:api_?key|(?:access|auth|refresh|id|session|security|bearer|api|bot)_?token|(?:client|app)_?secret"
+    r"|(?:secret|access|private|signing|encryption|master|account|subscription)_?key|passw(?:or)?d|passphrase|pwd"
+    r"|authorization)\Z"
 )
+_IN_ADDRESSES = re.compile(r"(?:.*_)?(?:key|token|sig|signature|secret|auth|pass|code)\Z")
+
+
+def _is_secret_name(name: str) -> bool:
+    """Whether a variable of this name holds a secret, as far as its name goes."""
+    words = _WORDS.findall(_HUMP.sub("_", name).upper())
+    if not words or words[-1] in _ABOUT_ONE:
+        return False
+    return any(
+        _SECRET_WORD.match(word) and not (before in _NO_SECRET and word.rstrip("S") in ("KEY", "TOKEN"))
+        for before, word in zip(["", *words], words, strict=False)
+    )
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"[\s.-]+", "_", _HUMP.sub("_", name)).lower()
+
+
+# -- which values are -------------------------------------------------------------------------------------------------
+
+Strength = Literal["ordinary", "phrase", "generated"]
+_RUNS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+|[^\x00-\x7f]+")
+_TRIVIAL_DIGITS = re.compile(
+    r"(?:0+|1|12|123|1234|12345|123456|1234567|12345678|123456789|1234567890|[0-9]|(?:19|20)\d\d)\Z"
+)
+_ANYONES_WORDS = frozenset(
+    "a abc admin administrator airflow an anonymous any api app application auth bar basic baz be bearer change "
+    "changeit changeme ci database db debug default demo dev development disabled dummy elastic elasticsearch empty "
+    "enabled enter example fake false foo for grafana guest hello here hf hidden insert is it key keycloak keys "
+    "letmein local localhost mariadb masked me minio minioadmin mock mongo mongodb my mysql need needed neo no none "
+    "not null off on only oracle pass passwd password placeholder plain postgres postgresql private prod production "
+    "provided public put pwd qwerty rabbitmq redacted redis replace required root sa sample secret secrets server "
+    "service set sk some sqlite staging super supersecret test testing the this to todo token true unset unused use "
+    "used user username value welcome with world xxx yes you your".split()
+)
+_ANYONES_VALUE = re.compile(  # a template; a path; an address without a password; a host
+    r"<.*>|\[[\w .-]*\]|\{+[\w .-]*\}+|%\(?\w+\)?[s%]|\$[A-Z_]+|\$\{.*\}|\$\(.*\)|.*(?:\.\.\.|…).*"
+    r"|(?:~|\.{0,2}|[A-Za-z]:)?[/\\][A-Za-z][a-z]+(?:[/\\._-].*)?|[a-z][\w+.:-]*://[^@]*|[\w.+-]+@[\w.-]+\.[a-z]{2,}"
+    r"|(?:[a-z0-9-]+\.)+[a-z]{2,}(?::\d+)?|[a-z][\w.-]*:\d{2,5}",
+    re.DOTALL,
+)
+_NUMBER = re.compile(r"v?(?=(?:\D{0,9}\d){0,15}\D{0,9}\Z)[\d.,:/_ +-]+[A-Za-z]{0,2}\Z")  # a date, a version, an amount
+_FOLLOWS = {  # the letters that often follow a letter within English words
+    group[0]: group[1:]
+    for group in (
+        "abcdgiklmnprstuvy babeilmorsuy cacehiklortu dadeilmosu eacdefglmnpqrstvwx faefilortu gabehinrsu haeiotu "
+        "iabcdefglmnoprstvxz keilns ladeilostuy mabeimopqu nacdefginostuv obcdgklmnoprstuvw paeiloprstu qu "
+        "racdegiklmnorstuy sacehilopstuy tacdehilorstuy uabcegilmnprst vaei waehilo xipt ypst ze"
+    ).split()
+}
+_WORDLIKE = 0.65  # share of such pairs in words; three in four random letters have fewer
+_LONGEST_WORD = 20
+_LONG_PHRASE = 15
+
+
+def _strength(value: str, shortest: int = SHORTEST) -> Strength:
+    """`ordinary` is what may stand in any text, `phrase` is made of words, `generated` is made of neither."""
+    if len(value) < shortest or REDACTED in value or is_placeholder(value) or _NUMBER.match(value):
+        return "ordinary"
+    runs = _RUNS.findall(value)
+    letters = [run.lower() for run in runs if not run[0].isdigit()]
+    pairs = [(first, second) for run in letters for first, second in pairwise(run)]
+    common = sum(second in _FOLLOWS.get(first, second) for first, second in pairs)
+    if len("".join(letters)) < 2.5 * len(letters) or common < _WORDLIKE * len(pairs) or not letters:
+        return "generated"
+    return "phrase" if len(runs) > 1 or len(value) > _LONGEST_WORD else "ordinary"
+
+
+def is_placeholder(value: str) -> bool:
+    """Whether anyone might write this in the place of a secret: `changeme`, `your-api-key`, `${TOKEN}`, a path."""
+    if len(value) > 2 and len(set(value)) <= 2:
+        return True
+    if len(value) <= 200 and _ANYONES_VALUE.fullmatch(value):
+        return True
+    return all(run.lower() in _ANYONES_WORDS or _TRIVIAL_DIGITS.match(run) for run in _RUNS.findall(value[:200]))
+
+
+def _is_secret_value(value: str, *, phrases: bool = True, shortest: int = SHORTEST) -> bool:
+    """`phrases`: one of words alone is secret too, if it is long."""
+    strength = _strength(value, shortest)
+    has_digit = any(character.isdigit() for character in value)
+    return strength == "generated" or (strength == "phrase" and (has_digit or (phrases and len(value) >= _LONG_PHRASE)))
+
+
+# -- what is secret by its shape, or by its place ----------------------------------------------------------------------
+
+# Beginnings as the rules of detect-secrets and gitleaks have them, and those of model providers, which these lack.
+_SHAPES = {
+    "hf_ gsk_ r8_ xai- pplx- fw_ dop_v1_ npm_ api_org_ tvly- lin_api_ ntn_ dapi sbp_ glsa_": "[A-Za-z0-9]{16,}",
+    "sk- sk_": r"(?:[a-z]{1,12}[-_]){0,3}(?=[A-Za-z_-]{0,40}\d)[\w-]{0,40}?[A-Za-z0-9]{12,}[\w-]*",
+    "rk_live_ rk_test_ whsec_": "[A-Za-z0-9]{16,}",
+    "ghp_ gho_ ghr_ ghs_ ghu_ github_pat_": r"\w{20,}",
+    "glpat- gldt- glft- glsoat- glrt- glcbt- glptt- glimt- glagent- gloas-": r"[\w-]{16,}",
+    "AKIA ASIA ABIA ACCA": r"[0-9A-Z]{16}\b",
+    "AIza": r"[\w-]{35}",
+    "ya29. GOCSPX- xapp- hvs. dckr_pat_ sq0atp- sq0csp- sq0idp-": r"[\w-]{20,}",
+    "xoxa- xoxb- xoxe- xoxo- xoxp- xoxr- xoxs-": r"[\w-]{10,}",
+    "hooks.slack.com/services/": r"[\w/-]{20,}",
+    "discord.com/api/webhooks/ discordapp.com/api/webhooks/": r"\d{15,}/[\w-]{30,}",
+    "eyJ": r"(?<![\w-]eyJ)[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,}",
+    "SG.": r"[\w-]{16,}\.[\w-]{16,}",
+    "pypi- nvapi- ATATT3x": r"[\w=-]{40,}",
+    "shpat_ shpss_ shpca_ shppa_ lsv2_pt_ lsv2_sk_": r"[0-9a-f]{32}\w*",
+    "AGE-SECRET-KEY-1": "[0-9A-Z]{50,}",
+}
+_BY_BEGINNING = [
+    (beginnings.split(), re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, beginnings.split()))}){rest}", re.ASCII))
+    for beginnings, rest in _SHAPES.items()
+]
+_PRIVATE_KEY = re.compile(
+    r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
+    r"(?:(?:(?!-----)[\s\S]){0,20000}-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
+    r"|(?:(?:\s|\\+[nr])*[A-Za-z0-9+/=]{16,})+(?:(?:\s|\\+[nr])*[A-Za-z0-9+/=]{1,64})?)"
+)
+_BY_BEGINNING += [(["PRIVATE KEY"], _PRIVATE_KEY), ([":AA"], re.compile(r"\b\d{8,10}:AA[\w-]{32,}"))]
+# These are looked for in the text in lower case, which is faster than to ignore the case.
+_HEADER = re.compile(r"\b(?:bearer|(?P<basic>basic))\s+(?P<secret>[\w.~+/=-]{12,})")
+_ADDRESS = re.compile(
+    r"://[^\s/?#@:\"'<>\\]{0,200}:(?P<secret>[^\s/?#\"'<>\\]{1,300})@|://(?P<user>[^\s/?#@:\"'<>\\]{20,200})@"
+    r"|:\\/\\/[^\s/?#@:\"'<>\\]{0,200}:(?P<escaped>[^\s/?#\"'<>\\]{1,300})@"
+    r"|%3a%2f%2f[^\s/?#@:\"'<>\\%]{0,200}%3a(?P<encoded>[^\s/?#@:\"'<>\\&]{1,300}?)%40"
+)
+_PARAMETER = re.compile(r"(?:[?&;]|%3f|%26)(?P<name>[\w.-]{2,60})(?:=|%3d)(?P<secret>(?:(?!%26)[^\s&#\"'<>\\;])+)")
+_ASSIGNED = re.compile(
+    r"(?:key|token|secret|pass|pwd|credential|auth)[\w.-]{0,30}?"
+    r"(?P<mark>\\*[\"']?[ \t]{0,3}(?:=>|:=|=|:|%3d)[ \t]{0,3}|>|(?<=[a-z])[ \t]+(?=\S))"
+    r"(?P<quote>\\*[\"'`])?(?:(?:bearer|basic|token|digest)[ \t]+)?"
+    r"(?P<secret>(?(quote)[^\"'`<>\\\n]{1,2000}|(?![*&|\[{])[^\s\"'`<>\\,;&)\]}]{1,2000}))"
+)
+_UNQUOTED = re.compile(r"[^\s\"'`<>\\,;&)\]}]{0,2000}")
+_NAME_BEFORE = re.compile(r"[\w.-]{0,60}\Z")
+_MEMBER = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+[(\[]?|[A-Za-z_]\w*[(\[].*")
+
+
+def _by_shape(text: str) -> Iterator[tuple[int, int]]:
+    """Where a secret stands in the text that no variable holds."""
+    for beginnings, pattern in _BY_BEGINNING:
+        if any(beginning in text for beginning in beginnings):
+            yield from (match.span() for match in pattern.finditer(text))
+    lower = _lower(text)
+    for match in _HEADER.finditer(lower):
+        start, end = match.span("secret")
+        if (match["basic"] and _is_pair(text[start:end])) or _is_secret_value(text[start:end], phrases=False):
+            yield start, end
+    for match in _ADDRESS.finditer(lower):
+        start, end = match.span(match.lastgroup or 0)
+        if not is_placeholder(text[start:end]) and (match["user"] is None or _strength(text[start:end]) == "generated"):
+            yield start, end
+
+
+def _by_place(text: str) -> Iterator[tuple[int, int]]:
+    """Where one stands under a name that says so: `?api_key=…`, `"api_key": "…"`, `DB_PASS=…`, `--password …`."""
+    lower = _lower(text)
+    for match in _PARAMETER.finditer(lower):
+        start, end = match.span("secret")
+        name = _snake(text[slice(*match.span("name"))])
+        if (_FIELD.match(name) and not is_placeholder(text[start:end])) or (
+            _IN_ADDRESSES.match(name) and _is_secret_value(text[start:end], shortest=6)
+        ):
+            yield start, end
+    for match in _ASSIGNED.finditer(lower):
+        before = _NAME_BEFORE.search(text, max(0, match.start() - 60), match.start())
+        name = text[match.start() if before is None else before.start() : match.start("mark")]
+        start, end = match.span("secret")
+        if match["mark"].isspace() and not name.startswith("--"):
+            continue
+        if _is_secret_under(name.strip("-."), text[start:end], quoted=match["quote"] is not None):
+            yield start, end
+
+
+def _lower(text: str) -> str:
+    """The text in lower case, each character where it was."""
+    lower = text.lower()
+    return lower if len(lower) == len(text) else "".join(one.lower()[:1] for one in text)
+
+
+def _is_pair(value: str) -> bool:
+    """Whether this is `user:password` in base64."""
+    try:
+        decoded = base64.b64decode(value + "=" * (-len(value) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    return re.fullmatch(rb"[!-9;-~]*:[ -~]*", decoded) is not None
+
+
+def _is_secret_under(name: str, value: str, *, quoted: bool) -> bool:
+    is_field = _FIELD.match(_snake(name)) is not None
+    if not is_field and not (name.isupper() and _is_secret_name(name)):
+        return False
+    if quoted and is_field:
+        return _is_field_value(value)
+    return (quoted or not _MEMBER.fullmatch(value)) and _is_secret_value(value, phrases=False, shortest=6)
+
+
+def _is_field_value(value: str) -> bool:
+    """Whether the value of a field that is named after a secret is one: no placeholder, and no sentence about it."""
+    if " " in value.strip():
+        return _strength(value) == "generated"
+    return bool(value) and REDACTED not in value and not is_placeholder(value)
+
+
+# -- what variables hold, in any encoding ------------------------------------------------------------------------------
+
+_ESCAPE = re.compile(
+    r"%[0-9a-fA-F]{2}|\\(?:u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|[nrt\"'/\\])|&(?:amp|lt|gt|quot|apos|#39|#x27);"
+)
+_ESCAPED = {"\\n": "\n", "\\r": "\r", "\\t": "\t", "&amp;": "&", "&lt;": "<", "&gt;": ">", "&quot;": '"'}
+_GAPS = " \t\n\r\f\v\x85\xa0\u2028\u2029\u200b\u200c\u200d\u2060\ufeff\u00ad\\>|\"'+="  # where a long text is broken
+_GAP = re.compile(f"[{re.escape(_GAPS)}]+")
+_WITHOUT_GAPS = dict.fromkeys(map(ord, _GAPS))
+_MOST_NESTED = 3  # encodings within each other: JSON in JSON in an address
+_SHORTEST_BROKEN = 12
+_PHRASES = re.compile(r"PASS|PW|SECRET|TOKEN|API|ACCESS|PRIVATE|MASTER|CRED|AUTH|SIGN|ENC", re.IGNORECASE)
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    token = match[0]
+    if token[0] == "%" or token[:2] in ("\\u", "\\x"):
+        return chr(int(token[1 if token[0] == "%" else 2 :], 16))
+    return _ESCAPED.get(token, token[1] if token[0] == "\\" else "'")
+
+
+class _View:
+    """A text, perhaps made of another by replacing what matches; knows where its characters stand in the first."""
+
+    def __init__(self, text: str, base: _View | None = None, pattern: re.Pattern[str] = _GAP) -> None:
+        self.text = text
+        self._base = base
+        self._pattern = pattern
+
+    def closed(self) -> _View:
+        """Without what stands where lines are broken."""
+        return _View(self.text.translate(_WITHOUT_GAPS), self, _GAP)
+
+    def decoded(self) -> _View:
+        """With its escapes resolved."""
+        return _View(_ESCAPE.sub(_unescaped, self.text), self, _ESCAPE)
+
+    @cached_property
+    def _places(self) -> tuple[Sequence[int], Sequence[int]]:
+        """Where each character begins and ends."""
+        if self._base is None:
+            return range(len(self.text)), range(1, len(self.text) + 1)
+        begin: list[int] = []
+        end: list[int] = []
+        place = 0
+        for match in self._pattern.finditer(self._base.text):
+            begin.extend(range(place, match.start()))
+            end.extend(range(place + 1, match.start() + 1))
+            place = match.end()
+            if self._pattern is _ESCAPE:
+                begin.append(match.start())
+                end.append(place)
+        begin.extend(range(place, len(self._base.text)))
+        end.extend(range(place + 1, len(self._base.text) + 1))
+        begins, ends = self._base._places
+        return [begins[one] for one in begin], [ends[one - 1] for one in end]
+
+    def spans(self, form: str) -> Iterator[tuple[int, int]]:
+        """Where this stands, in the first text."""
+        start = self.text.find(form) if form else -1
+        while start >= 0:
+            begins, ends = self._places
+            yield begins[start], ends[start + len(form) - 1]
+            start = self.text.find(form, start + len(form))
+
+
+@dataclass(frozen=True, slots=True)
+class _Needle:
+    """A form of a variable's value; `broken` is it without what stands where lines are broken, "" if it is none."""
+
+    variable: str
+    text: str
+    broken: str = ""
+
+
+def _needles(variable: str, value: str) -> Iterator[_Needle]:
+    """The value as it is, in hexadecimal digits, and in base64 at any place of a longer text."""
+    yield _Needle(variable, value, _closed(value) if _strength(value) == "generated" else "")
+    raw = value.encode("utf-8", "surrogateescape")
+    for other in {raw.decode("latin-1"), value.replace(" ", "+")} - {value}:
+        yield _Needle(variable, other)
+    for digits in (raw.hex(), raw.hex().upper(), raw.hex(":"), raw.hex(":").upper()):
+        yield _Needle(variable, digits, _closed(digits))
+    for shift in range(3):
+        first = -(-shift * 8 // 6)  # the first character that depends on the value alone
+        last = (shift + len(raw)) * 8 // 6
+        text = base64.b64encode(b"\0" * shift + raw).decode()[first:last]
+        for form in {text, text.translate(str.maketrans("+/", "-_"))} if len(text) >= SHORTEST else ():
+            yield _Needle(variable, form, _closed(form))
+
+
+def _closed(text: str) -> str:
+    closed = text.translate(_WITHOUT_GAPS)
+    return closed if len(closed) >= _SHORTEST_BROKEN else ""
+
+
+def _secrets_in(name: str, value: str) -> Iterator[str]:
+    """What is secret in a variable: its value, its long lines, the password of an address in it, a parameter."""
+    value = value.strip()
+    for start, end in [*_by_shape(value), *_by_place(value)]:
+        if _is_secret_value(value[start:end]):
+            yield value[start:end]
+    if _is_secret_name(name):
+        user, _, password = value.partition(":")
+        for form in (value, value.strip("\"'"), password if user.isalnum() else ""):
+            if _is_secret_value(form, phrases=_PHRASES.search(name) is not None):
+                yield form
+        if "\n" in value:
+            yield from (line for line in map(str.strip, value.split("\n")) if _strength(line) == "generated")
+
+
+# -- the secrets of one environment -----------------------------------------------------------------------------------
 
 
 class Secrets:
@@ -45,75 +370,128 @@ class Secrets:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.used: set[str] = set()
         self._environment = environment
-        self._values = self._read()
-        self._variable: dict[str, str] = {}
-        for name, value in self._values.items():
-            self._variable |= dict.fromkeys(_forms(value), name)
-        longest_first = sorted(self._variable, key=len, reverse=True)
-        self._known = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
-
-    def _read(self) -> dict[str, str]:
-        found = {name: value.strip() for name, value in self._environment.items() if _VARIABLE.search(name)}
-        return {name: value for name, value in found.items() if len(value) >= SHORTEST and value != REDACTED}
+        self._seen = dict(environment)
 
     def environment_changed(self) -> bool:
-        """Whether the environment holds other keys than when this was made."""
-        return self._read() != self._values
+        """Whether the environment holds others than when this was made."""
+        return dict(self._environment) != self._seen
+
+    @cached_property
+    def _known(self) -> list[_Needle]:
+        values = {secret: name for name, value in self._seen.items() for secret in _secrets_in(name, value)}
+        return [needle for secret, name in values.items() for needle in _needles(name, secret)]
 
     def scrub(self, value: Any) -> Any:
-        """`value` (text, bytes, numbers, lists, mappings) without secrets."""
+        """`value` without secrets, of the same type: text, bytes, collections, and objects made of such.
+
+        What holds none is given back as it is.
+        """
         if isinstance(value, str):
             return self.scrub_text(value)
         if isinstance(value, bytes):
-            return self.scrub_text(value.decode("latin-1")).encode("latin-1", "replace")
+            text = value.decode("latin-1")
+            scrubbed = self.scrub_text(text)
+            return value if scrubbed == text else scrubbed.encode("latin-1", "replace")
         if isinstance(value, Mapping):
-            return {self.scrub(key): self._scrub_field(key, item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [self.scrub(item) for item in value]
+            items = {self.scrub(key): self._scrub_field(key, item) for key, item in value.items()}
+            return (
+                value if _are_same(items, value) and _are_same(items.values(), value.values()) else _like(value, items)
+            )
+        if isinstance(value, list | tuple | set | frozenset):
+            found = [self.scrub(item) for item in value]
+            return value if _are_same(found, value) else _like(value, found)
+        if fields := getattr(value, "__dict__", None) or getattr(value, "__dataclass_fields__", None):
+            held = {name: getattr(value, name) for name in fields}
+            clean = {name: self._scrub_field(name, item) for name, item in held.items()}
+            return value if _are_same(clean.values(), held.values()) else _like(value, clean)
         return value
+
+    def _scrub_field(self, name: Any, value: Any) -> Any:
+        """The value without secrets; nothing of it where it would be one in a text, behind its name."""
+        if isinstance(name, str) and isinstance(value, str):
+            first = _UNQUOTED.match(value)
+            beginning = first[0] if first is not None else ""
+            if _is_secret_under(name, value, quoted=True) or _is_secret_under(name, beginning, quoted=False):
+                return REDACTED
+        return self.scrub(value)
 
     def scrub_text(self, text: str) -> str:
         """`text` without secrets."""
-        if self._known is not None:
-            text = self._known.sub(self._redact, text)
-        return _LABELLED.sub(_keep_label, _TOKEN.sub(REDACTED, text))
+        return self.scrub_pieces([text])[0]
+
+    def scrub_pieces(self, pieces: Sequence[str]) -> list[str]:
+        """A text that came in pieces, without the secrets in the whole of it; as many pieces."""
+        text = "".join(pieces)
+        known = list(self._of_variables(text))
+        self.used.update(variable for variable, _ in known)
+        spans = _merged([*(span for _, span in known), *_by_shape(text), *_by_place(text)])
+        if not spans:
+            return list(pieces)
+        ends = list(accumulate(map(len, pieces)))
+        return ["".join(_without(text, end - len(piece), end, spans)) for piece, end in zip(pieces, ends, strict=True)]
 
     def find(self, text: str) -> str | None:
         """What kind of secret stands in `text`, if there is one."""
-        if self._known is not None and (known := self._known.search(text)):
-            return f"the value of {self._variable[known[0]]}"
-        if _TOKEN.search(text) or _LABELLED.search(text):
-            return "what looks like a token"
-        return None
+        if (known := next(self._of_variables(text), None)) is not None:
+            return f"the value of {known[0]}"
+        return "what looks like a token" if any(_by_shape(text)) or any(_by_place(text)) else None
 
-    def _redact(self, match: re.Match[str]) -> str:
-        self.used.add(self._variable[match[0]])
-        return REDACTED
+    def _of_variables(self, text: str) -> Iterator[tuple[str, tuple[int, int]]]:
+        """Which variables' values stand in the text, and where, however they are encoded there."""
+        view = _View(text) if self._known else None
+        for _ in range(_MOST_NESTED + 1):
+            if view is None:
+                return
+            closed = view.closed()
+            for needle in self._known:
+                yield from ((needle.variable, span) for span in view.spans(needle.text))
+                yield from ((needle.variable, span) for span in closed.spans(needle.broken))
+            decoded = view.decoded()
+            view = None if decoded.text == view.text else decoded
 
-    def _scrub_field(self, key: Any, value: Any) -> Any:
-        scrubbed = self.scrub(value)
-        return REDACTED if value and isinstance(value, str) and isinstance(key, str) and _FIELD.match(key) else scrubbed
+
+def _are_same(found: Iterable[Any], given: Iterable[Any]) -> bool:
+    return all(one is other for one, other in zip_longest(found, given))
 
 
-def _keep_label(match: re.Match[str]) -> str:
-    return (match["label"] or match["parameter"]) + REDACTED
+def _like(value: Any, parts: Any) -> Any:
+    """These parts as the value holds its own."""
+    if isinstance(value, tuple) and hasattr(value, "_make"):
+        return value._make(parts)
+    if isinstance(value, list | tuple | set | frozenset) or type(value) is dict:
+        return type(value)(parts)
+    copied = copy.copy(value)
+    if isinstance(value, MutableMapping):
+        copied.clear()
+        copied.update(parts)
+    elif isinstance(value, Mapping):
+        return dict(parts)
+    else:
+        for name, part in parts.items():
+            object.__setattr__(copied, name, part)
+    return copied
 
 
-def _forms(value: str) -> Iterator[str]:
-    """The value as it is, as it stands in JSON, in a URL, and in base64 at any place of a longer text."""
-    yield value
-    yield json.dumps(value)[1:-1]
-    for encoded in (quote(value, safe=""), quote_plus(value)):
-        yield encoded
-        yield re.sub(r"%[0-9A-F]{2}", lambda match: match[0].lower(), encoded)
-    raw = value.encode("utf-8", "surrogateescape")
-    for shift in range(3):
-        first = -(-shift * 8 // 6)  # the first character that depends on the value alone
-        last = (shift + len(raw)) * 8 // 6
-        text = base64.b64encode(b"\0" * shift + raw).decode()[first:last]
-        if len(text) >= SHORTEST:
-            yield text
-            yield text.translate(str.maketrans("+/", "-_"))
+def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if merged and start < merged[-1][1]:
+            merged[-1] = merged[-1][0], max(end, merged[-1][1])
+        else:
+            merged.append((start, end))
+    return merged
+
+
+def _without(text: str, start: int, end: int, spans: Sequence[tuple[int, int]]) -> Iterator[str]:
+    """The stretch of the text; a secret is redacted where it begins, and missing where it goes on."""
+    for first, last in spans[max(0, bisect_right(spans, (start, start)) - 1) :]:
+        if first >= end:
+            break
+        yield text[start:first]
+        if start <= first:
+            yield REDACTED
+        start = max(start, last)
+    yield text[start:end]
 
 
 def public_address(text: str, *, query: bool = False) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from io import StringIO
 
@@ -37,7 +38,7 @@ def _main() -> int:
     except click.ClickException as error:
         shown = StringIO()
         error.show(shown)
-        print(printable(shown.getvalue()), end="", file=sys.stderr)
+        print(_without_secrets(shown.getvalue()), end="", file=sys.stderr)
         return 2
     except BrokenPipeError:
         sys.stdout = None  # the reader left: do not flush into its closed pipe at exit
@@ -52,12 +53,19 @@ def _fail(error: Exception, code: int, *, verbose: bool) -> int:
     if verbose:
         import traceback
 
-        print(printable("".join(traceback.format_exception(error))), end="", file=sys.stderr)
-    message = " ".join(str(error).split())
+        print(_without_secrets("".join(traceback.format_exception(error))), end="", file=sys.stderr)
+    message = " ".join(_without_secrets(str(error)).split())
     if not isinstance(error, AgentkitError):
         message = f"{type(error).__name__}: {message}" + ("" if verbose else " (--verbose shows where)")
     print(printable(f"error: {message}"), file=sys.stderr)
     return code
+
+
+def _without_secrets(text: str) -> str:
+    """What an error, a log or a warning says, as it may be shown; a bug's text may hold any variable."""
+    from agentkit.secrets import Secrets
+
+    return printable(Secrets(os.environ).scrub_text(text))
 
 
 def _make_notes_printable() -> None:
@@ -67,9 +75,9 @@ def _make_notes_printable() -> None:
 
     class Printable(logging.Formatter):
         def format(self, record: logging.LogRecord) -> str:
-            return printable(super().format(record))
+            return _without_secrets(super().format(record))
 
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(Printable())
     as_they_are = warnings.formatwarning
-    warnings.formatwarning = lambda *args, **named: printable(as_they_are(*args, **named))
+    warnings.formatwarning = lambda *args, **named: _without_secrets(as_they_are(*args, **named))

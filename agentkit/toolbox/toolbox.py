@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agentkit.approximate_tokens import cut_to_tokens
@@ -63,6 +64,7 @@ class Toolbox:
         self._aasking: asyncio.Lock | None = None
         self._max_tokens = max_observation_tokens
         self._retries = retries or RetryPolicy()
+        self._known_secrets = Secrets(os.environ)
 
     @property
     def deterministic(self) -> frozenset[str]:
@@ -70,15 +72,22 @@ class Toolbox:
         return frozenset(tool.name for tool in self._tools.values() if tool.deterministic)
 
     @property
+    def only_reads(self) -> frozenset[str]:
+        """Names of the tools that are said to change nothing."""
+        return frozenset(tool.name for tool in self._tools.values() if tool.only_reads)
+
+    @property
     def not_twice(self) -> frozenset[str]:
         """Names of the tools that must not run a second time for one call."""
         found = (tool for tool in self._tools.values() if tool.side_effects)
         return frozenset(tool.name for tool in found if not (tool.idempotent or tool.deterministic))
 
-    @cached_property
+    @property
     def _secrets(self) -> Secrets:
-        """The keys that this process was given, and what looks like a token."""
-        return Secrets(os.environ)
+        """The keys that this process has now, and what looks like a token."""
+        if self._known_secrets.environment_changed():
+            self._known_secrets = Secrets(os.environ)
+        return self._known_secrets
 
     def run(self, actions: Sequence[Action]) -> list[Observation]:
         chosen = [self._approved(self._chosen(action)) for action in actions]
@@ -198,10 +207,16 @@ def _admitted(observation: Observation, secrets: Secrets, *, max_tokens: int | N
 
 
 def _redacted(value: Any, secrets: Secrets) -> Any:
-    """The value itself where it holds no secret, else its text without them."""
+    """The value without secrets: one of its type, or its text where they cannot be taken out of its parts."""
     text = value if isinstance(value, str) else str(value)
     scrubbed = secrets.scrub_text(text)
-    return value if scrubbed == text else scrubbed
+    if scrubbed == text or isinstance(value, str):
+        return scrubbed if isinstance(value, str) else value
+    with suppress(Exception):  # whatever an object of the tool's makes of being taken apart
+        same = secrets.scrub(value)
+        if secrets.scrub_text(str(same)) == str(same):
+            return same
+    return scrubbed
 
 
 def _cut(value: Any, max_tokens: int) -> Any:
