@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from agentkit.events import Event, Step
 
 RecorderMode = Literal["record", "replay", "resume"]
+MISSING: Any = object()
 
 
 class Recorder(Protocol):
@@ -47,8 +48,11 @@ class Recorder(Protocol):
         """An event of this context's run, as it happened: recorded, and compared in a replay."""
         ...
 
-    def remembered(self, name: str, compute: Callable[[], Any]) -> Any:
-        """A plain value that is found out once per run: `compute()` while recording, what it gave then in a replay."""
+    def remembered(self, name: str, compute: Callable[[], Any], *, default: Any = MISSING) -> Any:
+        """A plain value that is found out once per run: `compute()` while recording, what it gave then in a replay.
+
+        A replay of a recording without it has the `default`; where there is none, it has drifted.
+        """
         ...
 
     @property

@@ -14,6 +14,7 @@ import pytest
 
 from agentkit.cassette import Cassette, Replay, RunSpec, fork, resume
 from agentkit.events import Action, Event, Finished, Observed
+from agentkit.models.backend import Capabilities
 from agentkit.models.chat import BackendChat
 from agentkit.models.scripted import ScriptedBackend
 from agentkit.runs.build import Runner, build
@@ -56,7 +57,9 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def scripted(settings: RunSettings, turns: tuple[str, ...] = (*TURNS, ANSWER)) -> Runner:
-    return build(settings, model=BackendChat(ScriptedBackend(turns)), approve=lambda _: False)
+    capabilities = Capabilities(in_process=True, over_http=False, tools=settings.mode == "tools")
+    backend = ScriptedBackend(turns, capabilities=capabilities)
+    return build(settings, model=BackendChat(backend), approve=lambda _: False)
 
 
 def recorded(path: Path, settings: RunSettings, turns: tuple[str, ...] = (*TURNS, ANSWER)) -> list[Event]:

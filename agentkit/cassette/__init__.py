@@ -27,7 +27,8 @@ For who builds runs:
   wrap what a run is made of; `toolbox` begins a run. Wrapping both a chat model and its backend records each turn once.
   HTTP needs none.
 - `cassette.event(event)` is told of each event of a run; a replay with other events has drifted.
-- `cassette.remembered(name, compute)` is a value found out once per run and kept in the file's head.
+- `cassette.remembered(name, compute)` is a value found out once per run and kept in the file's head; a replay of a
+  recording without it has drifted, unless a `default` is given.
 - `cassette.plays` says whether what happens now was recorded, so that nothing needs to be waited for.
 
 A `CassetteDrift` raised from here has `details`, the whole difference line by line.

@@ -23,7 +23,7 @@ from agentkit.core.run import Tools
 from agentkit.errors import CassetteDrift, CassetteError, ConfigurationError
 from agentkit.events import Event, Finished, Step, Token
 from agentkit.models.chat import ChatModel
-from agentkit.recorder import RecorderMode, current
+from agentkit.recorder import MISSING, RecorderMode, current
 from agentkit.secrets import REDACTED
 
 if TYPE_CHECKING:
@@ -203,12 +203,15 @@ class Cassette:
             if not self.replaying.event(one) and self._recording is not None:
                 self._recording.event(one, after=self.replaying.last_played)
 
-    def remembered(self, name: str, compute: Callable[[], Any]) -> Any:
+    def remembered(self, name: str, compute: Callable[[], Any], *, default: Any = MISSING) -> Any:
         """What a run finds out once, as plain values: `compute()` while recording, what it gave then in a replay.
 
-        What `compute` does is no part of the recording.
+        What `compute` does is no part of the recording. A replay of one that does not hold it has the `default`; where
+        there is none, it has drifted.
         """
-        return (self._recording or self.replaying).remembered(name, compute)
+        if self._recording is None:
+            return self.replaying.remembered(name, default)
+        return self._recording.remembered(name, compute)
 
     # -- time ------------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from agentkit.cassette.format.file import Document
 from agentkit.cassette.lanes import Lanes
 from agentkit.errors import CassetteDrift, CassetteError
 from agentkit.events import Event, Finished, ModeFound, Thought
+from agentkit.recorder import MISSING
 from agentkit.secrets import Secrets
 
 _T = TypeVar("_T")
@@ -203,25 +204,38 @@ class Replaying:
                 raise self._drifted(f"{name}: {found}", entry.body, wanted)
             raise self._drifted(f"this run calls {name}, {_instead(window)}")
 
-    def was_begun(self, name: str, tool_input: Any) -> bool:
-        """Whether this call was under way when the recording ended. It is said once."""
+    def begun(self, name: str, tool_input: Any) -> Entry | None:
+        """The call that was under way when the recording ended, if it is this one, however it is written."""
+        run, wanted = self._lanes.current.number or 1, (name.strip().casefold(), _bare(tool_input))
         with self._lock:
             for entry in self._begun:
-                same = (entry.run, entry.uri) == (self._lanes.current.number or 1, tool_uri(name))
-                if same and not self._difference(entry.body, {"input": tool_input}):
-                    self._begun.remove(entry)
-                    return True
-            return False
+                is_same_tool = entry.run == run and entry.name.strip().casefold() == wanted[0]
+                if is_same_tool and not self._difference(_bare(entry.body.get("input")), wanted[1]):
+                    return entry
+            return None
+
+    def runs_again(self, entry: Entry) -> None:
+        """Forget that this call was under way. One that may not run again stays, for the model may repeat it."""
+        with self._lock:
+            self._begun.remove(entry)
 
     def same_result(self, name: str, recorded: Any, seen: Any) -> None:
         """Compare what a deterministic tool gave with what it gave then."""
         if found := self._difference(str(recorded), str(seen), f"{name}'s result"):
             raise self._drifted(found, str(recorded), str(seen))
 
-    def remembered(self, name: str, compute: Callable[[], Any]) -> Any:
-        """What was kept under this name; found out anew where nothing was."""
+    def remembered(self, name: str, default: Any) -> Any:
+        """What was kept under this name; where nothing was, the default, without which that is drift."""
         kept = self._document.head.get("remembered")
-        return kept[name] if isinstance(kept, Mapping) and name in kept else compute()
+        if isinstance(kept, Mapping) and name in kept:
+            return kept[name]
+        if default is MISSING:
+            raise self.missing(name)
+        return default
+
+    def missing(self, what: str) -> CassetteDrift:
+        """The drift of a run that needs what is not recorded."""
+        return self._drifted(f"the recording does not hold {what}")
 
     # -- events ----------------------------------------------------------------------------------------------------
 
@@ -411,6 +425,13 @@ class Replaying:
     def _raise_again(self) -> None:
         if self.drift is not None:
             raise self.drift
+
+
+def _bare(tool_input: Any) -> Any:
+    """A tool's input without an object around its one value, which tools of one string take off, too."""
+    if isinstance(tool_input, Mapping) and len(tool_input) == 1:
+        (tool_input,) = tool_input.values()
+    return tool_input.strip() if isinstance(tool_input, str) else tool_input
 
 
 def entry_text(entry: Entry) -> str:

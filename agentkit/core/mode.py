@@ -111,14 +111,15 @@ class ModeFinder:
         cassette = active()
         if cassette is None:
             return self._find(model)
-        finding = ModeFinding("react-json")  # what a recording without a mode was made in
+        finding: ModeFinding | None = None
 
         def compute() -> CallMode:
             nonlocal finding
-            finding = finding if cassette.mode == "replay" else self._find(model)
+            finding = self._find(model)
             return finding.mode
 
-        return ModeFinding(_checked(cassette.remembered("mode", compute)), probed=finding.probed)
+        mode = _checked(cassette.remembered("mode", compute, default="react-json"))  # before modes were recorded
+        return ModeFinding(mode, probed=finding is not None and finding.probed)
 
     def learn(self, mode: CallMode, *, lasting: bool = True) -> None:
         """From now on the model's mode is this."""

@@ -30,7 +30,7 @@ class Tools(Protocol):
     """Runs actions; one observation each, in their order.
 
     `deterministic` are the names of tools that give the same for the same input, `not_twice` of those that must not run
-    a second time for one call.
+    a second time for one call, `only_reads` of those that are said to change nothing.
     """
 
     @property
@@ -38,6 +38,9 @@ class Tools(Protocol):
 
     @property
     def not_twice(self) -> frozenset[str]: ...
+
+    @property
+    def only_reads(self) -> frozenset[str]: ...
 
     def run(self, actions: Sequence[Action]) -> Sequence[Observation]: ...
 

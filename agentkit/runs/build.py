@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Seque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from agentkit.cassette.format.entries import plain
 from agentkit.core.agent import ReactAgent, check_native_calls
 from agentkit.core.loop import Limits
 from agentkit.core.planner import Planner
@@ -25,11 +26,11 @@ from agentkit.models.chat import BackendChat, ChatModel
 from agentkit.models.spec import backend_of, read_spec
 from agentkit.react_json import prompt as prompts
 from agentkit.react_json.prompt import Prompt
-from agentkit.recorder import active
+from agentkit.recorder import Recorder, active
 from agentkit.settings import RunSettings
 from agentkit.tool import Tool
 from agentkit.toolbox.approval import Approve, check_approve
-from agentkit.toolbox.registry import check_names, find_tool, is_named, name_of
+from agentkit.toolbox.registry import canonical, check_names, find_tool, is_named, name_of
 from agentkit.toolbox.toolbox import Toolbox
 
 if TYPE_CHECKING:
@@ -54,8 +55,10 @@ class Runner:
 
     def run(self, inputs: dict[str, Any], *, stream: bool = True) -> Run:
         """One run; with `stream`, its events have the model's text piece by piece."""
-        if self.mcp is not None and active() is not None:
-            self.mcp.remember()
+        if (recorder := active()) is not None and recorder.mode != "replay":
+            if self.mcp is not None:
+                self.mcp.remember()
+            remember_tools(recorder, self.settings.tools, self.tools)
         return make_run(
             self.settings, inputs, planner=self.agent.planner(stream=stream), tools=self.tools, approve=self.approve
         )
@@ -75,22 +78,24 @@ def build(
     prompt: Prompt | None = None,
     *,
     model: ChatModel | None = None,
+    tools: Sequence[Tool] | None = None,
     approve: Approve | None = None,
     foreign: Collection[str] = (),
 ) -> Runner:
     """What runs questions by these settings; raises `ConfigurationError`.
 
-    `prompt` and `model` stand in for those that the settings name. `approve` is asked before a tool runs that does not
-    say that it only reads. `foreign` are names of settings whose values came out of a file instead of from the user: no
-    key goes to an address that one of them names. What is cheap to check is checked before the model loads.
+    `prompt`, `model` and `tools` stand in for those that the settings name. `approve` is asked before a tool runs that
+    does not say that it only reads. `foreign` are names of settings whose values came out of a file instead of from the
+    user: no key goes to an address that one of them names. What is cheap to check is checked before the model loads.
     """
     check_approve(approve)
     spec = read_spec(settings.model, settings.options, loads=model is None)
     if settings.mode == "tools" and model is None:
         check_native_calls(settings.model, Capabilities(tools=True, constrain=spec.constrain))
-    tools = find_tools(settings)
-    mcp = _connected(settings)
-    tools += mcp or ()
+    mcp = None
+    if tools is None:
+        tools, mcp = find_tools(settings), _connected(settings)
+        tools += mcp or ()
     offered = allowed(tools, settings.allow)
     prompt = prompt or read_prompt(settings.prompt)
     first = None
@@ -159,6 +164,19 @@ def find_tools(settings: RunSettings) -> list[Tool]:
     return with_documents(tools, settings.docs, brief=settings.model == "builtin")
 
 
+OURS = ("search", "calculator")
+"""Names of tools that a cassette need not describe: they ship with the package."""
+_DESCRIBED = ("name", "description", "schema", "return_direct", "side_effects", "idempotent")
+
+
+def remember_tools(recorder: Recorder, names: Sequence[str], tools: Sequence[Tool]) -> None:
+    """Keep in the recording what a replay has to know of the tools that others made: it loads none of them."""
+    theirs = {name: tool for name, tool in zip(names, tools, strict=False) if canonical(name) not in OURS}
+    if theirs:
+        described = {name: {key: getattr(tool, key) for key in _DESCRIBED} for name, tool in theirs.items()}
+        recorder.remembered("tools", lambda: plain(described))
+
+
 def _community_tool(name: str) -> Any:
     from agentkit.langchain.community import community_tool
 
@@ -180,6 +198,8 @@ def allowed(tools: Sequence[Any], allow: Collection[str] | None) -> list[Any]:
     check_names(names)
     if allow is None:
         return list(tools)
+    if set(allow) <= set(names):
+        return [tool for tool, name in zip(tools, names, strict=True) if name in allow]
     if strange := [one for one in allow if not any(is_named(name, [one]) for name in names)]:
         raise ConfigurationError(
             f"expected allow to name tools of this run ({', '.join(names)}), "
@@ -200,7 +220,7 @@ def _pulled(owner_repo: str) -> Prompt:
 
 
 def _connected(settings: RunSettings) -> McpTools | None:
-    """The tools of MCP servers, which end when nobody holds their tools any more. In a replay none is started."""
+    """The tools of MCP servers, which end when nobody holds their tools any more."""
     if not settings.mcp:
         return None
     from agentkit.mcp import mcp_tools

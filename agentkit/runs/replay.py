@@ -1,9 +1,14 @@
-"""Replays a recorded run by itself: no key, no network, no weights."""
+"""Replays a recorded run by itself: no key, no network, no weights.
+
+A cassette is data, whoever wrote it. A replay starts no process, opens no connection, and reads nothing but the file
+and this package: what a file names besides is in it, or the run has drifted.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator, MutableMapping
+from collections.abc import Callable, Generator, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +18,14 @@ from agentkit.cassette.format.run_spec import RunSpec
 from agentkit.cassette.seams.model import ReplayedChat
 from agentkit.errors import CassetteError
 from agentkit.events import Event
-from agentkit.runs.build import build
+from agentkit.models.backend import ChatBackend
+from agentkit.models.chat import BackendChat, ChatModel
+from agentkit.models.spec import read_spec
+from agentkit.runs.build import OURS, NotLoaded, build
+from agentkit.secrets import REDACTED
+from agentkit.settings import RunSettings
+from agentkit.tool import Tool
+from agentkit.toolbox.registry import canonical
 
 
 class Replay:
@@ -51,18 +63,27 @@ class Replay:
     def events(self) -> Generator[Event, None, None]:
         """The run as it happened, at once; raises `CassetteDrift`.
 
-        The recorded run is built again, from its settings. What lies outside need not be there: a folder of `docs` and
-        MCP servers are in the cassette, and so is the model, unless it was asked over HTTP. Then its client asks, and
-        the recorded HTTP answers.
+        The recorded run is built again, from its settings and with what the recording holds of tools, prompt and model.
+        One that was asked over HTTP is asked again by its client, and the recorded HTTP answers.
         """
         with Cassette(self.path, mode="replay", environment=self._environment) as cassette:
-            model = None if self._is_over_http else ReplayedChat(cassette, self.model)
-            yield from build(self.run.settings, self.run.read_prompt(), model=model).events(self.inputs)
+            settings, prompt = self.run.settings, self.run.kept_prompt
+            if prompt is None:
+                raise cassette.replaying.missing(f"the prompt {settings.prompt}")
+            tools, model = _tools(cassette, settings), self._model(cassette)
+            settings = replace(settings, allow=_allowed(cassette, settings, tools))
+            yield from build(settings, prompt, model=model, tools=tools).events(self.inputs)
 
-    @property
-    def _is_over_http(self) -> bool:
+    def _model(self, cassette: Cassette) -> ChatModel:
+        """What asks; a client is made only of the models that are ours."""
+        settings = self.run.settings
         recorded = any(entry.kind == "http" and entry.asks_a_model for entry in self._document.entries)
-        return recorded and self.model.partition(":")[0] not in ("builtin", "local")
+        place = read_spec(settings.model, settings.options, loads=False).place
+        if not recorded or place == "local":
+            return ReplayedChat(cassette, settings.model)
+        if place == "langchain":
+            raise cassette.replaying.missing(f"the turns of {settings.model}, but its HTTP, which only its client reads")
+        return BackendChat(_hosted(cassette, settings))
 
 
 def replay_run(path: str | os.PathLike[str]) -> Iterator[Event]:
@@ -83,3 +104,91 @@ def described(path: Path, run: RunSpec | None) -> RunSpec:
             f'replay it there, with Cassette("{path}", mode="replay")'
         )
     return run
+
+
+# -- what a replay has of a run ----------------------------------------------------------------------------------------
+
+
+def _tools(cassette: Cassette, settings: RunSettings) -> list[Tool]:
+    """The tools of a recorded run: nothing is loaded, started or read.
+
+    Of ours the calculator runs again, and Search over the recorded HTTP; what any other gave is in the recording.
+    """
+    is_theirs = any(canonical(name) not in OURS for name in settings.tools)
+    theirs = cassette.remembered("tools", dict, default={}) if is_theirs else {}
+    tools: list[Any] = [_ours(cassette, name) or _theirs(cassette, name, theirs) for name in settings.tools]
+    if settings.docs is not None:
+        from agentkit.tools.documents import with_documents
+        from agentkit.tools.search_text import NAME
+
+        tools = with_documents(tools, settings.docs, brief=settings.model == "builtin")
+        tools = [_unavailable(cassette, tool) if tool.name == NAME else tool for tool in tools]
+    if settings.mcp:
+        from agentkit.mcp import mcp_tools
+
+        with mcp_tools(*settings.mcp, taken=settings.tools) as offered:  # within the cassette, which starts none
+            tools += [_unavailable(cassette, tool) for tool in offered]
+    return tools
+
+
+def _ours(cassette: Cassette, name: str) -> Tool | None:
+    from agentkit.tools.calculator import calculator
+    from agentkit.tools.search import Search
+    from agentkit.tools.web_search import WebSearch
+
+    if canonical(name) == "calculator":
+        return calculator
+    if canonical(name) == "search":
+        return Search(web=WebSearch(engine=_missing(cassette, "Search"))).as_tool()  # no cassette sees its own HTTP
+    return None
+
+
+def _theirs(cassette: Cassette, name: str, described: Any) -> Tool:
+    try:
+        return _unavailable(cassette, Tool(**dict(described[name]), run=str))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise cassette.replaying.missing(f"the tool {name}, which a replay does not load") from None
+
+
+def _unavailable(cassette: Cassette, tool: Tool) -> Tool:
+    """The tool as a model reads of it."""
+    return replace(tool, run=_missing(cassette, tool.name), arun=None, deterministic=False, parse=None)
+
+
+def _missing(cassette: Cassette, name: str) -> Callable[[Any], Any]:
+    def run(_: Any) -> Any:
+        raise cassette.replaying.missing(f"what {name} gave, which a replay does not ask")
+
+    return run
+
+
+def _allowed(cassette: Cassette, settings: RunSettings, tools: Sequence[Tool]) -> tuple[str, ...] | None:
+    """The names of the allowed tools as the model reads them."""
+    if settings.allow is None:
+        return None
+    names = {canonical(name): tool.name for name, tool in zip(settings.tools, tools, strict=False)}
+    names |= {tool.name: tool.name for tool in tools}
+    if missing := [name for name in settings.allow if name not in names and canonical(name) not in names]:
+        raise cassette.replaying.missing(f"the tools {', '.join(missing)}, which allow names")
+    return tuple(names.get(name) or names[canonical(name)] for name in settings.allow)
+
+
+def _hosted(cassette: Cassette, settings: RunSettings) -> ChatBackend:
+    """The client of the recorded model, with its fallbacks."""
+    from agentkit.models.hosted.fallbacks import WithFallbacks
+
+    first = _client(cassette, settings.model, settings.options)
+    others = [_client(cassette, spec, {}) for spec in settings.fallbacks]
+    return WithFallbacks([first, *others]) if others else first
+
+
+def _client(cassette: Cassette, spec: str, options: Mapping[str, Any]) -> ChatBackend:
+    """A client without a key; one in this process is not loaded."""
+    from agentkit.models.hosted.options import hosted_model
+
+    read = read_spec(spec, options, loads=False)
+    if read.place != "hosted":
+        return NotLoaded(spec)
+    if isinstance(prices := read.options.get("prices"), str):
+        raise cassette.replaying.missing(f"the prices in {prices}")
+    return hosted_model(**{**read.options, "huggingfacehub_api_token": REDACTED})

@@ -19,6 +19,11 @@ def name_of(tool: Any) -> str:
     return str(getattr(tool, "name", None) or getattr(tool, "__name__", ""))
 
 
+def canonical(name: str) -> str:
+    """The name under which a package registers what is asked for by `name`."""
+    return LANGCHAIN_NAMES.get(name, name).casefold()
+
+
 def is_named(name: str, names: Collection[str]) -> bool:
     """Whether a tool's name is among `names` as it is written, or is that of an installed tool among them."""
     return name in names or any(name == _installed_name(one) for one in names)
@@ -48,7 +53,7 @@ def find_tool(name: str, elsewhere: Callable[[str], Any]) -> Any:
     else one could look.
     """
     known = {entry.name: entry for entry in entry_points(group=GROUP)}
-    key = LANGCHAIN_NAMES.get(name, name).casefold()
+    key = canonical(name)
     if key in known:
         return load(known[key])
     try:

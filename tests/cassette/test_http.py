@@ -17,6 +17,7 @@ import requests
 import yaml
 
 from agentkit.cassette import Cassette
+from agentkit.cassette.format.file import load
 from agentkit.errors import CassetteDrift
 from agentkit.models.scripted import ScriptedBackend
 from agentkit.tool import Tool
@@ -57,11 +58,11 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "run.yaml"
 
 
-def web_tool(fetch: Any, base: str, key: str = KEY) -> list[Tool]:
+def web_tool(fetch: Any, base: str, key: str = KEY, *, side_effects: bool | None = False) -> list[Tool]:
     def search(query: str) -> str:
         return str(json.loads(fetch(f"{base}/search?q={query.replace(' ', '+')}&api_key={key}")))
 
-    return [Tool(name="Search", description="Finds.", run=search), Tools().both()[1]]
+    return [Tool(name="Search", description="Finds.", run=search, side_effects=side_effects), Tools().both()[1]]
 
 
 @pytest.mark.parametrize("fetch", [by_requests, by_httpx, by_urllib])
@@ -80,6 +81,29 @@ def test_a_tool_that_speaks_http_is_executed_again_and_answered(path: Path, fetc
     uris = [one["request"]["uri"].partition("?")[0] for one in yaml.safe_load(text)["interactions"]]
     turn = f"model://{'scripted' if kind is ScriptedBackend else 'other'}/turn"
     assert uris == [turn, f"{base}/search", turn, "tool://Calculator", turn]
+
+
+@pytest.mark.parametrize("side_effects", [None, True])
+def test_a_tool_that_may_change_something_is_recorded_by_its_result_and_no_file_makes_it_run(
+    path: Path, side_effects: bool | None
+) -> None:
+    ran: list[str] = []
+
+    def fetch(url: str) -> str:
+        ran.append(url)
+        return by_requests(url)
+
+    with server() as (base, _):
+        recorded = run(
+            path, "record", ScriptedBackend(TURNS), web_tool(fetch, base, side_effects=side_effects), environment={}
+        )
+    assert [entry.kind for entry in load(path).entries] == ["turn", "tool", "turn", "tool", "turn"]
+    again = web_tool(fetch, base, side_effects=side_effects)
+    assert observations(run(path, "replay", ScriptedBackend(()), again)) == observations(recorded)
+    path.write_text(path.read_text().replace("uri: tool://Search", "uri: http://example.com/", 1))
+    with pytest.raises(CassetteDrift, match="a replay runs no tool that does not say that it only reads"):
+        run(path, "replay", ScriptedBackend(()), again)
+    assert len(ran) == 1
 
 
 def test_bodies_are_parsed_json(path: Path) -> None:

@@ -112,6 +112,7 @@ def test_observations_come_back_as_they_were(path: Path, observation: Observatio
     class Fixed:
         deterministic: frozenset[str] = frozenset()
         not_twice: frozenset[str] = frozenset()
+        only_reads: frozenset[str] = frozenset()
 
         def run(self, actions: Any) -> list[Observation]:
             return [observation]

@@ -84,6 +84,7 @@ class _Printed:
     capabilities = Capabilities()
     deterministic: frozenset[str] = frozenset()
     not_twice: frozenset[str] = frozenset()
+    only_reads: frozenset[str] = frozenset()
 
     def complete(self, request: ChatRequest) -> Iterator[str | Completion]:
         yield Completion(next(self._turns))

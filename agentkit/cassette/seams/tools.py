@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from agentkit.cassette.format.entries import Entry, plain, tool_uri
@@ -13,6 +14,7 @@ from agentkit.cassette.replaying import read_as, result_of
 from agentkit.core.run import Tools
 from agentkit.errors import CassetteError
 from agentkit.events import Action, Observation
+from agentkit.toolbox.approval import ask
 from agentkit.toolbox.calling import in_daemon_thread
 
 if TYPE_CHECKING:
@@ -24,19 +26,22 @@ Played = Callable[[Action, Observation], None]
 class TapedToolbox:
     """Gives recorded observations, and records the others unless HTTP was recorded in their place.
 
-    Played runs execute deterministic tools again and compare, and those that spoke HTTP. A tool that must not run twice
-    is recorded by its result alone, so that no replay runs it; that it begins is recorded before it does. `played` is
-    told of each call that was answered without the tool: nobody else announces it.
+    Played runs execute deterministic tools again and compare, and of those that only read the ones that spoke HTTP. Any
+    other tool is recorded by its result alone, and no replay runs it, whatever a file says; that one which must not run
+    twice begins is recorded before it does. `played` is told of each call that was answered without the tool: nobody
+    else announces it.
     """
 
     def __init__(self, toolbox: Tools, cassette: Cassette, *, played: Played | None = None) -> None:
         self.deterministic = toolbox.deterministic
         self.not_twice = toolbox.not_twice
+        self.only_reads = toolbox.only_reads
         self._toolbox = toolbox
         self._cassette = cassette
         self._played = played
         self._deterministic = frozenset(name.casefold() for name in toolbox.deterministic)
         self._not_twice = frozenset(name.casefold() for name in toolbox.not_twice)
+        self._only_reads = frozenset(name.casefold() for name in toolbox.only_reads)
 
     def run(self, actions: Sequence[Action]) -> list[Observation]:
         if len(actions) == 1 or self._cassette.plays:
@@ -70,6 +75,11 @@ class TapedToolbox:
     def _known(self, action: Action, entry: Entry | None) -> Observation | None:
         """What is known without the tool, if it is."""
         if entry is None:
+            if self._cassette.mode == "replay" and _name(action) not in self._only_reads:
+                raise self._cassette.replaying.missing(
+                    f"what {action.tool} gave, and a replay runs no tool that does not say that it only reads "
+                    "(side_effects=False)"
+                )
             return None if self._may_run(action) else self._not_run_again(action)
         if _name(action) in self._deterministic and entry.response.get("executed", True):
             return None
@@ -81,24 +91,29 @@ class TapedToolbox:
     def _may_run(self, action: Action) -> bool:
         """Whether it is known that this call did not run before, or that it may run again."""
         cassette, tool, tool_input = self._cassette, action.tool, action.tool_input
-        if _name(action) not in self._not_twice or not cassette.replaying.was_begun(tool, tool_input):
+        begun = cassette.replaying.begun(tool, tool_input) if _name(action) in self._not_twice else None
+        if begun is None:
             return True
         if cassette.run_again is None:
             raise CassetteError(
                 f"{cassette.path}: {tool}({tool_input!r}) was under way when the recording ended and may have run; "
                 "say with run_again whether it runs now"
             )
-        return cassette.run_again(tool, tool_input)
+        if not ask(cassette.run_again, tool, deepcopy(tool_input), name="run_again"):
+            return False
+        cassette.replaying.runs_again(begun)
+        return True
 
     def _not_run_again(self, action: Action) -> Observation:
         told = f"{action.tool} was interrupted, and whether it took effect is not known. Do without it."
         observation = Observation(told, executed=False)
         with self._cassette.call() as call:
             call.add(lambda: _entry(action, observation))
+        self._begin(action, None)  # it is as open as before
         return observation
 
     def _is_silent(self, action: Action, entry: Entry | None) -> bool:
-        return entry is not None or _name(action) in self._not_twice
+        return entry is not None or _name(action) not in self._only_reads
 
     def _begin(self, action: Action, entry: Entry | None) -> None:
         if entry is None and _name(action) in self._not_twice:
