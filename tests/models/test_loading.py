@@ -14,7 +14,7 @@ from langchain_core.load import dumps, loads
 from langchain_core.messages import HumanMessage
 
 from agentkit.errors import AgentkitError, ConfigurationError, ModelError
-from agentkit.models import ChatHuggingFace, HuggingFacePipeline
+from agentkit.models import ChatHuggingFace, HuggingFacePipeline, chat_model
 from agentkit.models.local.loading import GIB, check_room, free_bytes, loading_errors, weight_bytes
 
 from .conftest import build_llama, build_tokenizer
@@ -156,7 +156,7 @@ AUDIO = "load_audio requires soundfile and soxr, which were not found in your en
 @pytest.mark.parametrize(
     ("error", "kind", "says"),
     [
-        (ModuleNotFoundError("no", name="torch"), ConfigurationError, "torch, needed .*, is not .* pip install .*torch>="),
+        (ModuleNotFoundError("no", name="torch"), ConfigurationError, "torch, .* is not .* pip install .*torch>="),
         (ModuleNotFoundError("no", name="bitsandbytes"), ConfigurationError, r"bitsandbytes, .* run pip install"),
         (
             ImportError("AutoModel requires the PyTorch library"),
@@ -272,3 +272,27 @@ def test_what_is_saved_loads_again_and_holds_no_secret(wide_folder: Path) -> Non
     assert dumps(again) == saved
     assert again.llm.model.config.quantization_config.load_in_4bit
     assert again.invoke(QUESTION).content == chat.invoke(QUESTION).content
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"temprature": 1}, "unknown option 'temprature' for a model in this process; did you mean 'temperature'?"),
+        ({"max_tokens": 5}, "did you mean 'max_new_tokens'?"),
+        ({"quantizaton": "nf4"}, "did you mean 'quantization'?"),
+        ({"constran": "off"}, "did you mean 'constrain'?"),
+        ({"colour": 1}, "unknown option 'colour' for a model in this process"),
+        ({"max_new_tokens": "5"}, "max_new_tokens: expected a whole number of at least 1, saw '5'"),
+        ({"max_new_tokens": 0}, "max_new_tokens: expected a whole number of at least 1, saw 0"),
+        ({"temperature": "hot"}, "temperature: expected a number of at least 0, saw 'hot'"),
+        ({"temperature": float("nan")}, "temperature: expected a number of at least 0, saw nan"),
+        ({"top_k": -1}, "top_k: expected a whole number of at least 0, saw -1"),
+        ({"constrain": "none"}, "constrain is one of actions, copy, off, not 'none'"),
+    ],
+    ids=str,
+)
+def test_options_that_no_model_in_this_process_has(options: dict[str, Any], says: str) -> None:
+    """Before it is loaded: this one cannot be."""
+    with pytest.raises(ConfigurationError) as caught:
+        chat_model("local:no-such-organisation/no-such-model", **options)
+    assert says in str(caught.value)

@@ -18,7 +18,7 @@ from agentkit.errors import ConfigurationError
 from agentkit.models.backend import Capabilities, ChatRequest, Chunk, Constrain, Message, TurnGrammar
 from agentkit.models.builtin.copying import copying_grammar
 from agentkit.models.local.chat_template import ChatTemplate
-from agentkit.models.local.loading import load_model, load_tokenizer, memory_errors
+from agentkit.models.local.loading import check_options, load_model, load_tokenizer, memory_errors
 from agentkit.models.reply import ReplyReader
 from agentkit.react_json.grammar import react_json_grammar
 
@@ -74,6 +74,7 @@ class LocalBackend:
         """Load a model from a folder or a repository; `loading` is what `load_model` takes."""
         if not model_id:
             raise ConfigurationError("expected a model_id, a pipeline, or a model and its tokenizer; saw none")
+        check_options(pipeline_kwargs or {})
         model, tokenizer = load_model(model_id, **loading)
         return cls(
             model,

@@ -5,6 +5,7 @@ What is not there (a package, a name, memory) is an error that says what to do.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import re
 import sys
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from agentkit.errors import ConfigurationError, ModelError, import_failure
+from agentkit.errors import ConfigurationError, ModelError, described, did_you_mean, import_failure
 from agentkit.models.builtin import builtin_folder
 
 PURPOSE = "for models in this process"
@@ -39,6 +40,16 @@ AUTO_CLASS = {
 TEXT_ONLY = (CAUSAL, SEQ2SEQ)
 BITS = {"nf4": {"load_in_4bit": True}, "int8": {"load_in_8bit": True}}
 BITS_KEYWORDS = ("load_in_4bit", "load_in_8bit", "bnb_4bit_", "llm_int8_")
+OTHER_PARAMETERS = frozenset(  # of `generate`, beside those of its configuration; `seed` is ours
+    "assistant_model assistant_tokenizer custom_generate generation_config logits_processor negative_prompt_ids "
+    "prefix_allowed_tokens_fn seed stopping_criteria streamer".split()
+)
+NUMBERS: Mapping[str, tuple[Any, float]] = {
+    **dict.fromkeys(("max_new_tokens", "num_beams"), (int, 1)),
+    **dict.fromkeys(("top_k", "seed"), (int, 0)),
+    **dict.fromkeys(("temperature", "top_p", "repetition_penalty"), (int | float, 0)),
+}
+"""The parameters that people set most: what they are, and the least that they can be."""
 GIB = 2**30
 ADVICE = "take a smaller model, quantization='nf4', or dtype='bfloat16'"
 SHARED_OPTIONS = ("revision", "token", "cache_dir", "local_files_only", "trust_remote_code", "subfolder")
@@ -137,6 +148,36 @@ def missing_package(error: BaseException, purpose: str) -> ConfigurationError:
     if package is None:
         return ConfigurationError(f"a package, needed {purpose}, does not import: {_line(error)}")
     return ConfigurationError(import_failure(error, package, purpose=purpose, module=IMPORTED_AS.get(package, "")))
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Refuse generation parameters that GenerationConfig does not have or does not take; no model is loaded for it."""
+    with loading_errors("a model in this process"):
+        from transformers import GenerationConfig
+
+    config = GenerationConfig()  # type: ignore[no-untyped-call]
+    known = {name for name in vars(config) if not name.startswith("_")} | OTHER_PARAMETERS
+    others = {*inspect.signature(load_model).parameters, "constrain"}
+    for name in options.keys() - known:
+        raise ConfigurationError(
+            f"unknown option {name!r} for a model in this process{did_you_mean(name, known | others)}"
+        )
+    values = {name: value for name, value in options.items() if hasattr(config, name) and value is not None}
+    for name, (kind, least) in NUMBERS.items():
+        value = values.get(name, least)
+        if isinstance(value, bool) or not isinstance(value, kind) or not value >= least:
+            whole = " whole" if kind is int else ""
+            raise ConfigurationError(f"{name}: expected a{whole} number of at least {least}, saw {described(value)}")
+    values.setdefault("do_sample", bool(values.get("temperature")))
+    log = logging.getLogger(GenerationConfig.__module__)
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        config.update(**values)  # type: ignore[no-untyped-call]
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"generation parameters that cannot be: {_line(error)}") from error
+    finally:
+        log.setLevel(level)
 
 
 def load_tokenizer(model_id: str) -> Any:
