@@ -26,6 +26,7 @@ _STYLES: Mapping[str, Mapping[str, Any]] = {
     "spaced, escaped": {},
 }
 EACH = "events"  # as `pieces`: one for each event
+MOST_CHARACTERS = 50_000_000  # of the text
 
 
 def shortened(body: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -101,8 +102,14 @@ def lengthened(body: Any) -> Any:
     """The response body with the stream's text; raises what malformed events raise."""
     if not isinstance(body, Mapping) or "events" not in body:
         return body
-    style = _STYLES[body["style"]]
-    text = "".join(START + event + END for event in _texts(body["events"], style))
+    texts: list[str] = []
+    left = MOST_CHARACTERS
+    for event in _texts(body["events"], _STYLES[body["style"]]):
+        texts.append(START + event + END)
+        left -= len(texts[-1])
+        if left < 0:
+            raise ValueError(f"it has more than {MOST_CHARACTERS:,} characters")
+    text = "".join(texts)
     whole = {"string": text, **{name: value for name, value in body.items() if name not in ("events", "style")}}
     if whole.get("pieces") == EACH:
         whole["pieces"] = _lengths(text)

@@ -28,6 +28,7 @@ from agentkit.errors import CassetteError
 from agentkit.events import (
     Action,
     ActionChosen,
+    BrokenOff,
     Called,
     Event,
     Finished,
@@ -44,6 +45,7 @@ from agentkit.events import (
     Usage,
 )
 
+MOST_SHARED = 100_000_000  # characters and steps that a file's runs have in common
 _COUNTS = ("model_calls", "tools_executed", "invented_observations", "parse_errors")
 _VARIABLE = ("usage", "seconds", "return_values", "ungrounded")  # of the end: what prices, clocks and keys change
 
@@ -85,6 +87,8 @@ def as_mapping(event: Event) -> dict[str, Any]:
             return _without_nothing("limit", {"limit": reason, "closing_turn": closing_turn or None})
         case Finished():
             return _end(event)
+        case BrokenOff(error, message):
+            return _without_nothing("broken_off", {"broken_off": error, "message": message})
     raise TypeError(f"no event of a run: {type(event).__name__}")
 
 
@@ -155,6 +159,7 @@ class _Run:
 
     steps: list[Step]
     actions: list[Action] = field(default_factory=list)
+    ended: bool = False
     sources: dict[Source, None] = field(default_factory=dict)
     readings: dict[str, None] = field(default_factory=dict)
     mappings: list[dict[str, Any]] = field(default_factory=list)
@@ -171,6 +176,8 @@ class EventReader:
         self._inputs = dict(inputs)
         self._given = given
         self._runs: dict[int, _Run] = {}
+        self._of_each_run = len(given) + len(str(self._inputs))
+        self._shared = 0
 
     def read(self, value: Any) -> RecordedEvent:
         """One event; raises `CassetteError`."""
@@ -178,11 +185,20 @@ class EventReader:
             number = value["run"]
             if isinstance(number, bool) or not isinstance(number, int):
                 raise TypeError("a run's number")
-            run = self._runs.setdefault(number, _Run(list(self._given)))
+            if number not in self._runs:
+                self._runs[number] = _Run(list(self._given))
+                self._shared += self._of_each_run
+                if self._shared > MOST_SHARED:
+                    raise ValueError("more runs than were recorded with so much in common")
+            run = self._runs[number]
             event = self._event(value, run)
             mapping = as_mapping(event)
-            if isinstance(event, Finished) and value.get("sha256") != digest_of([*run.mappings, mapping]):
-                self.changed.append(number)
+            if isinstance(event, Finished):
+                if run.ended:
+                    raise ValueError("a run ends once")
+                run.ended = True
+                if value.get("sha256") != digest_of([*run.mappings, mapping]):
+                    self.changed.append(number)
             run.mappings.append(mapping)
             return RecordedEvent(event, number)
         except (TypeError, KeyError, ValueError, AttributeError, IndexError) as error:
@@ -191,6 +207,8 @@ class EventReader:
     def _event(self, value: Mapping[str, Any], run: _Run) -> Event:
         match next(iter(value)):
             case "started":
+                if run.mappings:
+                    raise ValueError("a run starts once, before all else")
                 given = value["started"]
                 inputs = self._inputs if given is None else {name: _read_value(item) for name, item in given.items()}
                 return RunStarted(inputs)
@@ -211,6 +229,8 @@ class EventReader:
                 return LimitReached(value["limit"], value.get("closing_turn") is True)
             case "finished":
                 return _finished(value, run)
+            case "broken_off":
+                return BrokenOff(_text(value["broken_off"]), _text(value.get("message", "")))
             case kind:
                 raise ValueError(f"no event is named {kind!r}")
 

@@ -12,12 +12,12 @@ no events, only how the runs ended; format 1 had no deltas of texts and no hashe
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agentkit.cassette.format.deltas import is_changed, lengthen
+from agentkit.cassette.format.deltas import digest, is_changed, lengthen
 from agentkit.cassette.format.entries import Entry, from_interaction
 from agentkit.cassette.format.events import EventReader, Item, RecordedEvent
 from agentkit.cassette.format.run_spec import RunSpec
@@ -27,7 +27,10 @@ VCR_VERSION = 1
 FORMAT = 3
 LARGEST_BYTES = 50_000_000
 DEEPEST = 100
-MOST_NODES = 2_000_000
+MOST_NODES = 500_000  # values that stand in the file
+MOST_EXPANDED_NODES, MOST_EXPANDED_CHARACTERS = 2_000_000, 200_000_000  # with each alias written out
+LONGEST_NUMBER = 40
+STRETCH = {"of", "from", "to"}
 _APPENDED = re.compile(r"^agentkit:\n  format: [2-9]", re.MULTILINE)  # format 1 was written whole
 _WHOLE_ITEM = re.compile(r"^(?:  at_ms: \d+|    run: \d+|  - \{.*\brun: \d+\})\n", re.MULTILINE)
 
@@ -78,9 +81,11 @@ def load(path: Path) -> Document:
 
 def _text(path: Path) -> str:
     try:
-        if path.stat().st_size > LARGEST_BYTES:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_BYTES + 1)
+        if len(content) > LARGEST_BYTES:
             raise CassetteError(f"expected a cassette of at most {LARGEST_BYTES // 1_000_000} MB, saw a larger file")
-        return _until_torn(path.read_bytes())
+        return _until_torn(content)
     except FileNotFoundError:
         raise CassetteError(_missing(path)) from None
     except UnicodeDecodeError as error:
@@ -132,49 +137,142 @@ def _parse(text: str) -> Any:
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        _check_depth(yaml.parse(text, Loader=loader), yaml)
-        value = yaml.load(text, Loader=loader)
-    except yaml.YAMLError as error:
+        return _Builder(yaml).built(yaml.parse(text, Loader=loader))
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # no YAML, a date of month 13
         raise CassetteError(f"expected YAML of plain values ({_first_line(error)})") from None
-    except (ValueError, OverflowError, TypeError, RecursionError) as error:  # a date of month 13, an endless number
-        raise CassetteError(f"expected YAML of plain values ({_first_line(error)})") from None
-    _measure(value)
-    return value
 
 
-def _check_depth(events: Any, yaml: Any) -> None:
-    """Refuse deep nesting from the flat stream of events: building it would overflow the C stack."""
-    steps = {yaml.MappingStartEvent: 1, yaml.SequenceStartEvent: 1, yaml.MappingEndEvent: -1, yaml.SequenceEndEvent: -1}
-    depth = 0
-    for event in events:
-        depth += steps.get(type(event), 0)
-        if depth > DEEPEST:
-            raise CassetteError(f"expected at most {DEEPEST} levels of nesting, saw more")
+@dataclass(slots=True)
+class _Open:
+    """A collection that is being read, and how much it is with its aliases written out."""
+
+    value: Any
+    anchor: str | None
+    key: str | None = None
+    nodes: int = 1
+    characters: int = 0
+    depth: int = 1
+
+    def add(self, value: Any, nodes: int, characters: int, depth: int) -> None:
+        if isinstance(self.value, list):
+            self.value.append(value)
+        elif self.key is None:
+            if not isinstance(value, str):
+                raise CassetteError(f"expected the keys of mappings to be text, saw {type(value).__name__}; quote it")
+            if value in self.value:
+                raise CassetteError(f"expected each key of a mapping once, saw {value[:40]!r} twice")
+            self.key = value
+        else:
+            self.value[self.key], self.key = value, None
+        self.nodes += nodes
+        self.characters += characters
+        self.depth = max(self.depth, depth + 1)
+        if self.nodes > MOST_EXPANDED_NODES or self.characters > MOST_EXPANDED_CHARACTERS or self.depth > DEEPEST:
+            raise CassetteError("expected plain values, saw aliases that expand without bound")
 
 
-def _measure(value: Any) -> None:
-    """Refuse aliases that expand without bound (a value within itself, or doubled again and again)."""
-    sizes: dict[int, tuple[int, int]] = {}
-    opened: set[int] = set()
+class _Builder:
+    """Makes a document's value from the flat stream of events, and counts meanwhile.
 
-    def visit(item: Any) -> tuple[int, int]:
-        if id(item) in opened:
+    The library's own way nests calls, merges mappings (`<<`) again for each alias, and reads numbers of any length; it
+    also takes ten times as long.
+    """
+
+    def __init__(self, yaml: Any) -> None:
+        self._yaml = yaml
+        self._scalars = yaml.SafeLoader("")
+        self._plain: dict[str, Any] = {}
+        self._anchors: dict[str, tuple[Any, int, int, int] | None] = {}  # value, nodes, characters, depth
+        self._open: list[_Open] = []
+        self._nodes = 0
+
+    def built(self, events: Iterable[Any]) -> Any:
+        yaml, whole, documents = self._yaml, _Open([], None), 0
+        self._open.append(whole)
+        for event in events:
+            kind = type(event)
+            if kind is yaml.ScalarEvent:
+                self._add(event.anchor, self._scalar(event))
+            elif kind is yaml.AliasEvent:
+                self._add_alias(event.anchor)
+            elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
+                self._begin(event, {} if kind is yaml.MappingStartEvent else [])
+            elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
+                self._end()
+            elif kind is yaml.DocumentStartEvent:
+                documents += 1
+                if documents > 1:
+                    raise ValueError("expected a single document")
+        return whole.value[0] if whole.value else None
+
+    def _count(self) -> None:
+        self._nodes += 1
+        if self._nodes > MOST_NODES:
+            raise CassetteError(f"expected at most {MOST_NODES:,} values, saw more")
+
+    def _add(self, anchor: str | None, value: Any) -> None:
+        self._count()
+        characters = len(value) if isinstance(value, str | bytes) else 0
+        if anchor is not None:
+            self._anchors[anchor] = value, 1, characters, 0
+        self._open[-1].add(value, 1, characters, 0)
+
+    def _add_alias(self, anchor: str) -> None:
+        self._count()
+        if anchor not in self._anchors:
+            raise ValueError(f"found undefined alias {anchor[:40]!r}")
+        known = self._anchors[anchor]
+        if known is None:
             raise CassetteError("expected plain values, saw one that holds itself")
-        if id(item) not in sizes:
-            opened.add(id(item))
-            nodes, depth = 1 + len(item), 1
-            for part in item.values() if isinstance(item, dict) else item:
-                if isinstance(part, dict | list):
-                    its_nodes, its_depth = visit(part)
-                    nodes, depth = nodes + its_nodes, max(depth, 1 + its_depth)
-            opened.discard(id(item))
-            if nodes > MOST_NODES or depth > DEEPEST:
-                raise CassetteError("expected plain values, saw aliases that expand without bound")
-            sizes[id(item)] = nodes, depth
-        return sizes[id(item)]
+        self._open[-1].add(*known)
 
-    if isinstance(value, dict | list):
-        visit(value)
+    def _begin(self, event: Any, value: Any) -> None:
+        self._count()
+        if event.tag not in (None, "!", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"):
+            raise ValueError(f"could not determine a constructor for the tag {event.tag[:80]!r}")
+        if len(self._open) > DEEPEST:
+            raise CassetteError(f"expected at most {DEEPEST} levels of nesting, saw more")
+        if event.anchor is not None:
+            self._anchors[event.anchor] = None
+        self._open.append(_Open(value, event.anchor))
+
+    def _end(self) -> None:
+        done = self._open.pop()
+        if isinstance(done.value, dict) and done.value.keys() == STRETCH:
+            start, end = done.value["from"], done.value["to"]
+            if isinstance(start, int) and isinstance(end, int):
+                done.characters = min(done.characters, max(0, end - start))
+        counted = done.value, done.nodes, done.characters, done.depth
+        if done.anchor is not None:
+            self._anchors[done.anchor] = counted
+        self._open[-1].add(*counted)
+
+    def _scalar(self, event: Any) -> Any:
+        text = event.value
+        if event.tag is None and not event.implicit[0]:
+            return text
+        if event.tag is None and text in self._plain:
+            return self._plain[text]
+        node = self._yaml.ScalarNode
+        tag = event.tag or self._scalars.resolve(node, text, (True, False))
+        kind = tag.removeprefix("tag:yaml.org,2002:")
+        if kind in ("str", "!", "value"):
+            return text
+        if kind == "merge":
+            raise ValueError("merge keys (<<) are not read")
+        if kind in ("int", "float") and len(text) > LONGEST_NUMBER:
+            raise ValueError(f"a number of {len(text):,} digits")
+        if kind not in ("null", "bool", "int", "float", "binary", "timestamp"):
+            raise ValueError(f"could not determine a constructor for the tag {tag[:80]!r}")
+        try:
+            value = self._scalars.yaml_constructors[tag](self._scalars, node(tag, text))
+        except (KeyError, IndexError, AttributeError) as error:  # `!!bool maybe`, `!!int ""`
+            raise ValueError(f"{text[:40]!r} is no {kind}") from error
+        if kind == "timestamp":
+            value = text
+        if event.tag is None:
+            self._plain[text] = value
+        return value
 
 
 def _first_line(error: Exception) -> str:
@@ -189,11 +287,11 @@ def _document(value: Any) -> Document:
     head, end = value.get("agentkit", {}), value.get("end") or {}
     if not isinstance(head, Mapping) or not isinstance(end, Mapping):
         raise CassetteError("expected agentkit and end to be mappings")
-    if head and head.get("format") not in range(1, FORMAT + 1):
+    if head and (isinstance(head.get("format"), bool) or head.get("format") not in range(1, FORMAT + 1)):
         raise CassetteError(f"written in format {head.get('format')!r}, this version reads {FORMAT}; update agentkit")
     described, number = head.get("run"), head.get("format", 0)
     run = RunSpec.from_mapping(described, version=str(head.get("version", ""))) if described is not None else None
-    interactions = [lengthen(item, place) for place, item in enumerate(value["interactions"], 1)]
+    interactions = list(_lengthened(value["interactions"]))
     reader = EventReader(run.inputs if run else {}, run.given_steps if run else ())
     items = list(_items(interactions, end, reader))
     entries = [item for item in items if isinstance(item, Entry)]
@@ -209,6 +307,22 @@ def _document(value: Any) -> Document:
         complete=end.get("complete") is True or not head,
         seconds=_seconds(end.get("seconds", 0.0)),
     )
+
+
+def _lengthened(interactions: Sequence[Any]) -> Iterator[Any]:
+    """The interactions with their texts whole."""
+    characters = 0
+    for place, item in enumerate(interactions, 1):
+        whole = lengthen(item, place)
+        response = whole.get("response") if isinstance(whole, Mapping) else None
+        body = response.get("body") if isinstance(response, Mapping) else None
+        text = body.get("string") if isinstance(body, Mapping) else None
+        characters += len(text) if isinstance(text, str) else 0
+        if characters > MOST_EXPANDED_CHARACTERS:
+            raise CassetteError(
+                f"interaction {place}: expected streams of events as they were recorded, saw endless ones"
+            )
+        yield whole
 
 
 def _items(interactions: Sequence[Any], end: Mapping[str, Any], reader: EventReader) -> Iterator[Item]:
@@ -236,15 +350,15 @@ def _endings(values: Any) -> dict[int, Mapping[str, Any]]:
 
 def _without_result(entries: Sequence[Entry]) -> list[Entry]:
     """Calls that began and did not end."""
-    left: list[Entry] = []
+    left: dict[tuple[int, str, str], list[Entry]] = {}
     for entry in entries:
-        if entry.begun:
-            left.append(entry)
-        elif entry.kind == "tool":
-            same = [one for one in left if (one.run, one.uri, one.body) == (entry.run, entry.uri, entry.body)]
-            if same:
-                left.remove(same[0])
-    return left
+        if entry.kind == "tool":
+            same = left.setdefault((entry.run, entry.uri, digest(entry.body)), [])
+            if entry.begun:
+                same.append(entry)
+            elif same:
+                same.pop(0)
+    return sorted((entry for same in left.values() for entry in same), key=lambda entry: entry.number)
 
 
 def _seconds(value: Any) -> float:

@@ -102,6 +102,8 @@ def to_chunks(entry: Entry) -> Iterator[Chunk]:
     text, place = entry.response["string"], 0
     for piece in entry.response.get("pieces", [len(text)]):
         length = piece.get("text", 0) if isinstance(piece, Mapping) else piece
+        if length < 0:
+            raise ValueError("a piece has a length")
         yield _as_chunk(text[place : place + length], piece if isinstance(piece, Mapping) else {})
         place += length
     if rest := text[place:]:
