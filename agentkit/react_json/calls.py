@@ -14,17 +14,30 @@ from typing import Any
 
 from agentkit.events import Action, FinalAnswer
 from agentkit.react_json.lenient_json import BrokenJson, read_json, read_value
-from agentkit.react_json.marks import MARKUP, NAME, TABLE, CallSyntax, Marks, Pairs, Tags, alternation, literals, loose
+from agentkit.react_json.marks import (
+    MARKUP,
+    NAME,
+    TABLE,
+    CallSyntax,
+    Marks,
+    Pairs,
+    Tags,
+    alternation,
+    literals,
+    loose,
+    pieces_of,
+)
 from agentkit.react_json.turn import NotADecision, Schemas, decisions_in, named_action
 
 __all__ = ["CallReader", "OpenArgument", "behind", "reader_of"]
 
-_NAME_SPACE = re.compile(r"<\w{1,16}(?:(:)|\Z)")
+_NAME_SPACE = re.compile(r"<(?:\w{1,16}(?:(:)|\Z)|\|\w{1,16}(?:(\|)|\Z))")
 _BLANK = re.compile(r"\s*")
-_MIDDLE = re.compile(rf"(?:{MARKUP.pattern})?[^\s<\[]*call00000|{MARKUP.pattern}|[^\s<\[]+|[<\[]")
 _ITEM = re.compile(rf"\s*,?\s*{NAME}\s*\(")
+_END = re.compile(rf"(?:{MARKUP.pattern})(?:\w+(?:{MARKUP.pattern}))?")
 _KEY = r"(?P<key>[^<>\"\s=]{1,128})"
 _LONGEST_TAG = 300  # characters
+_LONGEST_WORDS = 240  # of a beginning in words, with the name
 _CDATA = re.compile(r"\s*<!\[CDATA\[(?P<text>.*?)\]\]>\s*", re.DOTALL)
 _TYPED = re.compile(r"[\[{]|-?\d+(?:\.\d+)?\Z|(?:true|false|null|none)\Z", re.IGNORECASE)
 _KINDS: Mapping[type, str] = {int: "integer", float: "number", bool: "boolean", dict: "object", list: "array"}
@@ -58,25 +71,26 @@ class CallReader:
 
     def __init__(self, table: Marks = TABLE) -> None:
         self.table = table
-        tokens: dict[str, str] = {}
-        prefixes = set()
+        tokens, prefixes = set[str](), set[str]()
+        words = [syntax.words for syntax in table.calls if syntax.words and syntax.is_object]
         for syntax in table.calls:
             at = 0
             for match in MARKUP.finditer(syntax.opening):
                 if match[0] in syntax.tokens:
-                    word = syntax.opening[at : match.start()].strip()
-                    tokens[match[0]] = rf"(?:{loose(word)}\s*)?" if word else tokens.get(match[0], "")
+                    if word := syntax.opening[at : match.start()].strip():
+                        words.append(rf"{loose(word)}\s*{loose(match[0])}")
+                    tokens.add(match[0])
                     at = match.end()
-            if syntax.prefix and (not syntax.tokens or MARKUP.match(syntax.prefix) or syntax.prefix.startswith("<")):
+            if (syntax.prefix and not (syntax.tokens or syntax.words)) or syntax.prefix.startswith(("<", "[")):
                 prefixes.add(syntax.prefix)
         self.openings = {*tokens, *prefixes}
-        self.opening = alternation(self.openings)
-        closings = {each for syntax in table.calls for each in _closings(syntax)} - tokens.keys()
+        bare = [syntax for syntax in table.calls if syntax.words]
+        self.opening = "|".join([alternation(self.openings), *dict.fromkeys(syntax.words for syntax in bare)])
+        closings = {each for syntax in table.calls for each in _closings(syntax)} - tokens
         self.closing = alternation(closings)
         units = sorted({*map(_with_slash, {*tokens, *closings})}, key=lambda unit: (-len(unit), unit))
         tags = "|".join(unit[1:] for unit in units if unit.startswith("<"))  # in one branch: they are many
-        words = [rf"{word}{loose(token)}" for token, word in tokens.items() if word]
-        others = [r"\s+", "`{3,}(?:json)?", ";", *(unit for unit in units if not unit.startswith("<")), *words]
+        others = [r"\s+", r"`{3,}(?:\w+(?=\s))?", ";", *(unit for unit in units if not unit.startswith("<")), *words]
         self._skip = re.compile("(?:" + "|".join([*others, f"<(?:{tags})"]) + ")*", re.IGNORECASE)
         self._heads = [_head(syntax) for syntax in table.calls if not syntax.is_object]
         self._search = re.compile(self.opening, re.IGNORECASE)
@@ -90,6 +104,8 @@ class CallReader:
         self._beginnings = sorted(spelled | {re.sub(r"<\w+:", "<", opening) for opening in spelled})
         self._longest = max(map(len, self._beginnings)) + 20
         self._first_letters = {opening[0] for opening in self.openings}
+        prefixes = {syntax.prefix for syntax in bare}
+        self._words = [(prefix[0], re.compile(_unfinished(prefix), re.IGNORECASE)) for prefix in prefixes]
         self._end = re.compile(rf"(?:{literals(table.turn_ends)}|<\|[a-z_]+\|>)\s*\Z", re.IGNORECASE)
         self._python_list = re.compile(self.python_list)
 
@@ -103,14 +119,22 @@ class CallReader:
 
     def unfinished(self, text: str) -> int:
         """The length of the end of `text` that may be the beginning of such a token."""
+        held = 0
         for at in range(max(0, len(text) - self._longest), len(text)):
             if text[at] in self._first_letters:
                 tail = _spelled(text[at:])
                 tag = _NAME_SPACE.match(tail)
-                tail = f"<{tail[tag.end() :]}" if tag and tag[1] else tail
-                if (tag and not tag[1]) or any(beginning.startswith(tail) for beginning in self._beginnings):
-                    return len(text) - at
-        return 0
+                inner = f"<{tail[tag.end() :]}" if tag else tail
+                if (tag and not tag.lastindex) or any(each.startswith((tail, inner)) for each in self._beginnings):
+                    held = len(text) - at
+                    break
+        for letter, pattern in self._words:
+            at = text.rfind(letter, max(0, len(text) - _LONGEST_WORDS))
+            while at >= 0:
+                if (match := pattern.match(text, at)) is not None:
+                    held = max(held, len(text) - match.start())
+                at = text.rfind(letter, max(0, len(text) - _LONGEST_WORDS), at)
+        return held
 
     def without_end(self, text: str) -> str:
         """`text` without the tokens that end a turn."""
@@ -257,31 +281,28 @@ def _with_slash(token: str) -> str:
 
 def _head(syntax: CallSyntax) -> _Head:
     style = syntax.arguments
-    prefix = "[" if isinstance(style, Pairs) and syntax.opening.rstrip().endswith("[") else syntax.prefix
-    pieces = _MIDDLE.findall(syntax.middle)
-    optional = [("(?:(?<!\\w)" if piece[0].isalnum() else "(?:") + rf"{_piece(piece)}\s*)?" for piece in pieces[:-1]]
-    last = [rf"(?:{_piece(piece)}\s*)?" if piece.startswith("```") else _piece(piece) for piece in pieces[-1:]]
-    closing = MARKUP.search(syntax.closing)
+    closing = _END.search(syntax.closing)
     ends = re.compile(r"\s*" + (loose(closing[0]) if closing else r"\Z"), re.IGNORECASE)
     begin, parameter, value_end = "", None, None
-    if style is None:
-        begin = r"\s*(?=\{)"
-    elif isinstance(style, Tags):
+    if isinstance(style, Tags):
         opening = loose(style.opening.lstrip())
         begin = rf"\s*(?={opening}|{ends.pattern})"
         middle = style.middle.rstrip()
         attributes = r'"(?P<attributes>[^<>]{0,80}?)' + loose(middle[1:]) if middle.startswith('"') else loose(middle)
         parameter = re.compile(rf"\s*{opening}{_KEY}{attributes}", re.IGNORECASE)
         value_end = re.compile(rf"{loose(style.closing.strip())}(?=\s*(?:{opening}|{ends.pattern}))", re.IGNORECASE)
-    name = rf"{loose(prefix)}\s*" if prefix else ""
-    pattern = re.compile(name + NAME + r"\s*" + "".join([*optional, *last]) + begin, re.IGNORECASE)
-    after = re.compile(loose(syntax.tokens[-1])) if syntax.tokens and not prefix.startswith("<") else None
+    pattern = re.compile(syntax.head + begin, re.IGNORECASE)
+    after = re.compile(loose(syntax.tokens[-1])) if syntax.tokens and not syntax.prefix.startswith("<") else None
     rest = syntax.closing.lstrip()[1:] if isinstance(style, Pairs) else syntax.closing if style is None else ""
-    return _Head(syntax, pattern, after, ends, re.compile(rf"\s*(?:{loose(rest)})"), parameter, value_end)
+    more = "".join(rf"(?:\s*{loose(piece)})?" for piece in pieces_of(rest) if piece.strip())
+    return _Head(syntax, pattern, after, ends, re.compile(more), parameter, value_end)
 
 
-def _piece(text: str) -> str:
-    return loose(text).replace(r"\s*", "") or re.escape(text)
+def _unfinished(prefix: str) -> str:
+    """A pattern for a text that may be the beginning of a call that begins with words."""
+    prefix = prefix.removesuffix("functions.")  # which may be left out
+    begun = "".join(f"(?:{loose(letter)}" for letter in prefix) + r"(?:\s*[\w.:/-]{0,128}(?:[^\w{}(][^{}(]{0,80})?)?"
+    return begun + ")?" * (len(prefix) - 1) + r")\Z"
 
 
 # -- arguments ---------------------------------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 chat template's token or an action. Harmless text is not changed by a byte.
 
 What is broken gets a zero-width space, which people do not see and models read over; `agentkit.react_json.turn` takes
-no key that has one. Text is searched in plain letters: what looks like "Final Answer" is broken, however it is spelled.
+no key that has one. Text is searched in plain letters: what looks like "Final Answer" is broken, however it is spelled,
+and so is what a tokenizer that normalizes would read as a token.
 This is mitigation: what a tool may do is enforced where tools run.
 """
 
@@ -10,8 +11,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
+from typing import Any
 
+from agentkit.errors import ConfigurationError
 from agentkit.react_json.calls import CallReader
 from agentkit.react_json.marks import (
     ANSWER_KEYS,
@@ -23,8 +27,9 @@ from agentkit.react_json.marks import (
     WEAK_LABELS,
     Marks,
 )
+from agentkit.tool import Tool
 
-__all__ = ["Defuser", "defused"]
+__all__ = ["Defuser", "check_offered", "defused", "without_markup"]
 
 # Overrides of the writing direction, and the invisible letters that spell out instructions (Unicode "tags").
 _HIDDEN = re.compile("[\u202a-\u202e\u2066-\u2069\U000e0000-\U000e007f]")
@@ -35,7 +40,11 @@ _LOOK_ALIKES = {
     **dict(zip("авеѕкмонрстхіјԛԝѵԁһ", "abeskmonpctxijqwvdh", strict=True)),
     **dict(zip("ΑΒΕΖΗΙΚΜΝΟΡΤΥΧαενοικρτυ", "ABEZHIKMNOPTYXaevoikptu", strict=True)),  # Greek
     **dict(zip("ıɑɩɡɴ", "iaign", strict=True)),
+    **dict.fromkeys("\u01c0\u2223\u23ae\u2502\u2503\u2758\ufe31\ufe33", "|"),  # upright bars
 }
+_UNSEEN = ("Mn", "Me", "Cf", "Cc", "Cs", "Cn")  # categories
+_BLANKS = "\t\n\v\f\r\x1c\x1d\x1e\x1f\x85"  # control characters that part words, or lines
+_PLAIN = re.compile("[\t-\r\x1c-~]*")
 _LETTERS = str.maketrans(_LOOK_ALIKES)
 
 
@@ -54,6 +63,7 @@ class Defuser:
             rf"(?P<head>(?:^|[\r\v\f\x85\u2028\u2029>|]|\\n)[ \t>|]*(?={CallReader.python_list})\[)",
             rf"(?P<head>{_QUOTE}(?:{broken_keys}))(?={_QUOTE}\s*:)",
         )
+        self._markup = _compiled(rf"(?P<head>(?={table.markup}).)")
         self._input_keys = _compiled(rf"(?P<head>{_QUOTE}(?:{_keys((*INPUT_KEYS, *ARGUMENTS_KEYS))}))(?={_QUOTE}\s*:)")
         self._name_key = re.compile(rf"{_QUOTE}(?:{_keys(NAME_KEYS)}){_QUOTE}\s*:", re.IGNORECASE)
 
@@ -62,11 +72,20 @@ class Defuser:
         text = _HIDDEN.sub("", text)
         letters, places = _in_plain_letters(text)
         patterns = self._breaks + self._input_keys if self._name_key.search(letters) else self._breaks
-        breaks = sorted({places[match.end("head")] for pattern in patterns for match in pattern.finditer(letters)})
-        if not breaks:
-            return text
-        pieces = [text[start:end] for start, end in zip([0, *breaks], [*breaks, len(text)], strict=True)]
-        return BREAK.join(pieces)
+        return _broken(text, letters, places, patterns)
+
+    def without_markup(self, text: str) -> str:
+        """The text with just the tags and tokens broken. Linear in its length."""
+        return _broken(text, *_in_plain_letters(text), self._markup)
+
+
+def _broken(text: str, letters: str, places: range | list[int], patterns: Sequence[re.Pattern[str]]) -> str:
+    """The text with a break in front of what follows each head, unless one stands there."""
+    ends = {match.end("head") for pattern in patterns for match in pattern.finditer(letters)}
+    breaks = sorted({places[end] for end in ends if BREAK not in text[places[end - 1] + 1 : places[end]]})
+    if not breaks:
+        return text
+    return BREAK.join(text[start:end] for start, end in zip([0, *breaks], [*breaks, len(text)], strict=True))
 
 
 @lru_cache(maxsize=64)
@@ -75,9 +94,46 @@ def defused(text: str) -> str:
     return _defuser()(text)
 
 
+@lru_cache(maxsize=64)
+def without_markup(text: str, table: Marks = TABLE) -> str:
+    """The text with every tag and token of the table of marks broken after its first character."""
+    return _defuser(table).without_markup(text)
+
+
+def check_offered(tools: Iterable[Tool]) -> None:
+    """Raise `ConfigurationError` for a name that a model is to repeat and that holds a tag or token of the table."""
+    for tool in tools:
+        if without_markup(tool.name) != tool.name:
+            raise ConfigurationError(
+                f"No tool can be named {tool.name!r}, which holds a mark of chat templates; rename it, or leave it out"
+            )
+        if strange := next((name for name in _repeated(tool.schema) if without_markup(name) != name), None):
+            raise ConfigurationError(
+                f"The schema of the tool {tool.name} has {strange!r}, a mark of chat templates, as a name or a value; "
+                "rename it, or leave the tool out"
+            )
+
+
+def _repeated(schema: Any) -> Iterator[str]:
+    """What a model that fills in a schema writes as it stands there: names of fields, and values to choose from."""
+    if isinstance(schema, list | tuple):
+        for part in schema:
+            yield from _repeated(part)
+    if not isinstance(schema, Mapping):
+        return
+    for name, part in schema.items():
+        yield str(name)
+        if name in ("enum", "const"):
+            yield from (
+                value for value in (part if isinstance(part, list | tuple) else [part]) if isinstance(value, str)
+            )
+        else:
+            yield from _repeated(part)
+
+
 @cache
-def _defuser() -> Defuser:
-    return Defuser()
+def _defuser(table: Marks = TABLE) -> Defuser:
+    return Defuser(table)
 
 
 def _keys(keys: tuple[str, ...]) -> str:
@@ -91,12 +147,12 @@ def _compiled(*patterns: str) -> list[re.Pattern[str]]:
 
 def _in_plain_letters(text: str) -> tuple[str, range | list[int]]:
     """The text in plain letters without what is invisible, and where each of its characters stands in `text`."""
-    if text.isascii():
+    if _PLAIN.fullmatch(text):
         return text, range(len(text) + 1)
     letters: list[str] = []
     places: list[int] = []
     for place, character in enumerate(text):
-        letter = character if character.isascii() else _plain_letter(character)
+        letter = character if " " <= character <= "~" else _plain_letter(character)
         letters.append(letter)
         places += [place] * len(letter)
     return "".join(letters), [*places, len(text)]
@@ -105,6 +161,8 @@ def _in_plain_letters(text: str) -> tuple[str, range | list[int]]:
 @lru_cache(maxsize=4096)
 def _plain_letter(character: str) -> str:
     """ASCII for a form of it (full-width, bold, accented) and for what looks like it; nothing for what is invisible."""
+    if character in _BLANKS:
+        return character
     decomposed = unicodedata.normalize("NFKD", character)
-    visible = "".join(part for part in decomposed if unicodedata.category(part) not in ("Mn", "Cf"))
+    visible = "".join(part for part in decomposed if unicodedata.category(part) not in _UNSEEN)
     return unicodedata.normalize("NFC", visible).translate(_LETTERS)

@@ -96,7 +96,37 @@ class CallSyntax:
     def prefix(self) -> str:
         """What stands behind the last of the `tokens`, up to the name; "" where that is JSON, or the name itself."""
         rest = self.opening.rpartition(self.tokens[-1])[2] if self.tokens else self.opening
+        if self.is_object:
+            return _JSON_BEGINNING.split(rest)[0].strip()
         return "" if _BARE.match(rest) else rest.strip()
+
+    @property
+    def head(self) -> str:
+        """A regular expression for what stands in front of a call's arguments: the prefix, its name, and the middle."""
+        listed = isinstance(self.arguments, Pairs) and self.opening.rstrip().endswith("[")
+        prefix = "[" if listed else self.prefix
+        pieces = _MIDDLE.findall(self.middle)
+        if self.middle.startswith('"') and isinstance(self.arguments, Tags):  # a tag may have more attributes
+            middle = rf'"[^<>\n]{{0,80}}?{loose(self.middle[1:].rstrip())}'
+            return (rf"{loose(prefix)}\s*" if prefix else "") + NAME + middle
+        optional = [
+            ("(?:(?<!\\w)" if piece[0].isalnum() else "(?:") + rf"{_piece(piece)}\s*)?" for piece in pieces[:-1]
+        ]
+        last = [rf"(?:{_piece(piece)}\s*)?" if piece.startswith("```") else _piece(piece) for piece in pieces[-1:]]
+        begin = r"\s*(?=\{)" if self.arguments is None else ""
+        return (rf"{loose(prefix)}\s*" if prefix else "") + NAME + r"\s*" + "".join([*optional, *last]) + begin
+
+    @property
+    def words(self) -> str:
+        """A regular expression for the words that begin calls where no tag or token does; "" where one does.
+
+        They are none of a call's unless it goes on as one: anybody may write them.
+        """
+        if self.tokens or not self.prefix or self.prefix.startswith(("<", "[")):
+            return ""
+        begin = loose(self.prefix)
+        following = r"\s*\[?\s*\{" if self.is_object else self.head.removeprefix(begin).replace("?P<name>", "?:")
+        return f"{begin}(?={following})"
 
     @property
     def is_object(self) -> bool:
@@ -161,7 +191,7 @@ HERMES = CallSyntax(
 
 CALLS: tuple[CallSyntax, ...] = (
     # JSON objects, in tags or tokens.
-    HERMES,  # Qwen 2.5 and 3, Hermes, Granite 4, EXAONE, ERNIE
+    HERMES,  # Qwen 2.5 and 3, Hermes, Granite 4, EXAONE, ERNIE, Trinity
     _objects("<tool_calls>[", "]</tool_calls>"),  # Jamba, Hunyuan
     _objects("<function_call>", "</function_call>", between="}</function_call>\n<function_call>{"),  # Granite 20B FC
     _objects("<function_calls>[", "]</function_calls>"),
@@ -176,6 +206,11 @@ CALLS: tuple[CallSyntax, ...] = (
     _objects("<|python_tag|>", "<|eom_id|>", between="}; {", arguments="parameters"),  # Llama 3
     _objects("", "", between="}; {", arguments="parameters"),  # Llama 3, 4
     _objects("<|action_start|><|plugin|>", "<|action_end|>", between=None, arguments="parameters"),  # InternLM
+    _objects("functools[", "]"),  # Phi-4-mini
+    _objects("<|function_call|>", "", between=None),  # GigaChat
+    _objects("<|content_invoke_tool_json|>", "<|end_message|>", between=None, arguments="args"),  # Inkling
+    _objects("[unused11][", "][unused12]"),  # Pangu
+    CallSyntax('<|tools_prefix|>[{"', '": ', '}, {"', "}]<|tools_suffix|>"),  # Apertus: the name is the key
     CallSyntax(  # Command
         '<|START_ACTION|>[{"tool_call_id": "0", "tool_name": "',
         '", "parameters": ',
@@ -210,7 +245,29 @@ CALLS: tuple[CallSyntax, ...] = (
         for channel in ("commentary", "analysis")
         for start in ("", "<|start|>assistant")
     ),
-    CallSyntax("<|start|>assistant to=functions.", "<|channel|>commentary json<|message|>", None, "<|call|>"),
+    *(  # the template has written the first token; a server may have dropped them all
+        CallSyntax(f"{start}to=functions.", "<|channel|>commentary <|constrain|>json<|message|>", None, "<|call|>")
+        for start in ("", "<|start|>assistant ")
+    ),
+    CallSyntax("commentary to=functions.", " json", None, ""),
+    CallSyntax(">>>", "\n", "\n>>>", ""),  # Functionary 3
+    CallSyntax(  # Functionary 2
+        "<|from|>assistant\n<|recipient|>", "\n<|content|>", "\n<|from|>assistant\n<|recipient|>", ""
+    ),
+    CallSyntax("✿FUNCTION✿: ", "\n✿ARGS✿: ", "\n✿FUNCTION✿: ", ""),  # Qwen-Agent
+    CallSyntax(  # Solar
+        f"<|tool_call:begin|>{CALL_ID}<|tool_call:name|>",
+        "<|tool_call:args|>",
+        f"<|tool_call:end|>\n<|tool_call:begin|>{CALL_ID}<|tool_call:name|>",
+        "<|tool_call:end|>",
+    ),
+    CallSyntax(  # PLaMo
+        "<|plamo:begin_tool_requests:plamo|><|plamo:begin_tool_request:plamo|><|plamo:begin_tool_name:plamo|>",
+        "<|plamo:end_tool_name:plamo|><|plamo:begin_tool_arguments:plamo|>",
+        "<|plamo:end_tool_arguments:plamo|><|plamo:end_tool_request:plamo|>"
+        "<|plamo:begin_tool_request:plamo|><|plamo:begin_tool_name:plamo|>",
+        "<|plamo:end_tool_arguments:plamo|><|plamo:end_tool_request:plamo|><|plamo:end_tool_requests:plamo|>",
+    ),
     # A name, and arguments in tags.
     CallSyntax(  # Qwen3-Coder, Qwen 3.5 and later, Nemotron 3
         "<tool_call>\n<function=",
@@ -225,6 +282,34 @@ CALLS: tuple[CallSyntax, ...] = (
         "</tool_call>\n<tool_call>",
         "</tool_call>",
         Tags("<arg_key>", "</arg_key>\n<arg_value>", "</arg_value>\n"),
+    ),
+    CallSyntax(  # Hunyuan 3
+        "<tool_calls>\n<tool_call>",
+        "<tool_sep>\n",
+        "</tool_call>\n<tool_call>",
+        "</tool_call>\n</tool_calls>",
+        Tags("<arg_key>", "</arg_key>\n<arg_value>", "</arg_value>\n"),
+    ),
+    CallSyntax(  # LongCat 2
+        "<longcat_tool_call>",
+        "\n",
+        "</longcat_tool_call>\n<longcat_tool_call>",
+        "</longcat_tool_call>",
+        Tags("<longcat_arg_key>", "</longcat_arg_key>\n<longcat_arg_value>", "</longcat_arg_value>\n"),
+    ),
+    CallSyntax(  # Solar Open 2
+        "<|tool_call:start|>",
+        "\n",
+        "<|tool_call:end|>\n<|tool_call:start|>",
+        "<|tool_call:end|>",
+        Tags("<|tool_arg:start|>", "<|tool_arg:value|>", "<|tool_arg:end|>\n"),
+    ),
+    CallSyntax(  # Kimi K3
+        '<|open|>tools<|sep|><|open|>call tool="',
+        '"<|sep|>',
+        '<|close|>call<|sep|><|open|>call tool="',
+        "<|close|>call<|sep|><|close|>tools<|sep|>",
+        Tags('<|open|>argument key="', '"<|sep|>', "<|close|>argument<|sep|>"),
     ),
     CallSyntax(  # MiniCPM
         '<function name="',
@@ -247,7 +332,7 @@ CALLS: tuple[CallSyntax, ...] = (
         "</invoke>\n</function_calls>",
         _PARAMETER,
     ),
-    CallSyntax(  # DeepSeek V3.2
+    CallSyntax(  # DeepSeek V3.2, V4; GigaChat 3.5 with a name space of its own
         '<｜DSML｜function_calls>\n<｜DSML｜invoke name="',
         '">\n',
         '</｜DSML｜invoke>\n<｜DSML｜invoke name="',
@@ -259,6 +344,8 @@ CALLS: tuple[CallSyntax, ...] = (
     CallSyntax("<|python_start|>[", "(", "), ", ")]<|python_end|>", _PYTHON),  # Llama 4
     CallSyntax("<function_calls>\n", "(", ")\n", ")\n</function_calls>", _PYTHON),  # Olmo 3
     CallSyntax("[", "(", "), ", ")]", _PYTHON),  # Llama 3.2, 4
+    CallSyntax("```tool_code\nprint(default_api.", "(", "))\nprint(default_api.", "))\n```", _PYTHON),  # Gemma 2, 3
+    CallSyntax("```tool_code\ndefault_api.", "(", ")\ndefault_api.", ")\n```", _PYTHON),
     CallSyntax(
         "<|tool_call>call:", "{", "}<tool_call|><|tool_call>call:", "}<tool_call|>", Pairs(":", '<|"|>')
     ),  # Gemma 4
@@ -354,8 +441,13 @@ TEMPLATE_TOKENS = (
     *("[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[TOOL_CONTENT]", "[IMG]"),
     *("[ARGS]", "[CALL_ID]", "<tool>", "</tool>", "<tools>", "</tools>", "<tool_response>", "</tool_response>"),
     *("<arg_key>", "<arg_value>", "<escape>", "<start_function_response>", "<end_function_response>"),
+    *("]~b]", "]!b[", "]!p~[", "]!d~[", "[e~[", "]<]minimax[>[", "[sMASK]", "<eop>", "<eod>", "<sep>", "<mask>"),
+    *("<eoa>", "<eoh>", "<end_of_utterance>", "[BOS]", "[EOS]", "[EOT]", "[PAD]", "[UNK]", "[start_header_id]"),
+    *("[end_header_id]", "[IMG_BREAK]", "[IMG_END]", "[AUDIO]", "[BEGIN_AUDIO]", "[PREFIX]", "[MIDDLE]", "[SUFFIX]"),
+    *("[MODEL_SETTINGS]", "[/MODEL_SETTINGS]"),
 )
-"""Other tokens of chat templates, which nobody but a template may write. Those of the shape <|…|> need no entry."""
+"""Other tokens of chat templates, which nobody but a template may write. Those of the shapes <|…|>, [|…|], <[…]> and
+<unused1> need no entry."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -376,9 +468,10 @@ class Marks:
         for syntax in self.calls:
             texts |= set(_markup_of(syntax))
         names = {tag[1] for text in texts if (tag := _PLAIN_TAG.match(text))}
-        tags = rf"</?(?:\w{{1,16}}:)?(?:{'|'.join(sorted(names))})[\s=>]"
+        tags = rf"</?{_ANY_NAME_SPACE}(?:{'|'.join(sorted(names))})[\s=>]"
         others = (text for text in texts if not (_PLAIN_TAG.match(text) or re.match(_TOKEN, text)))
-        return f"{_TOKEN}|{tags}|{alternation(others)}"
+        words = "".join(f"|{each.words}" for each in self.calls if each.words)
+        return f"{_TOKEN}|{tags}|{alternation(others)}{words}"
 
 
 TABLE = Marks()
@@ -386,16 +479,23 @@ TABLE = Marks()
 
 # -- regular expressions of what the table says ------------------------------------------------------------------------
 
-MARKUP = re.compile(r'<[^<>"=\s]+>|\[/?[A-Z_]+\]')
-"""A whole tag or token."""
+MARKUP = re.compile(r'<[^<>"=\s]+>|\[(?:/?[A-Z_]+|unused\d+)\]|`{3}tool_\w+')
+"""A whole tag or token, or a fence whose language says that it holds calls."""
 
 _BARE = re.compile(r"\s*\[?\s*(?:\{|$)|\s*\[\s*$")
+_JSON_BEGINNING = re.compile(r"\s*\[?\s*\{")
+_MIDDLE = re.compile(rf"(?:{MARKUP.pattern})?[^\s<\[]*{CALL_ID}|{MARKUP.pattern}|[^\s<\[]+|[<\[]")
 _CHANNELS = {"<|start|>", "<|channel|>", "<|message|>", "<|constrain|>"}  # of harmony: they open any message
-_TOKEN = r"<[|｜][^|｜<>\n]{1,60}[|｜]>|<\|\w{1,40}>|<\w{1,40}\|>"  # of any chat template
-_PLAIN_TAG = re.compile(r"</?(?:\w+:)?(\w+)[ =>]")
+_TOKEN = (  # of any chat template
+    r"<[|｜][^|｜<>\n]{1,60}[|｜]>|<\|\w{1,40}>|<\w{1,40}\|>|\[\|[^|\[\]\n]{1,40}\|\]|<\[[^<>\[\]\n]{1,40}\]>"
+    r"|<(?:extra_id|special|reserved|unused|ctrl|mask)[_:]?\d{1,4}>"
+)
+_PLAIN_TAG = re.compile(r"</?(?:\w+:|｜\w+｜)?(\w+)[ =>]")
 _TAG_BEGINNING = re.compile(r'<[^<>\s]+(?: name)?="?')
 _PIECE = re.compile(rf"\s+|{MARKUP.pattern}|[{{}}\[\],:]|<?[^\s{{}}\[\],:<]+|<")
-_NAME_SPACE = re.compile(r"<(/?)(?:\w+:)?(?=[A-Za-z_]+(?:[>=]|$))")
+_BAR = "[|｜]"
+_ANY_NAME_SPACE = rf"(?:\w{{1,16}}:|{_BAR}\w{{1,16}}{_BAR})?"
+_NAME_SPACE = re.compile(rf"<(/?)(?:\w+:|{re.escape(_BAR)}\w+{re.escape(_BAR)})?(?=[A-Za-z_]+(?:[>=]|$))")
 
 
 def _markup_of(syntax: CallSyntax) -> Iterator[str]:
@@ -406,7 +506,7 @@ def _markup_of(syntax: CallSyntax) -> Iterator[str]:
     for text in (syntax.opening, syntax.middle, syntax.between or "", syntax.closing, *tags, *quote):
         yield from (match[0] for match in MARKUP.finditer(text) if match[0] not in _CHANNELS)
         yield from (match[0] for match in _TAG_BEGINNING.finditer(text))
-    if syntax.prefix and not syntax.tokens:
+    if syntax.prefix and not (syntax.tokens or syntax.words):
         yield syntax.prefix
 
 
@@ -436,9 +536,17 @@ def _separable(first: str, second: str) -> bool:
 
 
 def _loose_piece(piece: str) -> str:
-    escaped = _NAME_SPACE.sub(r"<\1(?:\\w{1,16}:)?", re.escape(piece)) if piece.startswith("<") else re.escape(piece)
-    escaped = escaped.replace(CALL_ID, r"[\w-]+").replace(r"functions\.", r"(?:functions\.)?")
-    return escaped.replace("｜", "[|｜]").replace("▁", "[▁_]")
+    escaped = re.escape(piece).replace(CALL_ID, r"[\w-]+").replace(r"functions\.", r"(?:functions\.)?")
+    escaped = escaped.replace(r"default_api\.", r"(?:default_api\.)?")
+    escaped = escaped.replace("｜", _BAR).replace("▁", "[▁_]")
+    return (
+        _NAME_SPACE.sub(rf"<\1{_ANY_NAME_SPACE}".replace("\\w", "\\\\w"), escaped) if piece.startswith("<") else escaped
+    )
+
+
+def _piece(text: str) -> str:
+    """A piece of a middle. What harmony calls the arguments' format is a word that says nothing."""
+    return r"\w{1,16}" if text == "json" else loose(text).replace(r"\s*", "") or re.escape(text)
 
 
 def alternation(texts: Iterable[str]) -> str:

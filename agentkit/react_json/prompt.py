@@ -23,6 +23,7 @@ from typing import Any, TypedDict
 
 from agentkit import prompts
 from agentkit.errors import ConfigurationError
+from agentkit.react_json.hostile import without_markup
 from agentkit.tool import Tool
 
 SCRATCHPAD = "agent_scratchpad"
@@ -115,7 +116,16 @@ class Prompt:
             if section.role == "messages":
                 yield from as_messages(values[section.text])
             else:
-                yield Message(role=_TO_CHAT[section.role], content=section.text.format_map(values))
+                given = values if section.role == "human" else _harmless(values)  # a model reads that as the user's
+                yield Message(role=_TO_CHAT[section.role], content=section.text.format_map(given))
+
+
+def _harmless(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What fills a system message, without markup; the scratchpad holds what the model itself wrote."""
+    return {
+        name: without_markup(value) if isinstance(value, str) and name != SCRATCHPAD else value
+        for name, value in values.items()
+    }
 
 
 def _fill(text: str, values: Mapping[str, str]) -> str:

@@ -66,8 +66,8 @@ class Sections:
                 # A heading needs no colon: "### Final Answer", "**Final Answer**".
                 rf"(?P<heading> {{0,3}}(?:#{{1,6}} *|\*\*)(?:{table.labels['final']}) ?(?:\*\*)? *\r?(?:\n|\Z))",
                 f"{_DECORATION}(?:{labels})",
-                r"[ \t]*(?P<fence>`{3,}|~{3,})",
                 rf"[ \t]*(?P<native>{self.calls.opening})",
+                r"[ \t]*(?P<fence>`{3,}|~{3,})",
                 rf"[ \t{_INVISIBLE}]*(?P<json>\{{|\[\s*\{{|{self.calls.python_list})",
             ]
         )

@@ -26,6 +26,7 @@ _NAMES, _ANSWERS = _letters(NAME_KEYS), _letters(ANSWER_KEYS)
 _NATIVE_INPUTS = _letters(ARGUMENTS_KEYS)
 _INPUTS = _letters(INPUT_KEYS) + _NATIVE_INPUTS
 _WRAPPERS = ("toolcall", "toolcalls", "functioncall", "functioncalls", "function", "actions", "calls")
+_KNOWN = {*_NAMES, *_ANSWERS, *_INPUTS, *_WRAPPERS}
 _NO_TOOL = re.compile(r"(?:|none|null|nil|no|n/?a|nothing|-+|no (?:action|tool)s?|none (?:needed|required))\W*", re.I)
 
 
@@ -71,7 +72,7 @@ def decisions_in(
     if answers:
         raise NotADecision("holds both an action and a final answer", meant=True)
     if not names:
-        return _wrapped(keys, tools, native, depth)
+        return _wrapped(value, keys, tools, native, depth)
     return [_action(keys, names, tools, native)]
 
 
@@ -130,10 +131,16 @@ def _action(keys: Mapping[str, Any], names: list[str], tools: Schemas | None, na
     return named_action(keys[names[0]], tool_input, tools)
 
 
-def _wrapped(keys: Mapping[str, Any], tools: Schemas | None, native: bool, depth: int) -> list[Action | FinalAnswer]:
+def _wrapped(
+    value: Mapping[str, Any], keys: Mapping[str, Any], tools: Schemas | None, native: bool, depth: int
+) -> list[Action | FinalAnswer]:
     inner = [keys[key] for key in _WRAPPERS if isinstance(keys.get(key), dict | list)]
     if len(inner) == 1 and depth < 3:
         return decisions_in(inner[0], tools, native=native, depth=depth + 1)
+    if native and len(value) == 1 and not keys.keys() & _KNOWN:
+        ((name, arguments),) = value.items()
+        if isinstance(arguments, dict):  # the name is the key
+            return [named_action(name, arguments, tools)]
     raise NotADecision('has no "action" key', meant="actioninput" in keys)
 
 
