@@ -15,8 +15,10 @@ from agentkit.errors import ConfigurationError
 from agentkit.events import CallMode
 from agentkit.models.backend import Capabilities
 from agentkit.models.chat import ChatModel
+from agentkit.react_json.hostile import check_offered, without_markup
 from agentkit.react_json.prompt import DEFAULT_PROMPT, Prompt, read_prompt, render_text_description
 from agentkit.tool import Tool
+from agentkit.toolbox.registry import check_names
 
 AgentMode = Literal["auto", "react-json", "tools"]
 
@@ -44,6 +46,8 @@ class ReactAgent:
             raise ConfigurationError(
                 f'prompt {self.prompt.name}: expected a line [messages agent_scratchpad] for mode="tools"; add it'
             )
+        check_names([tool.name for tool in self.tools])
+        check_offered(self.tools)
         if self.mode == "tools":
             check_native_calls(self.model.model_id, self.model.capabilities)
 
@@ -68,7 +72,7 @@ class ReactAgent:
         """The prompt of the dialect, with the tools filled in."""
         prompt = self.prompt or read_prompt(DEFAULT_PROMPT)
         names = ", ".join(tool.name for tool in self.tools)
-        return prompt.filled(tools=render_text_description(self.tools), tool_names=names)
+        return prompt.filled(tools=without_markup(render_text_description(self.tools)), tool_names=names)
 
     @cached_property
     def _is_default(self) -> bool:

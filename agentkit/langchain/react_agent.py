@@ -24,6 +24,7 @@ from agentkit.langchain.prompt import from_template
 from agentkit.langchain.steps import as_agent_action, as_output_parser_exception, as_steps
 from agentkit.langchain.tools import as_langchain, from_langchain, listed
 from agentkit.models.backend import ChatBackend
+from agentkit.react_json.hostile import check_offered, without_markup
 from agentkit.react_json.prompt import SCRATCHPAD, Prompt, read_prompt, render_text_description
 from agentkit.react_json.scratchpad import format_log_to_str
 from agentkit.tool import Tool
@@ -106,7 +107,10 @@ def _as_langchain(turn: Turn) -> AgentAction | list[AgentAction] | AgentFinish:
 
 def _chain(model: BaseChatModel, prompt: BasePromptTemplate[Any], tools: Sequence[Tool]) -> Runnable[Any, Any]:
     """The agent as LangChain's users write it, for prompts that are more than f-string messages."""
-    filled = prompt.partial(tools=render_text_description(tools), tool_names=", ".join(tool.name for tool in tools))
+    check_offered(tools)
+    filled = prompt.partial(
+        tools=without_markup(render_text_description(tools)), tool_names=", ".join(tool.name for tool in tools)
+    )
     steps: Any = RunnableLambda(_scratchpad)
     return RunnableSequence(
         RunnablePassthrough.assign(**{SCRATCHPAD: steps}),

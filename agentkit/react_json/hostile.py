@@ -124,11 +124,9 @@ def _repeated(schema: Any) -> Iterator[str]:
     for name, part in schema.items():
         yield str(name)
         if name in ("enum", "const"):
-            yield from (
-                value for value in (part if isinstance(part, list | tuple) else [part]) if isinstance(value, str)
-            )
-        else:
-            yield from _repeated(part)
+            values = part if isinstance(part, list | tuple) else [part]
+            yield from (value for value in values if isinstance(value, str))
+        yield from _repeated(part)
 
 
 @cache

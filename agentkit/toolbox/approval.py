@@ -25,7 +25,7 @@ def check_approve(approve: Approve | None, *, blocking: bool = False) -> None:
             f"approve is {approve!r}, which cannot be asked; give a function of the action that returns True or False"
         )
     if blocking and _is_async(approve):
-        raise _cannot_await()
+        raise _cannot_await("approve")
 
 
 def is_yes(answer: Any, asked: str) -> bool:
@@ -35,13 +35,13 @@ def is_yes(answer: Any, asked: str) -> bool:
     return answer is True
 
 
-def ask(approve: Callable[..., Any], *asked: Any) -> bool:
-    """The answer; raises `ConfigurationError` for one that has to be awaited."""
-    answer = _answer(approve, *asked)
+def ask(function: Callable[..., Any], *asked: Any, name: str = "approve") -> bool:
+    """Whether it says yes; raises `ConfigurationError` for an answer that has to be awaited."""
+    answer = _answer(name, function, *asked)
     if inspect.isawaitable(answer):
         _dismiss(answer)
-        raise _cannot_await()
-    return is_yes(answer, "approve")
+        raise _cannot_await(name)
+    return is_yes(answer, name)
 
 
 async def aask(approve: Approve, action: Action) -> bool:
@@ -50,24 +50,24 @@ async def aask(approve: Approve, action: Action) -> bool:
 
     answer: Any
     if _is_async(approve):
-        answer = _answer(approve, action)
+        answer = _answer("approve", approve, action)
     else:
-        answer = await asyncio.wrap_future(in_daemon_thread(_answer, approve, action))
+        answer = await asyncio.wrap_future(in_daemon_thread(_answer, "approve", approve, action))
     try:
         return is_yes(await answer if inspect.isawaitable(answer) else answer, "approve")
     except Exception as error:
-        return _failed(error)
+        return _failed("approve", error)
 
 
-def _answer(approve: Callable[..., Any], *asked: Any) -> Any:
+def _answer(name: str, function: Callable[..., Any], *asked: Any) -> Any:
     try:
-        return approve(*asked)
+        return function(*asked)
     except Exception as error:
-        return _failed(error)
+        return _failed(name, error)
 
 
-def _failed(error: Exception) -> bool:
-    _note(f"approve failed, which is no yes ({type(error).__name__}: {error})")
+def _failed(name: str, error: Exception) -> bool:
+    _note(f"{name} failed, which is no yes ({type(error).__name__}: {error})")
     return False
 
 
@@ -84,9 +84,10 @@ def _dismiss(answer: Any) -> None:
         answer.close()
 
 
-def _cannot_await() -> ConfigurationError:
+def _cannot_await(name: str) -> ConfigurationError:
     return ConfigurationError(
-        "approve is async, and a blocking run cannot await it; run with ainvoke or astream, or give a plain function"
+        f"{name} is async, which cannot be awaited here; give a plain function"
+        + (", or run with ainvoke or astream" if name == "approve" else "")
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from agentkit.errors import ConfigurationError
 from agentkit.models.backend import ChatRequest
-from agentkit.models.hosted.outgoing_messages import outgoing_messages
+from agentkit.models.hosted.outgoing_messages import outgoing_messages, outgoing_tools
 
 MAX_NEW_TOKENS = 512
 
@@ -99,7 +99,7 @@ def _tools(request: ChatRequest) -> dict[str, Any]:
         choice = "required"
     elif isinstance(choice, str) and choice not in ("auto", "none", "required"):
         choice = {"type": "function", "function": {"name": choice}}
-    return {"tools": list(request.tools), "tool_choice": choice or None}
+    return {"tools": outgoing_tools(request.tools), "tool_choice": choice or None}
 
 
 def _logprobs(top: int | None) -> dict[str, Any]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import base64
+import json
 import mimetypes
-import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from agentkit.errors import ConfigurationError
 from agentkit.models.backend import Message
 from agentkit.models.thinking import ThinkingText
-from agentkit.react_json.marks import BREAK, TABLE, Marks
+from agentkit.react_json.hostile import without_markup
 
 _READY = ("image_url", "input_audio", "video_url", "audio_url", "file")  # OpenAI's and vLLM's own
 _KINDS = {"image": "image/png", "audio": "audio/wav", "video": "video/mp4"}  # with the type where none is given
@@ -23,19 +24,42 @@ def outgoing_messages(messages: Sequence[Message]) -> list[Message]:
     return [_outgoing(message) for message in messages]
 
 
-def without_markup(text: str, table: Marks = TABLE) -> str:
-    """The text with every tag and token of the table of marks broken after its first character."""
-    return re.sub(table.markup, lambda match: match[0][0] + BREAK + match[0][1:], text)
+def outgoing_tools(tools: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """The tools, in whose texts nothing is markup, whoever wrote them."""
+    return [_harmless(tool) for tool in tools]
+
+
+def _harmless(value: Any) -> Any:
+    """A JSON value without markup in any of its texts, names of fields included."""
+    if isinstance(value, str):
+        return without_markup(value)
+    if isinstance(value, Mapping):
+        return {_harmless(name): _harmless(part) for name, part in value.items()}
+    return [_harmless(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def _outgoing(message: Message) -> Message:
     content, role = message.get("content"), message["role"]
+    message = {**message, **{name: _harmless(message[name]) for name in ("name", "tool_call_id") if name in message}}
+    if message.get("tool_calls"):
+        message["tool_calls"] = [_call(call) for call in message["tool_calls"]]
     if isinstance(content, str):
         return {**message, "content": _text(role, content)}
     if content is None:
         return {**message, "content": ""}
     parts = [{"type": "text", "text": part} if isinstance(part, str) else part for part in content]
     return {**message, "content": [_part(role, part) for part in parts]}
+
+
+def _call(call: Mapping[str, Any]) -> dict[str, Any]:
+    """A call, in whose arguments a token can be spelled with JSON's escapes, too."""
+    call = _harmless(call)
+    function = call.get("function") or {}
+    with suppress(ValueError, KeyError, TypeError, RecursionError):
+        arguments = json.loads(function["arguments"])
+        if (harmless := _harmless(arguments)) != arguments:
+            return {**call, "function": {**function, "arguments": json.dumps(harmless)}}
+    return dict(call)
 
 
 def _part(role: str, part: Mapping[str, Any]) -> dict[str, Any]:

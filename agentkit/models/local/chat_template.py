@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, reduce
+from functools import cached_property, lru_cache, reduce
 from typing import Any
 
 from agentkit.errors import ConfigurationError
@@ -37,7 +37,7 @@ class ChatTemplate:
         tokenizer = getattr(processor, "tokenizer", processor)
         self._writer = processor if getattr(processor, "chat_template", None) else tokenizer
         self._template = None if getattr(self._writer, "chat_template", None) else PLAIN_TEMPLATE
-        self._special = markup(tokenizer)
+        self._markup = Markup(tokenizer, str(getattr(self._writer, "chat_template", "")))
         self.special = {str(token): number for number, token in added_tokens(tokenizer).items() if token.special}
         self._in_parts = self._wants_parts()
 
@@ -50,7 +50,7 @@ class ChatTemplate:
     def native_calls(self) -> CallSyntax | None:
         """The syntax it writes tool calls in, if it shows tools and that can be read."""
         try:
-            return learned_syntax(self._write, self._special)
+            return learned_syntax(self._write, self._markup.pattern)
         except refusals():
             return None
 
@@ -74,8 +74,8 @@ class ChatTemplate:
 
         A template that refuses a role, or drops tools and their results without a word, gets them in words it takes.
         """
-        guarded = [each_text(message, self._guarded) for message in messages]
-        tools = each_text(tools, self._guarded)
+        guarded = [self._markup.guarded(message) for message in messages]
+        tools = each_text(tools, self._markup.broken, keys=True)
         instructed = _with_system(guarded, instructions(tools)) if tools else guarded
         as_they_are = [(guarded, tools)] if not tools or self.native_calls else []
         in_words = [(_alternating(instructed), ()), (_alternating(_without_system(instructed)), ())]
@@ -100,9 +100,9 @@ class ChatTemplate:
     def tensors(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """A processor's inputs for messages with images, sound or video.
 
-        It encodes the whole prompt at once: a zero-width space does here what separate encoding does for text.
+        It encodes the whole prompt at once: a character does here what separate encoding does for text.
         """
-        messages, tools = each_text([messages, tools], lambda text: text.replace(SEAM, BREAK))
+        messages, tools = each_text([messages, tools], lambda text: text.replace(SEAM, self._markup.wedge), keys=True)
         return dict(
             self._write(messages, tools, tokenize=True, return_dict=True, return_tensors="pt", **_ending(messages))
         )
@@ -156,32 +156,89 @@ class ChatTemplate:
         except refusals():
             return True
 
-    def _guarded(self, text: str) -> str:
-        """The text with a break inside everything that would become a special token."""
-        text = text.replace(SEAM, "")
-        return self._special.sub(lambda m: m[0][0] + SEAM + m[0][1:], text) if self._special else text
+
+class Markup:
+    """What only a template may write, by its own tokenizer: the special tokens, and of the other added ones those that
+    look like markup or stand in the template (not runs of spaces, nor words that a tokenizer keeps whole)."""
+
+    def __init__(self, tokenizer: Any, template: str) -> None:
+        added = added_tokens(tokenizer)
+        special = {str(token) for token in added.values() if token.special} | set(tokenizer.all_special_tokens)
+        others = {str(token) for token in added.values()} - special
+        tokens = special | {token for token in others if re.search(r"[<\[|\]]", token) or token in template}
+        tokens = {token for token in tokens if token.strip(" \t\r\n")}
+        self._tokenizer = tokenizer
+        self._letters = {ord(token): "\N{REPLACEMENT CHARACTER}" for token in tokens if len(token) == 1}
+        self._tokens = sorted((token for token in tokens if len(token) > 1), key=lambda token: (-len(token), token))
+        self.pattern = re.compile("|".join(map(re.escape, self._tokens))) if self._tokens else None
+        unknown = {getattr(tokenizer, "unk_token", None)}  # any text may hold what a tokenizer does not know
+        self._ids = {tokenizer.convert_tokens_to_ids(token) for token in tokens - unknown}
+        self._begins = {token[:length] for token in self._tokens for length in range(1, len(token))}
+        self._ends = {token[-length:] for token in self._tokens for length in range(1, len(token))}
+        self.broken = lru_cache(maxsize=256)(self._broken)
+
+    def guarded(self, message: Message) -> Message:
+        """A message in which nothing that anybody wrote becomes a token of markup."""
+        guarded = {name: part if name == "role" else each_text(part, self.broken) for name, part in message.items()}
+        if message.get("tool_calls"):
+            guarded["tool_calls"] = [self._guarded_call(call) for call in message["tool_calls"]]
+        return guarded
+
+    def _guarded_call(self, call: Mapping[str, Any]) -> Any:
+        """In arguments a token can be spelled with JSON's escapes, too, which templates read."""
+        function = call["function"]
+        try:
+            arguments = json.loads(function["arguments"])
+        except (ValueError, TypeError, RecursionError):
+            return each_text(call, self.broken)
+        text, broken = function["arguments"], each_text(arguments, self.broken, keys=True)
+        if broken != arguments:
+            text = json.dumps(broken, ensure_ascii=False)
+        others = each_text({name: part for name, part in function.items() if name != "arguments"}, self.broken)
+        return {**each_text({**call, "function": None}, self.broken), "function": {**others, "arguments": text}}
+
+    def _broken(self, text: str) -> str:
+        """The text with a seam inside everything that the tokenizer would read as markup, also together with what a
+        template writes around it."""
+        text = text.replace(SEAM, "").translate(self._letters)
+        pieces, start, at = [], 0, 0
+        while self.pattern and (found := self.pattern.search(text, at)):
+            at = found.start() + 1
+            pieces.append(text[start:at])
+            start = at
+        text = SEAM.join(map(self._unread, [*pieces, text[start:]]))
+        before = SEAM if any(text.startswith(end) for end in self._ends) else ""
+        after = SEAM if any(text.endswith(begin) for begin in self._begins) else ""
+        return f"{before}{text}{after}"
+
+    def _unread(self, text: str) -> str:
+        """The text in pieces in which a tokenizer that normalizes (full-width letters, capitals) finds no markup."""
+        if not text or self._ids.isdisjoint(self._tokenizer(text, add_special_tokens=False)["input_ids"]):
+            return text
+        if len(text) == 1:
+            return "\N{REPLACEMENT CHARACTER}"
+        middle = len(text) // 2
+        return SEAM.join((self._unread(text[:middle]), self._unread(text[middle:])))
+
+    @cached_property
+    def wedge(self) -> str:
+        """What stands in the place of a seam where the whole prompt is encoded at once."""
+        cut = [f"{token[0]}{BREAK}{token[1:]}" for token in self._tokens]
+        return BREAK if all(self._unread(text) == text for text in cut) else "\N{REPLACEMENT CHARACTER}"
 
 
-def each_text(value: Any, change: Callable[[str], str]) -> Any:
-    """A JSON value with every text in it changed, names of fields apart."""
+def each_text(value: Any, change: Callable[[str], str], *, keys: bool = False) -> Any:
+    """A JSON value with every text in it changed, names of fields only with `keys`."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, Mapping):
-        return {name: each_text(inner, change) for name, inner in value.items()}
-    return [each_text(inner, change) for inner in value] if isinstance(value, list | tuple) else value
+        return {change(name) if keys else name: each_text(part, change, keys=keys) for name, part in value.items()}
+    return [each_text(part, change, keys=keys) for part in value] if isinstance(value, list | tuple) else value
 
 
 def added_tokens(tokenizer: Any) -> Mapping[int, Any]:
     """The tokens beyond the trained vocabulary, by id."""
     return getattr(tokenizer, "added_tokens_decoder", {})
-
-
-def markup(tokenizer: Any) -> re.Pattern[str] | None:
-    """A pattern of all added tokens that are markup (not runs of spaces or words a tokenizer keeps whole)."""
-    tokens = {str(token) for token in added_tokens(tokenizer).values()}
-    tokens |= set(tokenizer.all_special_tokens)
-    markup = sorted((t for t in tokens if len(t) > 1 and re.search(r"[<\[|]", t)), key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, markup))) if markup else None
 
 
 def _shows_tools(text: str, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> bool:
