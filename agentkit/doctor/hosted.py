@@ -12,12 +12,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import httpx
-
 from agentkit.doctor.probes import ECHO, Finding
 from agentkit.errors import ConfigurationError, ModelError
 from agentkit.models.backend import ChatRequest, Chunk
-from agentkit.models.hosted.failures import Failure, one_line, without_secrets
+from agentkit.models.hosted.failures import Failure
 from agentkit.models.hosted.model import HostedModel
 from agentkit.models.openai_format import is_json_object
 from agentkit.retry import RetryPolicy
@@ -208,18 +206,14 @@ class Server:
 
     def models(self) -> list[dict[str, Any]] | None:
         """What the server says of its models; `None` where it says nothing."""
-        asking = self.model.place.models()
-        if asking is None:
-            return None
         try:
-            response = httpx.get(asking.url, headers=dict(asking.headers), timeout=TIMEOUT_S)
-            models = [one for one in response.json()["data"] if isinstance(one.get("id"), str)]
-        except httpx.HTTPError as error:
-            raise ModelError(without_secrets(one_line(error), *asking.secrets)) from None
-        except (ValueError, LookupError, TypeError, AttributeError):
-            return None
+            models = self.model.models()
+        except ModelError as error:
+            if isinstance(error.__cause__, Failure) and error.__cause__.status is not None:
+                return None
+            raise
         self.names = [one["id"] for one in models]
-        return models
+        return models or None
 
     def pieces(self, question: str, *, max_tokens: int = 32, stream: bool = True, **fields: Any) -> Iterator[Chunk]:
         """The answer to a request with these fields of `ChatRequest`, and others by their names on the wire."""

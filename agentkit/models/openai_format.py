@@ -26,6 +26,7 @@ _COST_HEADERS = ("x-litellm-response-cost",)
 MOST_EVENT_BYTES = 8 * 2**20
 MOST_TEXT = 4_000_000  # characters of text and thinking, a million tokens
 MOST_CALLS = 128
+MOST_VALUES = 1_000_000
 _MOST_COUNT = 10**12
 _SLICE = 65536
 
@@ -307,6 +308,8 @@ def _stated_usd(counts: Mapping[str, Any], headers: Mapping[str, str]) -> float 
 def _object(data: str | bytes) -> Mapping[str, Any]:
     if not data.strip():
         raise NotACompletion("an empty reply")
+    if sum(data.count(one) for one in (("[", "{", ",") if isinstance(data, str) else (b"[", b"{", b","))) > MOST_VALUES:
+        raise TooMuch(MOST_VALUES, "values")  # each of which takes fifty times its bytes
     try:
         value = json.loads(data)
     except (ValueError, RecursionError):
