@@ -110,6 +110,8 @@ def from_interaction(value: Any, number: int) -> Entry:
     )
     if entry.kind != "http":
         _check_pseudo_request(entry, number)
+    else:
+        _check_http(entry, number)
     return entry
 
 
@@ -127,6 +129,21 @@ def _read(body: Mapping[str, Any], number: int) -> Mapping[str, Any]:
         return _mapping({ESCAPED: json.loads(body[ESCAPED].encode().decode("unicode_escape"))}, ESCAPED, number)
     except (AttributeError, ValueError, RecursionError) as error:
         raise CassetteError(f"interaction {number}: expected escaped JSON ({error})") from None
+
+
+def _check_http(entry: Entry, number: int) -> None:
+    code = entry.status.get("code", 200)
+    if isinstance(code, bool) or not isinstance(code, int) or not 0 <= code <= 999:
+        raise CassetteError(f"interaction {number}: expected response.status.code to be a status, saw {_seen(code)}")
+    if not isinstance(entry.status.get("message"), str | None):
+        raise CassetteError(f"interaction {number}: expected response.status.message to be text; quote it")
+    for value in (*entry.headers.values(), *entry.response_headers.values()):
+        if not all(isinstance(one, str) for one in (value if isinstance(value, list) else [value])):
+            raise CassetteError(f"interaction {number}: expected the values of headers to be text; quote them")
+    string = entry.response.get("string")
+    if not isinstance(string, str | bytes | None):
+        saw = f"saw {_seen(string)}; quote it"
+        raise CassetteError(f"interaction {number}: expected response.body.string to be text, {saw}")
 
 
 def _check_pseudo_request(entry: Entry, number: int) -> None:
@@ -232,7 +249,7 @@ def on_the_wire(body: Any) -> bytes:
         return b""
     if isinstance(body, bytes):
         return body
-    return (body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)).encode()
+    return (body if isinstance(body, str) else json.dumps(body, ensure_ascii=False, default=str)).encode()
 
 
 def plain(value: Any) -> Any:

@@ -18,7 +18,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
-from typing import Any
+from typing import Any, get_args
 
 from agentkit.cassette.format.deltas import whole_text
 from agentkit.cassette.format.entries import Entry, plain, without_surrogates
@@ -30,6 +30,7 @@ from agentkit.events import (
     ActionChosen,
     BrokenOff,
     Called,
+    CallMode,
     Event,
     Finished,
     LimitReached,
@@ -41,6 +42,7 @@ from agentkit.events import (
     RunSummary,
     Source,
     Step,
+    StopReason,
     Thought,
     Usage,
 )
@@ -213,7 +215,7 @@ class EventReader:
                 inputs = self._inputs if given is None else {name: _read_value(item) for name, item in given.items()}
                 return RunStarted(inputs)
             case "mode":
-                return ModeFound(value["mode"])
+                return ModeFound(_one_of(get_args(CallMode), value["mode"]))
             case "thought":
                 return Thought(_text(value["thought"]), _text(value.get("thinking", "")))
             case "action":
@@ -226,7 +228,7 @@ class EventReader:
                 run.steps.append(Step(Action(MALFORMED, observation, text), observation))
                 return ParseError(text, observation)
             case "limit":
-                return LimitReached(value["limit"], value.get("closing_turn") is True)
+                return LimitReached(_one_of(get_args(StopReason), value["limit"]), value.get("closing_turn") is True)
             case "finished":
                 return _finished(value, run)
             case "broken_off":
@@ -255,7 +257,7 @@ def _action(value: Mapping[str, Any]) -> Action:
 def _finished(value: Mapping[str, Any], run: _Run) -> Finished:
     values = value.get("return_values")
     summary = RunSummary(
-        stop_reason=value["finished"],
+        stop_reason=_one_of(get_args(StopReason), value["finished"]),
         usage=Usage(**value.get("usage", {})),
         seconds=float(value.get("seconds", 0.0)),
         **{name: int(value.get(name, 0)) for name in _COUNTS},
@@ -278,6 +280,12 @@ def _text(value: Any) -> str:
     if not isinstance(text, str):
         raise TypeError(f"text is expected, not {type(text).__name__}; quote it")
     return text
+
+
+def _one_of(words: Sequence[str], value: Any) -> Any:
+    if value not in words:
+        raise ValueError(f"one of {', '.join(words)} is expected")
+    return value
 
 
 def _read_value(value: Any) -> Any:
