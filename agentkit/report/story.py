@@ -18,6 +18,7 @@ from agentkit.cassette.format.file import Document, load
 from agentkit.cassette.format.run_spec import RunSpec
 from agentkit.core.loop import MALFORMED
 from agentkit.core.planner import turn_of
+from agentkit.errors import CassetteError
 from agentkit.events import (
     Action,
     ActionChosen,
@@ -145,11 +146,22 @@ class Story:
 def read_story(path: Path) -> Story:
     """The story of a cassette; raises `CassetteError` for a file that is none."""
     document = load(path)
+    try:
+        return _story(path, document)
+    except (TypeError, KeyError, ValueError, AttributeError, IndexError, AssertionError) as error:
+        reason = f"{type(error).__name__}: {error}".removesuffix(": ")[:200]
+        raise CassetteError(f"{path}: expected runs in the recorded shape ({reason}); record it again") from error
+
+
+def _story(path: Path, document: Document) -> Story:
     entries = document.entries
     replies = [entry for entry in entries if completion_of(entry) is not None]
+    items: dict[int, list[Item]] = {number: [] for number in document.runs}
+    for item in document.items:
+        items[item.run].append(item)
     return Story(
         path=path,
-        runs=tuple(_run(number, document) for number in document.runs),
+        runs=tuple(_run(number, document, own) for number, own in items.items()),
         spec=document.run,
         models=tuple(dict.fromkeys(map(_model_of, replies))),
         complete=document.complete,
@@ -165,8 +177,7 @@ def _model_of(entry: Entry) -> str:
 # -- from events -------------------------------------------------------------------------------------------------------
 
 
-def _run(number: int, document: Document) -> StoryRun:
-    items: Sequence[Item] = [item for item in document.items if item.run == number]
+def _run(number: int, document: Document, items: Sequence[Item]) -> StoryRun:
     if not any(isinstance(item, RecordedEvent) for item in items):
         items = list(with_events([item for item in items if isinstance(item, Entry)], document, number))
     items = [*items, *_not_told(items)]
