@@ -161,6 +161,6 @@ def _plain_letter(character: str) -> str:
     """ASCII for a form of it (full-width, bold, accented) and for what looks like it; nothing for what is invisible."""
     if character in _BLANKS:
         return character
-    decomposed = unicodedata.normalize("NFKD", character)
+    decomposed = unicodedata.normalize("NFKD", character.translate(_LETTERS))
     visible = "".join(part for part in decomposed if unicodedata.category(part) not in _UNSEEN)
     return unicodedata.normalize("NFC", visible).translate(_LETTERS)

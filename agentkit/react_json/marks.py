@@ -222,6 +222,7 @@ CALLS: tuple[CallSyntax, ...] = (
     CallSyntax("[TOOL_CALLS]", f"[CALL_ID]{CALL_ID}[ARGS]", "[TOOL_CALLS]", ""),
     CallSyntax("[TOOL_CALLS]", "", "[TOOL_CALLS]", ""),
     CallSyntax("<function=", ">", "</function>\n<function=", "</function>"),  # Llama 3.1's custom functions
+    CallSyntax("<tool: ", ">\n", "\n</tool>\n<tool: ", "\n</tool>"),  # CWM
     CallSyntax(  # Kimi
         "<|tool_calls_section_begin|><|tool_call_begin|>functions.",
         f":{CALL_ID}<|tool_call_argument_begin|>",
@@ -384,6 +385,8 @@ THINKING: Mapping[str, str] = {
     "<|START_THINKING|>": "<|END_THINKING|>",  # Command
     "<|begin_of_thought|>": "<|end_of_thought|>",
     "<|think_start|>": "<|think_end|>",
+    "<|thought_start|>": "<|thought_end|>",  # MiniCPM 3
+    "<|open|>think<|sep|>": "<|close|>think<|sep|>",  # Kimi K3
     "<|inner_prefix|>": "<|inner_suffix|>",  # Apertus
     "<|channel>thought": "<channel|>",  # Gemma 4
     "<|channel|>analysis<|message|>": "<|end|>",  # gpt-oss
@@ -444,7 +447,8 @@ TEMPLATE_TOKENS = (
     *("]~b]", "]!b[", "]!p~[", "]!d~[", "[e~[", "]<]minimax[>[", "[sMASK]", "<eop>", "<eod>", "<sep>", "<mask>"),
     *("<eoa>", "<eoh>", "<end_of_utterance>", "[BOS]", "[EOS]", "[EOT]", "[PAD]", "[UNK]", "[start_header_id]"),
     *("[end_header_id]", "[IMG_BREAK]", "[IMG_END]", "[AUDIO]", "[BEGIN_AUDIO]", "[PREFIX]", "[MIDDLE]", "[SUFFIX]"),
-    *("[MODEL_SETTINGS]", "[/MODEL_SETTINGS]"),
+    *("[MODEL_SETTINGS]", "[/MODEL_SETTINGS]", "[CLS]", "[SEP]", "[MASK]", "<role>", "</role>", "<video>", "<audio>"),
+    *("<image_soft_token>", "<audio_soft_token>", "<boi>", "<eoi>", "<fake_token_around_image>"),
 )
 """Other tokens of chat templates, which nobody but a template may write. Those of the shapes <|…|>, [|…|], <[…]> and
 <unused1> need no entry."""
@@ -488,7 +492,7 @@ _MIDDLE = re.compile(rf"(?:{MARKUP.pattern})?[^\s<\[]*{CALL_ID}|{MARKUP.pattern}
 _CHANNELS = {"<|start|>", "<|channel|>", "<|message|>", "<|constrain|>"}  # of harmony: they open any message
 _TOKEN = (  # of any chat template
     r"<[|｜][^|｜<>\n]{1,60}[|｜]>|<\|\w{1,40}>|<\w{1,40}\|>|\[\|[^|\[\]\n]{1,40}\|\]|<\[[^<>\[\]\n]{1,40}\]>"
-    r"|<(?:extra_id|special|reserved|unused|ctrl|mask)[_:]?\d{1,4}>"
+    r"|<(?:extra_id|special|reserved|unused|ctrl|mask)[_:]?\d{1,4}>|\[UNUSED_TOKEN_\d{1,4}\]"
 )
 _PLAIN_TAG = re.compile(r"</?(?:\w+:|｜\w+｜)?(\w+)[ =>]")
 _TAG_BEGINNING = re.compile(r'<[^<>\s]+(?: name)?="?')

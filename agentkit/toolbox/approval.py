@@ -31,7 +31,8 @@ def check_approve(approve: Approve | None, *, blocking: bool = False) -> None:
 def is_yes(answer: Any, asked: str) -> bool:
     """Whether this is the value True; what is neither a yes nor a no is noted in the log."""
     if answer is not True and answer is not False and answer is not None:
-        _note(f"{asked} gave {type(answer).__name__}, which is no yes: only True is")
+        kind = f"{type(answer).__module__}.{type(answer).__qualname__}".removeprefix("builtins.")
+        _note(f"{asked} gave a value of the type {kind}, which is no yes: only True is")
     return answer is True
 
 
