@@ -199,4 +199,26 @@ class Finished:
     return_values: dict[str, Any] | None = None
 
 
-Event = RunStarted | ModeFound | Token | Thought | ActionChosen | Observed | ParseError | LimitReached | Finished
+@dataclass(frozen=True, slots=True)
+class BrokenOff:
+    """A run ended without its end: by an exception of the class `error`, which says `message`.
+
+    Only what records a run is told: to everyone else the exception itself comes.
+    """
+
+    error: str
+    message: str = ""
+
+
+Event = (
+    RunStarted
+    | ModeFound
+    | Token
+    | Thought
+    | ActionChosen
+    | Observed
+    | ParseError
+    | LimitReached
+    | Finished
+    | BrokenOff
+)

@@ -65,3 +65,9 @@ def spelled_numbers(text: str) -> Iterator[int]:
             if used:
                 yield value
             words = words[max(used, 1) :]
+
+
+def count(number: int, what: str) -> str:
+    """A number of things: 1 reply, 2 replies."""
+    plural = f"{what[:-1]}ies" if what.endswith("ly") else f"{what}s"
+    return f"{number:,} {what if number == 1 else plural}"

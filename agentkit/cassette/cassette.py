@@ -21,7 +21,7 @@ from agentkit.cassette.seams.model import TapedBackend, TapedChat
 from agentkit.cassette.seams.tools import Played, TapedToolbox
 from agentkit.core.run import Tools
 from agentkit.errors import CassetteDrift, CassetteError, ConfigurationError
-from agentkit.events import Event, Finished, Step, Token
+from agentkit.events import BrokenOff, Event, Finished, Step, Token
 from agentkit.models.chat import ChatModel
 from agentkit.recorder import MISSING, RecorderMode, current
 from agentkit.secrets import REDACTED
@@ -200,7 +200,10 @@ class Cassette:
             return
         waiting, lane.waiting = lane.waiting, []
         for one in waiting:
-            if not self.replaying.event(one) and self._recording is not None:
+            if isinstance(one, BrokenOff):  # no part of a replay: what broke the run off comes again, or it does not
+                if self._recording is not None and not self.plays:
+                    self._recording.event(one)
+            elif not self.replaying.event(one) and self._recording is not None:
                 self._recording.event(one, after=self.replaying.last_played)
 
     def remembered(self, name: str, compute: Callable[[], Any], *, default: Any = MISSING) -> Any:

@@ -18,7 +18,7 @@ from agentkit.cassette.format.run_spec import RunSpec
 from agentkit.cassette.format.writer import Journal, Place
 from agentkit.cassette.lanes import Lane, Lanes
 from agentkit.errors import CassetteError
-from agentkit.events import Event, Finished, LimitReached
+from agentkit.events import BrokenOff, Event, Finished, LimitReached
 from agentkit.react_json.scratchpad import CLOSING_NOTE
 from agentkit.secrets import Secrets
 
@@ -340,7 +340,7 @@ def _without_loose_end(items: list[Item], run: int) -> list[Item]:
 
 
 def _is_end(item: Item) -> bool:
-    return isinstance(item, RecordedEvent) and isinstance(item.event, LimitReached | Finished)
+    return isinstance(item, RecordedEvent) and isinstance(item.event, LimitReached | Finished | BrokenOff)
 
 
 def _is_result(item: Item) -> bool:

@@ -14,7 +14,7 @@ from agentkit.cassette.format.events import RecordedEvent, as_mapping, compared
 from agentkit.cassette.format.file import Document
 from agentkit.cassette.lanes import Lanes
 from agentkit.errors import CassetteDrift, CassetteError
-from agentkit.events import Event, Finished, ModeFound, Thought
+from agentkit.events import BrokenOff, Event, Finished, ModeFound, Thought
 from agentkit.recorder import MISSING
 from agentkit.secrets import Secrets
 
@@ -50,8 +50,9 @@ class Track:
             tracks[entry.run].left[place] = entry
             tracks[entry.run].turns_at_all += entry.kind == "turn"
         for recorded in document.events:
-            tracks[recorded.run].events.append(recorded)
             tracks[recorded.run].holds_events = True
+            if not isinstance(recorded.event, BrokenOff):
+                tracks[recorded.run].events.append(recorded)
         return tracks
 
     @property

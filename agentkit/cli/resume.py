@@ -45,7 +45,7 @@ def go_on(run: Continuation, view: View) -> int:
     view.wait("loading the model …")
     with what_is_left(run.path, view):
         code = view.show(run.events(), model=run.model)
-    view.note(f"recorded in {run.path}; {next_command(run.path, code)}")
+    view.note(f"recorded in {run.path}; {next_command(run.path, view.stop_reason)}")
     return code
 
 

@@ -12,13 +12,14 @@ import click
 
 from agentkit.cli.approval import approver
 from agentkit.cli.options import PATH, Given, with_settings, with_view, yes_option
-from agentkit.cli.view import View
+from agentkit.cli.view import View, option_raising
 from agentkit.errors import ConfigurationError
 from agentkit.secrets import public_address
 from agentkit.settings import RunSettings, read_settings
 
 if TYPE_CHECKING:
     from agentkit.cassette import RunSpec
+    from agentkit.events import StopReason
     from agentkit.react_json.prompt import Prompt
     from agentkit.runs.build import Runner
 
@@ -83,7 +84,7 @@ def record_run(spec: RunSpec, runner: Runner, view: View, file: Path) -> int:
 
     with what_is_left(file, view), Cassette(file, mode="record", run=spec):
         code = view.show(runner.events(dict(spec.inputs)), model=spec.settings.model)
-    view.note(f"recorded in {file}; {next_command(file, code)}")
+    view.note(f"recorded in {file}; {next_command(file, view.stop_reason)}")
     return code
 
 
@@ -107,11 +108,16 @@ def what_is_left(file: Path, view: View) -> Iterator[None]:
         raise
 
 
-def next_command(file: Path, code: int) -> str:
-    """What to do with a recording of a run that ended with this exit code."""
-    if code == 0:
+def next_command(file: Path, reason: StopReason | None) -> str:
+    """What to do with a recording of a run that ended for this reason."""
+    if reason in ("answer", "return_direct"):
         return f"agentkit replay {file} shows it again"
-    return f"agentkit resume {file} goes on with it, given more --max-iterations, --timeout or --max-tokens"
+    if raising := option_raising(reason):
+        return f"agentkit resume {file} goes on with it, given more {raising}"
+    return (
+        f"agentkit show {file} shows its steps; agentkit fork {file} --step NUMBER goes another way from one of them, "
+        "as with another --model"
+    )
 
 
 def _model_line(spec: str) -> str:

@@ -57,9 +57,12 @@ def _write_page(story: Story, file: Path) -> int:
 
 def _as_mapping(story: Story) -> dict[str, Any]:
     """A run as `agentkit run --json` gave it, and beside that all that its cassette says of it."""
+    from agentkit.report.wording import ending
+
     result: dict[str, Any] = {}
     if len(story.runs) == 1:
         result = as_result(story.runs[0].events, story.model) | {"usage": asdict(story.runs[0].usage)}
+        result["ended"] = ending(story.runs[0]) or None
     return {
         **result,
         "file": str(story.path),
@@ -73,10 +76,13 @@ def _as_mapping(story: Story) -> dict[str, Any]:
 
 
 def _run_as_mapping(run: StoryRun) -> dict[str, Any]:
+    from agentkit.report.wording import ending
+
     return {
         "input": run.question,
         "output": run.output if run.answered else None,
         "stop_reason": run.stop_reason,
+        "ended": ending(run) or None,
         "usage": asdict(run.usage),
         "sources": [asdict(source) for source in run.sources],
         "steps": [asdict(step) for step in run.steps],

@@ -19,6 +19,7 @@ from agentkit.events import (
     ParseError,
     RunStarted,
     Source,
+    StopReason,
     Thought,
     Token,
     Usage,
@@ -49,6 +50,8 @@ class View:
     as_json: bool = False
     quiet: bool = False
     verbose: bool = False
+    stop_reason: StopReason | None = None
+    """What ended the run that was shown last."""
     _status: Status | None = None
     _console: Console | None = None
 
@@ -87,6 +90,7 @@ class View:
             self.settle()
         finished = seen[-1]
         assert isinstance(finished, Finished)
+        self.stop_reason = finished.summary.stop_reason
         if self.as_json:
             print(json_text(as_result(seen, public_address(model))), flush=True)
         elif finished.answered:
@@ -151,8 +155,7 @@ class View:
                 self._show(f"Not understood: {shortened(observation)}", style="yellow")
                 self.wait("thinking …")
             case LimitReached(reason, closing_turn):
-                setting = "timeout" if reason == "max_execution_time" else reason
-                raised_by = f" ({option(setting)})" if setting in SETTINGS else ""
+                raised_by = f" ({raising})" if (raising := option_raising(reason)) else ""
                 last = "; asking for a last answer" if closing_turn else ""
                 self._show(f"{ENDED[reason]}{raised_by}{last}", style="yellow")
 
@@ -162,6 +165,12 @@ class View:
             say(text, to=sys.stderr, end=end)
         else:
             self.console.print(printable(text), style=style, end=end)
+
+
+def option_raising(reason: StopReason | None) -> str:
+    """The option of the limit that ended a run; "" where it was none."""
+    setting = "timeout" if reason == "max_execution_time" else reason
+    return option(setting) if setting in SETTINGS else ""
 
 
 def as_result(events: Iterable[Event], model: str) -> dict[str, Any]:

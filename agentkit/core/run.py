@@ -11,15 +11,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from agentkit.core.loop import Limits, ModelCall, ReActLoop, ToolCalls, Turn
 from agentkit.core.planner import Planner
 from agentkit.deadline import within
-from agentkit.errors import MalformedTurn, ModelError
-from agentkit.events import Action, Event, Finished, LimitReached, ModeFound, Observation, RunStarted, Step, Token
-from agentkit.recorder import active
+from agentkit.errors import AgentkitError, MalformedTurn, ModelError
+from agentkit.events import (
+    Action,
+    BrokenOff,
+    Event,
+    Finished,
+    LimitReached,
+    ModeFound,
+    Observation,
+    RunStarted,
+    Step,
+    Token,
+)
+from agentkit.recorder import Recorder, active
 from agentkit.toolbox.run_scope import ScopedToolbox
 
 Clock = Callable[[], float]
@@ -71,18 +83,18 @@ class Run:
         nothing is left ends the run.
         """
         recorder = active()
-        for event in self._events():
-            if recorder is not None:
-                recorder.event(event)
-            yield event
+        with _ending_recorded(recorder) as record:
+            for event in self._events():
+                record(event)
+                yield event
 
     async def aevents(self) -> AsyncGenerator[Event]:
         """`events`, awaiting. A call that is under way when the time is over is cancelled."""
         recorder = active()
-        async for event in self._aevents():
-            if recorder is not None:
-                recorder.event(event)
-            yield event
+        with _ending_recorded(recorder) as record:
+            async for event in self._aevents():
+                record(event)
+                yield event
 
     def _events(self) -> Iterator[Event]:
         loop, toolbox, limit = self._parts()
@@ -138,6 +150,28 @@ class Run:
             steps=recorder.given_steps if recorder is not None else (),
         )
         return loop, ScopedToolbox(toolbox), _Limit(loop, clock, self.limits.max_execution_time_s)
+
+
+@contextmanager
+def _ending_recorded(recorder: Recorder | None) -> Iterator[Callable[[Event], None]]:
+    """Tells a recorder of a run's events, and of the exception that breaks the run off."""
+    if recorder is None:
+        yield lambda event: None
+        return
+    last: Event | None = None
+
+    def record(event: Event) -> None:
+        nonlocal last
+        last = event
+        recorder.event(event)
+
+    try:
+        yield record
+    except BaseException as error:
+        if not isinstance(last, Finished):
+            with suppress(AgentkitError):  # what broke the run off says more
+                recorder.event(BrokenOff(type(error).__name__, " ".join(str(error).split())))
+        raise
 
 
 def _events(piece: str | ModeFound | Turn, loop: ReActLoop) -> Iterator[Event]:

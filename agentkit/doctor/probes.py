@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from agentkit.models.backend import ChatRequest, Completion, Message
 from agentkit.models.chat import ChatModel
+from agentkit.number_words import count
 
 QUESTION: Sequence[Message] = (
     {"role": "system", "content": "You answer in a few words."},
@@ -48,7 +49,7 @@ def _answer(chat: ChatModel) -> Finding:
     seconds = time.perf_counter() - started_s
     if not usage.total_tokens:
         return Finding("answer", "note", f"{seconds:.1f} s, no token usage", "token budgets do not hold on this server")
-    return Finding("answer", "ok", f"{usage.completion_tokens} tokens in {seconds:.1f} s")
+    return Finding("answer", "ok", f"{count(usage.completion_tokens, 'token')} in {seconds:.1f} s")
 
 
 def _streaming(chat: ChatModel) -> Finding:
@@ -68,7 +69,7 @@ def _stop(chat: ChatModel) -> Finding:
         return Finding("stop", "problem", f"{stop!r} in the answer", "please report this: we enforce stops")
     used, limit = cut.usage.completion_tokens, whole.usage.completion_tokens
     if used and used >= limit:
-        seen = f"{stop!r} cut off after {used} tokens"
+        seen = f"{stop!r} cut off after {count(used, 'token')}"
         return Finding("stop", "note", seen, "the server writes on, which is paid for: use another")
     return Finding("stop", "ok", f"stopped at {stop!r} after {used} of {limit} tokens")
 

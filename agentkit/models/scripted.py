@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from agentkit.errors import ConfigurationError, ModelError, described
 from agentkit.events import Usage
 from agentkit.models.backend import Capabilities, ChatRequest, Chunk, Completion, ToolCallPiece
+from agentkit.number_words import count
 
 ScriptedReply = str | Completion | BaseException
 """A text, a completion with tool calls or thinking, or what is raised."""
@@ -75,7 +76,7 @@ class ScriptedBackend:
             return _checked(self.replies(request))
         if number >= len(self.replies):
             raise ModelError(
-                f"The script of {self.model_id} has {len(self.replies)} replies; request {number + 1} came."
+                f"The script of {self.model_id} has {count(len(self.replies), 'reply')}; request {number + 1} came."
             )
         return self.replies[number]
 

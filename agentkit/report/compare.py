@@ -115,13 +115,17 @@ def _fields(step: StoryStep | None) -> dict[str, str]:
 
 def _prompt(first: StoryStep | None, second: StoryStep | None) -> tuple[dict[str, str], dict[str, str]] | None:
     """What the model was asked, where that is the first thing to differ."""
-    if first is None or second is None or first.prompt == second.prompt:
-        return None
+    if first is None or second is None or not first.prompt or not second.prompt or first.prompt == second.prompt:
+        return None  # a kept step asked nobody
     return _messages(first), _messages(second)
 
 
 def _messages(step: StoryStep) -> dict[str, str]:
-    return {f"prompt ({role})": text for role, text in step.prompt}
+    found: dict[str, str] = {}
+    for role, text in step.prompt:
+        number = 1 + sum(name.startswith(f"prompt ({role}") for name in found)
+        found[f"prompt ({role})" if number == 1 else f"prompt ({role} {number})"] = text
+    return found
 
 
 def _rows(first: dict[str, str], second: dict[str, str], prefix: str) -> list[Row]:
@@ -133,19 +137,38 @@ def _rows(first: dict[str, str], second: dict[str, str], prefix: str) -> list[Ro
 def changed_words(first: str, second: str) -> tuple[Words, Words]:
     """Both texts in stretches that changed and the words around them."""
     one, other = _WORD.findall(first), _WORD.findall(second)
-    if not one or not other or max(len(one), len(other)) > MOST_WORDS:
+    if not one or not other:
         return _whole(first), _whole(second)
-    blocks = difflib.SequenceMatcher(None, one, other, autojunk=False).get_opcodes()
+    before = _shared(one, other)
+    after = _shared(one[before:][::-1], other[before:][::-1])
+    middles = one[before : len(one) - after], other[before : len(other) - after]
     left, right = [], []
-    for number, (kind, start, end, from_, to) in enumerate(blocks):
+    if before:
+        left.append((False, _context(one[:before], True, False)))
+        right.append(left[0])
+    for kind, start, end, from_, to in _blocks(*middles):
         if kind == "equal":
-            edge = (number == 0, number == len(blocks) - 1)
-            left.append((False, _context(one[start:end], *edge)))
-            right.append((False, _context(other[from_:to], *edge)))
+            left.append((False, _context(middles[0][start:end], False, False)))
+            right.append((False, _context(middles[1][from_:to], False, False)))
         else:
-            left.append((True, "".join(one[start:end])))
-            right.append((True, "".join(other[from_:to])))
+            left.append((True, "".join(middles[0][start:end])))
+            right.append((True, "".join(middles[1][from_:to])))
+    if after:
+        left.append((False, _context(one[-after:], False, True)))
+        right.append(left[-1])
     return tuple(_parts(left)), tuple(_parts(right))
+
+
+def _shared(first: Sequence[str], second: Sequence[str]) -> int:
+    """How many words both begin with."""
+    pairs = zip(first, second, strict=False)
+    return next((place for place, (one, other) in enumerate(pairs) if one != other), min(len(first), len(second)))
+
+
+def _blocks(first: Sequence[str], second: Sequence[str]) -> Sequence[tuple[str, int, int, int, int]]:
+    if max(len(first), len(second)) > MOST_WORDS:
+        return [("replace", 0, len(first), 0, len(second))]
+    return difflib.SequenceMatcher(None, first, second, autojunk=False).get_opcodes()
 
 
 def _parts(parts: Sequence[tuple[bool, str]]) -> Iterator[tuple[bool, str]]:

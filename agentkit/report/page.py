@@ -13,22 +13,31 @@ import re
 from collections.abc import Iterable, Iterator
 from html import escape
 from importlib.resources import files
+from pathlib import Path
 from string import Template
 from typing import Any
 from urllib.parse import urlsplit
 
 from agentkit.events import Source
+from agentkit.number_words import count
 from agentkit.printable import printable
 from agentkit.report.exchange import Exchange
 from agentkit.report.story import Story, StoryCall, StoryRun, StoryStep
-from agentkit.report.wording import cost, count, duration, ending, exchange, made_with, tokens
+from agentkit.report.wording import cost, duration, ending, exchange, made_with, tokens
 
 SHOWN_CHARS = 1_200
 BAR_WIDTH = 1000
 BAR_HEIGHT = 28
 BAR_GAP = 3  # between steps
+_GENERATOR = b'<meta name="generator" content="agentkit">'
 _URL = re.compile(r"https?://[^\s<>\"'`\\^{|}]+[^\s<>\"'`\\^{|}.,;:!?)\]]")
 _JSON = re.compile(r'("(?:[^"\\]|\\.)*")(\s*:)?|(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|\btrue\b|\bfalse\b|\bnull\b)')
+
+
+def is_page(path: Path) -> bool:
+    """Whether a file is a page of these, which may be written again."""
+    with path.open("rb") as file:
+        return _GENERATOR in file.read(400)
 
 
 def page(story: Story) -> str:
@@ -63,7 +72,7 @@ def _run(run: StoryRun, story: Story) -> str:
         _totals(run, story),
         timeline(run),
         f'<ol class="steps">{"".join(_step(number, step) for number, step in enumerate(run.steps, 1))}</ol>',
-        f'<p class="banner">{_text(ending(run).capitalize())}.</p>' if ending(run) else "",
+        f'<p class="banner">{_text(_sentence(ending(run)))}</p>' if ending(run) else "",
         _prompt(run),
         "</article>",
     ]
@@ -72,7 +81,7 @@ def _run(run: StoryRun, story: Story) -> str:
 
 def _outcome(run: StoryRun) -> str:
     title = "Answer" if run.answered else "No answer"
-    text = run.output if run.output is not None else f"{ending(run).capitalize()}."
+    text = run.output if run.output is not None else _sentence(ending(run))
     unconfirmed = ", ".join(run.ungrounded)
     remark = f'<p class="unconfirmed">Not confirmed by any tool: {_text(unconfirmed)}</p>' if unconfirmed else ""
     sources = f'<p class="label">Sources</p>{_sources(run.sources)}' if run.sources else ""
@@ -114,7 +123,7 @@ def timeline(run: StoryRun) -> str:
         f'aria-label="Where the time went: {shares}">{"".join(_bars(run, total_ms))}</svg>'
         f'<figcaption><span class="key model">model {duration(run.model_ms)}</span>'
         f'<span class="key tools">tools {duration(run.tools_ms)}</span>'
-        f"<span>{len(run.steps)} steps from left to right</span></figcaption></figure>"
+        f"<span>{count(len(run.steps), 'step')} from left to right</span></figcaption></figure>"
     )
 
 
@@ -231,6 +240,10 @@ def _text(text: str) -> str:
     return escape(printable(text), quote=True)
 
 
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:].removesuffix('.')}."
+
+
 def _linked(text: str) -> str:
     parts, place = [], 0
     for match in _URL.finditer(text):
@@ -255,7 +268,7 @@ def _long(text: str, tag: str) -> str:
         return f'<{tag} class="{kind}">{_linked(text)}</{tag}>'
     space = text.rfind(" ", SHOWN_CHARS // 2, SHOWN_CHARS)
     place = space + 1 if space > 0 else SHOWN_CHARS
-    rest = f"<details><summary>{len(text) - place:,} more characters</summary>"
+    rest = f"<details><summary>{count(len(text) - place, 'more character')}</summary>"
     return (
         f'<{tag} class="{kind}">{_linked(text[:place])}…</{tag}>{rest}'
         f'<{tag} class="{kind}">{_linked(text[place:])}</{tag}></details>'

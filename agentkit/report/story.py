@@ -22,6 +22,7 @@ from agentkit.errors import CassetteError
 from agentkit.events import (
     Action,
     ActionChosen,
+    BrokenOff,
     Event,
     Finished,
     Observed,
@@ -85,7 +86,8 @@ class StoryStep:
 class StoryRun:
     """One question's run, and its `events`, with those of the steps that a fork kept.
 
-    `stop_reason` is what ended it, `None` where the recording does not hold that.
+    `stop_reason` is what ended it, `broken_off` the exception that did; both are `None` where the recording does not
+    hold that.
     """
 
     question: str
@@ -94,6 +96,7 @@ class StoryRun:
     output: Any = None
     answered: bool = False
     stop_reason: StopReason | None = None
+    broken_off: BrokenOff | None = None
     usage: Usage = field(default_factory=Usage)
     tools_executed: int = 0
     invented_observations: int = 0
@@ -191,6 +194,7 @@ def _run(number: int, document: Document, items: Sequence[Item]) -> StoryRun:
         question=next((str(event.inputs.get("input", "")) for event in events if isinstance(event, RunStarted)), ""),
         steps=tuple(steps),
         events=tuple(events),
+        broken_off=next((event for event in events if isinstance(event, BrokenOff)), None),
         usage=sum((step.usage for step in steps), Usage()),
         tools_executed=sum(isinstance(event, Observed) and event.executed for event in events),
     )

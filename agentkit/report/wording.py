@@ -6,7 +6,9 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from agentkit.events import Usage
+from agentkit import errors
+from agentkit.events import BrokenOff, Usage
+from agentkit.number_words import count
 
 if TYPE_CHECKING:
     from agentkit.report.exchange import Exchange
@@ -19,6 +21,12 @@ ENDED = {
     "max_cost": "the cost budget is spent",
     "stuck": "the same action gave the same observation again and again",
     "not_grounded": "no observation confirms the answer",
+}
+STOPPED = {
+    "KeyboardInterrupt": "it was interrupted",
+    "CancelledError": "it was cancelled",
+    "SystemExit": "its process was told to end",
+    "GeneratorExit": "whoever followed it stopped before its end",
 }
 UNKNOWN = "the recording does not hold the run's end"
 
@@ -38,17 +46,12 @@ def tokens(usage: Usage) -> str:
     if not usage.total_tokens:
         return ""
     cached = f" ({usage.cached_tokens:,} cached)" if usage.cached_tokens else ""
-    return f"{usage.prompt_tokens:,}{cached} + {usage.completion_tokens:,} tokens"
+    return f"{usage.prompt_tokens:,}{cached} + {count(usage.completion_tokens, 'token')}"
 
 
 def cost(usage: Usage) -> str:
     """The price, "" where nobody says."""
     return "" if usage.cost_usd is None else f"${usage.cost_usd:.4f}"
-
-
-def count(number: int, what: str) -> str:
-    """A number of things."""
-    return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
 def exchange(one: Exchange) -> str:
@@ -69,13 +72,14 @@ def made_with(story: Story) -> Iterator[str]:
     settings = story.spec.settings
     yield ", ".join(settings.tools) if settings.tools else "no tools"
     yield f"prompt {settings.prompt}"
-    limits = {
-        "at most {} turns": settings.max_iterations,
-        "at most {:g} s": settings.timeout,
-        "at most {:,} tokens": settings.max_tokens,
-        "at most ${:g}": settings.max_cost,
-    }
-    yield from (words.format(limit) for words, limit in limits.items() if limit is not None)
+    if settings.max_iterations is not None:
+        yield f"at most {count(settings.max_iterations, 'turn')}"
+    if settings.timeout is not None:
+        yield f"at most {settings.timeout:g} s"
+    if settings.max_tokens is not None:
+        yield f"at most {count(settings.max_tokens, 'token')}"
+    if settings.max_cost is not None:
+        yield f"at most ${settings.max_cost:g}"
     yield from (f"{name}={input_text(value)}" for name, value in settings.options.items())
 
 
@@ -95,4 +99,14 @@ def ending(run: StoryRun) -> str:
     """What ended it; "" for an answer that came by itself."""
     if run.answered and run.stop_reason not in ENDED:
         return ""
-    return UNKNOWN if run.stop_reason is None else ENDED.get(run.stop_reason, run.stop_reason)
+    if run.stop_reason is not None:
+        return ENDED.get(run.stop_reason, run.stop_reason)
+    return UNKNOWN if run.broken_off is None else broken_off(run.broken_off)
+
+
+def broken_off(event: BrokenOff) -> str:
+    """The exception that broke a run off, in words."""
+    if event.error in STOPPED:
+        return STOPPED[event.error]
+    kind = "" if event.error in errors.__all__ and event.message else event.error  # ours are sentences
+    return f"an error broke it off: {': '.join(filter(None, [kind, event.message]))}"

@@ -20,6 +20,7 @@ from agentkit.errors import CassetteDrift, ConfigurationError
 from agentkit.events import (
     Action,
     ActionChosen,
+    BrokenOff,
     Event,
     Finished,
     LimitReached,
@@ -175,7 +176,7 @@ def _turns(events: Iterator[Event]) -> Iterator[list[Event]]:
     turn: list[Event] = []
     waiting = 0
     for event in events:
-        if isinstance(event, Finished | LimitReached):
+        if isinstance(event, Finished | LimitReached | BrokenOff):
             return
         if isinstance(event, RunStarted | Token | ModeFound):
             continue

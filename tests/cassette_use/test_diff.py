@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -99,3 +100,34 @@ def test_words_far_from_a_change_are_left_out() -> None:
     first, second = changed_words(f"{before}one{after}", f"{before}two{after}")
     assert first == ((False, "… " + "so " * 12), (True, "one"), (False, " and" * 12 + " …"))
     assert second == ((False, "… " + "so " * 12), (True, "two"), (False, " and" * 12 + " …"))
+
+
+def test_a_fork_differs_from_its_origin_in_what_it_did_otherwise(tmp_path: Path) -> None:
+    """Its kept steps asked nobody: there are no prompts to compare."""
+    path = record(tmp_path / "a.yaml")
+    origin = read_story(path)
+    (run,) = origin.runs
+    kept = tuple(replace(step, prompt=(), kept=True) for step in run.steps[:2])
+    forked = replace(origin, runs=(replace(run, steps=(*kept, *run.steps[2:])),))
+    assert compare(origin, forked).same
+    assert compare(forked, origin).same
+
+
+def test_of_a_long_prompt_only_the_change_is_shown(tmp_path: Path) -> None:
+    text = " ".join(f"word{number}" for number in range(5_000))
+    first, second = changed_words(f"{text} mine {text}", f"{text} yours and theirs {text}")
+    assert [words for changed, words in first if changed] == ["mine"]
+    assert [words for changed, words in second if changed] == ["yours and theirs"]
+    assert sum(len(words) for _, words in (*first, *second)) < 1_500
+
+
+def test_each_message_of_a_role_is_compared(path: Path) -> None:
+    story = read_story(path)
+    (run,) = story.runs
+    messages = (("system", "Be brief."), ("user", "One."), ("assistant", "Yes."), ("user", "Two."))
+    changed = tuple((role, text.replace("One", "Three")) for role, text in messages)
+    one, other = (
+        replace(story, runs=(replace(run, steps=(replace(run.steps[0], prompt=prompt), *run.steps[1:])),))
+        for prompt in (messages, changed)
+    )
+    assert rows(compare(one, other).steps) == [("step 1: prompt (user)", "One", "Three")]

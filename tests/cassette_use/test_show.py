@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from agentkit import AgentExecutor
 from agentkit.cassette import Cassette
-from agentkit.cassette.format.file import load
+from agentkit.cassette.format.file import load, partial_of
+from agentkit.cli.run import next_command
 from agentkit.cli.show import show
-from agentkit.events import Usage
+from agentkit.errors import ModelError
+from agentkit.events import Finished, Observed, StopReason, Usage
 from agentkit.models import ChatHuggingFace
-from tests.cassette_use.recordings import QUESTION, TURNS, record, speaker
+from agentkit.recorder import RecorderMode
+from agentkit.report.compare import compare
+from agentkit.report.page import page
+from agentkit.report.story import read_story
+from agentkit.report.wording import ending, made_with
+from tests.cassette_use.recordings import QUESTION, TURNS, record, speaker, tools
 from tests.doubles.models import final
 from tests.test_cli import SEEDS_RUN, agentkit
 
@@ -136,6 +146,36 @@ def test_a_limit_is_told(tmp_path: Path, turns: tuple[str, ...], settings: dict[
     assert said in agentkit("show", str(path)).stdout
 
 
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ({"max_iterations": 1, "max_tokens": 1}, ["at most 1 turn", "at most 1 token"]),
+        ({"max_iterations": 2, "max_tokens": 2_000}, ["at most 2 turns", "at most 2,000 tokens"]),
+    ],
+)
+def test_what_is_counted_is_written_as_one_or_as_several(
+    tmp_path: Path, limits: dict[str, int], said: list[str]
+) -> None:
+    assert list(made_with(read_story(record(tmp_path / "run.yaml", **limits))))[-2:] == said
+
+
+@pytest.mark.parametrize(
+    ("reason", "says"),
+    [
+        ("answer", "agentkit replay run.yaml shows it again"),
+        ("return_direct", "agentkit replay run.yaml shows it again"),
+        ("max_iterations", "agentkit resume run.yaml goes on with it, given more --max-iterations"),
+        ("max_execution_time", "agentkit resume run.yaml goes on with it, given more --timeout"),
+        ("max_tokens", "agentkit resume run.yaml goes on with it, given more --max-tokens"),
+        ("max_cost", "agentkit resume run.yaml goes on with it, given more --max-cost"),
+        ("stuck", "agentkit fork run.yaml --step NUMBER goes another way"),
+        ("not_grounded", "agentkit fork run.yaml --step NUMBER goes another way"),
+    ],
+)
+def test_what_to_do_next_depends_on_what_ended_the_run(reason: StopReason, says: str) -> None:
+    assert says in next_command(Path("run.yaml"), reason)
+
+
 def test_an_interrupted_run_shows_what_there_is(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         record(tmp_path / "run.yaml", (*TURNS[:1], KeyboardInterrupt()))
@@ -143,7 +183,65 @@ def test_an_interrupted_run_shows_what_there_is(tmp_path: Path) -> None:
     shown = agentkit("show", str(partial)).stdout
     assert "cut off" in shown
     assert "Observation: Ada is 25." in shown
-    assert "Ended: the recording does not hold the run's end" in shown
+    assert "Ended: it was interrupted" in shown
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (KeyboardInterrupt(), "it was interrupted"),
+        (
+            ModelError("http://host answered HTTP 401: no such key"),
+            "an error broke it off: http://host answered HTTP 401",
+        ),
+        (RuntimeError("out of\nmemory"), "an error broke it off: RuntimeError: out of memory"),
+        (ValueError(), "an error broke it off: ValueError"),
+        (SystemExit(1), "its process was told to end"),
+    ],
+    ids=repr,
+)
+def test_how_a_run_was_broken_off_is_told_everywhere(tmp_path: Path, error: BaseException, said: str) -> None:
+    with pytest.raises(type(error)):
+        record(tmp_path / "run.yaml", (*TURNS[:1], error))
+    (partial,) = tmp_path.iterdir()
+    story = read_story(partial)
+    assert ending(story.runs[0]).startswith(said)
+    assert said in html.unescape(page(story)).replace(f"{said[:1].upper()}{said[1:]}", said)
+    assert compare(story, read_story(record(tmp_path / "whole.yaml", TURNS))).endings[-1].label == "ended by"
+
+
+@pytest.mark.slow
+def test_the_command_tells_how_a_run_was_broken_off(tmp_path: Path) -> None:
+    with pytest.raises(ModelError):
+        record(tmp_path / "run.yaml", (*TURNS[:1], ModelError("HTTP 401: no such key")))
+    (partial,) = tmp_path.iterdir()
+    told = "an error broke it off: HTTP 401: no such key"
+    assert f"Ended: {told}\n" in agentkit("show", str(partial)).stdout
+    shown = json.loads(agentkit("show", str(partial), "--json").stdout)
+    assert (shown["ended"], shown["runs"][0]["ended"], shown["stop_reason"]) == (told, told, None)
+
+
+def test_a_run_whose_reader_goes_away(tmp_path: Path) -> None:
+    """Once it was read to its end nothing more is said; and a replay compares no exceptions."""
+
+    def read(mode: RecorderMode, until: type, name: str = "run.yaml") -> None:
+        executor = AgentExecutor.from_model(speaker(TURNS), tools())
+        with Cassette(tmp_path / name, mode, environment={}), closing(executor.events({"input": "?"})) as events:
+            for event in events:
+                if isinstance(event, until):
+                    raise LookupError
+
+    with pytest.raises(LookupError):
+        read("record", Observed)
+    partial = partial_of(tmp_path / "run.yaml")
+    assert ending(read_story(partial).runs[0]) == "whoever followed it stopped before its end"
+    with pytest.raises(LookupError):
+        read("record", Finished, "read.yaml")
+    assert read_story(partial_of(tmp_path / "read.yaml")).runs[0].broken_off is None
+    read("resume", type(None))
+    assert read_story(tmp_path / "run.yaml").runs[0].answered
+    with pytest.raises(LookupError):
+        read("replay", Observed)
 
 
 def test_a_scripts_recording_shows_each_of_its_runs(tmp_path: Path) -> None:
