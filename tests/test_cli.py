@@ -29,7 +29,12 @@ def agentkit(
         capture_output=True,
         text=True,
         cwd=cwd or ROOT,
-        env={**clean, "HOME": str(cwd or ROOT / "nobody"), **environment},
+        env={
+            **clean,
+            "HOME": str(cwd or ROOT / "nobody"),
+            "XDG_STATE_HOME": os.environ["XDG_STATE_HOME"],
+            **environment,
+        },
         input=stdin,
         timeout=120,
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from langchain_core.runnables import RunnableLambda
 
 from agentkit import AgentExecutor
 from agentkit.cassette import Cassette, RunSpec, read_run_spec
@@ -144,9 +145,9 @@ KEYWORDS = {
 
 @pytest.mark.parametrize(("name", "keyword"), KEYWORDS.items())
 def test_the_executor_takes_it(name: str, keyword: str) -> None:
-    executor = AgentExecutor(lambda _: None, [], **{keyword: WAYS[name][0]})  # type: ignore[arg-type]
+    executor = AgentExecutor(RunnableLambda(lambda _: None), [], **{keyword: WAYS[name][0]})
     assert getattr(executor.settings, name) == WAYS[name][0]
-    defaults = AgentExecutor(lambda _: None, []).settings  # type: ignore[arg-type]
+    defaults = AgentExecutor(RunnableLambda(lambda _: None), []).settings
     assert replace(defaults, must_be_grounded=None) == RunSettings()
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
-from io import StringIO
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
-from agentkit.errors import AgentkitError
+from agentkit.errors import AgentkitError, ConfigurationError
 from agentkit.printable import printable
+
+if TYPE_CHECKING:
+    import click
 
 INTERRUPTED = 130
 
@@ -17,13 +22,44 @@ def main() -> None:
 
     0 an answer, 1 none, 2 wrong use, 3 the model failed, 4 the cassette drifted, 130 interrupted.
     """
+    _open_what_is_closed()
     try:
-        sys.exit(_main())
+        sys.exit(_written(_main()))
     except KeyboardInterrupt:  # a second Ctrl-C, or one during imports
         sys.exit(INTERRUPTED)
 
 
+def _open_what_is_closed() -> None:
+    """Without this, what is meant for a closed standard error is printed among the answers."""
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115 (to the end of the process)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
+def _written(code: int) -> int:
+    """The exit code, once the answer has gone out."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        return _not_written(error)
+    return code
+
+
+def _not_written(error: OSError) -> int:
+    sys.stdout = None  # what is left in it cannot be written at the end either
+    if isinstance(error, BrokenPipeError):
+        return 1  # the reader left
+    with suppress(OSError):
+        print(f"error: the answer cannot be written ({error.strerror}); give standard output room", file=sys.stderr)
+    return ConfigurationError.exit_code
+
+
 def _main() -> int:
+    if sys.stdout is None:
+        print("error: standard output is closed, where the answer would go; open it, or write > FILE", file=sys.stderr)
+        return ConfigurationError.exit_code
     import click
 
     from agentkit.cli.app import app
@@ -36,17 +72,33 @@ def _main() -> int:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except click.ClickException as error:
-        shown = StringIO()
-        error.show(shown)
-        print(_without_secrets(shown.getvalue()), end="", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        sys.stdout = None  # the reader left: do not flush into its closed pipe at exit
-        return 1
+        return _show_usage(error)
+    except BrokenPipeError as error:
+        return _not_written(error)
     except AgentkitError as error:
         return _fail(error, error.exit_code, verbose=verbose)
+    except OSError as error:
+        return _not_written(error) if _is_of_output(error) else _fail(error, 1, verbose=verbose)
     except Exception as error:
         return _fail(error, 1, verbose=verbose)
+
+
+def _is_of_output(error: OSError) -> bool:
+    """Whether there was no room for what is printed; an error of a file has its name."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG) and error.filename is None
+
+
+def _show_usage(error: click.ClickException) -> int:
+    """Wrong options, in one line; a command alone shows its help."""
+    import click
+
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show(sys.stderr)
+    else:
+        path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx is not None else "agentkit"
+        message = " ".join(_without_secrets(error.format_message()).split())
+        print(f"error: {message.rstrip('.')}; {path} --help shows what there is", file=sys.stderr)
+    return ConfigurationError.exit_code
 
 
 def _fail(error: Exception, code: int, *, verbose: bool) -> int:

@@ -10,7 +10,7 @@ import re
 import sys
 import threading
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -50,9 +50,13 @@ def can_ask() -> bool:
 
 def ask(tool: str, tool_input: Any, reason: str, deed: str) -> bool:
     """Ask about one call of a tool; anything but yes is no, and so is what was typed before the question."""
-    question = [*_in_margin(escaped(tool_input)), reason, f"{deed} with this input: {_name(tool)}? [y/N] "]
+    return confirmed([*in_margin(escaped(tool_input), MARGIN), reason, f"{deed} with this input: {_name(tool)}?"])
+
+
+def confirmed(question: Sequence[str]) -> bool:
+    """Whether yes is the answer to these lines, of which the last one asks; what was typed before is none."""
     _forget_what_was_typed()
-    print("\n".join(question), end="", file=sys.stderr, flush=True)
+    print("\n".join(question), end=" [y/N] ", file=sys.stderr, flush=True)
     answer = _line()
     if not answer.endswith(("\n", "\r")):
         print(file=sys.stderr)  # the end of the input is no line that somebody sent off
@@ -65,20 +69,20 @@ def _name(tool: str) -> str:
     return tool if _PLAIN_NAME.fullmatch(tool) else escaped(tool)
 
 
-def _in_margin(text: str) -> Iterator[str]:
+def in_margin(text: str, margin: str) -> Iterator[str]:
     """The text in lines that a terminal does not break again, each behind the margin."""
-    room, line, used = max(NARROWEST, _columns() - len(MARGIN) - 1), "", 0
+    room, line, used = max(NARROWEST, _columns() - len(margin) - 1), "", 0
     for word in re.findall(r" *[^ ]+| +", text):
         widths = [2 if unicodedata.east_asian_width(letter) in "WFA" else 1 for letter in word]
         if line and used + sum(widths) > room:
-            yield MARGIN + line
+            yield margin + line
             line, used = "", 0
         for letter, width in zip(word, widths, strict=True):
             if used + width > room:
-                yield MARGIN + line
+                yield margin + line
                 line, used = "", 0
             line, used = line + letter, used + width
-    yield MARGIN + line
+    yield margin + line
 
 
 def _columns() -> int:

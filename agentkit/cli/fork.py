@@ -7,7 +7,17 @@ from pathlib import Path
 
 import click
 
-from agentkit.cli.options import PATH, Given, file_argument, with_settings, with_view, yes_option
+from agentkit.cli.options import (
+    PATH,
+    Given,
+    check_folder,
+    file_argument,
+    force_option,
+    trust_option,
+    with_settings,
+    with_view,
+    yes_option,
+)
 from agentkit.cli.resume import go_on
 from agentkit.cli.run import build_live
 from agentkit.cli.view import View
@@ -19,14 +29,21 @@ from agentkit.settings import changes
 @click.option("--step", type=click.IntRange(0), metavar="NUMBER", required=True, help="Steps of the recording to keep.")
 @with_settings()
 @click.option("--record", type=PATH, help="The new cassette (FILE as .fork.yaml).")
+@force_option
+@trust_option
 @yes_option
 @with_view
-def fork(file: Path, step: int, given: Given, record: Path | None, yes: bool, view: View) -> int:
+def fork(
+    file: Path, step: int, given: Given, record: Path | None, force: bool, trust: bool, yes: bool, view: View
+) -> int:
     """Go on from a step with another model or prompt. The recording itself stays as it is."""
     from agentkit.runs.resume import fork
 
     build = partial(build_live, view=view, yes=yes)
-    return go_on(fork(file, record or _free(file), step=step, build=build, **changes(given)), view)
+    into = record or _free(file)
+    check_folder(into)
+    run = fork(file, into, step=step, build=build, replaces=force, **changes(given))
+    return go_on(run, view, trust=trust)
 
 
 def _free(file: Path) -> Path:

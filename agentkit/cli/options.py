@@ -10,6 +10,7 @@ from typing import Any, get_args
 import click
 
 from agentkit.cli.view import View
+from agentkit.errors import ConfigurationError
 from agentkit.settings import SETTINGS, Group, choices_of, option, type_of
 
 Command = Callable[..., int]
@@ -19,9 +20,17 @@ Given = dict[str, Any]
 PATH = click.Path(path_type=Path)
 file_argument = click.argument("file", type=PATH)
 yes_option = click.option("--yes", is_flag=True, help="Run tools with side effects without asking.")
+trust_option = click.option("--trust", is_flag=True, help="Let a file start, read and send what it names.")
+force_option = click.option("--force", is_flag=True, help="Record over an earlier recording.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="Show the answer only.")
 verbose_option = click.option("--verbose", "-v", is_flag=True, help="Show the model's whole text, and tracebacks.")
+
+
+def check_folder(file: Path) -> None:
+    """Raise `ConfigurationError` where there is no folder for a file that is to be written; none is made."""
+    if not file.absolute().parent.is_dir():
+        raise ConfigurationError(f"no folder {file.absolute().parent} to write {file.name} into; make it first")
 
 
 def with_view(command: Command) -> Command:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agentkit.cli.approval import ask, can_ask
-from agentkit.cli.options import Given, file_argument, with_settings, with_view, yes_option
-from agentkit.cli.run import build_live, next_command, what_is_left
+from agentkit.cli.options import Given, file_argument, trust_option, with_settings, with_view, yes_option
+from agentkit.cli.run import build_live, know, next_command, what_is_left
+from agentkit.cli.trust import agreed
 from agentkit.cli.view import View
 from agentkit.errors import ConfigurationError
 from agentkit.settings import changes
@@ -22,9 +24,10 @@ if TYPE_CHECKING:
 @click.command()
 @file_argument
 @with_settings("limits")
+@trust_option
 @yes_option
 @with_view
-def resume(file: Path, given: Given, yes: bool, view: View) -> int:
+def resume(file: Path, given: Given, trust: bool, yes: bool, view: View) -> int:
     """Go on with a run that was cut off. What it holds is played, the rest is live; also after a limit."""
     from agentkit.runs.resume import resume
 
@@ -33,14 +36,15 @@ def resume(file: Path, given: Given, yes: bool, view: View) -> int:
         happened = "This was under way when the recording ended, and may have had its effect."
         return can_ask() and ask(tool, tool_input, happened, "Run it again")
 
-    build = partial(build_live, view=view, yes=yes)
-    run = resume(file, build=build, run_again=run_again, **changes(given))
+    run = resume(file, build=partial(build_live, view=view, yes=yes), run_again=run_again, **changes(given))
     _refuse_answered(run.path)
-    return go_on(run, view)
+    return go_on(run, view, trust=trust)
 
 
-def go_on(run: Continuation, view: View) -> int:
+def go_on(run: Continuation, view: View, *, trust: bool) -> int:
     """Show a run that goes on live, to its end."""
+    foreign = agreed(run.origin, run.run.settings, view, trust=trust)
+    run = replace(run, build=partial(run.build, foreign=foreign), begun=partial(know, is_own=not foreign))
     view.note(run.title)
     view.wait("loading the model …")
     with what_is_left(run.path, view):

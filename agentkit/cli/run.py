@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,14 +12,25 @@ from typing import TYPE_CHECKING
 import click
 
 from agentkit.cli.approval import approver
-from agentkit.cli.options import PATH, Given, with_settings, with_view, yes_option
+from agentkit.cli.options import (
+    PATH,
+    Given,
+    check_folder,
+    force_option,
+    trust_option,
+    with_settings,
+    with_view,
+    yes_option,
+)
+from agentkit.cli.question import piped_text_told, read_question
 from agentkit.cli.view import View, option_raising
-from agentkit.errors import ConfigurationError
+from agentkit.printable import printable
 from agentkit.secrets import public_address
-from agentkit.settings import RunSettings, read_settings
+from agentkit.settings import RunSettings, find_settings
 
 if TYPE_CHECKING:
     from agentkit.cassette import RunSpec
+    from agentkit.cassette.format.writer import Place
     from agentkit.events import StopReason
     from agentkit.react_json.prompt import Prompt
     from agentkit.runs.build import Runner
@@ -30,28 +42,47 @@ BIGGER = "bigger: --model local:ORG/NAME or hf:ORG/NAME"
 @click.argument("question")
 @with_settings()
 @click.option("--record", type=PATH, help="Write the run to this cassette.")
+@force_option
+@trust_option
 @yes_option
 @with_view
-def run(question: str, given: Given, record: Path | None, yes: bool, view: View) -> int:
+def run(question: str, given: Given, record: Path | None, force: bool, trust: bool, yes: bool, view: View) -> int:
     """Ask a question; thoughts, actions and observations show as they come.
 
     QUESTION is read from standard input where it is -.
     """
     from agentkit.cassette import RunSpec
 
-    question = (sys.stdin.read() if question == "-" else question).strip()
-    if not question:
-        raise ConfigurationError('expected a question, saw nothing; write agentkit run "What is 2 + 2?"')
-    inputs, settings = {"input": question}, read_settings(given)
-    if record is None:
-        runner = begin(settings, view, yes=yes)
-        return view.show(runner.events(inputs), model=settings.model)
-    check_folder(record)
-    runner = begin(settings, view, yes=yes)
-    return record_run(RunSpec.of(inputs, settings, text=runner.prompt), runner, view, record)
+    inputs, (settings, foreign) = {"input": read_question(question)}, own_settings(given, view, trust=trust)
+    with piped_text_told(view, is_read=question == "-"):
+        if record is None:
+            runner = begin(settings, view, yes=yes, foreign=foreign)
+            return view.show(runner.events(inputs), model=settings.model)
+        with recording_into(record, replaces=force) as place:
+            runner = begin(settings, view, yes=yes, foreign=foreign)
+            spec = RunSpec.of(inputs, settings, text=runner.prompt)
+            return record_run(spec, runner, view, place, is_own=not foreign)
 
 
-def begin(settings: RunSettings, view: View, *, yes: bool, prompt: Prompt | None = None) -> Runner:
+def own_settings(given: Given, view: View, *, trust: bool) -> tuple[RunSettings, Collection[str]]:
+    """The settings that this run has, and the names of those that a file in this folder decided."""
+    from agentkit.cli.trust import agreed
+    from agentkit.runs.trust import Origin
+
+    found = find_settings(given)
+    for note in found.notes:
+        print(printable(f"note: {note}"), file=sys.stderr)
+    return found.settings, agreed(Origin.of_settings(found), found.settings, view, trust=trust)
+
+
+def begin(
+    settings: RunSettings,
+    view: View,
+    *,
+    yes: bool,
+    prompt: Prompt | None = None,
+    foreign: Collection[str] = (),
+) -> Runner:
     """Say which model will answer, read the documents, and build what runs."""
     view.note(_model_line(settings.model))
     if settings.docs is not None:
@@ -61,16 +92,23 @@ def begin(settings: RunSettings, view: View, *, yes: bool, prompt: Prompt | None
         for note in read_folder(settings.docs):
             view.note(note)
     view.wait("loading the model …")
-    runner = build_live(settings, prompt, view=view, yes=yes)
+    runner = build_live(settings, prompt, view=view, yes=yes, foreign=foreign)
     view.settle()
     return runner
 
 
-def build_live(settings: RunSettings, prompt: Prompt | None = None, *, view: View, yes: bool) -> Runner:
+def build_live(
+    settings: RunSettings,
+    prompt: Prompt | None = None,
+    *,
+    view: View,
+    yes: bool,
+    foreign: Collection[str] = (),
+) -> Runner:
     """What runs these settings, and asks at this terminal before a tool with side effects runs."""
     from agentkit.runs.build import build
 
-    runner = build(settings, prompt, approve=approver(yes=yes, before=view.settle))
+    runner = build(settings, prompt, approve=approver(yes=yes, before=view.settle), foreign=foreign)
     if settings.model == "builtin":
         from agentkit.models.local.loading import use_one_thread
 
@@ -78,20 +116,33 @@ def build_live(settings: RunSettings, prompt: Prompt | None = None, *, view: Vie
     return runner
 
 
-def record_run(spec: RunSpec, runner: Runner, view: View, file: Path) -> int:
-    """Run live into a cassette, which says what the run was made of."""
+def record_run(spec: RunSpec, runner: Runner, view: View, place: Place, *, is_own: bool) -> int:
+    """Run live into a cassette, which says what the run was made of; `is_own`: the user did, and no file."""
     from agentkit.cassette import Cassette
 
-    with what_is_left(file, view), Cassette(file, mode="record", run=spec):
+    file = place.path
+    with what_is_left(file, view), Cassette(file, mode="record", run=spec, place=place) as cassette:
+        know(file, cassette.written_run, is_own=is_own)
         code = view.show(runner.events(dict(spec.inputs)), model=spec.settings.model)
     view.note(f"recorded in {file}; {next_command(file, view.stop_reason)}")
     return code
 
 
-def check_folder(file: Path) -> None:
-    """Raise `ConfigurationError` where there is no folder to record into."""
-    if not file.absolute().parent.is_dir():
-        raise ConfigurationError(f"no folder {file.absolute().parent} to record into; make it first")
+def know(file: Path, run: RunSpec | None, *, is_own: bool) -> None:
+    """Remember a recording that is made here, so that going on with it asks nothing."""
+    from agentkit.runs.trust import Origin, effects, remember
+
+    if run is not None:
+        origin = Origin.of_cassette(file, run)
+        remember(origin, effects(run.settings, origin.names), "own" if is_own else "trusted", os.environ)
+
+
+def recording_into(file: Path, *, replaces: bool) -> Place:
+    """The place to record into, held until its block ends; no folder is made for it."""
+    from agentkit.cassette.format.writer import Place
+
+    check_folder(file)
+    return Place(file, replaces=replaces)
 
 
 @contextmanager

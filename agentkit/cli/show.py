@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agentkit.cli.options import PATH, file_argument, json_option
+from agentkit.cli.options import PATH, check_folder, file_argument, json_option
 from agentkit.cli.view import View, as_result, output_console, shortened
 from agentkit.errors import ConfigurationError
 from agentkit.printable import json_text, printable
@@ -45,11 +45,13 @@ def show(file: Path, page: Path | None, html: bool, as_json: bool) -> int:
 
 
 def _write_page(story: Story, file: Path) -> int:
-    from agentkit.cassette.format.writer import save
-    from agentkit.report.page import page
+    from agentkit.cassette.format.writer import check_replaceable, save
+    from agentkit.report.page import is_page, page
 
     if file.suffix.lower() not in (".html", ".htm"):
         raise ConfigurationError(f"expected a page named *.html, saw {file}")
+    check_folder(file)
+    check_replaceable(file, is_page, "a page")
     save(file, page(story))
     View().note(f"written: {file}")
     return 0

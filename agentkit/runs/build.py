@@ -90,6 +90,11 @@ def build(
     """
     check_approve(approve)
     spec = read_spec(settings.model, settings.options, loads=model is None)
+    if model is None and settings.max_cost is not None and spec.place == "local":
+        raise ConfigurationError(
+            f"max_cost cannot be held for {settings.model}, which runs in this process and has no price; leave it out, "
+            "or give max_tokens"
+        )
     if settings.mode == "tools" and model is None:
         check_native_calls(settings.model, Capabilities(tools=True, constrain=spec.constrain))
     mcp = None

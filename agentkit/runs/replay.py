@@ -82,7 +82,7 @@ class Replay:
         if not recorded or place == "local":
             return ReplayedChat(cassette, settings.model)
         if place == "langchain":
-            raise cassette.replaying.missing(f"the turns of {settings.model}, but its HTTP, which only its client reads")
+            raise cassette.replaying.missing(f"turns of {settings.model}, but HTTP that only its client can read")
         return BackendChat(_hosted(cassette, settings))
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -36,6 +37,7 @@ from agentkit.recorder import RecorderMode
 from agentkit.runs.build import build as build_runner
 from agentkit.runs.build import read_prompt
 from agentkit.runs.replay import Replay, described
+from agentkit.runs.trust import Origin, refuse_untrusted
 from agentkit.secrets import public_address
 from agentkit.settings import SETTINGS, RunSettings
 
@@ -51,7 +53,10 @@ Build = Callable[[RunSettings, Prompt], Executor]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Continuation:
-    """A run that goes on. `kept` are events of steps that a fork takes over; a resumed run gives its own again."""
+    """A run that goes on. `kept` are events of steps that a fork takes over; a resumed run gives its own again.
+
+    `origin` is the file that says what the run is made of, and `begun` is told of the one that is written.
+    """
 
     path: Path
     title: str
@@ -62,6 +67,8 @@ class Continuation:
     run_again: RunAgain | None = None
     environment: MutableMapping[str, str]
     replaces: bool = True
+    origin: Origin
+    begun: Callable[[Path, RunSpec | None], None] | None = None
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -84,7 +91,9 @@ class Continuation:
                 run_again=self.run_again,
                 environment=self.environment,
                 place=place,
-            ):
+            ) as cassette:
+                if self.begun is not None:
+                    self.begun(self.path, cassette.written_run)
                 for event in executor.events(self.inputs):
                     yield event
                     if isinstance(event, RunStarted):
@@ -94,26 +103,30 @@ class Continuation:
 def resume(
     path: str | os.PathLike[str],
     *,
-    build: Build = build_runner,
+    build: Build | None = None,
+    trusted: bool = False,
     run_again: RunAgain | None = None,
     environment: MutableMapping[str, str] | None = None,
     **settings: Any,
 ) -> Continuation:
     """The run of a partial cassette, or of one that ended at a limit, to go on with; `settings` are usually limits.
 
-    `build` makes what runs it, of its settings and its prompt.
+    `build` makes what runs it, of its settings and its prompt. Without one, what the file makes it start, read and send
+    must have been agreed to: `trusted` says that it is.
     """
     target = finished_of(Path(path))
     partial = partial_of(target)
     source = partial if partial.exists() else target
     document = load(source)
-    run = _changed(described(source, document.run), settings)
+    recorded = described(source, document.run)
+    run, origin = _changed(recorded, settings), Origin.of_cassette(source, recorded, settings)
     turns = sum(entry.asks_a_model for entry in document.entries)
     return Continuation(
         path=target,
         title=f"resuming {source}: {public_address(run.settings.model)}, after {_steps(turns)}",
         run=run,
-        build=build,
+        build=build or _trusted(origin, run, trusted, environment),
+        origin=origin,
         mode="resume",
         run_again=run_again,
         environment=os.environ if environment is None else environment,
@@ -125,7 +138,8 @@ def fork(
     into: str | os.PathLike[str],
     *,
     step: int,
-    build: Build = build_runner,
+    build: Build | None = None,
+    trusted: bool = False,
     environment: MutableMapping[str, str] | None = None,
     replaces: bool = True,
     **settings: Any,
@@ -141,6 +155,7 @@ def fork(
     turns = _first_turns(replay, step - len(given)) if step > len(given) else []
     if not 0 <= step <= len(given) + len(turns):
         raise ConfigurationError(f"{path}: expected a step from 0 to {len(given) + len(turns)} to keep, saw {step}")
+    origin = Origin.of_cassette(Path(path), replay.run, settings)
     run = replace(
         _changed(replay.run, settings),
         steps=(*given[:step], *(one for turn in turns for one in _as_steps(turn))),
@@ -150,12 +165,18 @@ def fork(
         path=Path(into),
         title=f"fork of {path}: {public_address(run.settings.model)}, after {_steps(step)}",
         run=run,
-        build=build,
+        build=build or _trusted(origin, run, trusted, environment),
+        origin=origin,
         mode="record",
         kept=tuple(event for turn in turns for event in turn),
         replaces=replaces,
         environment=os.environ if environment is None else environment,
     )
+
+
+def _trusted(origin: Origin, run: RunSpec, trusted: bool, environment: Mapping[str, str] | None) -> Build:
+    is_own = refuse_untrusted(origin, run.settings, os.environ if environment is None else environment, trusted=trusted)
+    return partial(build_runner, foreign=() if is_own else origin.names)
 
 
 def _changed(run: RunSpec, changes: dict[str, Any]) -> RunSpec:

@@ -57,7 +57,7 @@ class RunSpec:
 
     def with_settings(self, settings: RunSettings, *, text: Prompt | None = None) -> RunSpec:
         """The same run with other settings."""
-        own = None if _is_bundled(settings.prompt) else _to_file(text or read_prompt(settings.prompt))
+        own = None if is_bundled(settings.prompt) else _to_file(text or read_prompt(settings.prompt))
         return replace(self, settings=settings, prompt_text=own)
 
     def scrubbed(self, scrub: Callable[[Any], Any]) -> RunSpec:
@@ -118,7 +118,7 @@ class RunSpec:
         name = self.settings.prompt
         if self.prompt_text is not None:
             return Prompt.parse(self.prompt_text, name=name)
-        return read_prompt(name) if _is_bundled(name) else None
+        return read_prompt(name) if is_bundled(name) else None
 
     def read_prompt(self) -> Prompt:
         """The prompt for a live run: the bundled one, the file if it is still there, else the text that was kept."""
@@ -132,7 +132,7 @@ def _is_step(step: Any) -> bool:
     return isinstance(step, Mapping) and isinstance(step.get("tool"), str)
 
 
-def _is_bundled(prompt: str) -> bool:
+def is_bundled(prompt: str) -> bool:
     """Whether a prompt of this name ships with agentkit."""
     return prompt in prompts.names() or prompt.removeprefix("hub:") in BUNDLED
 

@@ -104,10 +104,9 @@ class Place:
 
     def __init__(self, path: Path, *, replaces: bool = True) -> None:
         self.path = finished_of(path)
+        self._check(self.path, replaces)  # before a folder such as . is asked for its partial name
         self.partial = partial_of(path)
-        for file in (self.path, self.partial):
-            if check_replaceable(file, _is_cassette, "a cassette") and not replaces:
-                raise ConfigurationError(f"{file} holds a recording; --force replaces it, or name another file")
+        self._check(self.partial, replaces)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             target = Path(os.path.realpath(self.path))
@@ -115,6 +114,11 @@ class Place:
             self._lock: int | None = self._locked()
         except OSError as error:
             raise CassetteError(f"{self.path}: cannot be written ({error.strerror}); choose another place") from error
+
+    @staticmethod
+    def _check(file: Path, replaces: bool) -> None:
+        if check_replaceable(file, _is_cassette, "a cassette") and not replaces:
+            raise ConfigurationError(f"{file} holds a recording; --force replaces it, or name another file")
 
     def __enter__(self) -> Self:
         return self

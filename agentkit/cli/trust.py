@@ -1,0 +1,46 @@
+"""Asks before a run starts, reads or sends what a file of anybody's names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+from agentkit.cli.approval import can_ask, confirmed, in_margin
+from agentkit.cli.view import View
+from agentkit.errors import ConfigurationError
+from agentkit.runs.trust import Origin, effects, remember, shown, standing
+from agentkit.settings import RunSettings
+
+MARGIN = "  - "
+
+
+def agreed(origin: Origin | None, settings: RunSettings, view: View, *, trust: bool) -> Collection[str]:
+    """The settings whose values are a file's and not the user's; raises `ConfigurationError` without consent.
+
+    What a file was allowed once it may do again, as long as it says the same. `trust` answers for the user.
+    """
+    if origin is None:
+        return ()
+    wanted = effects(settings, origin.names)
+    known = standing(origin, wanted, os.environ)
+    if known == "own":
+        return ()
+    if wanted and known is None:
+        if not trust:
+            _ask(origin.file, wanted, view)
+        remember(origin, wanted, "trusted", os.environ)
+    return origin.names
+
+
+def _ask(file: Path, wanted: list[str], view: View) -> None:
+    named = shown(str(file))
+    if not can_ask():
+        raise ConfigurationError(
+            f"{named} makes this run {'; '.join(wanted)}; nobody can be asked here: read the file, and give --trust to "
+            "let it"
+        )
+    view.settle()
+    lines = [line for effect in wanted for line in in_margin(effect, MARGIN)]
+    if not confirmed([f"{named} makes this run", *lines, "The file says so, not you. Let it, now and later?"]):
+        raise ConfigurationError(f"{named} was not allowed that; give options of your own in the place of what it says")
