@@ -19,15 +19,18 @@ class Unreadable(ValueError):
 class Body:
     """The content of a body that comes in pieces, unpacked as it comes and no further than to its bound.
 
+    `most` are the bytes of all of it; without, of each piece: of a stream that may last.
+
     The HTTP libraries unpack a whole piece at once: 64 kB of brotli may hold gigabytes.
     """
 
-    def __init__(self, encoding: str | None, most: int) -> None:
+    def __init__(self, encoding: str | None, most: int | None) -> None:
         named = (encoding or "").strip().lower()
         if named not in ("", "identity", *_PACKED):
             raise Unreadable(f"packed as {named[:40]!r}, which was not asked for")
         self._unpacker = zlib.decompressobj(_EITHER) if named in _PACKED else None
-        self._left = most
+        self._most = most
+        self._left = MOST_BYTES if most is None else most
 
     @property
     def is_too_long(self) -> bool:
@@ -36,6 +39,8 @@ class Body:
 
     def read(self, piece: bytes) -> bytes:
         """What a piece holds, up to the first byte beyond the bound."""
+        if self._most is None:
+            self._left = MOST_BYTES
         if self._unpacker is None:
             content = piece[: self._left + 1]
         else:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 
 LEAVES = {
     *("errors", "events", "deadline", "recorder", "secrets", "tool", "number_words", "retry", "approximate_tokens"),
-    "printable",
+    *("printable", "http_body"),
 }
 """Values and contracts at the top of the package: each may import those before it in this order, none anything else."""
 

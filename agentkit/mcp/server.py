@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import logging
 import os
 import re
 import shlex
 import sys
 import threading
-from codecs import getincrementaldecoder
-from collections.abc import AsyncIterator, Mapping
+from base64 import b64encode
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future, wait
 from contextlib import asynccontextmanager, suppress
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from datetime import timedelta
+from functools import cache
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from agentkit.errors import ConfigurationError, ToolError, import_failure
+from agentkit.http_body import MOST_BYTES, Body, Unreadable
 from agentkit.printable import printable
+from agentkit.secrets import public_address
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
 
+MOST_TOOLS = 1000
+MOST_LINE = 8_000_000
 STOP_S = 10.0  # the transport itself waits 2 s for a process to end before it kills it
 
 Spec = str | Mapping[str, Any]
@@ -42,6 +48,9 @@ _SAME = {"streamable_http": "http", "streamable-http": "http"}
 _VARIABLE = re.compile(r"\$\{([^}]+)\}")
 
 
+_flooded: ContextVar[Callable[[], None]] = ContextVar("agentkit_mcp_flooded")
+
+
 class McpServer:
     """A connection to one server. `spec` says how to reach it, `start_s` how long it may take to answer.
 
@@ -50,7 +59,8 @@ class McpServer:
     """
 
     def __init__(self, spec: Spec, portal: BlockingPortal, *, start_s: float) -> None:
-        self.name = spec if isinstance(spec, str) else str(spec.get("url") or spec.get("command"))
+        named = spec if isinstance(spec, str) else str(spec.get("url") or spec.get("command"))
+        self.name = public_address(named)  # as it stands in messages and cassettes
         self.label = _label(self.name)
         self._connection = connection_of(spec)
         self._portal = portal
@@ -119,12 +129,16 @@ class McpServer:
             reason = _reason(error)
             if reason in ("ClosedResourceError", "Connection closed"):
                 reason = f"the MCP server of {name} has ended; do without it."
-            raise ToolError(f"Error: {reason}") from error
+            raise ToolError(f"Error: {self._public(reason)}") from error
+
+    def _public(self, reason: str) -> str:
+        """A reason without the query of the address, which may be a key."""
+        url = str(self._connection.get("url", ""))
+        return reason.replace(url, self.name) if url else reason
 
     def _failed(self, reason: str) -> ConfigurationError:
-        return ConfigurationError(
-            f"MCP server {self.name!r}: expected an MCP server, saw: {reason}; run the command by hand, or mend it"
-        )
+        seen = f"expected an MCP server, saw: {self._public(reason)}"
+        return ConfigurationError(f"MCP server {self.name!r}: {seen}; run the command by hand, or mend it")
 
 
 def not_installed(error: ImportError) -> ConfigurationError:
@@ -135,10 +149,10 @@ def not_installed(error: ImportError) -> ConfigurationError:
 def connection_of(spec: Spec) -> dict[str, Any]:
     """How a server is reached; raises `ConfigurationError`."""
     if isinstance(spec, Mapping):
-        return _checked(spec)
+        return _authorized(_checked(spec))
     if spec.startswith(("http://", "https://")):
         is_sse = urlsplit(spec).path.rstrip("/").endswith("/sse")
-        return {"transport": "sse" if is_sse else "http", "url": spec}
+        return _authorized({"transport": "sse" if is_sse else "http", "url": spec})
     try:
         command, *args = shlex.split(spec)
     except ValueError as error:
@@ -159,6 +173,17 @@ def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
     return {**given, "transport": transport}
 
 
+def _authorized(connection: dict[str, Any]) -> dict[str, Any]:
+    """The connection with the address' user and password as the header that they mean: errors name the address."""
+    url = str(connection.get("url", ""))
+    user, at, _ = urlsplit(url).netloc.rpartition("@")
+    if not at:
+        return connection
+    basic = f"Basic {b64encode(unquote(user).encode()).decode()}"
+    headers = {"authorization": basic, **(connection.get("headers") or {})}
+    return {**connection, "url": public_address(url, query=True), "headers": headers}
+
+
 def _transport(connection: Mapping[str, Any]) -> Any:
     given = {name: value for name, value in connection.items() if name not in ("transport", "session_kwargs")}
     if connection["transport"] == "http":
@@ -166,6 +191,7 @@ def _transport(connection: Mapping[str, Any]) -> Any:
     if connection["transport"] == "sse":
         from mcp.client.sse import sse_client
 
+        given["httpx_client_factory"] = _bounded(given.get("httpx_client_factory"))
         return sse_client(**{name: value for name, value in given.items() if value is not None})
     if given.get("env"):
         given["env"] = {name: _expanded(value) for name, value in given["env"].items()}
@@ -175,22 +201,99 @@ def _transport(connection: Mapping[str, Any]) -> Any:
 @asynccontextmanager
 async def _over_stdio(**given: Any) -> AsyncIterator[Any]:
     """What the server says on its standard error reaches this process' by a pipe: it is foreign text, too."""
+    from anyio import CancelScope
     from mcp.client.stdio import StdioServerParameters, stdio_client
 
+    given["encoding"] = _in_bounded_lines(given.get("encoding") or "utf-8")
     reading, writing = os.pipe()
     threading.Thread(target=_pass_on, args=(reading,), name="agentkit-mcp-stderr", daemon=True).start()
-    with open(writing, "w", encoding="utf-8") as errors:
+    with CancelScope() as flooded, open(writing, "w", encoding="utf-8") as errors:
+        _flooded.set(flooded.cancel)
         async with stdio_client(StdioServerParameters(**given), errlog=errors) as streams:
             yield streams
+    if flooded.cancelled_caught:
+        raise ValueError(f"a line of more than {MOST_LINE} characters")
 
 
 def _pass_on(pipe: int) -> None:
     """Copy to this process' own standard error (what stands in sys.stderr, in a notebook, need not be a file)."""
-    text = getincrementaldecoder("utf-8")("replace")
+    text = codecs.getincrementaldecoder("utf-8")("replace")
     while piece := os.read(pipe, 65_536):
         with suppress(OSError, ValueError, AttributeError):
             os.write(sys.__stderr__.fileno(), printable(text.decode(piece)).encode(errors="replace"))  # type: ignore[union-attr]
     os.close(pipe)
+
+
+@cache
+def _in_bounded_lines(encoding: str) -> str:
+    """An encoding's name under which a line that does not end ends the connection.
+
+    The package puts lines together itself, copying what it holds with every piece; only a decoder sees them come.
+    """
+    try:
+        plain = codecs.lookup(encoding)
+    except LookupError:
+        raise ConfigurationError(f"expected an encoding for an MCP server, saw {encoding!r}") from None
+
+    class Lines(codecs.IncrementalDecoder):
+        def __init__(self, errors: str = "strict") -> None:
+            super().__init__(errors)
+            self._inner = codecs.getincrementaldecoder(encoding)(errors)
+            self._held = 0
+            self._end = _flooded.get()
+
+        def decode(self, input: Any, final: bool = False) -> str:
+            text = self._inner.decode(input, final)
+            before, newline, last = text.rpartition("\n")
+            self._held = len(last) if newline else self._held + len(before) + len(last)
+            if self._held > MOST_LINE:
+                self._end()
+                return ""
+            return text
+
+    name = f"agentkit_lines_of_{plain.name.replace('-', '_')}"
+    info = codecs.CodecInfo(name=name, encode=plain.encode, decode=plain.decode, incrementaldecoder=Lines)
+    codecs.register(lambda asked: info if asked == name else None)
+    return name
+
+
+def _bounded(make: Any) -> Any:
+    """A factory of HTTP clients whose responses are read within bounds; a stream of events has them for each event."""
+    import httpx2
+    from mcp.shared._httpx_utils import create_mcp_http_client
+
+    class Bounded(httpx2.AsyncByteStream):
+        def __init__(self, stream: Any, encoding: str | None, most: int | None) -> None:
+            self._stream = stream
+            self._encoding = encoding
+            self._most = most
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            try:
+                body = Body(self._encoding, self._most)
+                async for piece in self._stream:
+                    content = body.read(piece)
+                    if body.is_too_long:
+                        raise Unreadable(f"of more than {MOST_BYTES / 2**20:.0f} MB")
+                    yield content
+            except Unreadable as error:
+                raise httpx2.StreamError(f"the server sent a reply {error}") from error
+
+        async def aclose(self) -> None:
+            await self._stream.aclose()
+
+    async def bound(response: Any) -> None:
+        is_stream = response.headers.get("content-type", "").startswith("text/event-stream")
+        encoding = response.headers.pop("content-encoding", None)
+        response.stream = Bounded(response.stream, encoding, None if is_stream else MOST_BYTES)
+
+    def client(headers: dict[str, Any] | None = None, timeout: Any = None, auth: Any = None) -> Any:
+        asked = {"accept-encoding": "identity", **(headers or {})}
+        made = (make or create_mcp_http_client)(headers=asked, timeout=timeout, auth=auth)
+        made.event_hooks["response"].append(bound)
+        return made
+
+    return client
 
 
 @asynccontextmanager
@@ -205,12 +308,10 @@ async def _over_http(
     terminate_on_close: bool = True,
 ) -> AsyncIterator[Any]:
     from mcp.client.streamable_http import streamable_http_client
-    from mcp.shared._httpx_utils import create_mcp_http_client
 
     each_s, read_s = _seconds(timeout), _seconds(sse_read_timeout)
-    make: Any = httpx_client_factory or create_mcp_http_client
     async with (
-        make(headers=headers, timeout=(each_s, read_s, each_s, each_s), auth=auth) as client,
+        _bounded(httpx_client_factory)(headers=headers, timeout=(each_s, read_s, each_s, each_s), auth=auth) as client,
         streamable_http_client(url, http_client=client, terminate_on_close=terminate_on_close) as streams,
     ):
         yield streams
@@ -232,6 +333,8 @@ async def _listed(client: Any) -> list[dict[str, Any]]:
         page = _wire(await client.list_tools(cursor=cursor))
         tools += map(_tool, page["tools"])
         cursor = page.get("nextCursor")
+        if len(tools) > MOST_TOOLS:
+            raise ValueError(f"more than {MOST_TOOLS} tools")
         if not cursor:
             return tools
 

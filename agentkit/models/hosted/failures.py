@@ -10,7 +10,7 @@ from dataclasses import KW_ONLY, dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from agentkit.models.http_body import Unreadable
+from agentkit.http_body import Unreadable
 from agentkit.models.openai_format import BrokenReply, NotACompletion, TooMuch
 from agentkit.secrets import public_address
 

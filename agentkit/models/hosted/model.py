@@ -34,7 +34,7 @@ from agentkit.models.hosted.wire import (
     Wait,
     drive,
 )
-from agentkit.models.http_body import MOST_BYTES, MOST_ERROR_BYTES, MOST_STREAM_BYTES, Body, Unreadable
+from agentkit.http_body import MOST_BYTES, MOST_ERROR_BYTES, MOST_STREAM_BYTES, Body, Unreadable
 from agentkit.models.openai_format import BrokenReply, CompletionReader, NotACompletion, ServerSentEvents, TooMuch
 from agentkit.recorder import active
 from agentkit.retry import Attempts, RetryPolicy
