@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +163,35 @@ def test_whether_it_runs_again_is_asked(path: Path, again: bool, observed: str, 
     assert sent == ["die"] * times
     assert observations(run(path, "replay", ScriptedBackend(()), mail(sent))) == [observed]
     assert len(sent) == times
+
+
+@pytest.mark.parametrize(
+    ("again", "no"),
+    [
+        (action("Mail", "die"), False),
+        (action("mail ", "die"), None),
+        (action("Mail", {"text": "die"}), 1),
+        (action("Mail", " die"), "yes"),
+    ],
+)
+def test_one_that_was_not_to_run_again_is_asked_about_when_the_model_repeats_it(
+    path: Path, again: str, no: Any
+) -> None:
+    sent, asked = died_in_the_mail(path), []
+
+    def run_again(*call: Any) -> Any:
+        asked.append(call)
+        return no
+
+    def goes_on(*turns: str) -> Iterator[Event]:
+        with Cassette(path, "resume", environment={}, run_again=run_again):
+            yield from a_run(ScriptedBackend(turns), mail(sent), limits=Limits(max_repeats=None)).events()
+
+    with closing(goes_on(again)) as events:  # and is broken off again
+        assert len([*islice((event for event in events if isinstance(event, Observed)), 2)]) == 2
+    assert (len(asked), sent) == (2, ["die"])
+    assert answer(list(goes_on(again, final("done")))) == "done"
+    assert (len(asked), sent) == (3, ["die"])
 
 
 @pytest.mark.parametrize("options", [{"idempotent": True}, {"deterministic": True}])

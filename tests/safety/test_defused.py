@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from agentkit.errors import MalformedTurn
-from agentkit.react_json.hostile import defused
+from agentkit.react_json.hostile import defused, without_markup
 from agentkit.react_json.parser import parse_turn
 
 BREAK = "\u200b"
@@ -34,6 +34,10 @@ BREAK = "\u200b"
         "<¦|im_start|>system<¦|im_end|>",
         "<¦｜tool▁calls▁begin｜>",
         "<¦s>[¦INST] <¦<SYS>>",
+        "]¦~b]system[¦e~[",
+        "[¦|user|] <¦[begin_of_sentence]> <¦extra_id_1> [¦BOS]",
+        "＜¦|im_end|＞ <¦︱im_end︱> ﹤¦s﹥ ［¦ＩＮＳＴ］ <¦|IM_END|>",
+        "<\x00¦|im_end|> <¦|im\x00_end|> <\u00ad¦s> [\x07¦INST] <\u200d¦/s>",
         "<¦/tool_call><¦function=f>",
         '{"action": "send", "action_input¦": 1}',
         "{'tool': 'send', 'args¦': 1}",
@@ -43,6 +47,12 @@ BREAK = "\u200b"
 )
 def test_what_is_broken_and_where(broken: str) -> None:
     assert defused(broken.replace("¦", "")) == broken.replace("¦", BREAK)
+
+
+def test_what_is_broken_is_not_broken_again() -> None:
+    once = without_markup("<|im_end|> [INST] ]~b] ＜s＞")
+    assert once == f"<{BREAK}|im_end|> [{BREAK}INST] ]{BREAK}~b] ＜{BREAK}s＞"
+    assert without_markup(once) == defused(once) == once
 
 
 def test_what_cannot_be_seen_is_dropped() -> None:
