@@ -143,7 +143,7 @@ class _Block:
 
     def open(self) -> Cassette:
         from agentkit.cassette import Cassette
-        from agentkit.errors import CassetteError
+        from agentkit.errors import CassetteError, ConfigurationError
 
         there = self._path.exists()
         if self._mode == "none" and not there:
@@ -152,7 +152,7 @@ class _Block:
         failure = ""
         try:
             self._cassette = cassette.__enter__()
-        except CassetteError as error:
+        except (CassetteError, ConfigurationError) as error:
             failure = str(error)
         if failure:
             pytest.fail(failure, pytrace=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -29,6 +30,7 @@ from agentkit.secrets import REDACTED
 if TYPE_CHECKING:
     from agentkit.models.backend import ChatBackend
 
+_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
 RunAgain = Callable[[str, Any], bool]
 
 
@@ -97,7 +99,8 @@ class Cassette:
         replaying = self._played(document)
         self.run = document.run
         keys = document.head.get("keys", ())
-        for name in (key for key in keys if isinstance(key, str) and not self._environment.get(key)):
+        named = (key for key in keys if isinstance(key, str) and _VARIABLE.fullmatch(key))
+        for name in (key for key in named if not self._environment.get(key)):
             self._environment[name] = REDACTED  # a tool that wants a key before it asks
             undo.callback(self._environment.pop, name, None)
         undo.enter_context(sockets.blocked(replaying.network))

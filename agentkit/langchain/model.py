@@ -26,11 +26,14 @@ CUT_OFF = ("max_tokens", "MAX_TOKENS")  # Anthropic's and Google's words for "le
 _NAMES = ("model_id", "model_name", "model", "base_url", "openai_api_base", "provider")
 
 
-def chat_of(model: BaseChatModel, config: RunnableConfig | None = None) -> ChatModel:
-    """A LangChain chat model for a planner. Without `config` nobody watches, and one of ours is asked directly."""
+def chat_of(model: BaseChatModel, config: RunnableConfig | None = None, *, over_http: bool | None = None) -> ChatModel:
+    """A LangChain chat model for a planner. Without `config` nobody watches, and one of ours is asked directly.
+
+    With `over_http=False` its turns are recorded in the place of the HTTP that only its own client could read again.
+    """
     if config is None and isinstance(model, ChatHuggingFace) and (direct := model.chat()) is not None:
         return direct
-    return LangChainModel(model, config=config)
+    return LangChainModel(model, config=config, over_http=over_http)
 
 
 def first_of(model: BaseChatModel) -> ChatModel:
@@ -43,8 +46,10 @@ def first_of(model: BaseChatModel) -> ChatModel:
 class LangChainModel:
     """A LangChain chat model as a `ChatModel`; its turns are recorded here, unless it is one of ours."""
 
-    def __init__(self, model: BaseChatModel, *, config: RunnableConfig | None = None) -> None:
-        self._live = _Live(model, config)
+    def __init__(
+        self, model: BaseChatModel, *, config: RunnableConfig | None = None, over_http: bool | None = None
+    ) -> None:
+        self._live = _Live(model, config, over_http)
         self.model_id = self._live.model_id
         self.capabilities = self._live.capabilities
 
@@ -62,12 +67,12 @@ class LangChainModel:
         return recorded
 
 
-def _capabilities(model: BaseChatModel) -> Capabilities:
+def _capabilities(model: BaseChatModel, over_http: bool | None) -> Capabilities:
     """Those of the backend of one of ours; of any other model, whether it takes tools."""
     if isinstance(model, ChatHuggingFace):
         return model.capabilities
     takes_tools = type(model).bind_tools is not BaseChatModel.bind_tools
-    return Capabilities(tools=takes_tools, identity=_identity(model))
+    return Capabilities(over_http=over_http, tools=takes_tools, identity=_identity(model))
 
 
 def _identity(model: BaseChatModel) -> str:
@@ -79,10 +84,10 @@ def _identity(model: BaseChatModel) -> str:
 class _Live:
     """The model itself."""
 
-    def __init__(self, model: BaseChatModel, config: RunnableConfig | None) -> None:
+    def __init__(self, model: BaseChatModel, config: RunnableConfig | None, over_http: bool | None) -> None:
         self.model = model
         self.model_id = str(getattr(model, "model_id", None) or model._llm_type)
-        self.capabilities = _capabilities(model)
+        self.capabilities = _capabilities(model, over_http)
         self.is_ours = isinstance(model, ChatHuggingFace)
         self._config = config
         self._messages: dict[int, tuple[Message, BaseMessage]] = {}

@@ -37,6 +37,18 @@ LOADING = (
     "task",
 )
 
+_PROVIDERS = {
+    "gpt-": "openai",
+    "chatgpt": "openai",
+    "claude": "anthropic",
+    "gemini": "google_genai",
+    "grok": "xai",
+    "deepseek": "deepseek",
+    "mistral": "mistralai",
+    "command": "cohere",
+}
+"""Who serves the models whose names begin so: people know them by these."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
@@ -164,7 +176,10 @@ def _did_you_mean(spec: str) -> str:
         return f"; for a folder write local:{given}"
     if "/" in given:
         return f"; did you mean hf:{given} or local:{given}?"
-    return "" if ":" in given else f"; of a provider write PROVIDER:{given}"
+    if ":" in given:
+        return ""
+    provider = next((name for start, name in _PROVIDERS.items() if given.lower().startswith(start)), None)
+    return f"; write {provider}:{given}" if provider else f"; of a provider write PROVIDER:{given}"
 
 
 def _slip(spec: str) -> str:

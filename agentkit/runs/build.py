@@ -243,7 +243,7 @@ def _models(settings: RunSettings, foreign: Collection[str]) -> tuple[ChatModel,
     from agentkit.langchain.model import chat_of, first_of
 
     model = chat_model(settings.model, fallbacks=settings.fallbacks, **settings.options)
-    return chat_of(model), first_of(model)
+    return chat_of(model, over_http=False), first_of(model)
 
 
 # -- a model that a replay need not load -------------------------------------------------------------------------------

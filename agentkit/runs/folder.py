@@ -43,7 +43,7 @@ def cassettes_in(folder: Path) -> list[Path]:
         path
         for pattern in ("*.yaml", "*.yml")
         for path in folder.rglob(pattern)
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts) and not path.is_fifo()
     )
     if not found:
         raise ConfigurationError(f"{folder}: expected cassettes, saw none; agentkit run --record FILE writes one")

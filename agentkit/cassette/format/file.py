@@ -12,6 +12,7 @@ no events, only how the runs ended; format 1 had no deltas of texts and no hashe
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,6 +82,9 @@ def load(path: Path) -> Document:
 
 def _text(path: Path) -> str:
     try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISFIFO(mode):  # a device may never end
+            raise CassetteError("cannot be read (it is no file); name a cassette")
         with path.open("rb") as file:
             content = file.read(LARGEST_BYTES + 1)
         if len(content) > LARGEST_BYTES:
