@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import zlib
 
-MOST_BYTES = 16 * 2**20  # of a whole reply; 100,000 tokens take less than one
-MOST_STREAM_BYTES = 64 * 2**20  # of a reply in events, which repeat their names with each token
+MOST_BYTES = 8 * 2**20  # of a whole reply; 100,000 tokens take less than one
+MOST_STREAM_BYTES = 32 * 2**20  # of a reply in events, which repeat their names with each token
 MOST_ERROR_BYTES = 2**16
+MOST_RECORDED_BYTES = 40 * 2**20
 
 _PACKED = ("gzip", "x-gzip", "deflate")
 _EITHER = 32 + zlib.MAX_WBITS  # gzip's header or zlib's
@@ -50,13 +51,3 @@ class Body:
                 raise Unreadable(f"packed wrongly ({error})") from error
         self._left -= len(content)
         return content
-
-
-def unpacked(content: bytes, encoding: str | None, most: int) -> bytes | None:
-    """A whole body's content; `None` for one that cannot be read, or has more than `most` bytes."""
-    try:
-        body = Body(encoding, most)
-        read = body.read(content)
-    except Unreadable:
-        return None
-    return None if body.is_too_long else read

@@ -10,6 +10,10 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
+from agentkit.cassette.seams.transport_errors import unrecordable
+from agentkit.errors import CassetteError
+from agentkit.http_body import MOST_RECORDED_BYTES
+
 aiohttp_stubs: Any = None
 if find_spec("aiohttp") is not None:  # vcrpy's stub imports it; without it no request goes that way
     aiohttp_stubs = import_module("vcr.stubs.aiohttp_stubs")
@@ -44,10 +48,16 @@ async def _record_response(tape: Any, request: Any, response: Any) -> None:
     from aiohttp import ClientConnectionError
 
     pieces: list[bytes] = []
+    length = 0
     failure: Exception | None = None
     try:
         async for piece in response.content.iter_any():
             pieces.append(piece)
+            length += len(piece)
+            if length > MOST_RECORDED_BYTES:
+                raise unrecordable(request.uri)
+    except CassetteError:
+        raise
     except ClientConnectionError as error:  # aiohttp's way to say that there is no body, unless there was some
         failure = error if pieces else None
     except Exception as error:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from itertools import accumulate
 from typing import Any
@@ -30,6 +30,7 @@ from agentkit.cassette.seams import httpx as httpx_seam
 from agentkit.cassette.seams import urllib as urllib_seam
 from agentkit.cassette.seams.transport_errors import described, rebuilt
 from agentkit.errors import AgentkitError
+from agentkit.http_body import MOST_RECORDED_BYTES, Body, Unreadable
 from agentkit.secrets import Secrets
 
 KEPT_REQUEST_HEADERS = ("content-type",)
@@ -188,8 +189,7 @@ def _entry_of(request: Request, response: Mapping[str, Any]) -> Entry:
     """
     raw = response["body"]
     pieces = raw.get("pieces", ())
-    decoded = decode_response({**response, "body": {"string": raw.get("string", b"")}})  # type: ignore[no-untyped-call]
-    whole = decoded["body"]["string"]
+    whole = _unpacked(raw.get("string", b""), response["headers"])
     body = readable(whole)
     kept: dict[str, Any] = {"string": body} if isinstance(body, str | bytes) else {"json": body}
     if not response["status"]:
@@ -206,9 +206,23 @@ def _entry_of(request: Request, response: Mapping[str, Any]) -> Entry:
         headers=_kept(request.headers, KEPT_REQUEST_HEADERS),
         body=_body_of(request),
         status=dict(response["status"]),
-        response_headers=_kept(decoded["headers"], KEPT_RESPONSE_HEADERS),
+        response_headers=_kept(response["headers"], KEPT_RESPONSE_HEADERS),
         response=kept,
     )
+
+
+def _unpacked(content: bytes, headers: Mapping[str, Any]) -> bytes:
+    """What a body holds, as far as a cassette does; as it came, where it is packed in another way than it says."""
+    encodings = _kept(headers, ("content-encoding",)).get("content-encoding", [])
+    if len(encodings) != 1:
+        return content
+    try:
+        return Body(encodings[0], MOST_RECORDED_BYTES).read(content)
+    except Unreadable:  # brotli or zstd, whose libraries a run may have
+        packed = {"headers": {"content-encoding": encodings}, "body": {"string": content}}
+        with suppress(Exception):  # of whichever library it is
+            content = decode_response(packed)["body"]["string"]  # type: ignore[no-untyped-call]
+        return content
 
 
 def _kept(headers: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, list[str]]:

@@ -12,6 +12,10 @@ from unittest import mock
 from vcr import stubs
 from vcr.patch import force_reset
 
+from agentkit.cassette.seams.transport_errors import unrecordable
+from agentkit.errors import CassetteError
+from agentkit.http_body import MOST_RECORDED_BYTES
+
 PIECE_BYTES = 65536
 _vcr: Any = stubs  # untyped
 _VCRHTTPResponse: Any = _vcr.VCRHTTPResponse
@@ -42,7 +46,7 @@ def _getresponse(connection: Any, _: bool = False, **kwargs: Any) -> Any:
         return _Response(tape.play_response(request), request.uri)
     with tape.failures_of(request):
         response = _sent(connection, request)
-    pieces, failure = _read(response)
+    pieces, failure = _read(response, request.uri)
     body = {"string": b"".join(pieces), "pieces": pieces, "error": failure}
     headers = _vcr.serialize_headers(response)
     read = {"status": {"code": response.status, "message": response.reason}, "headers": headers, "body": body}
@@ -70,19 +74,23 @@ def _unread(connection: Any) -> dict[str, Any]:
     return {"preload_content": False} if type(connection).__module__.startswith("urllib3") else {}
 
 
-def _read(response: Any) -> tuple[list[bytes], Exception | None]:
+def _read(response: Any, uri: str) -> tuple[list[bytes], Exception | None]:
     """The body as it came, and what it broke off with."""
     pieces: list[bytes] = []
+    length = 0
+    streams = hasattr(response, "stream")
     try:
-        if hasattr(response, "stream"):
-            pieces.extend(piece for piece in response.stream(PIECE_BYTES))
-        else:
-            while piece := response.read1(PIECE_BYTES):
-                pieces.append(piece)
-            if response.length:
-                import http.client
+        for piece in response.stream(PIECE_BYTES) if streams else iter(lambda: response.read1(PIECE_BYTES), b""):
+            pieces.append(piece)
+            length += len(piece)
+            if length > MOST_RECORDED_BYTES:
+                raise unrecordable(uri)
+        if not streams and response.length:
+            import http.client
 
-                raise http.client.IncompleteRead(b"".join(pieces), response.length)
+            raise http.client.IncompleteRead(b"".join(pieces), response.length)
+    except CassetteError:
+        raise
     except Exception as error:
         return pieces, error
     return pieces, None
