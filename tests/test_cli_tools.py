@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import termios
+import unicodedata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,36 +17,97 @@ from tests.test_cli import agentkit
 
 WEATHER = f"{sys.executable} -m tests.mcp.servers weather"
 ASK = """
-import sys
+import json, sys
 from agentkit.cli.approval import approver
 from agentkit.events import Action
-print(approver(yes="--yes" in sys.argv)(Action("send", {"to": "Ada\\x1b[2J"})))
+name, given = json.loads(sys.argv[1])
+print("asking", file=sys.stderr, flush=True)
+print(approver(yes="--yes" in sys.argv)(Action(name, given)))
 """
-CALL = 'send({"to": "Ada\\u001b[2J"})'
 
 
-@pytest.mark.parametrize(("typed", "answer"), [("y\n", "True"), ("YES\n", "True"), ("\n", "False"), ("no\n", "False")])
-def test_side_effects_are_asked_for_at_the_terminal(typed: str, answer: str) -> None:
+def asked_at_a_terminal(name: str, given: Any, typed: str, *, before: str = "", columns: int = 60) -> tuple[bool, str]:
+    """The decision, and what stood on the terminal."""
     ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (24, columns))
+    os.write(ours, before.encode())
+    words = [sys.executable, "-c", ASK, json.dumps([name, given])]
+    asking = subprocess.Popen(words, stdin=theirs, stderr=theirs, stdout=subprocess.PIPE, text=True)
+    shown = ""
+    while not shown.endswith("? [y/N] "):
+        shown += os.read(ours, 65_536).decode()
     os.write(ours, typed.encode())
-    done = subprocess.run([sys.executable, "-c", ASK], stdin=theirs, stderr=theirs, stdout=subprocess.PIPE, text=True)
-    shown = os.read(ours, 10_000).decode()
+    decided = asking.communicate(timeout=30)[0]
     os.close(ours)
     os.close(theirs)
-    assert done.stdout == f"{answer}\n"
-    assert f"{CALL} has side effects. Run it? [y/N] " in shown
+    return decided == "True\n", shown.replace("\r\n", "\n").partition("asking\n")[2]
+
+
+@pytest.mark.parametrize(
+    ("typed", "yes"),
+    [
+        ("y\n", True),
+        (" YES \n", True),
+        ("\n", False),
+        ("no\n", False),
+        ("yy\n", False),
+        ("\x04", False),
+        ("y\x04\x04", False),
+    ],
+)
+def test_only_yes_is_a_yes(typed: str, yes: bool) -> None:
+    assert asked_at_a_terminal("send", {"to": "Ada"}, typed)[0] is yes
+
+
+def test_what_was_typed_before_the_question_is_no_answer() -> None:
+    assert asked_at_a_terminal("send", {"to": "Ada"}, "n\n", before="y\ny\n")[0] is False
+
+
+FORGED = "\n\nrefused, nothing was sent\r\x1b[2J\u202e\u200b\u0085\u2028\u3164Calculator"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        FORGED,
+        {"to": FORGED},
+        {FORGED: "Ada"},
+        {"to": "x" * 2_500 + " everybody"},
+        {"to": "Ada" + " " * 500 + FORGED},
+        {"to": "漢字" * 300 + "🙂" * 100 + FORGED},
+    ],
+)
+def test_the_question_is_the_whole_input_and_no_line_of_it_is_the_models(given: Any) -> None:
+    shown = asked_at_a_terminal("send", given, "n\n")[1]
+    *lines, reason, question = shown.split("\n")
+    assert (reason, question) == ("This may have side effects.", "Run it with this input: send? [y/N] ")
+    assert all(line.startswith("input | ") for line in lines)
+    assert json.loads("".join(line.removeprefix("input | ") for line in lines)) == given
+    assert all(character.isprintable() and character != "\u3164" for line in lines for character in line)
+    assert all(sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in line) < 60 for line in lines)
+
+
+def test_a_name_that_could_be_a_question_stands_in_quotes() -> None:
+    shown = asked_at_a_terminal("Calculator? [y/N] y", "1+1", "n\n")[1]
+    assert shown.endswith('Run it with this input: "Calculator? [y/N] y"? [y/N] ')
 
 
 @pytest.mark.parametrize(
     ("option", "answer", "told"),
     [
-        ([], "False\n", f"not run: {CALL} has side effects, and nobody can be asked here; --yes allows it\n"),
+        (
+            [],
+            "False\n",
+            "not run: send may have side effects, and nobody can be asked here; --yes allows it; "
+            'its input: {"to": "Ada\\u001b[2J"}\n',
+        ),
         (["--yes"], "True\n", ""),
     ],
 )
 def test_where_nobody_can_be_asked_only_yes_allows_it(option: list[str], answer: str, told: str) -> None:
-    done = subprocess.run([sys.executable, "-c", ASK, *option], input="y\n", capture_output=True, text=True)
-    assert (done.stdout, done.stderr) == (answer, told)
+    words = [sys.executable, "-c", ASK, json.dumps(["send", {"to": "Ada\x1b[2J"}]), *option]
+    done = subprocess.run(words, input="y\n", capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == (answer, f"asking\n{told}")
 
 
 @pytest.mark.torch
