@@ -499,12 +499,12 @@ def public_address(text: str, *, query: bool = False) -> str:
 
     Any other text is given back as it is.
     """
-    scheme, separator, _ = text.partition("://")
+    scheme, separator, rest = text.partition("://")
     if not separator or not scheme.isalpha():
         return text
     try:
         parts = urlsplit(text)
         parts.port  # noqa: B018
     except ValueError:  # a password that has / or # in it is cut in two
-        return f"{scheme}://{text.rpartition('@')[2]}"
+        return f"{scheme}://{rest.rpartition('@')[2]}"
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query=parts.query if query else "").geturl()

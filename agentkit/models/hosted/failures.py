@@ -59,7 +59,7 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, *, now_s: floa
         details = f"it sends on to {there}; if that is meant, give that address"
     else:
         details = without_secrets(_message(value, body)) or "no details"
-    if status in (404, 405) and not isinstance(value, dict):
+    if status in (404, 405, 501) and not isinstance(value, dict):
         details += "; is this an OpenAI-compatible server's address?"
     return Failure(
         f"answered HTTP {status}: {details}",

@@ -23,6 +23,7 @@ from agentkit.secrets import public_address
 HOSTED = "a hosted model"
 SHORT_NAMES = {"api_key": "huggingfacehub_api_token"}
 _EXPECTED = "expected an address like http://HOST:PORT/v1"
+_HOST = re.compile(r"[^\s%]+")
 _HEADER = re.compile(r"[\t\x20-\x7e]*")
 _THE_CONNECTIONS = ("host", "connection", "content-length", "transfer-encoding", "upgrade", "te", "trailer")
 """A Host of one's own would be led elsewhere with the key, by a server that serves many."""
@@ -119,7 +120,7 @@ def _without_user(url: str) -> tuple[str, dict[str, str]]:
     """The address without what must not be shown, which becomes a header."""
     try:
         parts = urlsplit(url)
-        is_address = parts.scheme in ("http", "https") and bool(httpx.URL(url).host) and parts.port != 0
+        is_address = parts.scheme in ("http", "https") and _HOST.fullmatch(httpx.URL(url).host) and parts.port != 0
     except (ValueError, httpx.InvalidURL):
         is_address = False
     if not is_address and "@" in url:  # what was seen may be half a password

@@ -217,7 +217,10 @@ def failure_of(error: Exception, *, doubtful: bool = False) -> Failure:
     if isinstance(error, unsendable):
         return Failure(f"cannot be asked ({one_line(error)})", retry=False)
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-        message = f"could not be reached ({one_line(error)})"
+        seen = one_line(error)
+        is_tls = "SSL" in seen or "certificate" in seen.lower()
+        advice = "check its certificate, and http or https" if is_tls else "is it running, and is the address right?"
+        message = f"could not be reached ({seen}); {advice}"
     elif isinstance(error, httpx.TimeoutException | TimeoutError):
         message = f"was silent for too long ({type(error).__name__})"
     else:
