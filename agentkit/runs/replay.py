@@ -126,8 +126,11 @@ def _tools(cassette: Cassette, settings: RunSettings) -> list[Tool]:
     if settings.mcp:
         from agentkit.mcp import mcp_tools
 
-        with mcp_tools(*settings.mcp, taken=settings.tools) as offered:  # within the cassette, which starts none
-            tools += [_unavailable(cassette, tool) for tool in offered]
+        try:
+            with mcp_tools(*settings.mcp, taken=settings.tools) as offered:  # within the cassette, which starts none
+                tools += [_unavailable(cassette, tool) for tool in offered if _is_schema(tool.schema)]
+        except (TypeError, KeyError, AttributeError):
+            raise cassette.replaying.missing("what the MCP servers offer, in the recorded shape") from None
     return tools
 
 
@@ -145,9 +148,18 @@ def _ours(cassette: Cassette, name: str) -> Tool | None:
 
 def _theirs(cassette: Cassette, name: str, described: Any) -> Tool:
     try:
-        return _unavailable(cassette, Tool(**dict(described[name]), run=str))
+        tool = Tool(**dict(described[name]), run=str)
+        if isinstance(tool.description, str) and _is_schema(tool.schema):
+            return _unavailable(cassette, tool)
+        raise ValueError
     except (KeyError, TypeError, ValueError, AttributeError):
         raise cassette.replaying.missing(f"the tool {name}, which a replay does not load") from None
+
+
+def _is_schema(value: Any) -> bool:
+    if not isinstance(value, Mapping):
+        return False
+    return all(isinstance(one, Mapping) for one in dict(value.get("properties", {})).values())
 
 
 def _unavailable(cassette: Cassette, tool: Tool) -> Tool:
