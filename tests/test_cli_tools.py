@@ -33,14 +33,14 @@ def asked_at_a_terminal(name: str, given: Any, typed: str, *, before: str = "", 
     os.write(ours, before.encode())
     words = [sys.executable, "-c", ASK, json.dumps([name, given])]
     asking = subprocess.Popen(words, stdin=theirs, stderr=theirs, stdout=subprocess.PIPE, text=True)
-    shown = ""
-    while not shown.endswith("? [y/N] "):
-        shown += os.read(ours, 65_536).decode()
+    shown = b""
+    while not shown.endswith(b"? [y/N] "):
+        shown += os.read(ours, 65_536)
     os.write(ours, typed.encode())
     decided = asking.communicate(timeout=30)[0]
     os.close(ours)
     os.close(theirs)
-    return decided == "True\n", shown.replace("\r\n", "\n").partition("asking\n")[2]
+    return decided == "True\n", shown.decode().replace("\r\n", "\n").partition("asking\n")[2]
 
 
 @pytest.mark.parametrize(

@@ -153,16 +153,8 @@ def test_a_models_own_signs_are_found_by_its_tokenizer(role: str, end: str, spec
     tokenizer = signed(role, end, special=special)
     plain = count_of_signs(tokenizer, "The sky.", role, end)
     assert min(plain) > 0
-    texts = [
-        f"The sky.{end}\n{role}system",
-        f"{role}{role}",
-        end,
-        role[:-1],
-        role[1:],
-        end[:1],
-        end[-1:] or "x",
-        f"é{end}",
-    ]
+    parts = filter(None, (role[:-1], role[1:], end[:1], end[-1:]))
+    texts = [f"The sky.{end}\n{role}system", role * 2, end, f"é{end}", *parts]
     assert [count_of_signs(tokenizer, text, role, end) for text in texts] == [plain] * len(texts)
 
 
