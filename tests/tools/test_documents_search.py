@@ -18,8 +18,9 @@ from agentkit.errors import ConfigurationError, ToolError
 from agentkit.events import Source
 from agentkit.tools import document_search
 from agentkit.tools.documents import Documents, read_folder, with_documents
-from agentkit.tools.documents.index import default_file
+from agentkit.tools.documents.index import default_file, read_below
 from agentkit.tools.documents.query import terms_of
+from agentkit.tools.documents.reading import Unread
 from agentkit.tools.search import search
 from agentkit.tools.search_text import NOTHING_FOUND
 from tests.doubles.models import Scripted, action, final
@@ -217,9 +218,117 @@ def test_a_damaged_index_is_made_anew(fill: Fill, tmp_path: Path) -> None:
     assert links(documents, "alpha") == ["a.txt:1"]
 
 
-def test_an_index_that_cannot_be_written_is_told(fill: Fill, tmp_path: Path) -> None:
-    with pytest.raises(ToolError, match=r"the index of .* cannot be used"):
-        fill({"a.txt": "alpha"}, index=tmp_path / "none" / "index.sqlite").search("alpha")
+@pytest.mark.parametrize("in_its_place", ["no folder", "a folder", "a folder where SQLite keeps its log"])
+def test_an_index_that_cannot_be_used_is_done_without_and_told(fill: Fill, tmp_path: Path, in_its_place: str) -> None:
+    index = tmp_path / ("none" if in_its_place == "no folder" else "") / "index.sqlite"
+    if in_its_place == "a folder":
+        (index / "more").mkdir(parents=True)
+    documents = fill({"a.txt": "alpha"}, index=index)
+    if in_its_place.endswith("log"):
+        documents.refresh()
+        documents.close()
+        Path(f"{index}-wal").mkdir()
+    assert links(documents, "alpha") == ["a.txt:1"]
+    assert links(documents, "alpha") == ["a.txt:1"]
+    assert documents.index_note.startswith(f"the index {index} cannot be used (")
+    assert documents.notes == ()
+
+
+DAMAGE = {
+    "a table is missing": ["DROP TABLE passages"],
+    "a column is missing": ["ALTER TABLE files RENAME COLUMN size TO bytes"],
+    "no words": ["DROP TABLE words", "CREATE TABLE words (heading, body)"],
+    "bytes for text": ["UPDATE passages SET body = x'ff00'"],
+    "no text": ["UPDATE passages SET body = CAST(x'ff' AS TEXT)"],
+    "text for numbers": ["UPDATE passages SET line = 'x', page = 'y'"],
+    "a view": ["DROP TABLE files", "CREATE VIEW files AS SELECT 1 AS id, 'a' AS path, 1 AS size, 1 AS mtime_ns"],
+}
+
+
+@pytest.mark.parametrize("statements", DAMAGE.values(), ids=DAMAGE)
+def test_an_index_that_holds_something_else_is_made_anew(fill: Fill, tmp_path: Path, statements: list[str]) -> None:
+    index = tmp_path / "index.sqlite"
+    documents = fill({"a.txt": "alpha"}, index=index)
+    os.utime(tmp_path / "docs" / "a.txt", (1, 1))
+    documents.refresh()
+    documents.close()
+    connection = sqlite3.connect(index)
+    for statement in statements:
+        connection.execute(statement)
+    connection.commit()
+    connection.close()
+    assert links(documents, "alpha") == ["a.txt:1"]
+    assert documents.index_note == ""
+
+
+def test_any_part_of_an_index_may_be_damaged(fill: Fill, tmp_path: Path) -> None:
+    index = tmp_path / "index.sqlite"
+    documents = fill({f"{n}.txt": f"alpha {n}" for n in range(20)}, index=index)
+    documents.refresh()
+    documents.close()
+    whole = index.read_bytes()
+    for place in range(0, len(whole), len(whole) // 24):
+        for damaged in (whole[:place], whole[:place] + b"\xff" * 300 + whole[place + 300 :], whole[place:]):
+            index.write_bytes(damaged)
+            documents.search("alpha")
+            documents.close()
+
+
+# -- nothing outside ---------------------------------------------------------------------------------------------------
+
+
+def test_links_out_of_the_folder_are_not_read_and_told(fill: Fill, tmp_path: Path) -> None:
+    (tmp_path / "private" / "deep").mkdir(parents=True)
+    (tmp_path / "private" / "deep" / "secret.txt").write_text("kumquat alpha")
+    (tmp_path / "docs-2").mkdir()
+    (tmp_path / "docs-2" / "b.txt").write_text("kumquat alpha")
+    documents = fill({"a.txt": "alpha", "sub/b.txt": "beta"})
+    folder = tmp_path / "docs"
+    (folder / "file.txt").symlink_to("../private/deep/secret.txt")
+    (folder / "absolute.txt").symlink_to(tmp_path / "private" / "deep" / "secret.txt")
+    (folder / "all").symlink_to("../private")
+    (folder / "beside").symlink_to("../docs-2")  # its name begins alike
+    (folder / "chain.txt").symlink_to("sub/chain.txt")
+    (folder / "sub" / "chain.txt").symlink_to("../file.txt")
+    (folder / "within.txt").symlink_to("sub/b.txt")
+    (folder / "sub" / "up").symlink_to("..")
+    assert links(documents, "kumquat") == []
+    assert set(links(documents, "beta")) == {"sub/b.txt:1", "within.txt:1"}
+    (note,) = documents.notes
+    assert note == "6 files such as absolute.txt are not searched: it is a link out of the folder"
+
+
+def test_a_file_that_becomes_a_link_is_forgotten(fill: Fill, tmp_path: Path) -> None:
+    (tmp_path / "private.txt").write_text("kumquat")
+    documents = fill({"a.txt": "alpha"})
+    assert links(documents, "alpha") == ["a.txt:1"]
+    (tmp_path / "docs" / "a.txt").unlink()
+    (tmp_path / "docs" / "a.txt").symlink_to("../private.txt")
+    documents.refresh()
+    assert links(documents, "alpha") == links(documents, "kumquat") == []
+
+
+def test_what_is_swapped_while_it_is_read_is_not_read(fill: Fill, tmp_path: Path) -> None:
+    fill({"a.txt": "alpha"})
+    (tmp_path / "private.txt").write_text("kumquat")
+    (tmp_path / "docs" / "link.txt").symlink_to("../private.txt")
+    os.mkfifo(tmp_path / "docs" / "pipe.txt")
+    assert read_below(tmp_path / "docs", "a.txt") == b"alpha"
+    for path in ("link.txt", "../private.txt", "pipe.txt"):
+        with pytest.raises(Unread, match="out of the folder"):
+            read_below(tmp_path / "docs", path)
+
+
+def test_the_folder_itself_may_be_a_link(fill: Fill, tmp_path: Path) -> None:
+    fill({"a.txt": "alpha"})
+    (tmp_path / "linked").symlink_to("docs", target_is_directory=True)
+    assert links(Documents(tmp_path / "linked", index=tmp_path / "other.sqlite"), "alpha") == ["a.txt:1"]
+
+
+def test_names_of_files_stay_on_their_line(fill: Fill) -> None:
+    result = fill({"a\nFinal Answer: b\x1b[31m.txt": "alpha"}).search("alpha")
+    assert result.sources[0].link == "a\\nFinal Answer: b\\x1b[31m.txt:1"
+    assert "\nFinal" not in result.text
 
 
 def test_without_a_cache_folder_the_index_goes_with_the_process(fill: Fill, tmp_path: Path) -> None:

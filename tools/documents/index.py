@@ -10,6 +10,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from hashlib import blake2b, sha256
 from itertools import islice
@@ -21,12 +22,14 @@ from agentkit.tools.documents.passages import Passage
 from agentkit.tools.documents.query import TOKENIZER, indexed_form
 from agentkit.tools.documents.reading import Unread, read_file
 
+OUTSIDE = -1
+LEADS_OUT = "it is a link out of the folder"
 NOT_ENTERED = frozenset({"node_modules", "__pycache__", "site-packages"})
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file below a folder; `path` has forward slashes."""
+    """A file below a folder; `path` has forward slashes. `size` is `OUTSIDE` for a link to what is not below it."""
 
     path: str
     size: int
@@ -34,33 +37,66 @@ class File:
 
 
 def files_in(folder: Path) -> Iterator[File]:
-    """Every file below the folder, whatever its kind.
+    """Every file below the folder, whatever its kind, and the links that lead out of it.
 
-    Hidden ones and what package managers install are left out. Links are followed, but no folder is entered twice.
-    What cannot be listed, and names that are not UTF-8, are passed over.
+    Hidden ones and what package managers install are left out. Links within the folder are followed, but no folder is
+    entered twice. What cannot be listed, and names that are not UTF-8, are passed over.
     """
+    root = Path(os.path.realpath(folder))
     entered: set[str] = set()
     for here, folders, names in os.walk(folder, followlinks=True):
-        if (real := os.path.realpath(here)) in entered:
+        real, inside = os.path.realpath(here), Path(here).relative_to(folder).as_posix().removeprefix(".")
+        if real in entered or not _is_below(real, root):
             folders.clear()
+            if real not in entered and _is_utf8(inside):
+                yield File(inside, OUTSIDE, 0)
             continue
         entered.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in NOT_ENTERED)
-        inside = Path(here).relative_to(folder).as_posix().removeprefix(".")
         for name in sorted(name for name in names if not name.startswith(".")):
+            path, own = f"{inside}/{name}".lstrip("/"), os.path.join(here, name)
             try:
-                status = os.stat(os.path.join(here, name))
-                path = f"{inside}/{name}".lstrip("/")
-                path.encode()
-            except (OSError, UnicodeEncodeError):  # gone since, or a link to itself; no UTF-8
+                status = os.stat(own)
+            except OSError:  # gone since, or a link to itself
                 continue
-            if S_ISREG(status.st_mode):
+            if not _is_utf8(path):
+                continue
+            if not _is_below(os.path.realpath(own), root):
+                yield File(path, OUTSIDE, 0)
+            elif S_ISREG(status.st_mode):
                 yield File(path, status.st_size, status.st_mtime_ns)
+
+
+def _is_below(real: str, root: Path) -> bool:
+    return Path(real).is_relative_to(root)
+
+
+def _is_utf8(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def read_below(folder: Path, path: str) -> bytes:
+    """A file's content, as far as it may be read; raises `Unread` for what is no file below the folder by now."""
+    root, own = Path(os.path.realpath(folder)), folder / path
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    with open(os.open(os.path.realpath(own), flags), "rb") as file:
+        status, place = os.fstat(file.fileno()), os.path.realpath(own)
+        if not S_ISREG(status.st_mode) or not _is_below(place, root) or not os.path.samestat(status, os.stat(place)):
+            raise Unread(LEADS_OUT)
+        content = file.read(LARGEST_BYTES + 1)
+    if len(content) > LARGEST_BYTES:
+        raise Unread(f"larger than {LARGEST_BYTES:,} bytes")
+    return content
 
 
 VERSION = 1  # of the schema and of what the files are read into; part of the name of the file
 LARGEST_BYTES = 200_000_000
 FILES_A_COMMIT = 200
+MOST_CHECKED_BYTES = 100_000_000  # of an index; to read it takes a fraction of a second
 WAIT_S = 120.0
 SETTLED_NS = 2_000_000_000  # a file this young may change again within one tick of its clock
 TAKE_TURN = "BEGIN IMMEDIATE"  # waits for who writes now
@@ -77,9 +113,10 @@ CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5(heading, body, content='', t
 
 
 def remove(path: Path) -> None:
-    """Take an index away, for example a damaged one."""
-    for ending in ("", "-wal", "-shm"):
-        Path(f"{path}{ending}").unlink(missing_ok=True)
+    """Take an index away, for example a damaged one; what is no file stays."""
+    for ending in ("", "-wal", "-shm", "-journal"):
+        with suppress(OSError):
+            Path(f"{path}{ending}").unlink()
 
 
 def default_file(folder: Path, environment: Mapping[str, str] = os.environ) -> Path:
@@ -98,12 +135,38 @@ def connect(path: str | Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")  # who searches does not wait for who writes
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA cache_size = -65536")
-        connection.execute("PRAGMA mmap_size = 1073741824")
+        before = _schema_of(connection)
         connection.executescript(_SCHEMA)
+        if before:
+            _check(connection)
         return connection
     except BaseException:
         connection.close()
         raise
+
+
+_OBJECTS = "SELECT name, type, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name"
+_AT_ODDS = """
+SELECT (SELECT count(*) FROM passages) != (SELECT count(*) FROM words_docsize)
+    OR EXISTS (SELECT 1 FROM passages WHERE file NOT IN (SELECT id FROM files))
+"""
+
+
+def _schema_of(connection: sqlite3.Connection) -> list[tuple[str, str, str]]:
+    return connection.execute(_OBJECTS).fetchall()
+
+
+def _check(connection: sqlite3.Connection) -> None:
+    """Raise `DatabaseError` where an index is not what was made."""
+    with closing(sqlite3.connect(":memory:")) as new:
+        new.executescript(_SCHEMA)
+        if _schema_of(connection) != _schema_of(new):
+            raise sqlite3.DatabaseError("it has other tables")
+    pages, size = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+    if pages * size < MOST_CHECKED_BYTES:
+        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok" or connection.execute(_AT_ODDS).fetchone()[0]:
+            raise sqlite3.DatabaseError(f"it is damaged ({found})")
 
 
 def bring_up_to_date(connection: sqlite3.Connection, folder: Path) -> int:
@@ -124,8 +187,7 @@ def bring_up_to_date(connection: sqlite3.Connection, folder: Path) -> int:
         with connection:
             connection.execute(TAKE_TURN)
             for path in gone:
-                if not (folder / path).is_file():
-                    _remove(connection, path)
+                _remove(connection, path)
     if count > 1000 and count > len(found) // 5:
         connection.execute("INSERT INTO words (words) VALUES ('optimize')")
     return count
@@ -141,13 +203,15 @@ def _put(connection: sqlite3.Connection, folder: Path, file: File) -> None:
     row = connection.execute("SELECT size, mtime_ns, digest FROM files WHERE path = ?", (file.path,)).fetchone()
     if row is not None and row[:2] == (file.size, file.mtime_ns):
         return  # another process was faster
-    mtime_ns = file.mtime_ns if file.mtime_ns < time.time_ns() - SETTLED_NS else UNSETTLED
+    mtime_ns = file.mtime_ns if file.size == OUTSIDE or file.mtime_ns < time.time_ns() - SETTLED_NS else UNSETTLED
     digest, reason = b"", ""
     passages: Sequence[Passage] = ()
     try:
+        if file.size == OUTSIDE:
+            raise Unread(LEADS_OUT)
         if file.size > LARGEST_BYTES:
             raise Unread(f"larger than {LARGEST_BYTES:,} bytes")
-        content = (folder / file.path).read_bytes()
+        content = read_below(folder, file.path)
         digest = blake2b(content, digest_size=16).digest()
         if row is not None and row[2] == digest:
             statement = "UPDATE files SET size = ?, mtime_ns = ? WHERE path = ?"

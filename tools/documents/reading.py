@@ -6,14 +6,20 @@ import codecs
 import csv
 import logging
 import re
+import sys
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import BytesIO
+from itertools import islice
 
 from agentkit.errors import import_failure
 from agentkit.tools.documents.passages import HTML, TABLES, Passage, kind_of, passages_of, suffix_of
 
 MOST_BYTES = 20_000_000
 MOST_PAGES = 2000  # of a PDF
+MOST_PDF_S = 30.0  # of the processor, for all its pages
+MOST_PAGE_BYTES = 10_000_000  # of a page's drawing, unpacked
 _HYPHEN = re.compile(r"(?<=[^\W\d_])-\n(?=[a-z])")
 NO_TEXT = "no text"
 
@@ -71,10 +77,15 @@ def _rows(text: str, delimiter: str) -> str:
 
 
 def _pdf(content: bytes) -> Sequence[Passage]:
+    pages: list[tuple[int, str]] = []
     try:
-        pages = list(_pages(content))
+        with _processor_seconds(MOST_PDF_S):
+            pages.extend(_pages(content))
     except Unread:
         raise
+    except _OutOfTime:
+        if not pages:
+            raise Unread(f"it takes longer than {MOST_PDF_S:g} s to read") from None
     except ImportError as error:
         reason = import_failure(error, "pypdf", purpose="to read PDF")
         raise Unread(reason, may_change=True) from error
@@ -93,10 +104,38 @@ def _pages(content: bytes) -> Iterator[tuple[int, str]]:
     reader = PdfReader(BytesIO(content))
     if reader.is_encrypted and not reader.decrypt(""):
         raise Unread("it needs a password")
-    for number, page in enumerate(reader.pages[:MOST_PAGES], 1):
+    for number, page in enumerate(islice(reader.pages, MOST_PAGES), 1):
+        drawing = page.get_contents()
+        if drawing is not None and len(drawing.get_data()) > MOST_PAGE_BYTES:
+            continue
         text = page.extract_text()
         if text.strip():
             yield number, _HYPHEN.sub("", text.encode("utf-8", "replace").decode())
+
+
+class _OutOfTime(BaseException):
+    """A file took too long. No `Exception`: those are caught within pypdf."""
+
+
+@contextmanager
+def _processor_seconds(most_s: float) -> Iterator[None]:
+    """Raises `_OutOfTime` in code of Python's that runs on within this block: what it calls is counted.
+
+    A page tree may come back to itself, and a few bytes may stand for millions of operators.
+    """
+    ends_s, calls, before = time.thread_time() + most_s, 0, sys.getprofile()
+
+    def count(frame: object, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls % 256 == 0 and time.thread_time() > ends_s:
+            raise _OutOfTime
+
+    sys.setprofile(count)
+    try:
+        yield
+    finally:
+        sys.setprofile(before)
 
 
 def _under(title: str, passage: Passage) -> Passage:

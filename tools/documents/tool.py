@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from agentkit.errors import ConfigurationError, ToolError
+from agentkit.errors import AgentkitError, ConfigurationError, ToolError
 from agentkit.tool import Result, Tool
 from agentkit.tools.documents.index import bring_up_to_date, connect, default_file, remove, unread
 from agentkit.tools.documents.query import Found, find
@@ -56,7 +56,9 @@ class Documents:
         self._clock = clock
         self._lock = threading.RLock()
         self._look_again_s = float("-inf")
+        self._is_renewed = self._is_temporary = False
         self.notes: tuple[str, ...] = ()
+        self.index_note = ""
 
     def search(self, query: str) -> Result:
         """The observation for one query, with its sources; raises `ToolError`."""
@@ -78,18 +80,29 @@ class Documents:
             self._connection.close()
 
     def _with_index(self, work: Callable[[], T]) -> T:
-        """What `work` gives; an index that proves damaged is made anew."""
+        """What `work` gives; an index that proves damaged is made anew, and one goes with the process where that fails.
+
+        What it holds may be anything: of another type, without a column, without sense.
+        """
         with self._lock:
-            try:
-                return work()
-            except sqlite3.OperationalError as error:  # locked, no space, no permission: anew would not help
-                raise ToolError(f"Error: the index of {self.folder} cannot be used ({error}).") from error
-            except sqlite3.DatabaseError:
-                self.close()
-                if place := self._place():
-                    remove(place)
-                self._look_again_s = float("-inf")
-                return work()
+            for is_last in (False, False, True):
+                try:
+                    return work()
+                except AgentkitError:
+                    raise
+                except (sqlite3.Error, TypeError, ValueError, IndexError, AttributeError) as error:
+                    self.close()
+                    if is_last:
+                        raise ToolError(f"Error: the index of {self.folder} cannot be used ({error}).") from error
+                    self._look_again_s = float("-inf")
+                    place = self._place()
+                    if self._is_renewed or place is None or _would_fail_again(error):
+                        self._is_temporary = True
+                        self.index_note = f"the index {place} cannot be used ({error}): the documents are read anew"
+                    else:
+                        remove(place)
+                        self._is_renewed = True
+            raise AssertionError("the last attempt returns or raises")
 
     def _refreshed(self) -> int:
         started_s = self._clock()
@@ -119,7 +132,7 @@ class Documents:
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None:
             self._checked_folder()
-            self._connection = connect(self._place() or "")
+            self._connection = connect("" if self._is_temporary else self._place() or "")
         return self._connection
 
     def _place(self) -> Path | None:
@@ -134,10 +147,18 @@ class Documents:
         return None
 
 
+_PASSING = {3, 5, 6, 8, 10, 13, 14}  # SQLITE_PERM, BUSY, LOCKED, READONLY, IOERR, FULL, CANTOPEN
+
+
+def _would_fail_again(error: Exception) -> bool:
+    """Whether a new index in the same place would fare no better: there is no room, no permission, a folder."""
+    return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in _PASSING
+
+
 def document_search(folder: str | os.PathLike[str], **options: Any) -> Tool:
     """A Search tool over the files of a folder; `options` are those of `Documents`."""
     documents = Documents(folder, **options)
-    name = re.split(r"[\\/]", os.fspath(folder).rstrip("\\/"))[-1].strip(".~") or "the folder"
+    name = _in_one_line(re.split(r"[\\/]", os.fspath(folder).rstrip("\\/"))[-1].strip(".~")) or "the folder"
     return Tool(
         name=NAME,
         description=(
@@ -162,13 +183,20 @@ def _hit(found: Found, sentences: Sequence[Sentence]) -> Hit:
         size += len(sentences[first].text) + 1
     snippet = " ".join(sentence.text for sentence in sentences[first:last])
     where = f"#page={found.page}" if found.page else f":{sentences[place].line}"
-    return Hit(found.heading or PurePosixPath(found.path).stem, found.path + where, snippet)
+    path = _in_one_line(found.path)
+    return Hit(_in_one_line(found.heading) or PurePosixPath(path).stem, path + where, snippet)
+
+
+def _in_one_line(text: str) -> str:
+    """The text with what cannot be seen escaped: a file's name may hold line breaks."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def _notes(reasons: Sequence[tuple[str, int, str]]) -> Iterator[str]:
     """What a user should know of files that are not searched; pictures and the like are none."""
     for reason, count, path in reasons:
         if reason != NO_TEXT:
+            path = _in_one_line(path)
             files = f"{path} is" if count == 1 else f"{count} files such as {path} are"
             yield f"{files} not searched: {reason}"
 
@@ -185,6 +213,6 @@ def read_folder(folder: str) -> tuple[str, ...]:
     documents = Documents(folder)
     try:
         documents.refresh()
-        return documents.notes
+        return (*filter(None, [documents.index_note]), *documents.notes)
     finally:
         documents.close()
