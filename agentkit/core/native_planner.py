@@ -18,7 +18,7 @@ from agentkit.errors import MalformedTurn
 from agentkit.events import Action, Called, FinalAnswer, Step, ToolInput
 from agentkit.models.backend import ChatRequest, Completion, Message, NativeCall
 from agentkit.models.chat import ChatModel
-from agentkit.react_json.calls import reader_of
+from agentkit.models.tool_calls import holds_unread_call
 from agentkit.react_json.lenient_json import BrokenJson, read_json
 from agentkit.react_json.parser import parse_turn
 from agentkit.react_json.prompt import Prompt
@@ -110,7 +110,7 @@ class NativePlanner(ModelPlanner):
                 written = replace(self._call(turn.decision, 0), id="")
                 actions = self._actions([written], turn.thought, turn=call.first_step + len(call.steps))
                 return Turn(actions, text, turn.thought, thinking, usage=usage)
-            if reader_of().begins(text):
+            if not text.startswith(LABEL) and holds_unread_call(text, self._functions):
                 raise MalformedTurn("Your tool call could not be read; nothing was called. Write it again, whole.")
             return Turn(_answer(text), text, thinking=thinking, usage=usage)
         except MalformedTurn as error:

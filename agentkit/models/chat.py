@@ -243,7 +243,7 @@ class Reply:
         if chunk.metadata and "model_name" in chunk.metadata:  # of a server, or of a fallback
             self._model_id = chunk.metadata["model_name"]
             chunk = replace(chunk, metadata={k: v for k, v in chunk.metadata.items() if k != "model_name"})
-        piece = self._reader.read(chunk)
+        piece = self._read(self._reader.read, chunk)
         if piece.finish_reason is not None:
             self._finish_reason = piece.finish_reason
             piece = replace(piece, finish_reason=None)
@@ -251,7 +251,7 @@ class Reply:
 
     def last(self) -> Chunk:
         """What was held back, with usage, the model's name and how the reply ended."""
-        rest = self._taken(self._reader.rest())
+        rest = self._taken(self._read(self._reader.rest))
         if self.usage is None and self.stopped:
             self.usage = self._approximate_usage()
         reason = self._finish_reason or "stop"
@@ -289,6 +289,16 @@ class Reply:
         ]
         reply = "".join([*self._thinking, *self._text])
         return Usage(sum(map(count_tokens, texts)), count_tokens(reply))
+
+    def _read(self, read: Callable[..., Chunk], *chunk: Chunk) -> Chunk:
+        """A piece of the reply; one that ends a thought that the prompt opened makes thinking of all before it."""
+        restarts = self._reader.restarts
+        piece = read(*chunk)
+        if self._reader.restarts > restarts:
+            self._thinking += self._text
+            self._text.clear()
+            self._calls = ToolCallPieces()
+        return piece
 
     def _taken(self, piece: Chunk) -> Chunk:
         self._text.append(piece.text)

@@ -3,12 +3,12 @@ calls in the model's own syntax read out of it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from agentkit.models.backend import Chunk
-from agentkit.models.stopping import StopText, TurnEndText
+from agentkit.models.stopping import StopText
 from agentkit.models.thinking import ThinkingText
 from agentkit.models.tool_calls import ToolCallText
 from agentkit.react_json.marks import CallSyntax
@@ -25,8 +25,12 @@ class ReplyReader:
         self, stop: Sequence[str] = (), *, calls: CallSyntax | None = None, tools: Sequence[Mapping[str, Any]] = ()
     ) -> None:
         self._thinking = ThinkingText()
+        self._options = stop, calls, tools
+        self._begin()
+
+    def _begin(self) -> None:
+        stop, calls, tools = self._options
         self._stop = StopText(stop)
-        self._end = TurnEndText()
         self._calls = ToolCallText(calls, tools=tools) if calls else None
 
     @property
@@ -39,25 +43,39 @@ class ReplyReader:
         """What came of the reply from the stop string on."""
         return self._stop.cut_off
 
+    @property
+    def restarts(self) -> int:
+        """How often all text and calls until then turned out to be thinking: the prompt had opened a thought."""
+        return self._thinking.restarts
+
     def read(self, chunk: Chunk) -> Chunk:
         """The chunk with its text sorted into `thinking` and `text`; text that may begin a stop string is held back."""
-        thinking, answer = self._thinking.feed(chunk.text)
+        thinking, answer = self._separated(self._thinking.feed, chunk.text)
         text = self._stop.feed(answer)
         if self.stopped:
             chunk = replace(chunk, finish_reason="stop", tool_calls=())
         thinking = chunk.thinking + thinking
         if self._calls is None:
-            return replace(chunk, thinking=thinking, text=self._end.feed(text))
+            return replace(chunk, thinking=thinking, text=text)
         text, calls = self._calls.feed(text)
-        return replace(chunk, thinking=thinking, text=self._end.feed(text), tool_calls=chunk.tool_calls + calls)
+        return replace(chunk, thinking=thinking, text=text, tool_calls=chunk.tool_calls + calls)
 
     def rest(self) -> Chunk:
         """What was held back, at the end."""
-        thinking, answer = self._thinking.flush()
+        thinking, answer = self._separated(self._thinking.flush)
         text = self._stop.feed(answer) + self._stop.flush()
         if self._calls is None:
-            return Chunk(thinking=thinking, text=self._end.feed(text) + self._end.flush())
+            return Chunk(thinking=thinking, text=text)
         released, pieces = self._calls.feed(text)
         held, calls = self._calls.flush()
-        text = self._end.feed(released + held) + self._end.flush()
-        return Chunk(thinking=thinking, text=text, tool_calls=pieces + calls)
+        return Chunk(thinking=thinking, text=released + held, tool_calls=pieces + calls)
+
+    def _separated(self, read: Callable[..., tuple[str, str]], *text: str) -> tuple[str, str]:
+        """The (thinking, answer) that are read; what was held back in front of a thought's end was part of it."""
+        restarts = self.restarts
+        thinking, answer = read(*text)
+        if self.restarts > restarts:
+            held = self._calls.flush()[0] if self._calls else ""
+            thinking = held + self._stop.flush() + thinking
+            self._begin()
+        return thinking, answer

@@ -5,15 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from agentkit.react_json.marks import TURN_ENDS, literals
+from agentkit.react_json.calls import is_place
 
 WORD = re.compile(r"\w")
 FENCE = re.compile(r"^[ \t]{0,3}(?:`{3,}|~{3,})", re.MULTILINE)
 CLOSED_QUOTES = "\"'`”’»"
 _OPEN_QUOTES = "\"'`“‘«"
-_SENTENCE_END = re.compile(r"[.!?。！？…][ \t]*\Z")
-_TOKEN_PLACE = re.compile(r"[.!?。！？…:：)\]][ \t]*\Z|\w\Z")
-_LINE_END = re.compile(rf"\n|{literals(TURN_ENDS)}")
 
 
 @dataclass
@@ -24,15 +21,18 @@ class TextSoFar:
     in_fence: bool = False
     tail: str = ""
     _line: str = ""
+    _backticks: int = 0
 
     def add(self, text: str) -> None:
-        self.has_words = self.has_words or WORD.search(text) is not None
         self.tail = (self.tail + text)[-80:]
-        first, *others = text.split("\n") if "\n" in text else [text]
-        self._line = (self._line + first)[:8]
-        for line in others:
-            self.in_fence ^= FENCE.match(self._line) is not None
-            self._line = line[:8]
+        for number, part in enumerate(text.split("\n")):
+            if number:
+                self.in_fence ^= FENCE.match(self._line) is not None
+                self._line, self._backticks = "", 0
+            self._line = (self._line + part)[:8]
+            self._backticks += part.count("`")
+            if not self.has_words and not FENCE.match(self._line):  # the language of a fence is no word
+                self.has_words = WORD.search(part) is not None
 
     @property
     def quotes(self) -> bool:
@@ -40,15 +40,15 @@ class TextSoFar:
         return self.tail[-1:] != "" and self.tail[-1] in _OPEN_QUOTES
 
     @property
+    def in_backticks(self) -> bool:
+        """Whether the text stops between two backticks of a line."""
+        return self._backticks % 2 == 1
+
+    @property
     def is_open_line(self) -> bool:
         """Whether the text stops where a line of its own begins, outside any fence: elsewhere a mark may be quoted."""
         return not self.in_fence and not self.tail.rpartition("\n")[2].strip()
 
     def is_place(self, token: str) -> bool:
-        """Whether a call that begins with `token` can stand here: on a line of its own, behind a message's end or a
-        sentence, and tokens that no prose has behind any word."""
-        line = _LINE_END.split(self.tail)[-1]
-        if not line.strip():
-            return True
-        tag = re.match(r"<\w|\Z", token) is not None
-        return (_SENTENCE_END if tag else _TOKEN_PLACE).search(line) is not None
+        """Whether a call that begins with `token` can stand here."""
+        return is_place(self.tail.rpartition("\n")[2], token)

@@ -1,5 +1,5 @@
-"""Separates what a reasoning model writes inside `<think>…</think>`, or tags like it, from its answer, however the
-pieces are cut."""
+"""Separates what a reasoning model writes inside `<think>…</think>`, or tags like it, from its answer, and cuts that
+where the turn ends, however the pieces are cut."""
 
 from __future__ import annotations
 
@@ -9,9 +9,14 @@ from functools import lru_cache
 
 from agentkit.models.text_so_far import CLOSED_QUOTES, TextSoFar
 from agentkit.react_json.calls import OpenArgument, reader_of
-from agentkit.react_json.marks import TABLE, Marks, leading_letters, literals
+from agentkit.react_json.marks import RUN_ON, TABLE, Marks, leading_letters, literals
 
 _JSON = re.compile(r'[{\[]|"[^"]*"\s*:')  # a line with it may hold strings of JSON, which have no line ends
+_BEHIND_END = 20  # characters behind the end of a turn that say whether it is one
+_RUN_ON = re.compile(RUN_ON, re.IGNORECASE)
+_SAME_TURN = re.compile(r"\s*<\|start\|>assistant")
+_ROLE = re.compile(r"(?:assistant|model)?(?:<\|end_header_id\|>)?")
+_RUN_ON_OTHERS = re.compile(r"\s*(?:user|human|system|tool|ipython|observation)\b", re.IGNORECASE)
 _QUOTE = re.compile(r"\\.|\"")
 
 
@@ -22,15 +27,21 @@ class ThinkingText:
     behind the beginning of a tool call. Inside an argument that a call writes as text, no tag counts. Only its own tag
     closes a thought. One that opens where a line begins and is never closed swallows the rest of the reply, so that
     nothing weighed up in it is taken for the answer; inside a line such a tag is text. Thoughts may stand in thoughts;
-    where fewer tags close than open, the last one ends them all. What cannot be told before the reply ends is held back
-    until then.
+    where fewer tags close than open, the last one ends them all. A tag that closes what none opened ends a thought that
+    the prompt opened: all before it is thinking, also what was given as answer already, which `restarts` tells. Behind
+    the end of the turn nothing is part of the reply. What cannot be told before the reply ends is held back until then.
     """
 
     def __init__(self, table: Marks = TABLE) -> None:
+        self.restarts = 0
+        """How often what had come as answer turned out to be thinking."""
         self._table = table
-        self._closings, self._tag, self._first_letter = _tags_of(table)
-        self._longest = max(map(len, (*self._closings, *self._closings.values())))
+        self._closings, self._alone, self._ends, self._tag, self._first_letter = _tags_of(table)
+        self._tags = (*self._closings, *self._alone, *self._ends)
+        self._longest = max(map(len, (*self._tags, *self._closings.values())))
         self._held = ""
+        self._is_whole = False
+        self._ended = False
         self._skip_newlines = False
         # The answer so far, looked at when a tag comes.
         self._answered: list[str] = []
@@ -52,17 +63,21 @@ class ThinkingText:
         thinking, answer = "", ""
         goes_on = True
         while self._held and goes_on:
+            restarts = self.restarts
             if self._closing:
                 taken, goes_on = self._thought()
                 thinking += taken
             else:
                 taken, goes_on = self._text()
                 answer += taken
+            if self.restarts > restarts:
+                thinking, answer = thinking + answer, ""
         return thinking, answer
 
     def flush(self) -> tuple[str, str]:
         """What was held back, when no more text comes."""
-        thinking, answer = "", ""
+        self._is_whole = True
+        thinking, answer = self.feed("")
         while self._closing:
             if self._end is not None:
                 thinking += self._closed(*self._end)
@@ -72,7 +87,10 @@ class ThinkingText:
                 answer += self._answer(self._opening)
             else:
                 return thinking + self._held, answer
+            restarts = self.restarts
             more = self.feed("")
+            if self.restarts > restarts:
+                thinking, answer = thinking + answer, ""
             thinking, answer = thinking + more[0], answer + more[1]
         held, self._held = self._held, ""
         return thinking, answer + self._answer(held)
@@ -111,22 +129,37 @@ class ThinkingText:
     def _text(self) -> tuple[str, bool]:
         """The answer up to a tag and over it, and whether one was there; a possible beginning of it is held."""
         held = self._held
+        if self._ended:
+            self._held = ""
+            return "", False
         tag = self._tag.search(held)
         if tag is None:
-            cut = len(held) - self._unfinished(held, self._closings)
+            cut = len(held) - self._unfinished(held, self._tags)
             self._held = held[cut:]
             return self._answer(held[:cut]), False
+        name = tag[0].lower()
         answer = self._answer(held[: tag.start()])
         self._look_back()
-        following = held[tag.end() : tag.end() + 1]
-        if self._before.quotes and not following:
+        following = held[tag.end() :]
+        wanted = _BEHIND_END if name in self._ends else 1 if name in self._alone or self._before.quotes else 0
+        if len(following) < wanted and not self._is_whole:
             self._held = held[tag.start() :]
             return answer, False
-        self._held = held[tag.end() :]
-        closing = self._closings[tag[0].lower()]
+        self._held = following
         in_argument = self._call is not None and self._call.is_open
         begins_line = self._before.is_open_line and not in_argument
-        if not begins_line and (closing in self._never_closed or self._is_quoted(following)):
+        if name not in self._closings:
+            meant = begins_line or not (in_argument or self._is_quoted(following[:1], in_call=False))
+            if name in self._ends and meant and self._ends_here(name, following):
+                goes_on = not self._ended and self._before.has_words  # with another message
+                self._held = "" if self._ended else self._held
+                return answer + (self._answer("\n") if goes_on else ""), True
+            if name in self._alone and meant and (begins_line or self._closes_here(following)):
+                self._restart()
+                return answer, True
+            return answer + self._answer(tag[0]), True
+        closing = self._closings[name]
+        if not begins_line and (closing in self._never_closed or self._is_quoted(following[:1])):
             return answer + self._answer(tag[0]), True
         if closing:
             self._opening, self._closing, self._within_line = tag[0], closing, not begins_line
@@ -135,13 +168,41 @@ class ThinkingText:
             self._begin_line(skip_newlines=begins_line)
         return answer, True
 
-    def _is_quoted(self, following: str) -> bool:
+    def _ends_here(self, name: str, following: str) -> bool:
+        """Whether the turn's end, or the next one's beginning, is meant; it is dropped in front of a reply, and between
+        two messages of one turn."""
+        if name == "</s>" and "<s>" in self._line:
+            return False
+        if not self._before.has_words:
+            role = _ROLE.match(following)
+            self._held = following[role.end() if role else 0 :]
+            self._ended = _RUN_ON_OTHERS.match(following) is not None
+            self._begin_line(skip_newlines=True)
+            return True
+        if _SAME_TURN.match(following):
+            return True
+        attached = self._line[-1:].strip() != "" and self._line[-1] not in "([{<"
+        self._ended = attached or _RUN_ON.match(following) is not None
+        return self._ended
+
+    def _closes_here(self, following: str) -> bool:
+        """Whether a closing tag inside a line is meant: not where a sentence about it goes on."""
+        spoken_of = self._line[-1:] in (" ", "\t") and self._line.rstrip()[-1:].isalnum()
+        return not spoken_of or following[:1] in ("\n", "\r")
+
+    def _restart(self) -> None:
+        self.restarts += 1
+        self._answered.clear()
+        self._before, self._call = TextSoFar(), None
+        self._begin_line(skip_newlines=True)
+
+    def _is_quoted(self, following: str, *, in_call: bool = True) -> bool:
         """Whether a tag between the answer so far and `following` is only written about."""
         line = self._line
         in_code = self._before.in_fence or line.count("`") % 2 == 1
         quotes = [mark[0] for mark in _QUOTE.finditer(line)].count('"') if _JSON.search(line) else 0
         between_quotes = self._before.quotes and following in CLOSED_QUOTES
-        return in_code or quotes % 2 == 1 or self._call is not None or between_quotes
+        return in_code or quotes % 2 == 1 or (in_call and self._call is not None) or between_quotes
 
     def _unfinished(self, held: str, tags: Iterable[str]) -> int:
         """The length of the end of `held` that may be the beginning of a tag."""
@@ -178,13 +239,17 @@ class ThinkingText:
 
 
 @lru_cache(maxsize=8)
-def _tags_of(table: Marks) -> tuple[Mapping[str, str], re.Pattern[str], re.Pattern[str]]:
-    """What closes each opening tag ("": a tag that only goes), in small letters; a pattern for them, and one for the
-    first letter of any tag."""
+def _tags_of(
+    table: Marks,
+) -> tuple[Mapping[str, str], frozenset[str], frozenset[str], re.Pattern[str], re.Pattern[str]]:
+    """What closes each opening tag ("": a tag that only goes), in small letters; closing tags, which may stand alone;
+    ends of turns; a pattern for all of them, and one for the first letter of any."""
     closings = {opening.lower(): closing.lower() for opening, closing in table.thinking.items()}
     tags = {**dict.fromkeys((prelude.lower() for prelude in table.preludes), ""), **closings}
-    first = leading_letters([*tags, *closings.values()])
-    return tags, _pattern(tuple(tags)), re.compile(f"[{first}]", re.IGNORECASE)
+    ends = frozenset(end.lower() for end in table.turn_ends)
+    alone = frozenset(closings.values()) - ends
+    every = (*tags, *alone, *ends)
+    return tags, alone, ends, _pattern(every), re.compile(f"[{leading_letters(every)}]", re.IGNORECASE)
 
 
 @lru_cache(maxsize=64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
@@ -15,10 +15,14 @@ from agentkit.models.backend import ToolCallPiece
 from agentkit.models.text_so_far import CLOSED_QUOTES, FENCE, WORD, TextSoFar
 from agentkit.react_json.calls import CallReader, behind, reader_of
 from agentkit.react_json.lenient_json import BrokenJson
-from agentkit.react_json.marks import HERMES, NAME, TABLE, CallSyntax, Marks, loose, pieces_of
+from agentkit.react_json.marks import HERMES, MARKUP, NAME, TABLE, CallSyntax, Marks, loose, pieces_of
 from agentkit.react_json.turn import NotADecision
 
 LONGEST_HEAD = 600  # characters up to a call's arguments: what has more is read when the reply ends
+_FENCE_ALONE = re.compile(r"\s*`{3,}[\w+-]*\s*\Z")
+_BARE = re.compile(r"\s*(?:`{3,}[\w+-]*\s+)?[{\[]")
+_TEMPLATE_TOKEN = r"<[|｜][^<>\n]{1,60}>"
+_ENDS_IN_MARKUP = re.compile(rf"(?:{MARKUP.pattern})\s*\Z")
 MOST_FAILURES = 100  # tokens that open no call, before the rest of a reply is text
 
 
@@ -79,7 +83,7 @@ class ToolCallText:
             return held, ()
         if self._count:
             return self._behind_calls(held[behind(self._stream.closing, held, 0) :])
-        if not self._text.has_words and held.lstrip()[:1] in ("{", "["):
+        if not self._text.has_words and _BARE.match(held):
             try:
                 return "", self._pieces(self._reader.read_reply(self._reader.without_end(held), self._schemas))
             except (NotADecision, BrokenJson):
@@ -106,7 +110,9 @@ class ToolCallText:
     def _released(self, held: str) -> tuple[str, str]:
         """What cannot be part of a call, and the rest."""
         begun = self._reader.search(held)
-        bare = not self._text.has_words and held.lstrip()[:1] in ("{", "[")  # nothing but JSON, or Python
+        if begun is None and not self._text.has_words and _FENCE_ALONE.match(held):
+            return "", held
+        bare = not self._text.has_words and _BARE.match(held)  # nothing but JSON, or Python
         cut = 0 if bare else begun.start() if begun else len(held) - self._reader.unfinished(held)
         self._text.add(held[:cut])
         if bare or begun:
@@ -166,7 +172,8 @@ class ToolCallText:
         if not calls:
             return held, []
         texts.append(self._reader.without_end(held[kept:]).strip())
-        return "".join(texts), calls
+        text = "".join(texts)
+        return ("" if _FENCE_ALONE.match(text) else text), calls
 
     def _counts(self, held: str, begun: re.Match[str], end: int) -> bool:
         """Whether calls from `begun` to `end` are made, not quoted."""
@@ -174,7 +181,7 @@ class ToolCallText:
         before.add(held[: begun.start()])
         following = self._reader.search(held, end)
         after = self._reader.without_end(held[end : following.start() if following else len(held)])
-        if before.in_fence and FENCE.search(held, begun.start()):
+        if before.in_fence and before.has_words and FENCE.search(held, begun.start()):
             return False
         if before.quotes and after[:1] and after[0] in CLOSED_QUOTES:
             return False
@@ -189,6 +196,41 @@ class ToolCallText:
             )
             for index, call in enumerate(calls, self._count)
         )
+
+
+def holds_unread_call(text: str, tools: Collection[str] = ()) -> bool:
+    """Whether a reply without calls holds one that could not be read, or a template's token and a tool's name: it is no
+    answer.
+
+    What is quoted, in backticks or a fence or between words, may be part of one.
+    """
+    reader, before, at = reader_of(), TextSoFar(), 0
+    for _ in range(MOST_FAILURES):
+        begun = reader.search(text, at)
+        before.add(text[at : begun.start() if begun else None])
+        if begun is None:
+            break
+        if not before.quotes and not before.in_backticks and _is_meant(reader, text, begun, before, tools):
+            return True
+        before.add(begun[0])
+        at = begun.end()
+    names = "|".join(map(re.escape, tools)) or "(?!)"
+    token = re.search(
+        rf"{_TEMPLATE_TOKEN}\s*(?:functions\.)?(?:{names})\b|\A\s*{_TEMPLATE_TOKEN}[\s\S]*?(?:{names})", text
+    )
+    return token is not None and "`" not in text[: token.start()]
+
+
+def _is_meant(reader: CallReader, text: str, begun: re.Match[str], before: TextSoFar, tools: Collection[str]) -> bool:
+    """Whether what begins like calls, and was not taken for any, is one that is damaged or at a strange place."""
+    try:
+        calls, end = reader.read(text, begun.start())
+    except (NotADecision, BrokenJson):
+        names_tool = any(name in text for name in tools) and _ENDS_IN_MARKUP.search(text) is not None
+        return not before.in_fence and (before.is_place(begun[0]) or names_tool)
+    if WORD.search(reader.without_end(text[end:])):
+        return False
+    return not before.in_fence or any(call.tool in tools for call in calls)
 
 
 class _JsonObject:

@@ -29,13 +29,20 @@ from agentkit.react_json.marks import (
 )
 from agentkit.react_json.turn import NotADecision, Schemas, decisions_in, named_action
 
-__all__ = ["CallReader", "OpenArgument", "behind", "reader_of"]
+__all__ = ["CallReader", "OpenArgument", "behind", "is_place", "is_token", "reader_of"]
 
 _NAME_SPACE = re.compile(r"<(?:\w{1,16}(?:(:)|\Z)|\|\w{1,16}(?:(\|)|\Z))")
 _BLANK = re.compile(r"\s*")
+_BRACKET = re.compile(r"\s*\)")
 _ITEM = re.compile(rf"\s*,?\s*{NAME}\s*\(")
 _END = re.compile(rf"(?:{MARKUP.pattern})(?:\w+(?:{MARKUP.pattern}))?")
 _KEY = r"(?P<key>[^<>\"\s=]{1,128})"
+_SENTENCE_END = re.compile(r"[.!?。！？…][ \t]*\Z")
+_TOKEN_PLACE = re.compile(r"[\w.!?。！？…:：,;)\]*%][ \t]*\Z")
+_ENDS_IN_TOKEN = re.compile(r"<[|｜][^<>]{1,60}>[ \t]*\Z")
+_TOKEN = re.compile(r"<(?:[|｜]|start_)|\[(?:[A-Z]|unused)|\w*\s*to=")
+_NAMED = re.compile(rf"(?:{MARKUP.pattern}|[^\w{{}}(])*{NAME}(?:{MARKUP.pattern}|[^\w{{}}(])*(?=[{{(])")
+_NO_MORE = re.compile(rf"(?:{MARKUP.pattern}|[^\w{{}}(])*\Z")
 _LONGEST_TAG = 300  # characters
 _LONGEST_WORDS = 240  # of a beginning in words, with the name
 _CDATA = re.compile(r"\s*<!\[CDATA\[(?P<text>.*?)\]\]>\s*", re.DOTALL)
@@ -63,7 +70,8 @@ class _Head:
 class CallReader:
     """Reads the calls of one table of marks.
 
-    `opening` is a regular expression for what begins calls where a line begins, `closing` for the tokens that end them;
+    `opening` is a regular expression for what begins calls where a line begins, `words` for what of it is no markup,
+    `closing` for the tokens that end them;
     `python_list` for the beginning of a list of calls as Python writes them, without any token.
     """
 
@@ -85,8 +93,10 @@ class CallReader:
                 prefixes.add(syntax.prefix)
         self.openings = {*tokens, *prefixes}
         bare = [syntax for syntax in table.calls if syntax.words]
-        self.opening = "|".join([alternation(self.openings), *dict.fromkeys(syntax.words for syntax in bare)])
+        self.words = "|".join(dict.fromkeys(syntax.words for syntax in bare)) or "(?!)"
+        self.opening = f"{alternation(self.openings)}|{self.words}"
         closings = {each for syntax in table.calls for each in _closings(syntax)} - tokens
+        closings = {each for each in closings if not any(prefix.startswith(each) for prefix in prefixes)}
         self.closing = alternation(closings)
         units = sorted({*map(_with_slash, {*tokens, *closings})}, key=lambda unit: (-len(unit), unit))
         tags = "|".join(unit[1:] for unit in units if unit.startswith("<"))  # in one branch: they are many
@@ -112,10 +122,6 @@ class CallReader:
     def search(self, text: str, at: int = 0, end: int = sys.maxsize) -> re.Match[str] | None:
         """The first token from `at` to `end` that may begin calls."""
         return self._search.search(text, at, end)
-
-    def begins(self, text: str) -> bool:
-        """Whether `text` begins with a token that begins calls."""
-        return self._search.match(text) is not None
 
     def unfinished(self, text: str) -> int:
         """The length of the end of `text` that may be the beginning of such a token."""
@@ -161,7 +167,7 @@ class CallReader:
         stop = end
         while True:
             try:
-                one = self._one(text, end, ready, schemas)
+                one = self._one(text, end, ready, schemas) or _named(text, end, schemas)
             except (NotADecision, BrokenJson):
                 if not calls:
                     raise
@@ -179,13 +185,16 @@ class CallReader:
         return [call for call in calls if isinstance(call, Action)], end
 
     def read_reply(self, text: str, schemas: Schemas | None = None) -> list[Action]:
-        """The calls of a reply that is nothing but calls, as JSON or Python without any token; raises as `read`."""
-        at, calls = behind(_BLANK, text, 0), list[Action]()
-        while at < len(text):
-            one = self._one(text, at, set(), schemas)
+        """The calls of a reply that is nothing but calls, as JSON or Python without any token; raises as `read`.
+
+        So is one of a known tool's name and its arguments, whatever markup stands around them.
+        """
+        at, calls = self._behind_tokens(text, 0, set()), list[Action]()
+        while not _NO_MORE.match(text, at):
+            one = self._one(text, at, set(), schemas) or _named(text, at, schemas)
             if one is None or not all(isinstance(call, Action) for call in one[0]):
                 raise NotADecision("is no tool call", meant=False)
-            if text[at] == "{" or _is_list_of_objects(text, at):
+            if text.startswith("{", at) or _is_list_of_objects(text, at):
                 value = read_json(text, at)[0]
                 if not all(map(_is_call, value if isinstance(value, list) else [value])):
                     raise NotADecision("is no tool call", meant=False)
@@ -241,6 +250,19 @@ class OpenArgument:
             at = match.end()
             self._end = self._reader.text_ends[(match.lastindex or 1) - 1] if self._end is None else None
         self._rest = self._rest[max(at, len(self._rest) - _LONGEST_TAG) :]
+
+
+def is_token(opening: str) -> bool:
+    """Whether what begins a call is a token, which no prose has; a tag may be written about."""
+    return _TOKEN.match(opening) is not None
+
+
+def is_place(line: str, opening: str) -> bool:
+    """Whether a call may begin behind `line`, the text in front of it on its line: behind a sentence, or nothing; a
+    token behind any word."""
+    if not line.strip() or _ENDS_IN_TOKEN.search(line):
+        return True
+    return (_TOKEN_PLACE if is_token(opening) else _SENTENCE_END).search(line) is not None and line.lstrip()[0] != ">"
 
 
 @lru_cache(maxsize=16)
@@ -438,6 +460,21 @@ def _typed(text: str, kinds: set[str]) -> Any:
     if kind == "number" and "integer" in kinds and value == int(value):
         return int(value)
     return text
+
+
+def _named(text: str, at: int, schemas: Schemas | None) -> tuple[list[Action | FinalAnswer], int] | None:
+    """A call of one of the tools that are known, by its name and an object or pairs."""
+    match = _NAMED.match(text, at)
+    if match is None or match["name"] not in (schemas or ()):
+        return None
+    in_brackets = text[match.end()] == "("
+    at = behind(_BLANK, text, match.end() + in_brackets)
+    if text.startswith("{", at):
+        arguments, end = read_json(text, at)
+        end = behind(_BRACKET, text, end) if in_brackets else end
+    else:
+        arguments, end = _pairs(text, at, Pairs("="), ")")
+    return [named_action(match["name"], arguments, schemas)], end
 
 
 def _is_list_of_objects(text: str, at: int) -> bool:

@@ -20,6 +20,7 @@ __all__ = [
     "BREAK",
     "CALL_ID",
     "HERMES",
+    "RUN_ON",
     "TABLE",
     "CallSyntax",
     "Marks",
@@ -131,7 +132,7 @@ class CallSyntax:
     @property
     def is_object(self) -> bool:
         """Whether a call is one JSON object, its name inside."""
-        return self.arguments is None and self.opening.rstrip().endswith('"')
+        return self.arguments is None and _JSON_BEGINNING.search(self.opening) is not None
 
     def write(self, *calls: tuple[str, Mapping[str, Any]]) -> str:
         """The text of calls, each a name and its arguments."""
@@ -306,10 +307,10 @@ CALLS: tuple[CallSyntax, ...] = (
         Tags("<|tool_arg:start|>", "<|tool_arg:value|>", "<|tool_arg:end|>\n"),
     ),
     CallSyntax(  # Kimi K3
-        '<|open|>tools<|sep|><|open|>call tool="',
+        '<|open|>call tool="',
         '"<|sep|>',
         '<|close|>call<|sep|><|open|>call tool="',
-        "<|close|>call<|sep|><|close|>tools<|sep|>",
+        "<|close|>call<|sep|>",
         Tags('<|open|>argument key="', '"<|sep|>', "<|close|>argument<|sep|>"),
     ),
     CallSyntax(  # MiniCPM
@@ -339,6 +340,12 @@ CALLS: tuple[CallSyntax, ...] = (
         '</｜DSML｜invoke>\n<｜DSML｜invoke name="',
         "</｜DSML｜invoke>\n</｜DSML｜function_calls>",
         Tags('<｜DSML｜parameter name="', '">', "</｜DSML｜parameter>\n"),
+    ),
+    CallSyntax(
+        '<｜DSML｜tool_calls>\n<｜DSML｜invoke name="',
+        '">\n',
+        '\n</｜DSML｜invoke>\n<｜DSML｜invoke name="',
+        "\n</｜DSML｜invoke>\n</｜DSML｜tool_calls>",
     ),
     # A name, and arguments as pairs.
     CallSyntax("<|tool_call_start|>[", "(", "), ", ")]<|tool_call_end|>", _PYTHON),  # LFM2
@@ -400,6 +407,8 @@ PRELUDES = (
         for start in ("", "<|start|>assistant")
         for channel in ("final", "commentary")
     ),
+    *("<|open|>response<|sep|>", "<|close|>response<|sep|>", "<|open|>tools<|sep|>"),  # Kimi K3
+    *(">>>all\n", "<|from|>assistant\n<|recipient|>all\n<|content|>"),  # Functionary
     "<|START_RESPONSE|>",
     "<|begin_of_solution|>",
 )
@@ -425,9 +434,17 @@ TURN_ENDS = (
         "<|END_OF_TURN_TOKEN|>",
         "<|END_RESPONSE|>",
     ),
-    "<|end_of_solution|>",
+    *("<|end_of_solution|>", "<|end_message|>", "<|message_sep|>", "<|plamo:tag|>", "✿RETURN✿"),
+    *("<|close|>tools<|sep|>", "<|close|>message<|sep|>", "[|endofturn|]", "<|endofturn|>", "<|stop|>"),
+    *("<|start_header_id|>", "<start_of_turn>", "<|turn>", "<|user|>", "<|observation|>", "<|tool|>"),
 )
-"""What chat templates put at the end of a turn; behind it a model talks to itself."""
+"""What chat templates put at the end of a turn, or at the beginning of the next; behind it a model talks to itself."""
+
+RUN_ON = (
+    r"(?!\s*<\|start\|>assistant)"  # harmony: another message of the same turn
+    r"\s*(?:\Z|\n|<|(?:user|human|system|tool|ipython|observation|assistant|model)\b)"
+)
+"""A regular expression for what follows the end of a turn; elsewhere, and in quotes, such a token is written about."""
 
 NAME_KEYS = ("action", "tool", "tool name", "function", "function name", "name")
 INPUT_KEYS = ("action input", "tool input", "input")
@@ -489,7 +506,8 @@ MARKUP = re.compile(r'<[^<>"=\s]+>|\[(?:/?[A-Z_]+|unused\d+)\]|`{3}tool_\w+')
 _BARE = re.compile(r"\s*\[?\s*(?:\{|$)|\s*\[\s*$")
 _JSON_BEGINNING = re.compile(r"\s*\[?\s*\{")
 _MIDDLE = re.compile(rf"(?:{MARKUP.pattern})?[^\s<\[]*{CALL_ID}|{MARKUP.pattern}|[^\s<\[]+|[<\[]")
-_CHANNELS = {"<|start|>", "<|channel|>", "<|message|>", "<|constrain|>"}  # of harmony: they open any message
+_CHANNELS = {"<|start|>", "<|channel|>", "<|message|>", "<|constrain|>", "<|open|>", "<|close|>", "<|sep|>"}
+# of harmony, and of Kimi K3: they open any message
 _TOKEN = (  # of any chat template
     r"<[|｜][^|｜<>\n]{1,60}[|｜]>|<\|\w{1,40}>|<\w{1,40}\|>|\[\|[^|\[\]\n]{1,40}\|\]|<\[[^<>\[\]\n]{1,40}\]>"
     r"|<(?:extra_id|special|reserved|unused|ctrl|mask)[_:]?\d{1,4}>|\[UNUSED_TOKEN_\d{1,4}\]"

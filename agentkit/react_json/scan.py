@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from agentkit.events import Action, FinalAnswer
-from agentkit.react_json.calls import behind, reader_of
+from agentkit.react_json.calls import behind, is_place, is_token, reader_of
 from agentkit.react_json.lenient_json import BrokenJson, read_json
-from agentkit.react_json.marks import TABLE, Marks, leading_letters, literals
+from agentkit.react_json.marks import RUN_ON, TABLE, Marks, leading_letters, literals
 from agentkit.react_json.turn import NotADecision, Schemas, decisions_in, is_no_tool, named_action
 
 __all__ = ["SECTIONS", "Answer", "Passage", "Scan", "Sections", "TooManyBroken"]
@@ -32,6 +32,7 @@ _INLINE = (
 _QUOTES = "\"'`“‘", "\"'`”’"
 _QUOTABLE = {"opening", "closing"}
 
+_BEFORE_JSON = r"(?:<[^<>\s\"=]{1,60}>|(?:tool|function)[ _]?calls?:)"  # markup that nobody knows, or words
 _CLOSING_FENCE = re.compile(r"^[ \t]*(?:`{3,}|~{3,})[ \t]*\r?$", re.MULTILINE)
 
 _BODY = re.compile(
@@ -57,7 +58,7 @@ class Sections:
         self.turn_ends = {end.lower() for end in table.turn_ends}
         opening, closing = literals(table.thinking), literals(table.thinking.values())
         alone = literals(tag for tag in table.thinking.values() if tag.lower() not in self.turn_ends)
-        end = rf"(?:{literals(table.turn_ends)})(?=\s*(?:\Z|\n|<))"
+        end = rf"(?:{literals(table.turn_ends)})(?={RUN_ON})"
         tags = f"(?P<opening>{opening})|(?P<closing>{alone})|(?P<prelude>{literals(table.preludes)})|(?P<end>{end})"
         labels = "|".join(f"(?P<{kind}>(?:{names}){_COLON})" for kind, names in table.labels.items())
         line = "|".join(
@@ -68,12 +69,17 @@ class Sections:
                 f"{_DECORATION}(?:{labels})",
                 rf"[ \t]*(?P<native>{self.calls.opening})",
                 r"[ \t]*(?P<fence>`{3,}|~{3,})",
-                rf"[ \t{_INVISIBLE}]*(?P<json>\{{|\[\s*\{{|{self.calls.python_list})",
+                rf"[ \t{_INVISIBLE}]*(?:{_BEFORE_JSON}[ \t]*)?(?P<json>\{{|\[\s*\{{|{self.calls.python_list})",
             ]
         )
         # Looking at the first character first makes the search several times faster.
         first = leading_letters([*table.thinking, *table.thinking.values(), *table.preludes, *table.turn_ends])
-        self._next = re.compile(rf"(?=[{first}])(?:{tags})|^(?:{line})|(?-i:(?=[AF*]))(?:{_INLINE})", _FLAGS)
+        self._next = re.compile(
+            rf"(?=[{first}])(?:{tags})|^(?:{line})|(?=[<\[])(?P<inline_native>{self.calls.opening})"
+            rf"|(?-i:(?=[AF*]))(?:{_INLINE})"
+            rf"|(?:(?<=assistant)|(?<=commentary)|(?<=[.!?:])) ?(?P<word_native>{self.calls.words})",
+            _FLAGS,
+        )
         self._at = re.compile(f"{tags}|{line}", _FLAGS)
         self._reasoning = re.compile(f"(?P<opening>{opening})|(?P<closing>{closing})", re.IGNORECASE)
         observation = rf"{_DECORATION}(?P<observation>(?:{table.labels['observation']}){_COLON})"
@@ -322,6 +328,15 @@ class Scan:
         self._settle(mark.end())
         return self._read_native(mark.start("native"), Passage(start=mark.start(), doubtful=self.in_answer))
 
+    def _on_inline_native(self, mark: re.Match[str]) -> int:
+        """A call behind words on its line: a token that no prose has, or a tag behind a sentence."""
+        start, opening = mark.start(mark.lastgroup or 0), mark[mark.lastgroup or 0]
+        line = self.text[max(self.text.rfind("\n", 0, mark.start()) + 1, start - 80) : start]
+        if (self.in_answer and not is_token(opening)) or not is_place(line, opening):
+            return mark.end()
+        self._settle(mark.end())
+        return self._read_native(start, Passage(start=start, doubtful=self.in_answer or not is_token(opening)))
+
     def _on_json(self, mark: re.Match[str]) -> int:
         self._settle(mark.end())
         if self.in_answer:
@@ -497,6 +512,18 @@ _HANDLERS: dict[str, Callable[[Scan, re.Match[str]], int]] = {
     "inline_action": Scan._on_inline_action,
     "fence": Scan._on_fence,
     "native": Scan._on_native,
+    "inline_native": Scan._on_inline_native,
+    "word_native": Scan._on_inline_native,
     "json": Scan._on_json,
 }
-_INSIDE_INPUT = {"prelude", "fence", "native", "json", "answer", "inline_final", "inline_action"}
+_INSIDE_INPUT = {
+    "prelude",
+    "fence",
+    "native",
+    "json",
+    "answer",
+    "inline_final",
+    "inline_action",
+    "inline_native",
+    "word_native",
+}

@@ -10,12 +10,14 @@ from dataclasses import replace
 
 from agentkit.errors import MalformedTurn
 from agentkit.events import Action, FinalAnswer
+from agentkit.react_json.lenient_json import BrokenJson
 from agentkit.react_json.scan import SECTIONS, Answer, Passage, Scan, Sections, TooManyBroken
-from agentkit.react_json.turn import Schemas, Turn, is_no_tool
+from agentkit.react_json.turn import NotADecision, Schemas, Turn, is_no_tool
 
 __all__ = ["parse_turn_thoroughly"]
 
 _ACTION_FORM = 'Action: and then {"action": "TOOL NAME", "action_input": "INPUT"} in a ```json block'
+_LONGEST_CALLS = 100_000  # characters of a turn that is looked at once more
 _WORD = re.compile(r"\w")
 _FENCE_LINE = re.compile(r"^[ \t]*(?:`{3,}|~{3,}).*$", re.MULTILINE)
 
@@ -56,7 +58,7 @@ def _verdict(scan: Scan) -> Turn:
     for passage in counted:
         if passage.problem:
             raise _malformed(f"there is an action, but {passage.problem}. Write {_ACTION_FORM}, complete.")
-    decided = _one([*_decisions(scan, counted), *answers] or _second_best(scan))
+    decided = _one([*_decisions(scan, counted), *answers] or _second_best(scan) or _nothing_but_calls(scan))
     if decided is None:
         raise _nothing(scan)
     _check_name(scan, decided[0], labelled=any(passage.labelled for passage in counted))
@@ -99,6 +101,18 @@ def _second_best(scan: Scan) -> list[Decided]:
     """An action or an answer that begins behind a sentence, or the label `Answer:`, for want of a proper one."""
     inline = [passage for passage in _counting(scan) if passage.inline]
     return [*_decisions(scan, inline), *_answers(scan, scan.weak_finals[:1], ())]
+
+
+def _nothing_but_calls(scan: Scan) -> list[Decided]:
+    """The calls of a turn that is nothing else, in a form that no mark begins."""
+    text = _blanked(scan)
+    at = _behind_label(scan, text, scan.start)
+    if not at < len(text) <= _LONGEST_CALLS:
+        return []
+    try:
+        return [(call, at, len(text)) for call in scan.sections.calls.read_reply(text[at:], scan.tools)]
+    except (NotADecision, BrokenJson):
+        return []
 
 
 def _counting(scan: Scan) -> Iterator[Passage]:

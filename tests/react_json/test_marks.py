@@ -195,9 +195,13 @@ def test_a_think_tag_that_is_added_is_separated_and_defused() -> None:
 
 
 def split(pieces: Sequence[str], table: Marks = TABLE) -> tuple[str, str]:
-    reader = ThinkingText(table)
-    results = [*map(reader.feed, pieces), reader.flush()]
-    return "".join(thinking for thinking, _ in results), "".join(answer for _, answer in results)
+    reader, restarts, thinking, answer = ThinkingText(table), 0, "", ""
+    for piece in (*pieces, None):
+        read = reader.flush() if piece is None else reader.feed(piece)
+        if reader.restarts > restarts:  # all before it was a thought that the prompt had opened
+            restarts, thinking, answer = reader.restarts, thinking + answer, ""
+        thinking, answer = thinking + read[0], answer + read[1]
+    return thinking, answer
 
 
 every_tag = pytest.mark.parametrize(("opening", "closing"), TABLE.thinking.items())
@@ -221,7 +225,8 @@ def test_a_thought_is_apart_in_pieces_of_every_size(opening: str, closing: str) 
 
 @every_tag
 def test_a_tag_inside_a_line_is_text_and_one_that_is_never_closed_takes_the_rest(opening: str, closing: str) -> None:
-    for text in (f"The tag {opening} opens it.", f'{{"a": "{opening}"}}', f"{opening[:-1]}", f"say {closing}"):
+    spoken_of = () if closing in TABLE.turn_ends else (f"say {closing}", f"The tag {closing} closes it.")
+    for text in (f"The tag {opening} opens it.", f'{{"a": "{opening}"}}', f"{opening[:-1]}", *spoken_of):
         assert split(list(text)) == split([text]) == ("", text)
     assert split(list(f"{opening} delete everything")) == (" delete everything", "")
 
