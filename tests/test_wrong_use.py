@@ -16,7 +16,7 @@ from agentkit import AgentExecutor, chat_model, create_react_json_agent, load_to
 from agentkit.errors import ConfigurationError
 from agentkit.langchain.executor import _KEYWORDS, _SETTING_OF
 from agentkit.models import ChatHuggingFace
-from agentkit.models.backend import ChatRequest, Chunk, Completion
+from agentkit.models.backend import Capabilities, ChatRequest, Chunk, Completion
 from agentkit.models.chat import BackendChat
 from agentkit.models.scripted import ScriptedBackend
 from agentkit.settings import SETTINGS, type_of
@@ -335,3 +335,15 @@ def test_a_reply_of_a_script_that_is_none(reply: Any) -> None:
     assert "expected a reply that is text" in refusal(lambda: ScriptedBackend([ANSWER, reply]))
     model = ScriptedBackend(lambda request: reply)
     assert "expected a reply that is text" in refusal(lambda: AgentExecutor.from_model(model, []).invoke("2+2"))
+
+
+def test_tools_that_a_model_was_not_trained_with_are_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+    made_for = Capabilities(in_process=True, over_http=False, made_for=frozenset(("Calculator", "Search")))
+    model = ScriptedBackend([ANSWER], capabilities=made_for)
+    AgentExecutor.from_model(model, ["calculator", "search"])
+    assert caplog.messages == []
+    AgentExecutor.from_model(model, ["calculator", weather])
+    (said,) = caplog.messages
+    assert said.startswith(
+        "The model was trained with Calculator and Search alone, and may not know how to use weather"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,8 @@ from agentkit.react_json.hostile import check_offered, without_markup
 from agentkit.react_json.prompt import DEFAULT_PROMPT, Prompt, read_prompt, render_text_description
 from agentkit.tool import Tool
 from agentkit.toolbox.registry import check_names
+
+logger = logging.getLogger("agentkit")
 
 AgentMode = Literal["auto", "react-json", "tools"]
 
@@ -50,6 +53,13 @@ class ReactAgent:
         check_offered(self.tools)
         if self.mode == "tools":
             check_native_calls(self.model.model_id, self.model.capabilities)
+        made_for = self.model.capabilities.made_for
+        if made_for and (strange := [tool.name for tool in self.tools if tool.name not in made_for]):
+            logger.warning(
+                "The model was trained with %s alone, and may not know how to use %s; take another one for that",
+                " and ".join(sorted(made_for)),
+                ", ".join(strange),
+            )
 
     def planner(self, model: ChatModel | None = None, *, stream: bool = False) -> Planner:
         """What plans one run; `model` stands in for the agent's own, the same one watched."""

@@ -89,6 +89,7 @@ class Capabilities:
     - `call_syntax`: how the model writes calls in its own text (`None`: known syntaxes are read); `special_tokens` are
       those tokens of its vocabulary that no text can spell, with their ids.
     - `max_new_tokens`: the length of a reply unless a request says another one; `None`: not known.
+    - `made_for`: the names of the only tools that the model was trained with; none: it takes any.
     - `identity`: what the model is, for what is learnt about it: an address and a name, without keys.
     - `alternatives`: the backends behind it, in the order in which they are asked, where there are several.
     """
@@ -102,6 +103,7 @@ class Capabilities:
     call_syntax: CallSyntax | None = None
     special_tokens: Mapping[str, int] = field(default_factory=dict)
     max_new_tokens: int | None = None
+    made_for: frozenset[str] = frozenset()
     identity: str = ""
     alternatives: tuple[ChatBackend, ...] = ()
 

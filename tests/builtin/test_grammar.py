@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from agentkit.models.builtin.copying import (
     OUT_OF_REACH,
     answers,
     copying_grammar,
+    expressions,
     numbers,
     queries,
     query_words,
@@ -159,6 +161,60 @@ def test_written_numbers() -> None:
     assert {"1200", "0.43", "25", "12", "312", "45000"} <= {
         *written_numbers("1,200, 0.43, twenty-five, a dozen, three hundred and twelve, forty-five thousand")
     }
+
+
+@pytest.mark.parametrize(
+    ("question", "expression"),
+    [
+        ("What is 2+2?", "2+2"),
+        ("\U0001f642\U0001f642 ما هو 2+2؟", "2+2"),
+        ("Сколько будет 12 × 3?", "12*3"),
+        ("What is\x1b[31m 2+2\x07?", "2+2"),
+        ("\x1b]0;99\x07What is 3*3?", "3*3"),
+        ("Hey, 53x75!", "53*75"),
+        ("What is 1e3 * 2?", "1e3*2"),
+        ("1,200 ÷ (4 - 1) =", "1200/(4-1)"),
+        ("What is 2+2 squared?", "2^2+2"),
+        ("What is 2 plus 2?", "2+2"),
+        ("three plus four", "3+4"),
+        ("the square root of 16", "sqrt(16)"),
+        ("What is \N{RIGHT SINGLE QUOTATION MARK}5 + 3\N{RIGHT SINGLE QUOTATION MARK}?", "5+3"),
+    ],
+)
+def test_what_is_to_be_calculated(accepts: Callable[[str, str], bool], question: str, expression: str) -> None:
+    assert accepts(copying(question), calculate(expression))
+
+
+@pytest.mark.parametrize("question", ["What is 2+2?", "ما هو 2+2؟", "What is\x1b[31m 2+2?", "So, 2+2"])
+def test_a_calculation_that_is_typed_is_the_one_that_is_made(
+    accepts: Callable[[str, str], bool], question: str
+) -> None:
+    assert not any(accepts(copying(question), calculate(other)) for other in ("2", "2*2", "2+2+2", "31"))
+    assert not accepts(copying(question, "Answer: 4"), calculate("2+2"))
+    assert accepts(copying(question, "Answer: 4"), known("4"))
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        *("", "x", "x" * 900, "hello", "שלום", "7", "12", "$$$$", "<b>5</b>", "foo 12 bar 7 baz", "1234567890123"),
+        *("ما هو ٢+٢؟", "What is ٢+٢?", "2加2等于多少?", "What is ½ + ½?", "What is 2 ➕ 2?", "¿Cuánto es 2 más 2?"),
+        *("What is 5 apples?", "5 plus", "Write a poem of 3 lines", "Tell me a number between 1 and 10"),
+        *("\x1b[1;31mhello\x1b[0m", "Calculate 3,5 * 2", "What is 1 000 000 / 4?", "What is 2024-05-01?", "0x10 + 1"),
+        *("' OR 1=1 --", "2+2i", "5 + 3kg"),
+    ],
+)
+def test_no_number_comes_from_nowhere(accepts: Callable[[str, str], bool], question: str) -> None:
+    """Of what the model was not trained for it says that it cannot do it."""
+    assert expressions(question, []) == ""
+    assert accepts(copying(question), f"Thought: I cannot do that with my tools\nFinal Answer: {OUT_OF_REACH}")
+
+
+@pytest.mark.parametrize("text", [" " * 20_000, "1" * 20_000, "," * 20_000, "1 " * 10_000, "1-" * 10_000, "(" * 20_000])
+def test_a_long_question_is_read_in_time(text: str) -> None:
+    started_s = time.process_time()
+    expressions(f"What is {text}?", [])
+    assert time.process_time() - started_s < 2
 
 
 def test_query_words() -> None:

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from agentkit import AgentExecutor, chat_model
 from agentkit.models.builtin import builtin_folder
+from agentkit.models.builtin.copying import OUT_OF_REACH
 from small_model.card import model_card
 from small_model.chat import CHAT_TEMPLATE, SKELETONS
 
@@ -92,3 +94,29 @@ def test_the_evaluation_keeps_its_counts(heldout: list[dict[str, Any]]) -> None:
     measured = json.loads((builtin_folder() / "evaluation.json").read_text(encoding="utf-8"))
     for way in ("copy", "off"):
         assert sum(count for _, count in measured[way]["right"].values()) == len(heldout)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("question", "output"),
+    [
+        ("🙂🙂 ما هو 2+2؟", "4"),
+        ("What is\x1b[31m 2+2\x07?", "4"),
+        ("שלום", OUT_OF_REACH),
+        ("x" * 900, OUT_OF_REACH),
+        ("foo 12 bar 7 baz", OUT_OF_REACH),
+        ("What is ٢+٢?", OUT_OF_REACH),
+    ],
+)
+def test_strange_questions_get_the_right_number_or_none(built_in: Any, question: str, output: str) -> None:
+    assert AgentExecutor.from_model(built_in, ["calculator"]).invoke(question)["output"] == output
+
+
+@pytest.mark.slow
+def test_it_says_which_tools_it_was_trained_with(built_in: Any) -> None:
+    assert built_in.capabilities.made_for == {"Search", "Calculator"}
+
+
+@pytest.fixture(scope="module")
+def built_in() -> Any:
+    return chat_model("builtin")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -49,6 +50,7 @@ def copying_grammar(
     `tools` are names and JSON schemas of `action_input`: "Calculator", and to look things up any other that takes one
     string.  `thought_open` says that "Thought: " already stands in the prompt.
     """
+    question = CONTROLS.sub("", question)
     observations = [text.removesuffix(CLOSING_NOTE) for text in observations]
     found = [text for text in observations if not NO_ANSWERS.match(text)]
     looking_up = [name for name, schema in tools if name != CALCULATOR and schema.get("type") == "string"]
@@ -56,8 +58,7 @@ def copying_grammar(
     moves = {}
     if looking_up and failed < MOST_FAILED and (queried := queries(question, found)):
         moves["search"] = _call(LOOK_UP, "QUERY", *looking_up) + f"\nQUERY: /{queried}/"
-    if any(name == CALCULATOR for name, _ in tools):
-        expression = f"{ARITHMETIC.strip()}\nNUMBER: /{numbers([question, *found])}/"
+    if any(name == CALCULATOR for name, _ in tools) and (expression := expressions(question, found)):
         moves["calculate"] = f"{_call(CALCULATE, 'expression', CALCULATOR)}\n{expression}"
     moves["cannot"] = _quoted(CANNOT + FINAL + OUT_OF_REACH)
     if observations:
@@ -79,10 +80,71 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-# -- the numbers of an expression --------------------------------------------------------------------------------------
+# -- what can be calculated --------------------------------------------------------------------------------------------
 
-NUMBER = re.compile(r"\d+(?:,\d{3})+(?:\.\d+)?|\d+\.\d+|\.\d+|\d+")
-EXPONENT = re.compile(r"\d+(?:\.\d+)?e[-+]?\d+")
+CONTROLS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""What drives a terminal, with its numbers, and is no part of a question."""
+NUMBER = re.compile(r"\d+(?:,\d{3})+(?:\.\d+)?|\d+\.\d+|\.\d+|\d+", re.ASCII)
+EXPONENT = re.compile(r"\d+(?:\.\d+)?e[-+]?\d+", re.ASCII)
+MISREAD = re.compile(r"\d[ \xa0\u2009\u202f'’_]\d{3}\b|\d,(?!\d{3}(?!\d))\d|\d{4}-\d\d-\d\d|\b0[xbo]\d", re.ASCII)
+"""Numbers written in other ways, of which only parts would be taken, and dates."""
+_TERM = r"[-( ]{0,20}[\d.,]{0,40}\d(?:[eE][-+]?\d{1,3})?[) ]{0,20}"
+WRITTEN = re.compile(rf"(?<![\w.]){_TERM}(?:[-+*/^×÷x]{_TERM})+(?!\w)", re.ASCII)
+"""A calculation as people type it."""
+TYPED = str.maketrans("×÷x", "*/*", ", ")
+OPERATES = re.compile(
+    r"[%√²³]|\b(?:abs|absolute|add\w*|averag\w+|cub\w+|deduct\w*|decreas\w+|divid\w+|doubl\w+|exp|halv?\w*|increas\w+|less|"
+    r"log\w*|mean|minus|more|multipl\w+|negative|over|per|percent|plus|pow\w*|product|quarter\w*|quotient|rais\w+|reduc\w+|"
+    r"roots?|shar\w+|sin|cos|split|sqrt|squar\w+|subtract\w*|sum\w*|tak\w+|third\w*|times|total|tripl\w+|twice)\b",
+    re.IGNORECASE,
+)
+OF_ONE_NUMBER = re.compile(r"√|\b(?:abs|absolute|cos|exp|log\w*|negative|sin|sqrt)\b", re.IGNORECASE)
+ASKS_FOR_A_NUMBER = re.compile(
+    r"\b(?:calculate|come|comes|compute|difference|evaluate|find|give|get|gets|how|if|left|make|makes|of|remain\w*|solve|"
+    r"what|what's|whats|when|which|who|whose|work|worth)\b",
+    re.IGNORECASE,
+)
+SYMBOLS = frozenset("×÷√²³°−·±≈")
+
+
+def expressions(question: str, found: Sequence[str]) -> str:
+    """The rules of what may be calculated; "" where that is nothing, so that no number comes from nowhere.
+
+    Where a question is an expression, in whatever script it is asked for, it is that one. Else it is made of the
+    question's numbers and those found, if the question is in English and something is to be made of them.
+    """
+    if MISREAD.search(question):
+        return ""
+    written = [text.strip().translate(TYPED) for text in WRITTEN.findall(question)]
+    rest = WRITTEN.sub(" ", question)
+    if written and not (_operates(rest) or NUMBER.search(rest) or any(spelled_numbers(rest))):
+        typed = "|".join(map(literal, dict.fromkeys(written)))
+        return "" if found else f"expression: EXPRESSION\nEXPRESSION: /({typed})/"
+    implied = bool(OF_ONE_NUMBER.search(question)) or any(pattern.search(question) for pattern in IMPLIED)
+    operates = bool(written or found) or _operates(question)
+    stated = sum(len([*NUMBER.findall(text), *spelled_numbers(text)]) for text in (question, *found))
+    is_understood = is_english(question) and (operates or bool(ASKS_FOR_A_NUMBER.search(question)))
+    if not is_understood or stated + implied < 2:
+        return ""
+    return f"{ARITHMETIC.strip()}\nNUMBER: /{numbers([question, *found])}/"
+
+
+def _operates(text: str) -> bool:
+    """Whether words of a text do something with its numbers."""
+    return bool(OPERATES.search(text)) or any(pattern.search(text) for pattern in IMPLIED)
+
+
+def is_english(text: str) -> bool:
+    """Whether a text has none of the letters, digits and signs that the model never saw."""
+    return all(char.isascii() or char in SYMBOLS or not _is_strange(char) for char in text)
+
+
+def _is_strange(char: str) -> bool:
+    if char.isalpha():
+        return not unicodedata.name(char, "").startswith("LATIN")
+    return char.isnumeric() or unicodedata.category(char) == "Sm" or char in "➕➖✖➗"
+
+
 IMPLIED = {
     re.compile(pattern, re.I): meant
     for pattern, meant in {
@@ -111,7 +173,7 @@ def numbers(sources: Sequence[str]) -> str:
     """The numbers that stand in the sources, and the small ones that words of the question stand for."""
     stated = [number for text in sources for number in written_numbers(text)]
     implied = [number for pattern, meant in IMPLIED.items() if pattern.search(sources[0]) for number in meant.split()]
-    return "(" + "|".join(literal(text) for text in dict.fromkeys([*stated, *implied] or ["0"])) + ")"
+    return "(" + "|".join(literal(text) for text in dict.fromkeys([*stated, *implied])) + ")"
 
 
 def written_numbers(text: str) -> list[str]:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from agentkit.errors import ConfigurationError
 from agentkit.models.backend import Capabilities, ChatRequest, Chunk, Constrain, Message, TurnGrammar
-from agentkit.models.builtin.copying import copying_grammar
+from agentkit.models.builtin import builtin_folder
+from agentkit.models.builtin.copying import CALCULATOR, SEARCH, copying_grammar
 from agentkit.models.local.chat_template import ChatTemplate
 from agentkit.models.local.loading import check_options, load_model, load_tokenizer, memory_errors
 from agentkit.models.reply import ReplyReader
@@ -99,6 +100,7 @@ class LocalBackend:
             call_syntax=template.call_syntax,
             special_tokens=template.special,
             max_new_tokens=self._options.get("max_new_tokens", DEFAULT_MAX_NEW_TOKENS),
+            made_for=frozenset((SEARCH, CALCULATOR)) if self.model_id == str(builtin_folder()) else frozenset(),
             identity=self.model_id,
         )
 
