@@ -298,7 +298,7 @@ def test_an_option_that_a_chat_model_does_not_have() -> None:
         (CHAT, "saw a FakeListChatModel; give AgentExecutor.from_model the model itself"),
         (ScriptedBackend([]), "saw a ScriptedBackend; give AgentExecutor.from_model the model itself"),
         ("", "unknown model ''"),
-        ("gpt-4", "of a provider write PROVIDER:gpt-4"),
+        ("gpt-4", "write openai:gpt-4"),
         ("Builtin", "did you mean builtin?"),
         (" builtin", "did you mean builtin?"),
         ("bultin", "did you mean builtin?"),
