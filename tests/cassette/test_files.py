@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from agentkit.cassette import Cassette, Replay, RunSpec, read_run_spec
 from agentkit.cassette.format.file import load
+from agentkit.cassette.format.writer import Place
 from agentkit.errors import CassetteError, ConfigurationError
 from agentkit.models.backend import ChatRequest
 from agentkit.models.scripted import ScriptedBackend
@@ -22,6 +26,10 @@ TURN = (
 BOMB = "a: &a [x, x]\n" + "".join(
     f"{chr(98 + n)}: &{chr(98 + n)} [*{chr(97 + n)}, *{chr(97 + n)}]\n" for n in range(24)
 )
+MERGED = "a: &a {k: 1}\n" + "".join(
+    f"b{n}: &b{n}\n  <<: [{', '.join([f'*b{n - 1}' if n else '*a'] * 10)}]\n" for n in range(8)
+)
+EXCHANGE = "interactions:\n- request: {method: GET, uri: 'http://a/', body: null}\n  response: "
 
 HOSTILE = {
     "empty": ("", "expected a mapping with interactions"),
@@ -39,6 +47,32 @@ HOSTILE = {
     "holds itself": ("version: 1\ninteractions: &a [*a]\n", "holds itself"),
     "month 13": ("version: 1\ninteractions: [2026-13-41]", "expected YAML"),
     "a long number": ("version: 1\ninteractions: [" + "9" * 10_000 + "]", "expected YAML|request to be a mapping"),
+    "merge keys that multiply": (MERGED + "version: 1\ninteractions: []", "merge keys"),
+    "endless hexadecimal": ("version: 1\nagentkit: {format: 0x" + "f" * 100_000 + "}", "a number of 100,002 digits"),
+    "sexagesimal": ("version: 1\ninteractions: [1" + ":1" * 50_000 + "]", "a number of 100,001 digits"),
+    "sexagesimal fraction": ("version: 1\ninteractions: [1" + ":1" * 50_000 + ".5]", "a number of 100,003 digits"),
+    "no integer": ("version: 1\ninteractions: [!!int x]", "expected YAML"),
+    "no truth": ("version: 1\ninteractions: [!!bool maybe]", "expected YAML"),
+    "a set": ("version: 1\ninteractions: !!set {a, b}", "expected YAML"),
+    "a key twice": ("version: 1\nversion: 1\ninteractions: []", "each key of a mapping once, saw 'version' twice"),
+    "a key that is no text": ("version: 1\n1: 2\ninteractions: []", "the keys of mappings to be text, saw int"),
+    "a mapping for a key": ("version: 1\n? {a: 1}\n: 2\ninteractions: []", "to be text, saw dict"),
+    "no such anchor": ("version: 1\ninteractions: [*x]", "undefined alias 'x'"),
+    "long texts again and again": (
+        f"version: 1\na: &a {'x' * 100_000}\ninteractions: [{', '.join(['*a'] * 5_000)}]",
+        "aliases that expand without bound",
+    ),
+    "a run that ends twice": (
+        HEAD + "interactions: []\nend: {events: [" + "{finished: answer, output: x, run: 1}, " * 2 + "]}",
+        "a run ends once",
+    ),
+    "an unknown end": (
+        HEAD + "interactions: []\nend: {events: [{finished: [answer], output: x, run: 1}]}",
+        "one of answer, return_direct",
+    ),
+    "true for a format": ("version: 1\nagentkit: {format: true}\ninteractions: []", "written in format True"),
+    "a header that is no text": (HEAD + EXCHANGE + "{headers: {location: [true]}}", "values of headers to be text"),
+    "a status that is none": (HEAD + EXCHANGE + "{status: {code: [200]}}", "code to be a status, saw list"),
     "two documents": ("version: 1\ninteractions: []\n---\nversion: 1", "expected YAML"),
     "other version": ("version: 7\ninteractions: []", "expected version: 1, saw 7"),
     "newer format": (
@@ -91,6 +125,39 @@ def test_a_reply_in_another_shape_is_refused_when_it_is_played(tmp_path: Path, r
     backend = ScriptedBackend(TURNS, model_id="m")
     with pytest.raises(CassetteError, match="in the recorded shape"):
         play(path, lambda cassette: list(cassette.backend(backend).generate_chat(ChatRequest(messages=[]))))
+
+
+STREAM = f"[event: {{a: {'x' * 10_000}, b: y}}, {{at: [b], then: [{', '.join('z' * 10_000)}]}}]"
+EXHAUSTING = {
+    "very many entries": ("version: 1\ninteractions:\n" + "- {a: 1}\n" * 1_500_000, "at most 300,000 values"),
+    "an endless stream": (HEAD + EXCHANGE + f"{{body: {{style: compact, events: {STREAM}}}}}", "than 50,000,000 char"),
+    "a very long number": ("version: 1\nx: 1" + ":1" * 10_000_000, "a number of 20,000,001 digits"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("content", "said"), EXHAUSTING.values(), ids=EXHAUSTING)
+def test_what_would_exhaust_the_reader_is_refused_soon(tmp_path: Path, content: str, said: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(content)
+    started_s = time.process_time()
+    with pytest.raises(CassetteError, match=said):
+        load(path)
+    assert time.process_time() - started_s < 4
+
+
+def test_a_date_is_its_text(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("version: 1\nagentkit: {format: 1, recorded: 2026-11-27}\ninteractions: []\n")
+    assert load(path).head == {"recorded": "2026-11-27"}
+
+
+def test_many_calls_that_began_are_matched_one_by_one(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    call = "- {request: {uri: 'tool://t', body: {input: %d}}, response: {body: %s}}\n"
+    calls = [call % (n, "{begun: true}") for n in range(300)] + [call % (n, "{string: x}") for n in range(299)]
+    path.write_text(HEAD + "interactions:\n" + "".join(calls))
+    assert [entry.body for entry in load(path).begun] == [{"input": 299}]
 
 
 def test_a_large_file_is_not_read(tmp_path: Path) -> None:
@@ -185,6 +252,94 @@ def test_a_place_that_cannot_be_written_is_told_before_the_run(tmp_path: Path) -
     tmp_path.chmod(0o500)
     with pytest.raises(CassetteError, match="cannot be written"), Cassette(tmp_path / "a" / "run.yaml", "record"):
         raise AssertionError
+
+
+# -- what is there already ---------------------------------------------------------------------------------------------
+
+OTHERS = {
+    "a folder": (Path.mkdir, "is a folder"),
+    "a pipe": (os.mkfifo, "is no regular file"),
+    "a link to a device": (lambda path: path.symlink_to("/dev/null"), "is no regular file"),
+    "a link to nothing": (lambda path: path.symlink_to("nowhere"), "is a link to nothing"),
+    "somebody's text": (lambda path: path.write_text("do not lose me"), "is not a cassette of agentkit's"),
+    "an empty file": (Path.touch, "is not a cassette of agentkit's"),
+    "a cassette of vcrpy": (lambda path: path.write_text("version: 1\ninteractions: []"), "is not a cassette of"),
+}
+
+
+@pytest.mark.parametrize("name", ["run.yaml", "run.partial.yaml"])
+@pytest.mark.parametrize(("make", "said"), OTHERS.values(), ids=OTHERS)
+def test_what_was_not_recorded_is_not_written_over(tmp_path: Path, name: str, make: Any, said: str) -> None:
+    make(tmp_path / name)
+    before = (tmp_path / name).lstat()
+    with pytest.raises(ConfigurationError, match=said), Cassette(tmp_path / "run.yaml", "record"):
+        raise AssertionError
+    assert os.path.samestat(before, (tmp_path / name).lstat())
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["run.yaml", "run.partial.yaml"])
+def test_a_recording_is_replaced_where_that_is_meant(tmp_path: Path, name: str) -> None:
+    run(tmp_path / "run.yaml", "record", ScriptedBackend(TURNS), Tools())
+    (tmp_path / "run.yaml").rename(tmp_path / name)
+    with pytest.raises(ConfigurationError, match=rf"{name} holds a recording; --force"):
+        Place(tmp_path / "run.yaml", replaces=False)
+    Place(tmp_path / "run.yaml").release()
+
+
+def test_a_recording_that_was_changed_by_hand_is_still_ours(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    run(path, "record", ScriptedBackend(TURNS), Tools())
+    path.write_text(path.read_text() + "<<<<<<< HEAD\n")
+    run(path, "record", ScriptedBackend(TURNS), Tools())
+    assert load(path).complete
+
+
+def test_a_link_to_a_recording_goes_on_to_lead_there(tmp_path: Path) -> None:
+    path, link = tmp_path / "run.yaml", tmp_path / "link.yaml"
+    run(path, "record", ScriptedBackend(TURNS), Tools())
+    link.symlink_to(path)
+    run(link, "record", ScriptedBackend(TURNS), Tools(found="Ada is 26."))
+    assert link.is_symlink()
+    assert "Ada is 26." in path.read_text()
+
+
+def test_a_recording_is_as_private_as_the_user_has_it(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        run(tmp_path / "run.yaml", "record", ScriptedBackend(TURNS), Tools())
+    finally:
+        os.umask(before)
+    assert (tmp_path / "run.yaml").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_second_recorder_of_a_file_is_refused_until_the_first_has_ended(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    (tmp_path / "link.yaml").symlink_to(path)
+    with Cassette(path, "record", environment={}):
+        for other in (path, tmp_path / "run.partial.yaml"):
+            with pytest.raises(ConfigurationError, match="is being recorded by another run"):
+                Place(other)
+        Place(tmp_path / "another.yaml").release()
+    Place(path).release()
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["link.yaml", "run.yaml"]
+
+
+@pytest.mark.slow
+def test_a_recorder_that_was_killed_holds_nothing(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from agentkit.cassette.format.writer import Place; "
+        f"place = Place(Path({str(tmp_path / 'run.yaml')!r})); print('held', flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    with pytest.raises(ConfigurationError, match="is being recorded"):
+        Place(tmp_path / "run.yaml")
+    process.kill()
+    process.communicate()
+    Place(tmp_path / "run.yaml").release()
+    assert list(tmp_path.iterdir()) == []
 
 
 # -- the description of a run ------------------------------------------------------------------------------------------

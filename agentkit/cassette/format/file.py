@@ -28,9 +28,10 @@ VCR_VERSION = 1
 FORMAT = 3
 LARGEST_BYTES = 50_000_000
 DEEPEST = 100
-MOST_NODES = 500_000  # values that stand in the file
+MOST_NODES = 300_000  # values that stand in the file
 MOST_EXPANDED_NODES, MOST_EXPANDED_CHARACTERS = 2_000_000, 200_000_000  # with each alias written out
 LONGEST_NUMBER = 40
+_NUMERIC = dict.fromkeys(map(ord, "+-.0123456789_:xabcdefABCDEF"))
 STRETCH = {"of", "from", "to"}
 _APPENDED = re.compile(r"^agentkit:\n  format: [2-9]", re.MULTILINE)  # format 1 was written whole
 _WHOLE_ITEM = re.compile(r"^(?:  at_ms: \d+|    run: \d+|  - \{.*\brun: \d+\})\n", re.MULTILINE)
@@ -254,6 +255,10 @@ class _Builder:
     def _scalar(self, event: Any) -> Any:
         text = event.value
         if event.tag is None and not event.implicit[0]:
+            return text
+        if event.tag is None and len(text) > LONGEST_NUMBER:
+            if text[0] in "+-.0123456789" and not text.translate(_NUMERIC):
+                raise ValueError(f"a number of {len(text):,} digits")
             return text
         if event.tag is None and text in self._plain:
             return self._plain[text]
