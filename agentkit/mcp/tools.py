@@ -6,9 +6,9 @@ import asyncio
 import json
 import weakref
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from itertools import chain, count
 from typing import Any, Self
 
@@ -100,12 +100,19 @@ def _offered(server: McpServer, *, anew: bool = False) -> list[dict[str, Any]]:
 
 
 def _distinct(server: McpServer, offered: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
-    """What a server offers; raises `ConfigurationError` for names that no tool can have, or that two of them have."""
-    try:
+    """What a server offers, no two tools of one name."""
+    with _errors_of(server):
         check_names([str(tool["name"]) for tool in offered])
+    return offered
+
+
+@contextmanager
+def _errors_of(server: McpServer) -> Iterator[None]:
+    """Names the server whose tools cannot be had."""
+    try:
+        yield
     except ConfigurationError as error:
         raise ConfigurationError(f"MCP server {server.name!r}: {error}") from None
-    return offered
 
 
 def _names(named: list[tuple[str, str]], taken: Collection[str]) -> list[str]:
@@ -134,16 +141,17 @@ def _tool(connected: _Connected, server: McpServer, offered: dict[str, Any], nam
     async def arun(arguments: Any) -> Result:
         return _result(await asyncio.wrap_future(call(arguments)))
 
-    return Tool(
-        name=name,
-        description=str(offered["description"]),
-        run=run,
-        arun=arun,
-        schema=offered["schema"],
-        side_effects=not offered["read_only"],
-        idempotent=bool(offered["idempotent"]),
-        timeout_s=timeout_s,
-    )
+    with _errors_of(server):
+        return Tool(
+            name=name,
+            description=str(offered["description"]),
+            run=run,
+            arun=arun,
+            schema=offered["schema"],
+            side_effects=not offered["read_only"],
+            idempotent=bool(offered["idempotent"]),
+            timeout_s=timeout_s,
+        )
 
 
 def _result(result: dict[str, Any]) -> Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
@@ -98,6 +99,23 @@ def mixed() -> MCPServer:
     return server
 
 
+def raw(*names: str) -> None:
+    """Offers tools of these names, whatever they are, and says something to the terminal."""
+    sys.stderr.write("starting\x1b]0;OWNED\x07\n")
+    sys.stderr.flush()
+    tools = [{"name": name, "description": "d", "inputSchema": {"type": "object"}} for name in names]
+    for line in sys.stdin:
+        asked = json.loads(line)
+        result: dict[str, object] = {"tools": tools}
+        if asked["method"] == "initialize":
+            version = asked["params"]["protocolVersion"]
+            info = {"name": "raw", "version": "1"}
+            result = {"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": info}
+        if "id" in asked:
+            sys.stdout.write(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": result}) + "\n")
+            sys.stdout.flush()
+
+
 if __name__ == "__main__":
     match sys.argv[1]:
         case "junk":
@@ -110,5 +128,7 @@ if __name__ == "__main__":
             sys.stdout.write("Welcome!\n")
             sys.stdout.flush()
             weather().run()
+        case "raw":
+            raw(*sys.argv[2:])
         case name:
             {"weather": weather, "other": other, "mixed": mixed}[name]().run()

@@ -222,3 +222,25 @@ def _lives(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+@pytest.mark.parametrize(
+    ("names", "wrong"),
+    [
+        ("look look", "Two tools are named 'look'"),
+        ("look ｌｏｏｋ", "Two tools are named 'look' and 'ｌｏｏｋ'"),
+        ("final_answer", "No tool can be named 'final_answer'"),
+        ("'look\n'", "No tool can be named 'look\\\\n'"),
+    ],
+)
+def test_names_that_no_model_could_tell_apart_are_wrong_use(names: str, wrong: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"MCP server '.*raw.*': {wrong}"):
+        mcp_tools(f"{command('raw')} {names}")
+
+
+def test_what_a_server_says_on_its_standard_error_drives_no_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    with mcp_tools(f"{command('raw')} look"):
+        said = ""
+        while "\n" not in said:
+            said += capfd.readouterr().err
+    assert said == "starting\N{REPLACEMENT CHARACTER}]0;OWNED\N{REPLACEMENT CHARACTER}\n"
