@@ -236,7 +236,7 @@ def _unexpected(name: str, value: Any, where: str) -> ConfigurationError:
 def _short(value: Any) -> str:
     """A value as a message shows it; a whole number of thousands of digits has no text."""
     try:
-        text = repr(value)
+        text = f"{value:g}" if isinstance(value, float) else repr(value)
     except ValueError:
         return "a number without end"
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
@@ -354,6 +354,8 @@ def _from_file(path: Path) -> dict[str, Any] | None:
         return None
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read ({error.strerror}); mend or remove it") from error
+    except ConfigurationError:
+        raise
     except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:LONGEST_SHOWN]
         raise ConfigurationError(f"{path}: expected TOML ({reason}); mend or remove the file") from error

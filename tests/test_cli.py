@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -60,13 +61,71 @@ def test_version_and_help() -> None:
         (["run", "x", "--record", "/nowhere/x.yaml"], "/nowhere"),
         (["run", "x", "--model", "hf:a/b"], "set HF_TOKEN"),
         (["rnu", "x"], "Did you mean 'run'?"),
+        (["run", "x", "--timeout", "0"], "--timeout is more than 0"),
+        (["run", "x", "--max-cost", "1"], "max_cost cannot be held for builtin"),
+        (["run", "x", "--allow", "calculater"], "calculater"),
+        (["run", "x", "--record", "."], ". is a folder"),
+        (["run", "x", "--model", "gpt-4"], "write openai:gpt-4"),
+        (["run", "x\udcff"], "the question is no UTF-8 text"),
+        (["mcp", "--http", "99999"], "99999"),
     ],
 )
 def test_wrong_use_is_one_clear_line_and_exit_code_2(words: list[str], message: str) -> None:
     done = agentkit(*words)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    errors = [line for line in done.stderr.splitlines() if not line.startswith("model: ")]
+    assert len(errors) == 1
+    assert errors[0].startswith("error: ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("piped", "message"),
+    [
+        (b"", "expected a question, saw nothing"),
+        (b" \n\xef\xbb\xbf"[2:], "expected a question, saw nothing"),
+        (b"a\xff", "the question is no UTF-8 text, at byte 2"),
+        (b"a\0b", "a NUL character"),
+        (b"a" * 10_000_001, "at most 10 MB"),
+    ],
+)
+def test_a_piped_question_that_is_none_is_refused(piped: bytes, message: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "agentkit", "run", "-"], input=piped, capture_output=True)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.decode().startswith("error: ")
+    assert message in done.stderr.decode()
+
+
+@pytest.mark.slow
+def test_piped_text_beside_a_question_is_said_to_be_left_out() -> None:
+    words = ["run", "summarise", "--model", "http://127.0.0.1:9", "--option", "max_retries=0", "--mode", "react-json"]
+    assert "standard input was not read" in agentkit(*words, stdin="The moon is made of basalt.\n").stderr
+    assert "standard input" not in agentkit(*words).stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [["replay", "-q", str(SEEDS_RUN)], ["show", str(SEEDS_RUN)], ["--help"]])
+def test_an_answer_that_cannot_be_written_is_one_line(words: list[str]) -> None:
+    shell = shlex.join([sys.executable, "-m", "agentkit", *words])
+    for end, code, said in (
+        (" > /dev/full", 2, "error: the answer cannot be written"),
+        (" >&-", 2, "error: standard output is closed"),
+        (" | true; exit ${PIPESTATUS[0]}", None, ""),
+    ):
+        done = subprocess.run(["bash", "-c", shell + end], capture_output=True, text=True)
+        assert done.returncode == code or (code is None and done.returncode in (0, 1))
+        assert "Traceback" not in done.stderr
+        assert "Exception ignored" not in done.stderr
+        assert said in done.stderr
+
+
+@pytest.mark.slow
+def test_nothing_for_a_closed_standard_error_is_among_the_answers() -> None:
+    shell = shlex.join([sys.executable, "-m", "agentkit", "replay", str(SEEDS_RUN)])
+    done = subprocess.run(["bash", "-c", shell + " 2>&-"], capture_output=True, text=True)
+    assert done.stdout.startswith("Vittoria Ceretti")
+    assert done.stdout.count("\n") == 1
 
 
 @pytest.mark.slow

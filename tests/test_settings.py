@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from agentkit.cli.app import app
 from agentkit.errors import ConfigurationError
 from agentkit.models.backend import Capabilities
 from agentkit.runs.build import build
-from agentkit.settings import SETTINGS, RunSettings, option, read_settings
+from agentkit.settings import SETTINGS, RunSettings, find_settings, option, read_settings, type_of
 
 # Each setting: its value, as it is written on the command line (words after the option), in the environment, in TOML.
 WAYS: dict[str, tuple[Any, list[str], str, str]] = {
@@ -205,7 +206,7 @@ def test_a_limit_can_be_lifted(tmp_path: Path) -> None:
         ("mode = 'native'", "mode is auto, react-json or tools, not 'native'"),
         ("max_cost = 'much'", "max_cost: expected a number, saw 'much'"),
         ("timeout = nan", "timeout: expected a number, saw nan"),
-        ("timeout = -1", "timeout is more than 0, or none for no limit, not -1.0"),
+        ("timeout = -1", "timeout is more than 0, or none for no limit, not -1"),
         ("timeout = 0", "timeout is more than 0"),
         ("timeout = inf", "timeout: expected a number, saw inf"),
         ("timeout = 1" + 400 * "0", "timeout: expected a number, saw 1"),
@@ -221,7 +222,81 @@ def test_a_file_that_cannot_be_meant_is_refused(tmp_path: Path, toml: str, messa
         read(tmp_path)
 
 
-@pytest.mark.parametrize("name", [name for name, setting in SETTINGS.items() if setting.least is not None])
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (Path.mkdir, "agentkit.toml is no file"),
+        (os.mkfifo, "agentkit.toml is no file"),
+        (lambda path: path.symlink_to("/dev/zero"), "agentkit.toml is no file"),
+        (lambda path: path.symlink_to("nowhere"), "agentkit.toml is a link to nothing"),
+        (lambda path: path.write_bytes(b"model = '\xff'"), "expected TOML"),
+        (lambda path: path.write_bytes(b"#" * 2_000_000), "larger than 1 MB"),
+    ],
+)
+def test_a_settings_file_is_read_or_refused_and_never_passed_over(tmp_path: Path, make: Any, message: str) -> None:
+    make(tmp_path / "agentkit.toml")
+    with pytest.raises(ConfigurationError, match=message):
+        read(tmp_path)
+
+
+def test_a_file_that_a_windows_editor_saved_is_read(tmp_path: Path) -> None:
+    (tmp_path / "agentkit.toml").write_bytes(b"\xef\xbb\xbfmax_iterations = 7\r\n")
+    assert read(tmp_path).max_iterations == 7
+
+
+def test_which_values_are_the_folders_own(tmp_path: Path) -> None:
+    (tmp_path / "agentkit.toml").write_text("model = 'file'\nprompt = 'file'\nmax_iterations = 3")
+    environment = {"HOME": str(tmp_path / "home"), "AGENTKIT_PROMPT": "mine"}
+    found = find_settings({"max_iterations": 5}, environment=environment, here=tmp_path)
+    assert (found.file, found.foreign) == (tmp_path / "agentkit.toml", {"model"})
+    home = find_settings({}, environment={**environment, "XDG_CONFIG_HOME": str(tmp_path)}, here=tmp_path / "nowhere")
+    assert (home.file, home.foreign) == (None, frozenset())
+
+
+def test_misspelt_variables_are_told(tmp_path: Path) -> None:
+    given = {
+        "AGENTKIT_MODLE": "x",
+        "agentkit_timeout": "1",
+        "AGENTKIT_APIKEY": "x",
+        "AGENTKIT_FOO": "x",
+        "AGENTKIT_API_KEY": "x",
+    }
+    notes = find_settings({}, environment={"HOME": "/nowhere", **given}, here=tmp_path).notes
+    told = [note.replace(" is no variable of agentkit and has no effect; did you mean ", " → ") for note in notes]
+    assert told == [
+        "AGENTKIT_APIKEY → AGENTKIT_API_KEY?",
+        "AGENTKIT_FOO is no variable of agentkit and has no effect; agentkit run --help lists the settings",
+        "AGENTKIT_MODLE → AGENTKIT_MODEL?",
+        "agentkit_timeout → AGENTKIT_TIMEOUT?",
+    ]
+
+
+NUMBERS = {name: one for name, one in SETTINGS.items() if one.least is not None or one.above is not None}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_that_cannot_be_is_refused_by_every_way_in(name: str, tmp_path: Path) -> None:
+    for value in (
+        -2,
+        float("nan"),
+        float("inf"),
+        True,
+        "3",
+        10**400 if NUMBERS[name].above is not None else -(10**400),
+    ):
+        with pytest.raises(ConfigurationError, match=name):
+            RunSettings(**{name: value})
+    for text in ("-2", "nan", "inf", "1e400", "9" * 5_000):
+        if text[0] == "9" and type_of(name) is int:
+            continue
+        with pytest.raises(ConfigurationError, match=option(name)):
+            read(tmp_path, {name: text})
+    if NUMBERS[name].least != -1:
+        with pytest.raises(ConfigurationError, match=name):
+            RunSettings(**{name: 0})
+
+
+@pytest.mark.parametrize("name", NUMBERS)
 def test_no_limit_takes_what_is_no_number(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=f"{option(name)}: expected a "):
         read(tmp_path, {name: "many"})

@@ -85,16 +85,17 @@ def begin(
 ) -> Runner:
     """Say which model will answer, read the documents, and build what runs."""
     view.note(_model_line(settings.model))
-    if settings.docs is not None:
-        from agentkit.tools.documents import read_folder
+    try:
+        if settings.docs is not None:
+            from agentkit.tools.documents import read_folder
 
-        view.wait(f"reading {settings.docs} …")
-        for note in read_folder(settings.docs):
-            view.note(note)
-    view.wait("loading the model …")
-    runner = build_live(settings, prompt, view=view, yes=yes, foreign=foreign)
-    view.settle()
-    return runner
+            view.wait(f"reading {settings.docs} …")
+            for note in read_folder(settings.docs):
+                view.note(note)
+        view.wait("loading the model …")
+        return build_live(settings, prompt, view=view, yes=yes, foreign=foreign)
+    finally:
+        view.settle()
 
 
 def build_live(

@@ -37,10 +37,9 @@ def _ask(file: Path, wanted: list[str], view: View) -> None:
     named = shown(str(file))
     if not can_ask():
         raise ConfigurationError(
-            f"{named} makes this run {'; '.join(wanted)}; nobody can be asked here: read the file, and give --trust to "
-            "let it"
+            f"{named} asks to {'; '.join(wanted)}; nobody can be asked here: read the file, and give --trust to let it"
         )
     view.settle()
     lines = [line for effect in wanted for line in in_margin(effect, MARGIN)]
-    if not confirmed([f"{named} makes this run", *lines, "The file says so, not you. Let it, now and later?"]):
+    if not confirmed([f"{named} asks to", *lines, "The file says so, not you. Let it, now and later?"]):
         raise ConfigurationError(f"{named} was not allowed that; give options of your own in the place of what it says")

@@ -149,7 +149,7 @@ def refuse_untrusted(
     wanted = effects(settings, origin.names)
     known = standing(origin, wanted, environment)
     if wanted and known is None and not trusted:
-        asked = f"{shown(str(origin.file))} makes this run {'; '.join(wanted)}"
+        asked = f"{shown(str(origin.file))} asks to {'; '.join(wanted)}"
         raise ConfigurationError(f"{asked}; read the file, and pass trusted=True to let it")
     return known == "own"
 
