@@ -71,7 +71,7 @@ def test_what_was_shown_of_the_first_model_must_begin_the_seconds_reply(
 @every_way
 def test_wrong_use_is_not_fallen_back_from(server: ChatServer, second: ChatServer, chat: Make, ask: Ask) -> None:
     server.plays = [error(401)]
-    with pytest.raises(ConfigurationError, match="refused the token"):
+    with pytest.raises(ConfigurationError, match="no key was sent"):
         ask(ChatHuggingFace(llm=WithFallbacks([chat().llm, chat(second.url).llm])))
     assert second.requests == []
 

@@ -61,8 +61,8 @@ def test_a_fault_that_passes_is_mended(
 
 LASTING: list[Any] = [
     ("400", error(400, "context too long"), ModelError, "answered HTTP 400: context too long", 1),
-    ("401", error(401), ConfigurationError, "refused the token", 1),
-    ("403", error(403), ConfigurationError, "refused the token", 1),
+    ("401", error(401), ConfigurationError, "no key was sent; set AGENTKIT_API_KEY", 1),
+    ("403", error(403), ConfigurationError, "no key was sent; set AGENTKIT_API_KEY", 1),
     ("404", error(404, "no such path"), ModelError, "answered HTTP 404: no such path", 1),
     ("422", body(b'{"detail": "no"}', 422), ModelError, "answered HTTP 422: no", 1),
     ("402", error(402, "credits"), ModelError, "answered HTTP 402: credits", 1),

@@ -18,6 +18,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from agentkit.errors import ConfigurationError, ModelError
+from agentkit.http_body import MOST_BYTES, MOST_ERROR_BYTES, MOST_STREAM_BYTES, Body, Unreadable
 from agentkit.models.backend import Capabilities, ChatRequest, Chunk
 from agentkit.models.hosted.body import DROPPABLE, refused_field, request_body
 from agentkit.models.hosted.delivery import Delivery
@@ -34,7 +35,6 @@ from agentkit.models.hosted.wire import (
     Wait,
     drive,
 )
-from agentkit.http_body import MOST_BYTES, MOST_ERROR_BYTES, MOST_STREAM_BYTES, Body, Unreadable
 from agentkit.models.openai_format import BrokenReply, CompletionReader, NotACompletion, ServerSentEvents, TooMuch
 from agentkit.recorder import active
 from agentkit.retry import Attempts, RetryPolicy
