@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -230,11 +231,11 @@ def _lives(pid: int) -> bool:
         ("look look", "Two tools are named 'look'"),
         ("look ｌｏｏｋ", "Two tools are named 'look' and 'ｌｏｏｋ'"),
         ("final_answer", "No tool can be named 'final_answer'"),
-        ("'look\n'", "No tool can be named 'look\\\\n'"),
+        ("'look\n'", "No tool can be named 'look\\n'"),
     ],
 )
 def test_names_that_no_model_could_tell_apart_are_wrong_use(names: str, wrong: str) -> None:
-    with pytest.raises(ConfigurationError, match=rf"MCP server '.*raw.*': {wrong}"):
+    with pytest.raises(ConfigurationError, match=rf"MCP server ['\"].*raw.*: {re.escape(wrong)}"):
         mcp_tools(f"{command('raw')} {names}")
 
 
