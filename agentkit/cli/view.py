@@ -170,7 +170,7 @@ class View:
 def option_raising(reason: StopReason | None) -> str:
     """The option of the limit that ended a run; "" where it was none."""
     setting = "timeout" if reason == "max_execution_time" else reason
-    return option(setting) if setting in SETTINGS else ""
+    return option(setting) if setting is not None and setting in SETTINGS else ""
 
 
 def as_result(events: Iterable[Event], model: str) -> dict[str, Any]:
