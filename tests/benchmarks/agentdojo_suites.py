@@ -100,7 +100,7 @@ class Calls:
             self.made.append((FunctionCall(function=function.name, args=arguments), text))
             return text
 
-        tags = None if function.name.startswith(READS) else ["side_effects"]
+        tags = ["read_only"] if function.name.startswith(READS) else ["side_effects"]
         return StructuredTool.from_function(
             run, name=function.name, description=function.description, args_schema=function.parameters, tags=tags
         )
