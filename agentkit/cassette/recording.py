@@ -12,9 +12,11 @@ from functools import cached_property
 from typing import Any
 
 from agentkit.cassette.format.entries import Entry, without_surrogates
+from agentkit.cassette.format.event_stream import scrubbed_lines
 from agentkit.cassette.format.events import Item, RecordedEvent, as_mapping
 from agentkit.cassette.format.file import Document
 from agentkit.cassette.format.run_spec import RunSpec
+from agentkit.cassette.format.turns import scrubbed_reply
 from agentkit.cassette.format.writer import Journal, Place
 from agentkit.cassette.lanes import Lane, Lanes
 from agentkit.errors import CassetteError
@@ -236,9 +238,15 @@ class Recording:
         return any(isinstance(item, Entry) for item in self._items)
 
     def _scrubbed(self, entry: Entry) -> Entry:
-        response = self.secrets.scrub(entry.response)
-        if response.get("string") != entry.response.get("string"):
-            response.pop("pieces", None)  # lengths of a text that is no longer the same
+        response = dict(entry.response)
+        if entry.kind == "turn":
+            response = scrubbed_reply(response, self.secrets)
+        else:
+            response = dict(self.secrets.scrub(response))
+            if isinstance(text := response.get("string"), str):
+                response["string"] = scrubbed_lines(text, self.secrets)
+            if response.get("string") != entry.response.get("string"):
+                response.pop("pieces", None)  # lengths of a text that is no longer the same
         return replace(
             entry,
             uri=self.secrets.scrub_text(entry.uri),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -10,7 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agentkit.cassette.format.event_stream import scrubbed_lines
+from agentkit.cassette.format.file import load
+from agentkit.cassette.format.turns import to_chunks
 from agentkit.errors import CassetteError
+from agentkit.models.backend import ChatRequest, Chunk
 from agentkit.models.scripted import ScriptedBackend
 from agentkit.secrets import REDACTED, Secrets
 from tests.cassette.runs import TURNS, Tools, answer, run
@@ -99,3 +104,47 @@ def test_saving_is_refused_when_a_secret_is_left(tmp_path: Path) -> None:
         run(path, "record", Late(TURNS), tools, environment=environment)
     assert "late-but-secret" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+class InPieces(ScriptedBackend):
+    """Gives its replies three characters at a time, the first after a thought that is split as well."""
+
+    def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
+        for chunk in super().generate_chat(request):
+            for thought in (KEY[:5], KEY[5:] + " is the key") if len(self.requests) == 1 else ():
+                yield Chunk(thinking=thought)
+            for start in range(0, len(chunk.text), 3):
+                yield Chunk(text=chunk.text[start : start + 3])
+            yield Chunk(finish_reason=chunk.finish_reason, usage=chunk.usage)
+
+
+def test_a_key_that_comes_in_pieces_is_recorded_without_it(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    turns = (action("Search", f"with {KEY}"), TURNS[1], final(f"125 {FAKE_HF}"))
+    run(path, "record", InPieces(turns), Tools(), environment=ENVIRONMENT)
+    (first, *_, last) = [entry for entry in load(path).entries if entry.kind == "turn"]
+    assert f"with {REDACTED}" in first.response["string"]
+    assert last.response["string"].endswith(f"125 {REDACTED}")
+    assert len(first.response["pieces"]) > 20
+    for recorded in (first, last):
+        chunks = list(to_chunks(recorded))
+        assert "".join(chunk.text for chunk in chunks) == recorded.response["string"]
+        assert KEY[5:] not in "".join(chunk.thinking for chunk in chunks)
+    assert answer(run(path, "replay", ScriptedBackend(()), Tools(), environment={})) == f"125 {REDACTED}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'data: {{"id":"1","choices":[{{"delta":{{"content":"{}"}}}}]}}\n\n',
+        '{{"message": {{"role": "assistant", "content": "{}"}}}}\n',
+        'event: delta\ndata: {{"delta": {{"partial_json": "{}"}}}}\n\n',
+    ],
+    ids=["data", "lines", "events"],
+)
+def test_a_key_that_is_split_over_a_stream_is_scrubbed(line: str) -> None:
+    words = ["The key", " is ", FAKE_HF[:6], FAKE_HF[6:11], FAKE_HF[11:], ", ", "sure"]
+    scrubbed = scrubbed_lines("".join(map(line.format, words)), Secrets({}))
+    assert scrubbed == "".join(map(line.format, ["The key", " is ", REDACTED, "", "", ", ", "sure"]))
+    clean = "".join(map(line.format, ["a", "b", "c"]))
+    assert scrubbed_lines(clean, Secrets({})) == clean

@@ -17,6 +17,7 @@ from copy import deepcopy
 from typing import Any
 
 from agentkit.cassette.format.entries import without_surrogates
+from agentkit.secrets import Secrets
 
 START, END = "data: ", "\n\n"
 _STYLES: Mapping[str, Mapping[str, Any]] = {
@@ -42,6 +43,43 @@ def shortened(body: Mapping[str, Any]) -> Mapping[str, Any]:
         if lengthened(short) == body:
             return short
     return body
+
+
+def scrubbed_lines(text: str, secrets: Secrets) -> str:
+    """A text without secrets, also those that are split over the events of a stream: one JSON value a line."""
+    lines = secrets.scrub_text(text).split("\n")
+    values = [_parsed(line) if line.startswith((START, "{")) else None for line in lines]
+    places: dict[tuple[Any, ...], list[int]] = {}
+    for number, value in enumerate(values):
+        for path in _text_places(value) if value is not None else ():
+            places.setdefault(path, []).append(number)
+    changed = set()
+    for path, numbers in places.items():
+        pieces = [_at(values[number], path) for number in numbers]
+        if len({*pieces}) > 1 and (clean := secrets.scrub_pieces(pieces)) != pieces:
+            for number, piece in zip(numbers, clean, strict=True):
+                _at(values[number], path[:-1])[path[-1]] = piece
+                changed.add(number)
+    for number in changed:
+        start = START if lines[number].startswith(START) else ""
+        lines[number] = start + json.dumps(values[number], **_style_of(lines[number].removeprefix(start)))
+    return "\n".join(lines)
+
+
+def _text_places(value: Any) -> Iterator[tuple[Any, ...]]:
+    """Where the texts stand in a value."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, item in items:
+        if isinstance(item, str):
+            yield (name,)
+        else:
+            yield from ((name, *rest) for rest in _text_places(item))
+
+
+def _style_of(line: str) -> Mapping[str, Any]:
+    """How this JSON is written."""
+    value = json.loads(line)
+    return next((style for style in _STYLES.values() if json.dumps(value, **style) == line), _STYLES["compact"])
 
 
 def _lengths(text: str) -> list[int]:

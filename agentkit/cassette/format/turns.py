@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from hashlib import sha256
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from agentkit.models.backend import (
 )
 from agentkit.models.chat import Reply
 from agentkit.models.reply import ReplyReader
+from agentkit.secrets import Secrets
 
 PLANNER = "planner"  # the seam a reply was recorded at: a planner's is cut and sorted, a backend's is raw
 _RICH = ("thinking", "tool_calls", "logprobs", "metadata")
@@ -95,6 +97,36 @@ def _as_piece(chunk: Chunk) -> int | dict[str, Any]:
         if name in rich:
             rich[name] = [asdict(part) for part in rich[name]]
     return {"text": len(chunk.text), **{name: plain(value) for name, value in rich.items()}}
+
+
+def scrubbed_reply(response: Mapping[str, Any], secrets: Secrets) -> dict[str, Any]:
+    """A response body without secrets, also those that are split over its pieces."""
+    rest = secrets.scrub({name: value for name, value in response.items() if name != "pieces"})
+    pieces, text = response.get("pieces"), response.get("string")
+    if not isinstance(pieces, list) or not isinstance(text, str):
+        return dict(rest)
+    rich = [dict(piece) if isinstance(piece, Mapping) else {"text": piece} for piece in pieces]
+    ends = [0, *accumulate(piece.get("text", 0) for piece in rich)]
+    texts = secrets.scrub_pieces([text[start:end] for start, end in pairwise(ends)] + [text[ends[-1] :]])
+    thinking = secrets.scrub_pieces([piece.get("thinking", "") for piece in rich])
+    calls = [call for piece in rich for call in piece.get("tool_calls", ())]
+    arguments = {}
+    for index in {call["index"] for call in calls}:
+        own = [call for call in calls if call["index"] == index]
+        clean = secrets.scrub_pieces([call["arguments"] for call in own])
+        arguments |= {id(call): one for call, one in zip(own, clean, strict=True)}
+    changed = "".join(texts) != text or "".join(thinking) != "".join(piece.get("thinking", "") for piece in rich)
+    for piece, own_text, thought in zip(rich, texts, thinking, strict=False):
+        piece["text"] = len(own_text)
+        if "thinking" in piece:
+            piece["thinking"] = thought
+        if "tool_calls" in piece:
+            kept = [{**call, "arguments": arguments[id(call)]} for call in piece["tool_calls"]]
+            piece["tool_calls"] = secrets.scrub(kept)
+        if changed:
+            piece.pop("logprobs", None)  # of the tokens that the secret was made of
+    short = [piece["text"] if piece.keys() == {"text"} else secrets.scrub(piece) for piece in rich]
+    return {**rest, "string": "".join(texts), "pieces": short}
 
 
 def to_chunks(entry: Entry) -> Iterator[Chunk]:
