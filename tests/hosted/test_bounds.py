@@ -69,7 +69,7 @@ TOO_MUCH: list[Any] = [
     ("JSON", endless(b"x" * 65536), "sent more than 8 MB in one reply"),
     ("a line", endless(b"x" * 65536, kind=STREAM), "sent more than 8 MB in one reply"),
     ("lines of an event", endless(b"data: " + b"x" * 60_000 + b"\n", kind=STREAM), "sent more than 8 MB"),
-    ("a stream", endless(b": still here\n\n" * 6000, kind=STREAM), "sent more than 32 MB"),
+    ("a stream", endless(b": " + b"x" * 60_000 + b"\n\n", kind=STREAM), "sent more than 32 MB"),
     ("gzip", body(BOMB, content_encoding="gzip"), "sent more than 8 MB"),
     ("a stream of gzip", body(BOMB, kind=STREAM, content_encoding="gzip"), "sent more than 8 MB"),
     ("deflate", body(zlib.compress(b"x" * 40 * MB, 1), content_encoding="deflate"), "sent more than 8 MB"),
@@ -261,8 +261,8 @@ def test_events_may_be_cut_anywhere() -> None:
 def test_a_line_is_held_once_however_small_its_pieces() -> None:
     """Copying what is held with every piece would take hours here."""
     stream = ServerSentEvents()
-    for _ in range(MOST_EVENT_BYTES // 16):
-        assert list(stream.feed(b"x" * 16)) == []
+    for _ in range(MOST_EVENT_BYTES // 128):
+        assert list(stream.feed(b"x" * 128)) == []
     with pytest.raises(TooMuch, match="more than 8 MB"):
         list(stream.feed(b"x"))
 
@@ -270,9 +270,9 @@ def test_a_line_is_held_once_however_small_its_pieces() -> None:
 def test_a_call_in_many_pieces_is_put_together_once() -> None:
     reader = CompletionReader()
     piece = {"choices": [{"delta": {"tool_calls": [{"index": 0, "function": {"arguments": "x" * 10}}]}}]}
-    for _ in range(100_000):
+    for _ in range(30_000):
         reader.read(piece)
-    assert len(reader.end().tool_calls[0].arguments) == 1_000_000
+    assert len(reader.end().tool_calls[0].arguments) == 300_000
 
 
 def test_what_was_delivered_is_kept_once() -> None:

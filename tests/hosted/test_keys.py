@@ -139,9 +139,7 @@ def test_an_option_does_not_say_another_address(spec: str, name: str) -> None:
 
 
 def test_an_address_among_options_out_of_a_file_gets_no_providers_key() -> None:
-    with pytest.raises(
-        ConfigurationError, match=r"base_url out of a file names an address.*--option base_url="
-    ) as told:
+    with pytest.raises(ConfigurationError, match=r"base_url out of a file names an address") as told:
         backend_of("openai:gpt-9", options={"base_url": "https://evil.example/v1"}, foreign={"options"})
     assert "\n" not in str(told.value)
 
