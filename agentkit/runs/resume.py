@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -125,7 +124,7 @@ def resume(
         path=target,
         title=f"resuming {source}: {public_address(run.settings.model)}, after {_steps(turns)}",
         run=run,
-        build=build or _trusted(origin, run, trusted, environment),
+        build=build or _trusted(origin, trusted, environment),
         origin=origin,
         mode="resume",
         run_again=run_again,
@@ -165,7 +164,7 @@ def fork(
         path=Path(into),
         title=f"fork of {path}: {public_address(run.settings.model)}, after {_steps(step)}",
         run=run,
-        build=build or _trusted(origin, run, trusted, environment),
+        build=build or _trusted(origin, trusted, environment),
         origin=origin,
         mode="record",
         kept=tuple(event for turn in turns for event in turn),
@@ -174,9 +173,15 @@ def fork(
     )
 
 
-def _trusted(origin: Origin, run: RunSpec, trusted: bool, environment: Mapping[str, str] | None) -> Build:
-    is_own = refuse_untrusted(origin, run.settings, os.environ if environment is None else environment, trusted=trusted)
-    return partial(build_runner, foreign=() if is_own else origin.names)
+def _trusted(origin: Origin, trusted: bool, environment: Mapping[str, str] | None) -> Build:
+    """What builds the run, once it is known that it may."""
+
+    def build(settings: RunSettings, prompt: Prompt) -> Executor:
+        known = os.environ if environment is None else environment
+        is_own = refuse_untrusted(origin, settings, known, trusted=trusted)
+        return build_runner(settings, prompt, foreign=() if is_own else origin.names)
+
+    return build
 
 
 def _changed(run: RunSpec, changes: dict[str, Any]) -> RunSpec:

@@ -304,7 +304,7 @@ def test_a_copy_elsewhere_is_another_file(here: Path) -> None:
 def test_python_agrees_for_itself(here: Path, begin: Any) -> None:
     path = cassette(mcp=[COMMAND], model="local:./nowhere")
     with watched() as seen, pytest.raises(ConfigurationError, match=r"start the command .*trusted=True"):
-        begin(path)
+        list(begin(path).events())
     assert seen == []
     assert list(resume(path, build=lambda *_: Unstarted()).events()) == []
     assert resume(path, trusted=True).model == "local:./nowhere"
