@@ -185,7 +185,8 @@ def parsed(name: str, text: str, where: str) -> Any:
 
 def checked(name: str, value: Any, where: str) -> Any:
     """A value that is typed already, as the setting holds it; raises `ConfigurationError` that names `where`."""
-    kind, typed = type_of(name), None
+    kind = type_of(name)
+    typed: Any = None
     if value is None and type(None) in _alternatives(name):
         return None
     if kind is dict and isinstance(value, list | tuple):

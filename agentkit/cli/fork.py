@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import click
@@ -19,7 +18,6 @@ from agentkit.cli.options import (
     yes_option,
 )
 from agentkit.cli.resume import go_on
-from agentkit.cli.run import build_live
 from agentkit.cli.view import View
 from agentkit.settings import changes
 
@@ -39,11 +37,10 @@ def fork(
     """Go on from a step with another model or prompt. The recording itself stays as it is."""
     from agentkit.runs.resume import fork
 
-    build = partial(build_live, view=view, yes=yes)
     into = record or _free(file)
     check_folder(into)
-    run = fork(file, into, step=step, build=build, replaces=force, **changes(given))
-    return go_on(run, view, trust=trust)
+    run = fork(file, into, step=step, replaces=force, **changes(given))
+    return go_on(run, view, trust=trust, yes=yes)
 
 
 def _free(file: Path) -> Path:

@@ -36,15 +36,16 @@ def resume(file: Path, given: Given, trust: bool, yes: bool, view: View) -> int:
         happened = "This was under way when the recording ended, and may have had its effect."
         return can_ask() and ask(tool, tool_input, happened, "Run it again")
 
-    run = resume(file, build=partial(build_live, view=view, yes=yes), run_again=run_again, **changes(given))
+    run = resume(file, run_again=run_again, **changes(given))
     _refuse_answered(run.path)
-    return go_on(run, view, trust=trust)
+    return go_on(run, view, trust=trust, yes=yes)
 
 
-def go_on(run: Continuation, view: View, *, trust: bool) -> int:
+def go_on(run: Continuation, view: View, *, trust: bool, yes: bool) -> int:
     """Show a run that goes on live, to its end."""
     foreign = agreed(run.origin, run.run.settings, view, trust=trust)
-    run = replace(run, build=partial(run.build, foreign=foreign), begun=partial(know, is_own=not foreign))
+    build = partial(build_live, view=view, yes=yes, foreign=foreign)
+    run = replace(run, build=build, begun=partial(know, is_own=not foreign))
     view.note(run.title)
     view.wait("loading the model …")
     with what_is_left(run.path, view):
