@@ -23,6 +23,7 @@ from urllib3.util.retry import Retry
 
 from agentkit.cassette import Cassette
 from agentkit.cassette.format.file import load
+from agentkit.errors import CassetteError
 
 EVENTS = [b"data: one\n\n", b"data: two\n\n", b"data: [DONE]\n\n"]
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -54,6 +55,10 @@ class Talker:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             elif path == "/hang":
                 connection.recv(1)  # until the client gives up
+            elif path.startswith("/endless"):
+                connection.sendall(HEAD)
+                while True:
+                    connection.sendall(b"100000\r\n" + b"x" * 0x100000 + b"\r\n")
             elif path == "/busy":
                 connection.sendall(
                     b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -215,6 +220,25 @@ def test_a_reader_that_stops_early_stops_there_again(tmp_path: Path, client: str
     assert entry.response == {"string": EVENTS[0].decode(), "closed": True}
     with Cassette(path, "replay", environment={}), pytest.raises(Enough):
         CLIENTS[client](server.url + "/stream", enough)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_response_that_no_cassette_holds_is_an_error(tmp_path: Path, client: str) -> None:
+    """What was recorded before it stays."""
+
+    def ask_too_much(server: Talker) -> None:
+        with Cassette(path, "record"):
+            CLIENTS[client](f"{server.url}/busy", lambda: None)
+            _, failure = CLIENTS[client](f"{server.url}/endless?key=hidden", lambda: None)
+            if failure is CassetteError:  # this client says what it met, and raises nothing
+                raise CassetteError("/endless sent more than 40 MB")
+
+    path = tmp_path / "run.yaml"
+    with talker() as server:
+        with pytest.raises(CassetteError, match="/endless sent more than 40 MB"):
+            ask_too_much(server)
+        assert [entry.uri for entry in load(path.with_suffix(".partial.yaml")).entries] == [f"{server.url}/busy"]
 
 
 def test_retries_do_not_wait_in_a_replay(tmp_path: Path) -> None:

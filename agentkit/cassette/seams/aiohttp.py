@@ -57,6 +57,7 @@ async def _record_response(tape: Any, request: Any, response: Any) -> None:
             if length > MOST_RECORDED_BYTES:
                 raise unrecordable(request.uri)
     except CassetteError:
+        response.close()
         raise
     except ClientConnectionError as error:  # aiohttp's way to say that there is no body, unless there was some
         failure = error if pieces else None

@@ -90,6 +90,7 @@ def _read(response: Any, uri: str) -> tuple[list[bytes], Exception | None]:
 
             raise http.client.IncompleteRead(b"".join(pieces), response.length)
     except CassetteError:
+        response.close()
         raise
     except Exception as error:
         return pieces, error

@@ -1,0 +1,129 @@
+"""MCP servers that send too much, or lead elsewhere: one clear line, and nothing of an address' keys in it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+import threading
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from agentkit.errors import ConfigurationError, ToolError
+from agentkit.http_body import MOST_BYTES
+from agentkit.mcp import mcp_tools
+
+Reply = tuple[int, dict[str, str], bytes]
+TOOL = {"name": "look", "description": "Looks.", "inputSchema": {"type": "object", "properties": {}}}
+JSON = {"content-type": "application/json"}
+LONG = json.dumps("x" * (MOST_BYTES + 1))
+
+
+class HttpServer:
+    """A server of one tool; `called` makes its answer to a call, `moved` is where it sends every request on to."""
+
+    def __init__(self) -> None:
+        self.called: Callable[[str], Reply] = lambda result: (200, JSON, result.encode())
+        self.moved = ""
+        self.keys: list[str | None] = []
+
+
+def _result(method: str, version: Any) -> dict[str, Any] | None:
+    if method == "initialize":
+        about = {"name": "double", "version": "1"}
+        return {"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": about}
+    known = {"tools/list": {"tools": [TOOL]}, "tools/call": {"content": [{"type": "text", "text": "seen"}]}}
+    return known.get(method)
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[HttpServer, str]]:
+    state = HttpServer()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+        def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            state.keys.append(self.headers.get("authorization"))
+            self._send(*self._answer(asked))
+
+        def do_GET(self) -> None:
+            self._send(405, {}, b"")
+
+        do_DELETE = do_GET
+
+        def _answer(self, asked: dict[str, Any]) -> Reply:
+            if state.moved:
+                return 307, {"location": state.moved}, b""
+            if "id" not in asked:
+                return 202, {}, b""
+            result = _result(asked["method"], asked.get("params", {}).get("protocolVersion"))
+            said = {"result": result} if result else {"error": {"code": -32601, "message": "no"}}
+            reply = json.dumps({"jsonrpc": "2.0", "id": asked["id"], **said})
+            return state.called(reply) if asked["method"] == "tools/call" else (200, JSON, reply.encode())
+
+        def _send(self, status: int, headers: dict[str, str], content: bytes) -> None:
+            self.send_response(status)
+            for name, value in {**headers, "content-length": str(len(content))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            try:
+                self.wfile.write(content)
+            except OSError:
+                self.close_connection = True
+
+    class Quiet(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, *_: Any) -> None:
+            pass
+
+    with Quiet(("127.0.0.1", 0), Handler) as running:
+        threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        yield state, f"127.0.0.1:{running.server_address[1]}/mcp"
+        running.shutdown()
+
+
+def test_a_user_and_a_key_of_an_address_are_used_and_not_shown(server: tuple[HttpServer, str]) -> None:
+    state, address = server
+    with mcp_tools(f"http://bob:p%40ss-5521@{address}?api_key=k-7719") as tools:
+        assert tools[0].run({}).text == "seen"
+        assert set(state.keys) == {f"Basic {b64encode(b'bob:p@ss-5521').decode()}"}
+    state.moved = "http://localhost:9/mcp"
+    with pytest.raises(ConfigurationError, match="Redirect to http://localhost:9/mcp not followed") as caught:
+        mcp_tools(f"http://bob:p%40ss-5521@{address}?api_key=k-7719")
+    assert not any(secret in str(caught.value) for secret in ("bob", "5521", "7719"))
+
+
+@pytest.mark.slow
+def test_what_a_server_sends_is_read_within_bounds(server: tuple[HttpServer, str]) -> None:
+    state, address = server
+    packed = {**JSON, "content-encoding": "gzip"}
+    with mcp_tools(f"http://{address}") as tools:
+        for called, said in (
+            (lambda reply: (200, JSON, reply.replace('"seen"', LONG).encode()), "of more than 8 MB"),
+            (lambda reply: (200, packed, gzip.compress(reply.replace('"seen"', LONG).encode())), "of more than 8 MB"),
+            (lambda reply: (200, packed, reply.encode()), "packed wrongly"),
+            (lambda reply: (200, {**JSON, "content-encoding": "br"}, reply.encode()), "which was not asked for"),
+        ):
+            state.called = called
+            with pytest.raises(ToolError, match=f"the server sent a reply .*{said}") as caught:
+                tools[0].run({})
+            assert "\n" not in str(caught.value)
+        state.called = lambda reply: (200, packed, gzip.compress(reply.encode()))
+        assert tools[0].run({}).text == "seen"
+
+
+@pytest.mark.slow
+def test_a_line_without_an_end_ends_the_connection() -> None:
+    endless = {"command": sys.executable, "args": ["-c", "while True: print('x' * 65536, end='')"]}
+    with pytest.raises(ConfigurationError, match="a line of more than 8000000 characters"):
+        mcp_tools(endless)
