@@ -67,6 +67,8 @@ def server_of(tools: Sequence[Tool]) -> Server[Any]:
             text = await _text(known, params.name, params.arguments or {})
         except AgentkitError as error:
             text, failed = str(error), True
+        except Exception as error:  # a bug of the tool's: the package would send its text as it is
+            text, failed = f"{type(error).__name__}: {error}", True
         text = Secrets(os.environ).scrub_text(text)
         return types.CallToolResult(content=[types.TextContent(text=text)], is_error=failed)
 

@@ -31,11 +31,16 @@ def fail(text: str) -> str:
     raise ToolError("Error: 403 with key b7f3-winter-sun")
 
 
+def break_down(text: str) -> str:
+    raise RuntimeError("no route to https://bob:b7f3-winter-sun@host")
+
+
 TOOLS = [
     Tool(
         name="Shout", description="Shouts.", run=lambda text: Result(text.upper()), idempotent=True, side_effects=False
     ),
     Tool(name="fail", description="Fails.", run=fail, side_effects=True),
+    Tool(name="break", description="Breaks down.", run=break_down, side_effects=True),
     ask_agent(answer),
 ]
 
@@ -46,11 +51,12 @@ async def test_tools_are_offered_with_their_schemas() -> None:
     assert [(tool.name, tool.input_schema["required"]) for tool in offered] == [
         ("Shout", ["input"]),
         ("fail", ["input"]),
+        ("break", ["input"]),
         ("ask_agent", ["question"]),
     ]
     hints = [tool.annotations for tool in offered]
     assert [(hint.read_only_hint, hint.idempotent_hint) for hint in hints if hint] == [
-        *((True, True), (False, False), (True, False))
+        *((True, True), (False, False), (False, False), (True, False))
     ]
 
 
@@ -61,7 +67,8 @@ async def test_tools_are_offered_with_their_schemas() -> None:
         ("ask_agent", {"question": "What?"}, "42, to What?", False),
         ("ask_agent", {"question": "No"}, "no answer: that is no question", True),
         ("fail", {"input": "x"}, "Error: 403 with key <REDACTED>", True),
-        ("fly", {}, "unknown tool 'fly': expected one of Shout, fail, ask_agent", True),
+        ("break", {"input": "x"}, "RuntimeError: no route to https://bob:<REDACTED>@host", True),
+        ("fly", {}, "unknown tool 'fly': expected one of Shout, fail, break, ask_agent", True),
     ],
 )
 async def test_calls_give_text_or_an_error(

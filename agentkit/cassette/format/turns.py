@@ -110,7 +110,7 @@ def scrubbed_reply(response: Mapping[str, Any], secrets: Secrets) -> dict[str, A
     texts = secrets.scrub_pieces([text[start:end] for start, end in pairwise(ends)] + [text[ends[-1] :]])
     thinking = secrets.scrub_pieces([piece.get("thinking", "") for piece in rich])
     calls = [call for piece in rich for call in piece.get("tool_calls", ())]
-    arguments = {}
+    arguments: dict[int, str] = {}
     for index in {call["index"] for call in calls}:
         own = [call for call in calls if call["index"] == index]
         clean = secrets.scrub_pieces([call["arguments"] for call in own])
