@@ -308,7 +308,8 @@ def _stated_usd(counts: Mapping[str, Any], headers: Mapping[str, str]) -> float 
 def _object(data: str | bytes) -> Mapping[str, Any]:
     if not data.strip():
         raise NotACompletion("an empty reply")
-    if sum(data.count(one) for one in (("[", "{", ",") if isinstance(data, str) else (b"[", b"{", b","))) > MOST_VALUES:
+    content = data.encode("utf-8", "replace") if isinstance(data, str) else data
+    if sum(map(content.count, (b"[", b"{", b","))) > MOST_VALUES:
         raise TooMuch(MOST_VALUES, "values")  # each of which takes fifty times its bytes
     try:
         value = json.loads(data)
