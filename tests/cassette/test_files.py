@@ -71,6 +71,7 @@ HOSTILE = {
         HEAD + "interactions: []\nend: {events: [{finished: [answer], output: x, run: 1}]}",
         "one of answer, return_direct",
     ),
+    "a run's number that is none": (HEAD + "interactions: []\nend: {runs: [{run: {a: 1}}]}", "numbers of end.runs"),
     "true for a format": ("version: 1\nagentkit: {format: true}\ninteractions: []", "written in format True"),
     "a header that is no text": (HEAD + EXCHANGE + "{headers: {location: [true]}}", "values of headers to be text"),
     "a status that is none": (HEAD + EXCHANGE + "{status: {code: [200]}}", "code to be a status, saw list"),

@@ -354,6 +354,8 @@ def _events(values: Any, reader: EventReader, place: str) -> Iterator[RecordedEv
 def _endings(values: Any) -> dict[int, Mapping[str, Any]]:
     if not isinstance(values, list) or not all(isinstance(value, Mapping) for value in values):
         raise CassetteError("expected end.runs to be a list of mappings; record it again")
+    if not all(isinstance(value.get("run", 1), int) for value in values):
+        raise CassetteError("expected the numbers of end.runs to be whole; record it again")
     return {value.get("run", place): value for place, value in enumerate(values, 1)}
 
 
