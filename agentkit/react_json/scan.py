@@ -348,11 +348,12 @@ class Scan:
         line_end = self.text.find("\n", mark.end()) + 1 or len(self.text)
         if not self.in_answer:
             at = behind(_BODY, self.text, mark.start())
-            if self.text.startswith(("{", "["), at):
-                return self._read_json(at, Passage(start=mark.start()))
             inner = self.sections.mark_at(self.text, line_end)
+            is_native = inner is not None and inner.lastgroup == "native"
+            if self.text.startswith(("{", "["), at) and not is_native:
+                return self._read_json(at, Passage(start=mark.start()))
             self.wrapped = self.wrapped or (inner is not None and self.begins_at(mark.start()))
-            if inner is not None and (inner.lastgroup == "native" or self.begins_at(mark.start())):
+            if is_native or (inner is not None and self.begins_at(mark.start())):
                 return line_end
         closing = None if self._unfenced else _CLOSING_FENCE.search(self.text, line_end)
         self._unfenced = closing is None
