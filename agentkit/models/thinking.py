@@ -46,7 +46,7 @@ class ThinkingText:
         # The answer so far, looked at when a tag comes.
         self._answered: list[str] = []
         self._before = TextSoFar()
-        self._line = ""  # its last one
+        self._line = _Line()  # its last one
         self._call: OpenArgument | None = None
         # The thought that is open.
         self._opening = ""
@@ -171,7 +171,7 @@ class ThinkingText:
     def _ends_here(self, name: str, following: str) -> bool:
         """Whether the turn's end, or the next one's beginning, is meant; it is dropped in front of a reply, and between
         two messages of one turn."""
-        if name == "</s>" and "<s>" in self._line:
+        if name == "</s>" and "<s>" in self._line.tail:
             return False
         if not self._before.has_words:
             role = _ROLE.match(following)
@@ -181,13 +181,15 @@ class ThinkingText:
             return True
         if _SAME_TURN.match(following):
             return True
-        attached = self._line[-1:].strip() != "" and self._line[-1] not in "([{<"
+        before = self._line.tail[-1:]
+        attached = before.strip() != "" and before not in "([{<"
         self._ended = attached or _RUN_ON.match(following) is not None
         return self._ended
 
     def _closes_here(self, following: str) -> bool:
         """Whether a closing tag inside a line is meant: not where a sentence about it goes on."""
-        spoken_of = self._line[-1:] in (" ", "\t") and self._line.rstrip()[-1:].isalnum()
+        before = self._line.tail
+        spoken_of = before[-1:] in (" ", "\t") and before.rstrip()[-1:].isalnum()
         return not spoken_of or following[:1] in ("\n", "\r")
 
     def _restart(self) -> None:
@@ -198,9 +200,8 @@ class ThinkingText:
 
     def _is_quoted(self, following: str, *, in_call: bool = True) -> bool:
         """Whether a tag between the answer so far and `following` is only written about."""
-        line = self._line
-        in_code = self._before.in_fence or line.count("`") % 2 == 1
-        quotes = [mark[0] for mark in _QUOTE.finditer(line)].count('"') if _JSON.search(line) else 0
+        in_code = self._before.in_fence or self._before.in_backticks
+        quotes = self._line.quotes if self._line.holds_json else 0
         between_quotes = self._before.quotes and following in CLOSED_QUOTES
         return in_code or quotes % 2 == 1 or (in_call and self._call is not None) or between_quotes
 
@@ -222,7 +223,7 @@ class ThinkingText:
 
     def _begin_line(self, *, skip_newlines: bool) -> None:
         self._skip_newlines = skip_newlines
-        self._line = ""
+        self._line = _Line()
         self._before.add("\n")
 
     def _look_back(self) -> None:
@@ -235,7 +236,27 @@ class ThinkingText:
             self._call = OpenArgument(reader_of(self._table))
             self._call.follow(self._before.tail + text)
         self._before.add(text)
-        self._line = (self._line + text).rpartition("\n")[2]
+        _, line_end, last = text.rpartition("\n")
+        if line_end:
+            self._line = _Line()
+        self._line.add(last)
+
+
+class _Line:
+    """What of a line has come, as far as it says whether it stops inside a string of JSON."""
+
+    def __init__(self) -> None:
+        self.tail = ""
+        self.quotes = 0
+        self.holds_json = False
+        self._backslash = ""
+
+    def add(self, text: str) -> None:
+        self.holds_json = self.holds_json or _JSON.search(self.tail + text) is not None
+        self.tail = (self.tail + text)[-200:]
+        text = self._backslash + text
+        self._backslash = "\\" if (len(text) - len(text.rstrip("\\"))) % 2 else ""
+        self.quotes += sum(mark[0] == '"' for mark in _QUOTE.finditer(text.removesuffix(self._backslash)))
 
 
 @lru_cache(maxsize=8)

@@ -19,7 +19,7 @@ from agentkit.react_json.marks import HERMES, MARKUP, NAME, TABLE, CallSyntax, M
 from agentkit.react_json.turn import NotADecision
 
 LONGEST_HEAD = 600  # characters up to a call's arguments: what has more is read when the reply ends
-_FENCE_ALONE = re.compile(r"\s*`{3,}[\w+-]*\s*\Z")
+_FENCE_ALONE = re.compile(r"\s{0,20}`{3,20}[\w+-]{0,40}\s{0,20}\Z")
 _BARE = re.compile(r"\s*(?:`{3,}[\w+-]*\s+)?[{\[]")
 _TEMPLATE_TOKEN = r"<[|｜][^<>\n]{1,60}>"
 _ENDS_IN_MARKUP = re.compile(rf"(?:{MARKUP.pattern})\s*\Z")

@@ -41,7 +41,8 @@ _SENTENCE_END = re.compile(r"[.!?。！？…][ \t]*\Z")
 _TOKEN_PLACE = re.compile(r"[\w.!?。！？…:：,;)\]*%][ \t]*\Z")
 _ENDS_IN_TOKEN = re.compile(r"<[|｜][^<>]{1,60}>[ \t]*\Z")
 _TOKEN = re.compile(r"<(?:[|｜]|start_)|\[(?:[A-Z]|unused)|\w*\s*to=")
-_NAMED = re.compile(rf"(?:{MARKUP.pattern}|[^\w{{}}(])*{NAME}(?:{MARKUP.pattern}|[^\w{{}}(])*(?=[{{(])")
+_AROUND = rf"(?:{MARKUP.pattern}|[^\w{{}}(]){{0,60}}"
+_NAMED = re.compile(rf"{_AROUND}{NAME}{_AROUND}(?=[{{(])")
 _NO_MORE = re.compile(rf"(?:{MARKUP.pattern}|[^\w{{}}(])*\Z")
 _LONGEST_TAG = 300  # characters
 _LONGEST_WORDS = 240  # of a beginning in words, with the name

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from typing import Any, Literal
 
 import pytest
 
 from agentkit import AgentExecutor
+from agentkit.errors import MalformedTurn
 from agentkit.models import ChatHuggingFace
-from agentkit.models.backend import Capabilities
+from agentkit.models.backend import Capabilities, Chunk
+from agentkit.models.reply import ReplyReader
 from agentkit.models.scripted import ScriptedBackend
+from agentkit.models.tool_calls import holds_unread_call
 from agentkit.react_json.calls import is_token
 from agentkit.react_json.marks import TABLE, CallSyntax
+from agentkit.react_json.parser import parse_turn
 
 Mode = Literal["tools", "react-json"]
 ANSWERS: dict[Mode, str] = {"tools": "It is 3.", "react-json": "Thought: I know.\nFinal Answer: It is 3."}
@@ -121,3 +127,18 @@ def test_an_end_that_is_written_about_is_text(end: str) -> None:
         assert outcome(text, "tools") == ([], text)
     data: Any = {"q": f"a{end}\nb"}
     assert outcome(TABLE.calls[0].write(("get", data)), "tools") == ([data["q"]], "It is 3.")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("piece", ["a </think> b ", "a <|im_end|> ", "`", "<x> ", "<|tool_call>", '>>>get "', "to=f "])
+def test_a_long_reply_is_read_in_linear_time(piece: str) -> None:
+    text = piece * (40_000 // len(piece)) + "get"
+    begun = time.process_time()
+    reader = ReplyReader(calls=TABLE.calls[0])
+    for start in range(0, len(text), 8):
+        reader.read(Chunk(text=text[start : start + 8]))
+    reader.rest()
+    holds_unread_call(text, ["get"])
+    with suppress(MalformedTurn):
+        parse_turn(f"Thought: {text}", {"get": {}})
+    assert time.process_time() - begun < 10  # a tenth of it, mostly; what is quadratic takes minutes
