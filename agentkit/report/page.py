@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator
 from html import escape
 from importlib.resources import files
 from pathlib import Path
-from pathlib import Path
 from string import Template
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,15 +30,8 @@ BAR_WIDTH = 1000
 BAR_HEIGHT = 28
 BAR_GAP = 3  # between steps
 _GENERATOR = b'<meta name="generator" content="agentkit">'
-_GENERATOR = b'<meta name="generator" content="agentkit">'
 _URL = re.compile(r"https?://[^\s<>\"'`\\^{|}]+[^\s<>\"'`\\^{|}.,;:!?)\]]")
 _JSON = re.compile(r'("(?:[^"\\]|\\.)*")(\s*:)?|(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|\btrue\b|\bfalse\b|\bnull\b)')
-
-
-def is_page(path: Path) -> bool:
-    """Whether a file is a page of these, which may be written again."""
-    with path.open("rb") as file:
-        return _GENERATOR in file.read(400)
 
 
 def is_page(path: Path) -> bool:
