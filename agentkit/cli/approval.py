@@ -1,4 +1,4 @@
-"""Asks at the terminal before a tool runs that does not say that it only reads. Where nobody can be asked, it does not.
+"""Asks at the terminal before a tool runs that does not say that it only reads. Where nobody can, few such tools run.
 
 No line of the question is the model's: its input stands escaped behind a margin, whole, and the tool's name comes last.
 """
@@ -10,7 +10,7 @@ import re
 import sys
 import threading
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +25,13 @@ SHOWN_CHARS = 400  # of an input that nobody is asked about
 _PLAIN_NAME = re.compile(r"[\w.:/-]+", re.ASCII)
 
 
-def approver(*, yes: bool, before: Callable[[], None] = lambda: None) -> Callable[[Action], bool]:
-    """What the run asks; `yes` answers for the user, `before` clears the line."""
+def approver(
+    *, yes: bool, unasked: Collection[str] = (), before: Callable[[], None] = lambda: None
+) -> Callable[[Action], bool]:
+    """What the run asks; `yes` answers for the user, `before` clears the line.
+
+    `unasked` are names of tools that run where nobody can be asked.
+    """
     lock = threading.Lock()  # tools that run at once ask one after another
 
     def approve(action: Action) -> bool:
@@ -34,6 +39,8 @@ def approver(*, yes: bool, before: Callable[[], None] = lambda: None) -> Callabl
             before()
             if can_ask():
                 return ask(action.tool, action.tool_input, "This may have side effects.", "Run it")
+            if action.tool in unasked:
+                return True
             given = escaped(action.tool_input)
             shown = given if len(given) <= SHOWN_CHARS else f"{given[:SHOWN_CHARS]} … ({len(given):,} characters)"
             may = f"{_name(action.tool)} may have side effects, and nobody can be asked here; --yes allows it"

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,10 +107,16 @@ def build_live(
     yes: bool,
     foreign: Collection[str] = (),
 ) -> Runner:
-    """What runs these settings, and asks at this terminal before a tool with side effects runs."""
+    """What runs these settings, and asks at this terminal before a tool runs that does not say that it only reads.
+
+    Where nobody can be asked, a tool that says nothing runs if the user named it, and not a file or a server.
+    """
     from agentkit.runs.build import build
 
-    runner = build(settings, prompt, approve=approver(yes=yes, before=view.settle), foreign=foreign)
+    runner = build(settings, prompt, foreign=foreign)
+    named = () if "tools" in foreign else [tool for _, tool in zip(settings.tools, runner.tools, strict=False)]
+    unsaid = {tool.name for tool in named if tool.side_effects is None}
+    runner = replace(runner, approve=approver(yes=yes, unasked=unsaid, before=view.settle))
     if settings.model == "builtin":
         from agentkit.models.local.loading import use_one_thread
 

@@ -15,7 +15,9 @@ from agentkit.errors import ConfigurationError, import_failure
 from agentkit.langchain.tools import READ_ONLY, SIDE_EFFECTS, as_langchain
 from agentkit.toolbox.registry import find_tool
 
-ACTING = frozenset({"twilio", "awslambda", "graphql"})  # these change something out there
+ACTING = frozenset(
+    "awslambda graphql requests_delete requests_patch requests_post requests_put terminal twilio".split()
+)  # these change something out there
 READING = re.compile(  # these look something up; of the others it is not said
     "arxiv|golden-query|human|merriam-webster|open-meteo-api|openweathermap-api|pubmed|sleep|stackexchange|wikipedia"
     "|wolfram-alpha|(?:news|podcast|tmdb)-api|google-.*|reddit_search|search(?:api|x).*|.*-search(?:-json)?"

@@ -64,3 +64,39 @@ def test_a_recorded_run_of_native_calls_replays(adds: Server, tmp_path: Path) ->
     asked = len(adds.requests)
     assert agentkit("replay", "run.yaml", cwd=tmp_path).stdout == "4\n"
     assert len(adds.requests) == asked
+
+
+PLUGIN = """
+from agentkit.tool import Tool
+
+def look(q: str) -> str:
+    "Looks."
+    return "seen"
+
+send = Tool(name="send", description="Sends.", run=lambda text: "sent", side_effects=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("tool", "settings", "options", "observation"),
+    [
+        ("look", "", ["--tools", "look"], "seen"),
+        ("look", 'tools = ["look"]', ["--trust"], "look was not approved. Do without it."),
+        ("look", 'tools = ["look"]', ["--trust", "--yes"], "seen"),
+        ("send", "", ["--tools", "send"], "send was not approved. Do without it."),
+        ("send", "", ["--tools", "send", "--yes"], "sent"),
+    ],
+)
+def test_where_nobody_can_be_asked_a_tool_that_says_nothing_runs_if_the_user_named_it(
+    server: Server, tmp_path: Path, tool: str, settings: str, options: list[str], observation: str
+) -> None:
+    info = tmp_path / "theirs-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[agentkit.tools]\nlook = theirs:look\nsend = theirs:send\n")
+    (tmp_path / "theirs.py").write_text(PLUGIN)
+    (tmp_path / "agentkit.toml").write_text(settings)
+    server.native = [reply("", [(tool, '{"q": "x"}' if tool == "look" else '{"input": "x"}')]), reply("ok")]
+    given = ("--model", server.url, "--mode", "tools", "--json", *options)
+    done = agentkit("run", "hi", *given, cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert [step["observation"] for step in json.loads(done.stdout)["steps"]] == [observation]
