@@ -184,6 +184,17 @@ def test_what_goes_wrong_while_loading(error: Exception, kind: type[AgentkitErro
     assert "\n" not in str(caught.value)
 
 
+def test_code_in_a_models_folder_does_not_run_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers asks on standard input, where a piped question or keys typed ahead would be a yes."""
+    (tmp_path / "config.json").write_text('{"model_type": "theirs", "auto_map": {"AutoConfig": "theirs.Theirs"}}')
+    (tmp_path / "theirs.py").write_text("from pathlib import Path\n\nPath('ran').touch()\n\nclass Theirs: ...\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n" * 9))
+    with pytest.raises(ConfigurationError, match=r'code of its own.*"trust_remote_code": true'):
+        chat_model(f"local:{tmp_path}").invoke("hi")
+    assert not Path("ran").exists()
+
+
 @pytest.mark.parametrize("package", ["bitsandbytes", "accelerate"])
 def test_a_package_that_is_not_there(package: str, wide_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)

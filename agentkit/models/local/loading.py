@@ -52,6 +52,7 @@ NUMBERS: Mapping[str, tuple[Any, float]] = {
 """The parameters that people set most: what they are, and the least that they can be."""
 GIB = 2**30
 ADVICE = "take a smaller model, quantization='nf4', or dtype='bfloat16'"
+_NO_CODE: Mapping[str, Any] = {"trust_remote_code": False}  # unsaid, transformers asks, and reads piped text as a yes
 SHARED_OPTIONS = ("revision", "token", "cache_dir", "local_files_only", "trust_remote_code", "subfolder")
 
 
@@ -73,7 +74,8 @@ def load_model(
         raise ConfigurationError("expected device or device_map, saw both; leave one out")
     _check_folder(model_id)
     named = {"dtype": dtype, "attn_implementation": attn_implementation}
-    options = {**(model_kwargs or {}), **{name: value for name, value in named.items() if value is not None}}
+    options = {**_NO_CODE, **(model_kwargs or {})}
+    options |= {name: value for name, value in named.items() if value is not None}
     shared = {name: options[name] for name in SHARED_OPTIONS if name in options}
     with loading_errors(model_id), _quiet(model_id):
         import transformers
@@ -136,6 +138,11 @@ def loading_errors(model_id: str) -> Iterator[None]:
     except ConfigurationError:
         raise
     except (ValueError, KeyError, TypeError) as error:
+        if "trust_remote_code" in str(error):
+            raise ConfigurationError(
+                f"{model_id} holds code of its own, which is not run unasked; read it, and give the option "
+                'model_kwargs={"trust_remote_code": true} to run it'
+            ) from error
         if "pip install" in str(error):  # as transformers says it of accelerate, sentencepiece and others
             raise missing_package(error, PURPOSE) from error
         raise ConfigurationError(f"expected a model transformers can load, saw {model_id}: {_line(error)}") from error
@@ -185,7 +192,7 @@ def load_tokenizer(model_id: str) -> Any:
     with loading_errors(model_id), _quiet(model_id):
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(model_id)
+        return AutoTokenizer.from_pretrained(model_id, **_NO_CODE)
 
 
 def _auto_class(model_id: str, shared: Mapping[str, Any]) -> str:
