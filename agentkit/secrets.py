@@ -31,13 +31,13 @@ _WORDS = re.compile(r"[A-Za-z]+")
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _SECRET_WORD = re.compile(
     r"(?:\w*(?:PASSWORD|PASSWD|PASSPHRASE|PASSCODE|SECRET|CREDENTIAL|TOKEN|PWD)|\w*(?<!COM)(?<!BY)PASS|\w{0,8}AUTH"
-    r"|(?:API|ACCESS|SECRET|PRIVATE|SIGNING|ENCRYPTION|MASTER)?KEY|PAT|PW|CREDS?|JWT|BEARER|COOKIE|SALT|PEPPER)S?\Z"
+    r"|(?:API|ACCESS|SECRET|PRIVATE|SIGNING|ENCRYPTION|MASTER)?KEY|PAT|PW|PSK|CREDS?|JWT|BEARER|COOKIE|SALT|PEPPER)S?\Z"
 )
 _ABOUT_ONE = frozenset(  # last words of names of what is said about a secret
     "NAME NAMES FILE FILES FILENAME PATH PATHS DIR DIRECTORY FOLDER ID IDS URL URI HOST PORT ENDPOINT DOMAIN SOCK "
     "SOCKET TYPE KIND HEADER PREFIX SUFFIX VERSION LENGTH SIZE COUNT LIMIT MAX MIN TTL EXPIRY EXPIRES AGE POLICY "
     "ALGORITHM ALG METHOD MODE PROVIDER REGION USER USERNAME EMAIL PARALLELISM ENABLED DISABLED REQUIRED CHECKING "
-    "FORMAT FIELD LABEL PROMPT SCOPE SCOPES ISSUER AUDIENCE COMMAND HELPER LOCATION STORE BACKEND".split()
+    "FORMAT FIELD LABEL PROMPT SCOPE SCOPES ISSUER AUDIENCE COMMAND HELPER LOCATION STORE BACKEND ADDRESS RATE".split()
 )
 _NO_SECRET = frozenset(  # what comes before KEY and TOKEN where these are none
     "SORT PRIMARY PARTITION FOREIGN CACHE PUBLIC PUBLISHABLE HOT INDEX GROUP GPG PGP ROUTING UNIQUE RANGE HASH SHARD "
@@ -84,10 +84,10 @@ _ANYONES_WORDS = frozenset(
     "service set sk some sqlite staging super supersecret test testing the this to todo token true unset unused use "
     "used user username value welcome with world xxx yes you your".split()
 )
-_ANYONES_VALUE = re.compile(  # a template; a path; an address without a password; a host
+_ANYONES_VALUE = re.compile(  # a template; a path; an address without a password; a host; a file
     r"<.*>|\[[\w .-]*\]|\{+[\w .-]*\}+|%\(?\w+\)?[s%]|\$[A-Z_]+|\$\{.*\}|\$\(.*\)|.*(?:\.\.\.|…).*"
     r"|(?:~|\.{0,2}|[A-Za-z]:)?[/\\][A-Za-z][a-z]+(?:[/\\._-].*)?|[a-z][\w+.:-]*://[^@]*|[\w.+-]+@[\w.-]+\.[a-z]{2,}"
-    r"|(?:[a-z0-9-]+\.)+[a-z]{2,}(?::\d+)?|[a-z][\w.-]*:\d{2,5}",
+    r"|(?:[a-z0-9-]+\.)+[a-z]{2,}(?::\d+)?|[a-z][\w.-]*:\d{2,5}|(?:[\w-]+/)+[\w-]+\.[a-z]{1,5}",
     re.DOTALL,
 )
 _NUMBER = re.compile(r"v?(?=(?:\D{0,9}\d){0,15}\D{0,9}\Z)[\d.,:/_ +-]+[A-Za-z]{0,2}\Z")  # a date, a version, an amount
@@ -236,8 +236,11 @@ def _is_pair(value: str) -> bool:
 
 def _is_secret_under(name: str, value: str, *, quoted: bool) -> bool:
     is_field = _FIELD.match(_snake(name)) is not None
-    if not is_field and not (name.isupper() and _is_secret_name(name)):
+    if not is_field and not _is_secret_name(name):
         return False
+    if not is_field and not name.isupper():  # a word of prose or of a program, as `token: …` and `key = …`
+        is_key = _snake(name).rpartition("_")[2] in ("key", "keys")
+        return not is_key and any(map(str.isdigit, value)) and _strength(value) == "generated"
     if quoted and is_field:
         return _is_field_value(value)
     return (quoted or not _MEMBER.fullmatch(value)) and _is_secret_value(value, phrases=False, shortest=6)
@@ -253,7 +256,8 @@ def _is_field_value(value: str) -> bool:
 # -- what variables hold, in any encoding ------------------------------------------------------------------------------
 
 _ESCAPE = re.compile(
-    r"%[0-9a-fA-F]{2}|\\(?:u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|[nrt\"'/\\])|&(?:amp|lt|gt|quot|apos|#39|#x27);"
+    r"%[0-9a-fA-F]{2}|\\(?:u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|[0-3][0-7]{2}|[nrt\"'/\\])"
+    r"|&(?:amp|lt|gt|quot|apos|#\d{2,6}|#[xX][0-9a-fA-F]{2,5});"
 )
 _ESCAPED = {"\\n": "\n", "\\r": "\r", "\\t": "\t", "&amp;": "&", "&lt;": "<", "&gt;": ">", "&quot;": '"'}
 _GAPS = " \t\n\r\f\v\x85\xa0\u2028\u2029\u200b\u200c\u200d\u2060\ufeff\u00ad\\>|\"'+="  # where a long text is broken
@@ -268,6 +272,10 @@ def _unescaped(match: re.Match[str]) -> str:
     token = match[0]
     if token[0] == "%" or token[:2] in ("\\u", "\\x"):
         return chr(int(token[1 if token[0] == "%" else 2 :], 16))
+    if token[:2] == "&#":
+        return chr(int(f"0{token[2:-1]}", 16 if token[2] in "xX" else 10))
+    if token[1].isdigit():
+        return chr(int(token[1:], 8))
     return _ESCAPED.get(token, token[1] if token[0] == "\\" else "'")
 
 
@@ -326,12 +334,13 @@ class _Needle:
 
 
 def _needles(variable: str, value: str) -> Iterator[_Needle]:
-    """The value as it is, in hexadecimal digits, and in base64 at any place of a longer text."""
+    """The value as it is, in hexadecimal digits, in base32, and in base64 at any place of a longer text."""
     yield _Needle(variable, value, _closed(value) if _strength(value) == "generated" else "")
     raw = value.encode("utf-8", "surrogateescape")
     for other in {raw.decode("latin-1"), value.replace(" ", "+")} - {value}:
         yield _Needle(variable, other)
-    for digits in (raw.hex(), raw.hex().upper(), raw.hex(":"), raw.hex(":").upper()):
+    base32 = base64.b32encode(raw).decode().rstrip("=")
+    for digits in (raw.hex(), raw.hex().upper(), raw.hex(":"), raw.hex(":").upper(), base32, base32.lower()):
         yield _Needle(variable, digits, _closed(digits))
     for shift in range(3):
         first = -(-shift * 8 // 6)  # the first character that depends on the value alone

@@ -29,7 +29,7 @@ ODD = 's3cr3t/+key=value&more "q" \\x'
 SECRET_NAMES = (
     "PGPASSWORD DB_PASS MYSQL_PWD REDISCLI_AUTH SSHPASS SMTP_PASSWD SECRET_KEY_BASE SHOP_API_KEY SHOP_KEY API_KEY_1 "
     "GITHUB_TOKEN_RO GH_PAT APIKEY apiKey dbPassword AWS_SECRET_ACCESS_KEY VAULT_CREDENTIALS VAULT_CREDS DOCKER_AUTH "
-    "RSA_PRIVATE_KEY JWT_SECRET HASH_SALT db.password ConnectionStrings__Password LATE_TOKEN ENCRYPTION_KEY"
+    "RSA_PRIVATE_KEY JWT_SECRET HASH_SALT db.password ConnectionStrings__Password LATE_TOKEN ENCRYPTION_KEY WIFI_PSK"
 ).split()
 
 
@@ -71,6 +71,8 @@ FORMS: dict[str, Callable[[str], str]] = {
     "HEXADECIMAL": lambda key: key.encode().hex().upper(),
     "with colons": lambda key: key.encode().hex(":"),
     "with spaces": lambda key: key.encode().hex(" "),
+    "base32": lambda key: base64.b32encode(key.encode()).decode(),
+    "octal": lambda key: "".join(f"\\{byte:03o}" for byte in key.encode()),
     "as escapes": lambda key: "".join(f"\\x{byte:02x}" for byte in key.encode()),
     "base64": lambda key: base64.b64encode(key.encode()).decode(),
     "base64 for addresses": lambda key: base64.urlsafe_b64encode(key.encode()).decode().rstrip("="),
@@ -86,6 +88,8 @@ FORMS: dict[str, Callable[[str], str]] = {
     "Python": repr,
     "bytes": lambda key: repr(key.encode()),
     "HTML": html.escape,
+    "HTML by numbers": lambda key: "".join(f"&#{ord(character)};" for character in key),
+    "HTML by digits": lambda key: "".join(f"&#x{ord(character):X};" for character in key),
     "code points": lambda key: "".join(f"\\u{ord(character):04x}" for character in key),
 }
 
@@ -153,6 +157,10 @@ PLACES = {
     "--api-key {} --verbose": "abc123def456",
     "password: {}": "hunter2xyz",
     "<password>{}</password>": "hunter2xyz",
+    '{{"token": "{}"}}': "xK9vTq2LmZ7wRb4N",
+    "secret = {}": "xK9vTq2LmZ7wRb4N",
+    "db_pass: {}": "xK9vTq2LmZ7wRb4N",
+    "--token {}": "xK9vTq2LmZ7wRb4N",
     "X-Api-Key: {}": "9f8e7d6c5b4a39281706",
     "Authorization: Bearer {}": "abcdefghijkl0123",
     "authorization: basic {}": "dXNlcjpwYXNz",
@@ -177,7 +185,9 @@ ORDINARY = {
     "EOS_TOKEN": "<|im_end|>", "AUTH_DOMAIN": "login.example.org", "TOKEN_URL": "https://a.example/oauth2/token",
     "MY_API_KEY": "${VAULT_KEY_2}", "DB_PASSWORD": "development", "COMPASS": "north-west-2024",
     "AN_API_KEY": "xxxxxxxxxx",
-    "NEXT_PAGE_TOKEN": "CAEQAA1234567", "ADMIN_PASSWORD": "elephant", "A_TOKEN": "test-token-123", "SHORT_KEY": "a1b2",
+    "NEXT_PAGE_TOKEN": "CAEQAA1234567", "ADMIN_PASSWORD": "elephant", "A_TOKEN": "test-token-123",
+    "S3_KEY": "reports/2024/sales.csv", "TOKEN_ADDRESS": "0xdAC17F958D2ee523a2206206994597C13D831ec7",
+    "SHORT_KEY": "a1b2",
 }  # fmt: skip
 
 
@@ -197,7 +207,10 @@ def test_what_anyone_might_write_is_no_secret(name: str, value: str) -> None:
         '{"password": "is too short (minimum is 8 characters)"}', '{"key": "PROJ-1234"}', '{"token": " the"}',
         '{"next_page_token": "CAEQAA123456789"}', "compass: n45e12", "passed: 12 tests", "monkey: abc123def",
         "https://user:password@host/ is the syntax", "postgres://postgres:postgres@localhost:5432/db",
-        "postgres://user:${DB_PASS}@h", "scheme://<user>:<password>@host", "550e8400-e29b-41d4-a716-446655440000",
+        "postgres://user:${DB_PASS}@h",
+        "secret: Zbigniew", "key: xK9vTq2LmZ7wRb4N", "token = tokenizer2.encode(x1)", "token: utf8mb4_general_ci",
+        "the token is <|endoftext|>", "salts: NaCl2H2O, MgSO4x7H2O", "auth: RS256", "pageToken='EAAaB1BUOkNBVQ12'",
+        "scheme://<user>:<password>@host", "550e8400-e29b-41d4-a716-446655440000",
         "git commit 4f9a8b7c6d5e4f3a2b1c0d9e8f7a6b5c4d3e2f1a", "-----BEGIN PRIVATE KEY----- starts a file of words",
     ],
 )  # fmt: skip
