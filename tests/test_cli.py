@@ -68,6 +68,8 @@ def test_version_and_help() -> None:
         (["run", "x", "--model", "gpt-4"], "write openai:gpt-4"),
         (["run", "x\udcff"], "the question is no UTF-8 text"),
         (["mcp", "--http", "99999"], "99999"),
+        (["run", "hi", "--prompt", "x" * 300], "give a shorter name"),
+        (["resume", "x" * 300], "give a shorter name"),
     ],
 )
 def test_wrong_use_is_one_clear_line_and_exit_code_2(words: list[str], message: str) -> None:

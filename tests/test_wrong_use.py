@@ -322,6 +322,8 @@ def test_an_option_that_a_chat_model_does_not_have() -> None:
         ("models.example.com/v1", "did you mean http://models.example.com/v1?"),
         ("org/name", "did you mean hf:org/name or local:org/name?"),
         ("./mine", "for a folder write local:./mine"),
+        ("x" * 300, "unknown model 'xxx"),
+        ("local:" + "x" * 300, "no folder xxx"),
         ("local:", "unknown model 'local:'"),
         ("openai:", "unknown model 'openai:'"),
     ],

@@ -78,6 +78,9 @@ def _main() -> int:
     except AgentkitError as error:
         return _fail(error, error.exit_code, verbose=verbose)
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            long = ConfigurationError(f"no file can be called {str(error.filename)[:80]}…; give a shorter name")
+            return _fail(long, long.exit_code, verbose=verbose)
         return _not_written(error) if _is_of_output(error) else _fail(error, 1, verbose=verbose)
     except Exception as error:
         return _fail(error, 1, verbose=verbose)

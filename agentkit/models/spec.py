@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -172,7 +173,7 @@ def _did_you_mean(spec: str) -> str:
         return f"; did you mean {slip}?"
     if not given:
         return ""
-    if given.startswith((".", "/", "~")) or Path(given).is_dir():
+    if given.startswith((".", "/", "~")) or os.path.isdir(given):
         return f"; for a folder write local:{given}"
     if "/" in given:
         return f"; did you mean hf:{given} or local:{given}?"
@@ -198,9 +199,9 @@ def _slip(spec: str) -> str:
 def _existing(place: str) -> str:
     """A folder that is there, or a repository's name."""
     looks_like_folder = place.startswith((".", "/", "~")) or place.count("/") != 1
-    folder = Path(place).expanduser()
-    if folder.is_dir():
-        return str(folder)
+    folder = os.path.expanduser(place)
+    if os.path.isdir(folder):  # which takes a name of any length
+        return folder
     if looks_like_folder:
         raise ConfigurationError(f"no folder {place}: expected a model's folder (with config.json) or ORG/NAME")
     return place
