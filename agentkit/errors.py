@@ -35,6 +35,7 @@ __all__ = [
     "import_failure",
     "nearest",
     "refuse_unknown",
+    "short_repr",
     "to_install",
 ]
 
@@ -108,10 +109,18 @@ def described(value: object) -> str:
     if isinstance(value, type):
         return f"the class {value.__name__}"
     if value is None or isinstance(value, str | bytes | int | float):
-        text = repr(value)
-        return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 1]}…"
+        return short_repr(value)
     name = type(value).__name__
     return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+
+
+def short_repr(value: object) -> str:
+    """A value in a message, no longer than fits there; a whole number of thousands of digits has no text."""
+    try:
+        text = f"{value:g}" if isinstance(value, float) else repr(value)
+    except ValueError:
+        return "a number without end"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 1]}…"
 
 
 def refuse_unknown(given: Collection[str], known: Collection[str], *, what: str) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from agentkit.errors import ConfigurationError, did_you_mean, nearest
+from agentkit.errors import LONGEST_SHOWN, ConfigurationError, did_you_mean, nearest, short_repr
 
 MODELS = "builtin, local:FOLDER, local:ORG/NAME, hf:ORG/NAME, http(s)://ADDRESS, PROVIDER:NAME."
 
@@ -141,7 +141,6 @@ _EXPECTED = {
     tuple: "names",
     dict: "values by name",
 }
-LONGEST_SHOWN = 80
 
 
 def type_of(name: str) -> type:
@@ -218,29 +217,19 @@ def _finite(value: float) -> float | None:
 def _check_range(name: str, value: Any, where: str) -> None:
     setting = SETTINGS[name]
     if (choices := choices_of(name)) and value not in choices:
-        raise ConfigurationError(
-            f"{where} is {', '.join(choices[:-1])} or {choices[-1]}, not {_short(value)}{did_you_mean(value, choices)}"
-        )
+        one_of = f"{', '.join(choices[:-1])} or {choices[-1]}"
+        raise ConfigurationError(f"{where} is {one_of}, not {short_repr(value)}{did_you_mean(value, choices)}")
     bound = f"at least {setting.least:g}" if setting.least is not None else ""
     if setting.above is not None:
         bound = f"more than {setting.above:g}"
     is_within = (setting.least is None or value >= setting.least) and (setting.above is None or value > setting.above)
     if bound and not is_within:
         unlimited = ", or none for no limit" if type(None) in _alternatives(name) else ""
-        raise ConfigurationError(f"{where} is {bound}{unlimited}, not {_short(value)}")
+        raise ConfigurationError(f"{where} is {bound}{unlimited}, not {short_repr(value)}")
 
 
 def _unexpected(name: str, value: Any, where: str) -> ConfigurationError:
-    return ConfigurationError(f"{where}: expected {_EXPECTED[type_of(name)]}, saw {_short(value)}")
-
-
-def _short(value: Any) -> str:
-    """A value as a message shows it; a whole number of thousands of digits has no text."""
-    try:
-        text = f"{value:g}" if isinstance(value, float) else repr(value)
-    except ValueError:
-        return "a number without end"
-    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+    return ConfigurationError(f"{where}: expected {_EXPECTED[type_of(name)]}, saw {short_repr(value)}")
 
 
 def _pairs(words: Sequence[Any]) -> Iterator[tuple[str, Any]]:
