@@ -97,6 +97,7 @@ def test_an_option_that_is_something_else(name: str, value: Any, says: str) -> N
     ("name", "says"),
     [
         ("max_iteration", "did you mean 'max_iterations'?"),
+        ("tool", "did you mean 'tools'?"),
         ("timeout", "did you mean 'max_execution_time'?"),
         ("temperature", "it is the model's: chat_model(SPEC, temperature=…)"),
         ("max_new_tokens", "it is the model's: chat_model(SPEC, max_new_tokens=…)"),

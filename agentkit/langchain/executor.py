@@ -291,7 +291,7 @@ def _refuse_unknown(options: Mapping[str, Any]) -> None:
         elif name in OPTIONS:
             advice = f"; it is the model's: chat_model(SPEC, {name}=…)"
         else:
-            advice = did_you_mean(name, _KEYWORDS) or "; a model's own options go to chat_model(SPEC, …)"
+            advice = did_you_mean(name, ("tools", *_KEYWORDS)) or "; a model's own options go to chat_model(SPEC, …)"
         raise ConfigurationError(f"unknown option {name!r} for AgentExecutor{advice}")
 
 
@@ -332,9 +332,7 @@ def _check_callbacks(options: Mapping[str, Any]) -> None:
     if metadata is not None and not isinstance(metadata, Mapping):
         raise ConfigurationError(f"metadata: expected a mapping, saw {described(metadata)}")
     cassette = options.get("cassette")
-    if isinstance(cassette, type) or not (
-        cassette is None or hasattr(cassette, "__fspath__") or _is_cassette(cassette)
-    ):
+    if cassette is not None and not isinstance(cassette, str | Path) and not _is_cassette(cassette):
         raise ConfigurationError(f"cassette: expected a file or a Cassette, saw {described(cassette)}")
 
 

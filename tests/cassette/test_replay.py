@@ -124,11 +124,12 @@ def test_a_streamed_reply_stands_in_the_file_as_what_it_adds(path: Path) -> None
     assert "\n      - event:\n" in path.read_text()
 
 
-def test_an_executor_records_a_new_file_and_replays_it(path: Path) -> None:
+@pytest.mark.parametrize("kind", [str, Path])
+def test_an_executor_records_a_new_file_and_replays_it(path: Path, kind: type[str] | type[Path]) -> None:
     results = []
     for turns in (TURNS, ()):
         model = ChatHuggingFace(llm=ScriptedBackend(turns))
-        executor = AgentExecutor.from_model(model, ["calculator"], cassette=path, return_intermediate_steps=True)
+        executor = AgentExecutor.from_model(model, ["calculator"], cassette=kind(path), return_intermediate_steps=True)
         results.append(executor.invoke(QUESTION))
         assert path.exists()
     assert results[0] == results[1]
