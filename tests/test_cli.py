@@ -61,6 +61,7 @@ def test_version_and_help() -> None:
         (["run", "x", "--record", "/nowhere/x.yaml"], "/nowhere"),
         (["run", "x", "--model", "hf:a/b"], "set HF_TOKEN"),
         (["rnu", "x"], "Did you mean 'run'?"),
+        (["run", "What", "is", "2+2?"], "put what has spaces in quotes"),
         (["run", "x", "--timeout", "0"], "--timeout is more than 0"),
         (["run", "x", "--max-cost", "1"], "max_cost cannot be held for builtin"),
         (["run", "x", "--allow", "calculater"], "calculater"),

@@ -213,7 +213,7 @@ def test_a_limit_can_be_lifted(tmp_path: Path) -> None:
         ("max_cost = 0.0", "max_cost is more than 0"),
         ("tools = [1]", r"tools: expected names, saw \[1\]"),
         ("must_be_grounded = 'perhaps'", "must_be_grounded: expected yes or no, saw 'perhaps'"),
-        ("options = ['temperature']", "options: expected values by name"),
+        ("options = ['temperature']", "options: expected values by name, as temperature=0, saw 'temperature'"),
     ],
 )
 def test_a_file_that_cannot_be_meant_is_refused(tmp_path: Path, toml: str, message: str) -> None:

@@ -101,4 +101,6 @@ def test_a_server_that_is_not_there_is_a_problem_in_every_probe_and_shows_no_key
     model = hosted_model(endpoint_url="http://127.0.0.1:9", max_retries=0, huggingfacehub_api_token=key)
     findings = list(examine_model(model))
     assert {finding.status for finding in findings} == {"problem"}
+    assert "could not be reached" in findings[0].seen
+    assert {finding.seen for finding in findings[1:]} == {"the same"}
     assert "secret" not in str(findings)

@@ -245,7 +245,7 @@ def test_a_mode_that_was_written_into_a_cassette_by_hand_is_checked(server: Serv
     with Cassette(file, "record", environment={}):
         answer(server.url)
     file.write_text(file.read_text().replace("mode: tools", "mode: magic"))
-    with pytest.raises(CassetteError, match="expected the mode react-json or tools"), Cassette(file, environment={}):
+    with pytest.raises(CassetteError, match="one of react-json, tools is expected"), Cassette(file, environment={}):
         answer(server.url)
 
 

@@ -157,7 +157,7 @@ def test_the_agent_alone_goes_on_from_langchains_steps(server: Server) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mode": "native"}, 'expected the mode "auto", "react-json" or "tools", saw \'native\''),
+        ({"mode": "native"}, "mode is auto, react-json or tools, not 'native'"),
         ({"mode": "tools", "prompt": "react-json-text"}, r"expected a line \[messages agent_scratchpad\]"),
     ],
 )

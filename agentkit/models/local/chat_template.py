@@ -17,8 +17,9 @@ from agentkit.models.backend import Message
 from agentkit.models.call_syntax import learned_syntax
 from agentkit.models.local.encoding import SEAM
 from agentkit.models.tool_calls import instructions
-from agentkit.react_json.marks import BREAK, CALL_ID, HERMES, CallSyntax
+from agentkit.react_json.marks import BREAK, CALL_ID, HERMES, LABELS, CallSyntax
 
+_LABEL = re.compile(rf"(?:{'|'.join(LABELS.values())}):")
 PLAIN_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{{ message.role | capitalize }}: {{ message.content }}\n\n{% endfor %}"
     "{% if add_generation_prompt %}Assistant: {% endif %}"
@@ -159,14 +160,15 @@ class ChatTemplate:
 
 class Markup:
     """What only a template may write, by its own tokenizer: the special tokens, and of the other added ones those that
-    look like markup or stand in the template (not runs of spaces, nor words that a tokenizer keeps whole)."""
+    look like markup or stand in the template (not runs of spaces, labels of the dialect, which are the loop's own, nor
+    words that a tokenizer keeps whole)."""
 
     def __init__(self, tokenizer: Any, template: str) -> None:
         added = added_tokens(tokenizer)
         special = {str(token) for token in added.values() if token.special} | set(tokenizer.all_special_tokens)
         others = {str(token) for token in added.values()} - special
         tokens = special | {token for token in others if re.search(r"[<\[|\]]", token) or token in template}
-        tokens = {token for token in tokens if token.strip(" \t\r\n")}
+        tokens = {token for token in tokens if token.strip(" \t\r\n") and not _LABEL.fullmatch(token)}
         self._tokenizer = tokenizer
         self._letters = {ord(token): "\N{REPLACEMENT CHARACTER}" for token in tokens if len(token) == 1}
         self._tokens = sorted((token for token in tokens if len(token) > 1), key=lambda token: (-len(token), token))
