@@ -33,6 +33,7 @@ __all__ = [
     "described",
     "did_you_mean",
     "import_failure",
+    "in_one_line",
     "nearest",
     "refuse_unknown",
     "short_repr",
@@ -114,6 +115,11 @@ def described(value: object) -> str:
     return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
+def in_one_line(text: object, most: int | None = None) -> str:
+    """What an error or another's message says, for a message of one line: its first characters, `most` of them."""
+    return " ".join(str(text).split())[:most]
+
+
 def short_repr(value: object) -> str:
     """A value in a message, no longer than fits there; a whole number of thousands of digits has no text."""
     try:
@@ -144,7 +150,7 @@ def import_failure(error: BaseException, package: str, *, purpose: str = "", mod
     is_missing = isinstance(error, ModuleNotFoundError) and error.name == module
     with suppress(ImportError, ValueError):  # of a parent that is missing, or a module without a spec
         if not is_missing and find_spec(module) is not None:
-            return f"{subject} is installed but does not import: {' '.join(str(error).split())[:300]}"
+            return f"{subject} is installed but does not import: {in_one_line(error, 300)}"
     return f"{subject} is not installed; run pip install {to_install(package)}"
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from agentkit.errors import LONGEST_SHOWN, ConfigurationError, did_you_mean, nearest, short_repr
+from agentkit.errors import LONGEST_SHOWN, ConfigurationError, did_you_mean, in_one_line, nearest, short_repr
 
 MODELS = "builtin, local:FOLDER, local:ORG/NAME, hf:ORG/NAME, http(s)://ADDRESS, PROVIDER:NAME."
 
@@ -139,7 +139,7 @@ _EXPECTED = {
     bool: "yes or no",
     str: "text",
     tuple: "names",
-    dict: "values by name",
+    dict: "values by name, as temperature=0",
 }
 
 
@@ -191,8 +191,8 @@ def checked(name: str, value: Any, where: str) -> Any:
     if kind is dict and isinstance(value, list | tuple):
         try:
             typed = dict(_pairs(value))
-        except ValueError:
-            raise _unexpected(name, value, where) from None
+        except ValueError as error:
+            raise _unexpected(name, *error.args, where) from None
     elif kind is dict and isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         typed = dict(value)
     elif kind is tuple and isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
@@ -237,7 +237,7 @@ def _pairs(words: Sequence[Any]) -> Iterator[tuple[str, Any]]:
     for word in words:
         key, equals, text = str(word).strip().partition("=")
         if not key or not equals:
-            raise ValueError
+            raise ValueError(word)
         try:
             yield key, json.loads(text)
         except ValueError:
@@ -347,7 +347,7 @@ def _from_file(path: Path) -> dict[str, Any] | None:
     except ConfigurationError:
         raise
     except (ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:LONGEST_SHOWN]
+        reason = in_one_line(error, LONGEST_SHOWN)
         raise ConfigurationError(f"{path}: expected TOML ({reason}); mend or remove the file") from error
     for name in content:
         if name not in SETTINGS:

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from agentkit.core.loop import Limits, ModelCall, ReActLoop, ToolCalls, Turn
 from agentkit.core.planner import Planner
 from agentkit.deadline import within
-from agentkit.errors import AgentkitError, MalformedTurn, ModelError
+from agentkit.errors import AgentkitError, MalformedTurn, ModelError, in_one_line
 from agentkit.events import (
     Action,
     BrokenOff,
@@ -170,7 +170,7 @@ def _ending_recorded(recorder: Recorder | None) -> Iterator[Callable[[Event], No
     except BaseException as error:
         if not isinstance(last, Finished):
             with suppress(AgentkitError):  # what broke the run off says more
-                recorder.event(BrokenOff(type(error).__name__, " ".join(str(error).split())))
+                recorder.event(BrokenOff(type(error).__name__, in_one_line(error)))
         raise
 
 

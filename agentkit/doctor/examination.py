@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from agentkit.doctor.probes import PROBES, Finding
-from agentkit.errors import to_install
+from agentkit.errors import AgentkitError, in_one_line, to_install
 from agentkit.models.backend import ChatBackend, capabilities_of
 from agentkit.models.chat import BackendChat, ChatModel
 from agentkit.models.local.loading import gpu_name
@@ -47,12 +47,15 @@ def examine_model(model: str | ChatBackend) -> Iterator[Finding]:
     backend = backend_of(model) if isinstance(model, str) else model
     chat = BackendChat(backend) if backend is not None else _langchain_chat(str(model))
     probes: list[Probe] = [(name, partial(probe, chat)) for name, probe in PROBES]
+    said = ""
     for name, probe in [*probes, *(_own_probes(backend) if backend is not None else ())]:
         try:
             yield probe()
         except Exception as error:
-            seen = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            yield Finding(name, "problem", seen, "see the message")
+            kind = "" if isinstance(error, AgentkitError) else f"{type(error).__name__}: "
+            seen = in_one_line(f"{kind}{error}", 200)
+            yield Finding(name, "problem", "the same" if seen == said else seen, "see the message")
+            said = seen
 
 
 def _own_probes(backend: ChatBackend) -> Iterable[Probe]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from langchain_core.tools import BaseTool
 
-from agentkit.errors import ConfigurationError, import_failure
+from agentkit.errors import ConfigurationError, import_failure, in_one_line
 from agentkit.langchain.tools import READ_ONLY, SIDE_EFFECTS, as_langchain
 from agentkit.toolbox.registry import find_tool
 
@@ -59,7 +59,7 @@ def community_tool(name: str, llm: Any = None) -> Any:
 
             (tool,) = load_tools([name], llm=llm)
     except Exception as error:  # each tool fails in its own way: a missing package, key or model
-        reason = " ".join(str(error).replace("`", "").split())[:300]
+        reason = in_one_line(str(error).replace("`", ""), 300)
         raise ConfigurationError(f"Tool {name!r} of langchain-community could not be made: {reason}") from error
     if name in ACTING:
         tool.tags = [*(tool.tags or ()), SIDE_EFFECTS]

@@ -14,6 +14,8 @@ from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.utils.function_calling import convert_to_json_schema
 
+from agentkit.errors import in_one_line
+
 Schema = dict[str, Any] | type
 Read = Callable[[AIMessage], Any]
 
@@ -54,8 +56,8 @@ def _fitting(schema: Schema | None, value: Any) -> Any:
         try:
             return validate(value)
         except ValueError as error:
-            problem = " ".join(str(error).split())[:300]
-            raise OutputParserException(f"expected {schema.__name__}: {problem}", llm_output=str(value)) from error
+            problem = f"expected {schema.__name__}: {in_one_line(error, 300)}"
+            raise OutputParserException(problem, llm_output=str(value)) from error
     if schema is not None:
         _check(value, convert_to_json_schema(schema))
     return value

@@ -21,7 +21,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from agentkit.errors import ConfigurationError, ToolError, import_failure
+from agentkit.errors import ConfigurationError, ToolError, import_failure, in_one_line
 from agentkit.http_body import MOST_BYTES, Body, Unreadable
 from agentkit.printable import printable
 from agentkit.secrets import public_address
@@ -371,4 +371,4 @@ def _reason(error: BaseException) -> str:
         error = error.exceptions[0]
     if isinstance(error, FileNotFoundError):
         return f"no command {error.filename!r}"
-    return " ".join(str(error).split()) or type(error).__name__
+    return in_one_line(error) or type(error).__name__

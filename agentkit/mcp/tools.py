@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from itertools import chain, count
 from typing import Any, Self
 
-from agentkit.errors import ConfigurationError, ToolError
+from agentkit.errors import ConfigurationError, ToolError, in_one_line
 from agentkit.events import Source
 from agentkit.mcp.server import McpServer, Spec
 from agentkit.recorder import active
@@ -159,7 +159,7 @@ def _result(result: dict[str, Any]) -> Result:
     blocks = result.get("content") or ()
     text = "\n".join(map(_text, blocks))
     if result.get("isError"):
-        raise ToolError(f"Error: {' '.join(text.split()) or 'the tool failed and gave no reason'}")
+        raise ToolError(f"Error: {in_one_line(text) or 'the tool failed and gave no reason'}")
     if not text and "structuredContent" in result:
         text = json.dumps(result["structuredContent"], ensure_ascii=False)
     links = [block for block in blocks if block["type"] == "resource_link"]

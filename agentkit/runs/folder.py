@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from agentkit.cassette.format.file import load
-from agentkit.errors import AgentkitError, CassetteDrift, ConfigurationError
+from agentkit.errors import AgentkitError, CassetteDrift, ConfigurationError, in_one_line
 from agentkit.events import Finished, Observed, ParseError
 from agentkit.runs.replay import Replay
 
@@ -62,11 +62,11 @@ def replay_file(path: Path) -> FileReplay:
         described = replace(described, question=question, model=recorded.model, seconds=document.seconds)
         events = list(recorded.events())
     except CassetteDrift as error:
-        return replace(described, result="drift", reason=_line(error))
+        return replace(described, result="drift", reason=in_one_line(error))
     except AgentkitError as error:
-        return replace(described, reason=_line(error))
+        return replace(described, reason=in_one_line(error))
     except Exception as error:
-        return replace(described, reason=f"{type(error).__name__}: {_line(error)}")
+        return replace(described, reason=f"{type(error).__name__}: {in_one_line(error)}")
     finished = next(event for event in reversed(events) if isinstance(event, Finished))
     return replace(
         described,
@@ -76,10 +76,6 @@ def replay_file(path: Path) -> FileReplay:
         tokens=finished.summary.usage.total_tokens,
         answered=finished.answered,
     )
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def replay_files(paths: Sequence[Path], *, workers: int | None = None) -> Iterator[FileReplay]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from agentkit.errors import ToolError
+from agentkit.errors import ToolError, in_one_line
 from agentkit.events import ToolInput
 from agentkit.retry import Attempts, RetryPolicy
 from agentkit.tool import Tool
@@ -28,7 +28,7 @@ def wait_s(tool: Tool, error: Exception, attempts: Attempts) -> float:
         return wait_s
     if isinstance(error, ToolError):
         raise error
-    seen = " ".join(f"{type(error).__name__}: {error}".split())
+    seen = in_one_line(f"{type(error).__name__}: {error}")
     raise ToolError(f"Error: {tool.name} failed {attempts.failures} times, last with {seen}") from error
 
 

@@ -22,7 +22,7 @@ from agentkit.cassette.format.deltas import digest, is_changed, lengthen
 from agentkit.cassette.format.entries import Entry, from_interaction
 from agentkit.cassette.format.events import EventReader, Item, RecordedEvent
 from agentkit.cassette.format.run_spec import RunSpec
-from agentkit.errors import CassetteError
+from agentkit.errors import CassetteError, in_one_line
 
 VCR_VERSION = 1
 FORMAT = 3
@@ -144,7 +144,7 @@ def _parse(text: str) -> Any:
     try:
         return _Builder(yaml).built(yaml.parse(text, Loader=loader))
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # no YAML, a date of month 13
-        raise CassetteError(f"expected YAML of plain values ({_first_line(error)})") from None
+        raise CassetteError(f"expected YAML of plain values ({in_one_line(error, 160)})") from None
 
 
 @dataclass(slots=True)
@@ -282,10 +282,6 @@ class _Builder:
         if event.tag is None:
             self._plain[text] = value
         return value
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]
 
 
 def _document(value: Any) -> Document:

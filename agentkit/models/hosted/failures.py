@@ -10,6 +10,7 @@ from dataclasses import KW_ONLY, dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from agentkit.errors import in_one_line
 from agentkit.http_body import Unreadable
 from agentkit.models.openai_format import BrokenReply, NotACompletion, TooMuch
 from agentkit.secrets import public_address
@@ -88,7 +89,7 @@ def without_secrets(text: str, *secrets: str | None) -> str:
     for secret in secrets:
         if secret and len(secret) > 3:
             text = text.replace(secret, "***")
-    return _SECRET.sub("***", " ".join(text.split()))[:_MOST_CHARS]
+    return _SECRET.sub("***", in_one_line(text))[:_MOST_CHARS]
 
 
 def one_line(error: BaseException) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy
 import torch
 
-from agentkit.errors import ConfigurationError, import_failure
+from agentkit.errors import ConfigurationError, import_failure, in_one_line
 from agentkit.react_json.marks import TABLE
 
 CLOSERS = ("}", "]", '"', "\n", "`", "0", "e", "l", "u")  # what ends an object, a list, a string; a number, true, null
@@ -137,8 +137,8 @@ class Constraint:
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            reason = " ".join(self._matcher.get_error().split())
-            raise ConfigurationError(f"expected a grammar llguidance can follow, saw: {reason[:300]}")
+            reason = in_one_line(self._matcher.get_error(), 300)
+            raise ConfigurationError(f"expected a grammar llguidance can follow, saw: {reason}")
 
 
 def held_to(grammar: str, tokenizer: Any, vocabulary: GrammarVocabulary, *, begun: str) -> Constraint:

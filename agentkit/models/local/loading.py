@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from agentkit.errors import ConfigurationError, ModelError, described, did_you_mean, import_failure
+from agentkit.errors import ConfigurationError, ModelError, described, did_you_mean, import_failure, in_one_line
 from agentkit.models.builtin import builtin_folder
 
 PURPOSE = "for models in this process"
@@ -134,7 +134,7 @@ def loading_errors(model_id: str) -> Iterator[None]:
     except OSError as error:
         raise ConfigurationError(_not_found_message(model_id, error)) from error
     except RuntimeError as error:
-        raise ModelError(f"loading {model_id} failed: {_line(error)}") from error
+        raise ModelError(f"loading {model_id} failed: {in_one_line(error, 300)}") from error
     except ConfigurationError:
         raise
     except (ValueError, KeyError, TypeError) as error:
@@ -145,7 +145,8 @@ def loading_errors(model_id: str) -> Iterator[None]:
             ) from error
         if "pip install" in str(error):  # as transformers says it of accelerate, sentencepiece and others
             raise missing_package(error, PURPOSE) from error
-        raise ConfigurationError(f"expected a model transformers can load, saw {model_id}: {_line(error)}") from error
+        seen = f"{model_id}: {in_one_line(error, 300)}"
+        raise ConfigurationError(f"expected a model transformers can load, saw {seen}") from error
 
 
 def missing_package(error: BaseException, purpose: str) -> ConfigurationError:
@@ -153,7 +154,7 @@ def missing_package(error: BaseException, purpose: str) -> ConfigurationError:
     named = f"{getattr(error, 'name', None) or ''} {error}".lower()
     package = next((PACKAGES[name] for name in PACKAGES if re.search(rf"\b{name}\b", named)), None)
     if package is None:
-        return ConfigurationError(f"a package, needed {purpose}, does not import: {_line(error)}")
+        return ConfigurationError(f"a package, needed {purpose}, does not import: {in_one_line(error, 300)}")
     return ConfigurationError(import_failure(error, package, purpose=purpose, module=IMPORTED_AS.get(package, "")))
 
 
@@ -182,7 +183,7 @@ def check_options(options: Mapping[str, Any]) -> None:
     try:
         config.update(**values)  # type: ignore[no-untyped-call]
     except (TypeError, ValueError) as error:
-        raise ConfigurationError(f"generation parameters that cannot be: {_line(error)}") from error
+        raise ConfigurationError(f"generation parameters that cannot be: {in_one_line(error, 300)}") from error
     finally:
         log.setLevel(level)
 
@@ -252,11 +253,7 @@ def _not_found_message(model_id: str, error: OSError) -> str:
             f"expected {model_id} in the cache or a connection to huggingface.co, saw neither; connect once to "
             "download it, or give a model's folder"
         )
-    return f"expected to load {model_id}: {_line(error)}"
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]
+    return f"expected to load {model_id}: {in_one_line(error, 300)}"
 
 
 def quantization_config(name: str | None, options: dict[str, Any]) -> Any:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agentkit.errors import ConfigurationError
+from agentkit.errors import ConfigurationError, in_one_line
 from agentkit.models.backend import Message
 from agentkit.models.local.chat_template import ChatTemplate
 from agentkit.models.local.loading import missing_package
@@ -146,10 +146,9 @@ def _media_errors() -> Iterator[None]:
     except Exception as error:
         if isinstance(error, ImportError) or "torchcodec" in str(error):
             raise missing_package(error, "to read images, sound and video") from error
-        line = " ".join(str(error).split())[:300]
         raise ConfigurationError(
             f"expected images, sound and video that the model's processor can read ({SOURCES}); "
-            f"{type(error).__name__}: {line}"
+            f"{type(error).__name__}: {in_one_line(error, 300)}"
         ) from error
 
 
