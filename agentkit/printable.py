@@ -1,7 +1,7 @@
 """Foreign text on its way to a terminal or a page: what models, tools, servers and files say can drive neither.
 
 Whatever prints such text goes through here: `printable` for people to read, `json_text` for programs, which get all of
-it back, and `escaped` where one line must stay one line and nothing may be hidden.
+it back, and `escaped` where one line must stay one line and nothing may be hidden, `word` within such a line.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ _DRIVING = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
 )
 _UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\ufe00-\ufe0e\U000e0100-\U000e01ef]")
+_WORD = re.compile(r"[^\s?,;()\[\]{}]+")
 
 
 def printable(text: str) -> str:
@@ -32,6 +33,12 @@ def escaped(value: Any) -> str:
     """The value as JSON in one line, in which everything that cannot be seen is escaped."""
     text = _UNSEEN.sub(_escape, json_text(value))
     return "".join(letter if letter.isprintable() else _escape(letter) for letter in text)
+
+
+def word(text: str) -> str:
+    """The text as a part of a line: as `escaped` has it, in quotes, where it could be taken for more than a word."""
+    whole = escaped(text)
+    return text if text.isascii() and _WORD.fullmatch(text) and whole == f'"{text}"' else whole
 
 
 def _escape(found: re.Match[str] | str) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from agentkit.printable import escaped
+from agentkit.printable import escaped, word
 
 if TYPE_CHECKING:
     from agentkit.events import Action
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 MARGIN = "input | "
 NARROWEST = 20
 SHOWN_CHARS = 400  # of an input that nobody is asked about
-_PLAIN_NAME = re.compile(r"[\w.:/-]+", re.ASCII)
 
 
 def approver(
@@ -43,7 +42,7 @@ def approver(
                 return True
             given = escaped(action.tool_input)
             shown = given if len(given) <= SHOWN_CHARS else f"{given[:SHOWN_CHARS]} … ({len(given):,} characters)"
-            may = f"{_name(action.tool)} may have side effects, and nobody can be asked here; --yes allows it"
+            may = f"{word(action.tool)} may have side effects, and nobody can be asked here; --yes allows it"
             print(f"not run: {may}; its input: {shown}", file=sys.stderr)
             return False
 
@@ -57,7 +56,7 @@ def can_ask() -> bool:
 
 def ask(tool: str, tool_input: Any, reason: str, deed: str) -> bool:
     """Ask about one call of a tool; anything but yes is no, and so is what was typed before the question."""
-    return confirmed([*in_margin(escaped(tool_input), MARGIN), reason, f"{deed} with this input: {_name(tool)}?"])
+    return confirmed([*in_margin(escaped(tool_input), MARGIN), reason, f"{deed} with this input: {word(tool)}?"])
 
 
 def confirmed(question: Sequence[str]) -> bool:
@@ -71,20 +70,15 @@ def confirmed(question: Sequence[str]) -> bool:
     return answer.strip().lower() in ("y", "yes")
 
 
-def _name(tool: str) -> str:
-    """A tool's name, in quotes where it could be taken for more than a name."""
-    return tool if _PLAIN_NAME.fullmatch(tool) else escaped(tool)
-
-
 def in_margin(text: str, margin: str) -> Iterator[str]:
     """The text in lines that a terminal does not break again, each behind the margin."""
     room, line, used = max(NARROWEST, _columns() - len(margin) - 1), "", 0
-    for word in re.findall(r" *[^ ]+| +", text):
-        widths = [2 if unicodedata.east_asian_width(letter) in "WFA" else 1 for letter in word]
+    for part in re.findall(r" *[^ ]+| +", text):
+        widths = [2 if unicodedata.east_asian_width(letter) in "WFA" else 1 for letter in part]
         if line and used + sum(widths) > room:
             yield margin + line
             line, used = "", 0
-        for letter, width in zip(word, widths, strict=True):
+        for letter, width in zip(part, widths, strict=True):
             if used + width > room:
                 yield margin + line
                 line, used = "", 0

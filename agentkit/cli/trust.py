@@ -9,7 +9,8 @@ from pathlib import Path
 from agentkit.cli.approval import can_ask, confirmed, in_margin
 from agentkit.cli.view import View
 from agentkit.errors import ConfigurationError
-from agentkit.runs.trust import Origin, effects, remember, shown, standing
+from agentkit.printable import word
+from agentkit.runs.trust import Origin, effects, remember, standing
 from agentkit.settings import RunSettings
 
 MARGIN = "  - "
@@ -34,7 +35,7 @@ def agreed(origin: Origin | None, settings: RunSettings, view: View, *, trust: b
 
 
 def _ask(file: Path, wanted: list[str], view: View) -> None:
-    named = shown(str(file))
+    named = word(str(file))
     if not can_ask():
         raise ConfigurationError(
             f"{named} asks to {'; '.join(wanted)}; nobody can be asked here: read the file, and give --trust to let it"

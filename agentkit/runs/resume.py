@@ -31,6 +31,7 @@ from agentkit.events import (
     Thought,
     Token,
 )
+from agentkit.number_words import count
 from agentkit.react_json.prompt import Prompt
 from agentkit.recorder import RecorderMode
 from agentkit.runs.build import build as build_runner
@@ -122,7 +123,7 @@ def resume(
     turns = sum(entry.asks_a_model for entry in document.entries)
     return Continuation(
         path=target,
-        title=f"resuming {source}: {public_address(run.settings.model)}, after {_steps(turns)}",
+        title=f"resuming {source}: {public_address(run.settings.model)}, after {count(turns, 'step')}",
         run=run,
         build=build or _trusted(origin, trusted, environment),
         origin=origin,
@@ -162,7 +163,7 @@ def fork(
     )
     return Continuation(
         path=Path(into),
-        title=f"fork of {path}: {public_address(run.settings.model)}, after {_steps(step)}",
+        title=f"fork of {path}: {public_address(run.settings.model)}, after {count(step, 'step')}",
         run=run,
         build=build or _trusted(origin, trusted, environment),
         origin=origin,
@@ -191,10 +192,6 @@ def _changed(run: RunSpec, changes: dict[str, Any]) -> RunSpec:
     if "prompt" in changes:
         return run.with_settings(settings, text=read_prompt(settings.prompt))
     return replace(run, settings=settings)
-
-
-def _steps(number: int) -> str:
-    return f"{number} step" if number == 1 else f"{number} steps"
 
 
 def _turns(events: Iterator[Event]) -> Iterator[list[Event]]:

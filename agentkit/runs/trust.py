@@ -20,7 +20,7 @@ from typing import Any, Literal
 from agentkit.cassette.format.file import finished_of
 from agentkit.cassette.format.run_spec import RunSpec, is_bundled
 from agentkit.errors import ConfigurationError
-from agentkit.printable import escaped
+from agentkit.printable import escaped, word
 from agentkit.runs.build import OURS
 from agentkit.settings import SETTINGS, FoundSettings, RunSettings
 from agentkit.toolbox.registry import canonical
@@ -70,14 +70,14 @@ def _effects(settings: RunSettings, names: Collection[str]) -> Iterator[str]:
     if "mcp" in names:
         for server in settings.mcp:
             is_address = server.startswith(("http://", "https://"))
-            yield f"connect to the MCP server {shown(server)}" if is_address else f"start the command {shown(server)}"
+            yield f"connect to the MCP server {word(server)}" if is_address else f"start the command {word(server)}"
     if "tools" in names:
-        yield from (f"run the tool {shown(name)}" for name in settings.tools if canonical(name) not in OURS)
+        yield from (f"run the tool {word(name)}" for name in settings.tools if canonical(name) not in OURS)
     if "docs" in names and settings.docs is not None:
         yield f"read the files in {_path(settings.docs)}"
     if "prompt" in names and not is_bundled(settings.prompt):
         is_remote = settings.prompt.startswith("hub:")
-        yield f"get the prompt {shown(settings.prompt)}" if is_remote else f"read the prompt {_path(settings.prompt)}"
+        yield f"get the prompt {word(settings.prompt)}" if is_remote else f"read the prompt {_path(settings.prompt)}"
     if "model" in names:
         yield from _of_model(settings.model)
     if "fallbacks" in names:
@@ -85,30 +85,24 @@ def _effects(settings: RunSettings, names: Collection[str]) -> Iterator[str]:
             yield from _of_model(spec)
     if "options" in names:
         told = {key: value for key, value in settings.options.items() if type(value) not in (int, float)}
-        yield from (f"set the model's option {shown(key)} to {escaped(value)}" for key, value in told.items())
+        yield from (f"set the model's option {word(key)} to {escaped(value)}" for key, value in told.items())
 
 
 def _of_model(spec: str) -> Iterator[str]:
     scheme, colon, rest = spec.partition(":")
     if scheme in ("http", "https"):
-        yield f"send the question to {shown(spec)}"
+        yield f"send the question to {word(spec)}"
     elif scheme == "hf":
-        yield f"send the question to Hugging Face, for {shown(rest)}"
+        yield f"send the question to Hugging Face, for {word(rest)}"
     elif scheme == "local":
         is_repository = rest.count("/") == 1 and not rest.startswith((".", "/", "~")) and not Path(rest).exists()
-        yield f"load the model {shown(rest) if is_repository else _path(rest)}"
+        yield f"load the model {word(rest) if is_repository else _path(rest)}"
     elif colon:
-        yield f"send the question to {shown(scheme)}, for {shown(rest)}"
-
-
-def shown(value: str) -> str:
-    """A text as a line of a question shows it: in quotes where it could be taken for more than a word."""
-    shown = escaped(value)
-    return value if shown == f'"{value}"' and " " not in value and value else shown
+        yield f"send the question to {word(scheme)}, for {word(rest)}"
 
 
 def _path(path: str) -> str:
-    return shown(os.path.realpath(Path(path).expanduser()))
+    return word(os.path.realpath(Path(path).expanduser()))
 
 
 # -- what was agreed to ------------------------------------------------------------------------------------------------
@@ -149,7 +143,7 @@ def refuse_untrusted(
     wanted = effects(settings, origin.names)
     known = standing(origin, wanted, environment)
     if wanted and known is None and not trusted:
-        asked = f"{shown(str(origin.file))} asks to {'; '.join(wanted)}"
+        asked = f"{word(str(origin.file))} asks to {'; '.join(wanted)}"
         raise ConfigurationError(f"{asked}; read the file, and pass trusted=True to let it")
     return known == "own"
 
