@@ -100,6 +100,8 @@ def _show_usage(error: click.ClickException) -> int:
     else:
         path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx is not None else "agentkit"
         message = " ".join(_without_secrets(error.format_message()).split())
+        if "unexpected extra" in message:
+            message += "; put what has spaces in quotes"
         print(f"error: {message.rstrip('.')}; {path} --help shows what there is", file=sys.stderr)
     return ConfigurationError.exit_code
 

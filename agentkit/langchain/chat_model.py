@@ -20,13 +20,13 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 from pydantic import ConfigDict, Field
 
-from agentkit.errors import ConfigurationError, described, refuse_unknown, to_install
+from agentkit.errors import ConfigurationError, described, import_failure, refuse_unknown
 from agentkit.langchain.messages import to_dicts, to_generation_chunk
 from agentkit.langchain.structured_output import Repaired, Schema, reader, response_format
 from agentkit.models.backend import Capabilities, ChatBackend, ChatRequest, as_backend, capabilities_of
 from agentkit.models.chat import BackendChat, Reply, prepared, recorded
 from agentkit.models.hosted.options import HostedOptions
-from agentkit.models.spec import EXPECTED, LOADING, ModelSpec, is_keyed, read_spec
+from agentkit.models.spec import LOADING, ModelSpec, is_keyed, read_spec
 
 OPTIONS = frozenset(("constrain", "fallbacks", *LOADING, *(field.name for field in fields(HostedOptions))))
 """Names of options that models have, of any kind."""
@@ -326,10 +326,9 @@ def _with_fallbacks(model: BaseChatModel, spec: str, fallbacks: Sequence[Any]) -
 def _of_provider(spec: str, options: Mapping[str, Any]) -> BaseChatModel:
     try:
         from langchain.chat_models import init_chat_model
-    except ImportError:
-        raise ConfigurationError(
-            f"unknown model {spec!r}: {EXPECTED}; for the last, pip install {to_install('langchain')}"
-        ) from None
+    except ImportError as error:
+        why = import_failure(error, "langchain", purpose=f"for the model {spec!r}")
+        raise ConfigurationError(f"{why}, and the provider's own package") from None
     try:
         return cast("BaseChatModel", init_chat_model(spec, **options))
     except (ImportError, ValueError) as error:

@@ -109,8 +109,9 @@ class Prompt:
     def render(self, values: Mapping[str, Any]) -> Iterator[Message]:
         """The messages; `values` holds every field, messages for a `[messages …]` section."""
         if missing := sorted(self.fields - values.keys()):
+            given = ", ".join(sorted(map(str, values.keys() - {SCRATCHPAD}))) or "nothing"
             raise ConfigurationError(
-                f"prompt {self.name}: expected values for {sorted(self.fields)}, {missing} missing; pass them to invoke"
+                f"prompt {self.name}: expected a value for {', '.join(missing)}, saw {given}; pass it by that name"
             )
         for section in self.sections:
             if section.role == "messages":

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from agentkit.errors import ConfigurationError
+from agentkit.errors import ConfigurationError, did_you_mean
 
 GROUP = "agentkit.tools"
 LANGCHAIN_NAMES = {"serpapi": "search", "llm-math": "calculator"}
@@ -60,8 +60,8 @@ def find_tool(name: str, elsewhere: Callable[[str], Any]) -> Any:
         return elsewhere(key)
     except LookupError as error:
         raise ConfigurationError(
-            f"unknown tool {name!r}: expected one of {', '.join(sorted(known)) or 'no installed tool'}; "
-            f"{error.args[0]}; a package adds its own through the entry-point group {GROUP!r}"
+            f"unknown tool {name!r}: expected one of {', '.join(sorted(known)) or 'no installed tool'}"
+            + (did_you_mean(key, known) or f"; {error.args[0]}; a package adds its own by entry points of {GROUP!r}")
         ) from None
 
 

@@ -57,7 +57,7 @@ def test_a_prompt_that_cannot_work_is_refused(text: str, message: str) -> None:
 
 
 def test_a_value_that_is_missing_is_named() -> None:
-    with pytest.raises(ConfigurationError, match="'language'"):
+    with pytest.raises(ConfigurationError, match="expected a value for language, saw input; pass it by that name"):
         list(Prompt.parse("{input} {language} {agent_scratchpad}").render(VALUES))
 
 
