@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
-from pathlib import Path
 
 from agentkit.cli.approval import can_ask, confirmed, in_margin
 from agentkit.cli.view import View
 from agentkit.errors import ConfigurationError
-from agentkit.printable import word
-from agentkit.runs.trust import Origin, effects, remember, standing
+from agentkit.runs.trust import Origin, foreign_names, remember
 from agentkit.settings import RunSettings
 
 MARGIN = "  - "
@@ -23,24 +21,21 @@ def agreed(origin: Origin | None, settings: RunSettings, view: View, *, trust: b
     """
     if origin is None:
         return ()
-    wanted = effects(settings, origin.names)
-    known = standing(origin, wanted, os.environ)
-    if known == "own":
-        return ()
-    if wanted and known is None:
+
+    def consent(file: str, wanted: list[str]) -> None:
         if not trust:
-            _ask(origin.file, wanted, view)
+            _ask(file, wanted, view)
         remember(origin, wanted, "trusted", os.environ)
-    return origin.names
+
+    return foreign_names(origin, settings, os.environ, consent)
 
 
-def _ask(file: Path, wanted: list[str], view: View) -> None:
-    named = word(str(file))
+def _ask(file: str, wanted: list[str], view: View) -> None:
     if not can_ask():
         raise ConfigurationError(
-            f"{named} asks to {'; '.join(wanted)}; nobody can be asked here: read the file, and give --trust to let it"
+            f"{file} asks to {'; '.join(wanted)}; nobody can be asked here: read the file, and give --trust to let it"
         )
     view.settle()
     lines = [line for effect in wanted for line in in_margin(effect, MARGIN)]
-    if not confirmed([f"{named} asks to", *lines, "The file says so, not you. Let it, now and later?"]):
-        raise ConfigurationError(f"{named} was not allowed that; give options of your own in the place of what it says")
+    if not confirmed([f"{file} asks to", *lines, "The file says so, not you. Let it, now and later?"]):
+        raise ConfigurationError(f"{file} was not allowed that; give options of your own in the place of what it says")

@@ -37,7 +37,7 @@ from agentkit.recorder import RecorderMode
 from agentkit.runs.build import build as build_runner
 from agentkit.runs.build import read_prompt
 from agentkit.runs.replay import Replay, described
-from agentkit.runs.trust import Origin, refuse_untrusted
+from agentkit.runs.trust import Origin, foreign_names
 from agentkit.secrets import public_address
 from agentkit.settings import SETTINGS, RunSettings
 
@@ -179,8 +179,12 @@ def _trusted(origin: Origin, trusted: bool, environment: Mapping[str, str] | Non
 
     def build(settings: RunSettings, prompt: Prompt) -> Executor:
         known = os.environ if environment is None else environment
-        is_own = refuse_untrusted(origin, settings, known, trusted=trusted)
-        return build_runner(settings, prompt, foreign=() if is_own else origin.names)
+        return build_runner(settings, prompt, foreign=foreign_names(origin, settings, known, consent))
+
+    def consent(file: str, wanted: list[str]) -> None:
+        if not trusted:
+            asked = f"{file} asks to {'; '.join(wanted)}"
+            raise ConfigurationError(f"{asked}; read the file, and pass trusted=True to let it")
 
     return build
 

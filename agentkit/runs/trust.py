@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,16 +136,21 @@ def remember(origin: Origin, wanted: Collection[str], what: Standing, environmen
             os.close(descriptor)
 
 
-def refuse_untrusted(
-    origin: Origin, settings: RunSettings, environment: Mapping[str, str], *, trusted: bool = False
-) -> bool:
-    """Raise `ConfigurationError` for a file that asks for what nobody agreed to; whether it is the user's own."""
+def foreign_names(
+    origin: Origin,
+    settings: RunSettings,
+    environment: Mapping[str, str],
+    consent: Callable[[str, list[str]], None],
+) -> Collection[str]:
+    """The settings whose values are this file's, and not the user's own words.
+
+    `consent` is given the file's name and its effects where nobody has agreed to them, and raises unless the user does.
+    """
     wanted = effects(settings, origin.names)
     known = standing(origin, wanted, environment)
-    if wanted and known is None and not trusted:
-        asked = f"{word(str(origin.file))} asks to {'; '.join(wanted)}"
-        raise ConfigurationError(f"{asked}; read the file, and pass trusted=True to let it")
-    return known == "own"
+    if wanted and known is None:
+        consent(word(str(origin.file)), wanted)
+    return () if known == "own" else origin.names
 
 
 def _file(environment: Mapping[str, str]) -> Path | None:
