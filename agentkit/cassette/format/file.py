@@ -144,7 +144,7 @@ def _parse(text: str) -> Any:
     try:
         return _Builder(yaml).built(yaml.parse(text, Loader=loader))
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # no YAML, a date of month 13
-        raise CassetteError(f"expected YAML of plain values ({in_one_line(error, 160)})") from None
+        raise CassetteError(f"expected YAML of plain values ({in_one_line(error, 160)}); is this a cassette?") from None
 
 
 @dataclass(slots=True)
