@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from agentkit.cli.view import shortened
 from agentkit.printable import escaped, word
 
 if TYPE_CHECKING:
@@ -40,10 +41,8 @@ def approver(
                 return ask(action.tool, action.tool_input, "This may have side effects.", "Run it")
             if action.tool in unasked:
                 return True
-            given = escaped(action.tool_input)
-            shown = given if len(given) <= SHOWN_CHARS else f"{given[:SHOWN_CHARS]} … ({len(given):,} characters)"
             may = f"{word(action.tool)} may have side effects, and nobody can be asked here; --yes allows it"
-            print(f"not run: {may}; its input: {shown}", file=sys.stderr)
+            print(f"not run: {may}; its input: {shortened(escaped(action.tool_input), SHOWN_CHARS)}", file=sys.stderr)
             return False
 
     return (lambda action: True) if yes else approve

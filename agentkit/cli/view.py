@@ -246,6 +246,6 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[Cell]], *, figure
     output_console(width=WIDE).print(table, soft_wrap=False)
 
 
-def shortened(text: str) -> str:
+def shortened(text: str, most: int = SHOWN_CHARS) -> str:
     """The first part of a long text."""
-    return text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]} … ({len(text):,} characters)"
+    return text if len(text) <= most else f"{text[:most]} … ({len(text):,} characters)"
