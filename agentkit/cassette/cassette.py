@@ -20,6 +20,7 @@ from agentkit.cassette.recording import Call, Recording, Stands, without_loose_e
 from agentkit.cassette.replaying import Replaying
 from agentkit.cassette.seams.model import TapedBackend, TapedChat
 from agentkit.cassette.seams.tools import Played, TapedToolbox
+from agentkit.cassette.tape import RunAgain
 from agentkit.core.run import Tools
 from agentkit.errors import CassetteDrift, CassetteError, ConfigurationError
 from agentkit.events import BrokenOff, Event, Finished, Step, Token
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from agentkit.models.backend import ChatBackend
 
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
-RunAgain = Callable[[str, Any], bool]
 
 
 class Cassette:

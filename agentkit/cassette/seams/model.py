@@ -20,11 +20,11 @@ from agentkit.cassette.format.turns import (
 )
 from agentkit.cassette.recording import Call
 from agentkit.cassette.replaying import read_as
+from agentkit.cassette.tape import Tape
 from agentkit.models.backend import Capabilities, ChatRequest, Completion, capabilities_of
 from agentkit.models.chat import ChatModel
 
 if TYPE_CHECKING:
-    from agentkit.cassette.cassette import Cassette
     from agentkit.models.backend import ChatBackend, Chunk
 
 
@@ -34,7 +34,7 @@ class TapedBackend:
     One that says it is over HTTP is recorded by that; where no HTTP was seen, its turn is recorded all the same.
     """
 
-    def __init__(self, backend: ChatBackend, cassette: Cassette) -> None:
+    def __init__(self, backend: ChatBackend, cassette: Tape) -> None:
         self._backend = backend
         self._cassette = cassette
         self.model_id = backend.model_id
@@ -53,7 +53,7 @@ class TapedBackend:
 class TapedChat:
     """A planner's model whose turns are played, or recorded unless something within it recorded them already."""
 
-    def __init__(self, model: ChatModel, cassette: Cassette, *, model_id: str) -> None:
+    def __init__(self, model: ChatModel, cassette: Tape, *, model_id: str) -> None:
         self._model = model
         self._cassette = cassette
         self.model_id = model_id
@@ -72,7 +72,7 @@ class TapedChat:
 class _Turn(ABC):
     """One turn on its way to whoever asked for it: what was recorded of it, else what the model gives."""
 
-    def __init__(self, cassette: Cassette, name: str, request: ChatRequest, over_http: bool | None) -> None:
+    def __init__(self, cassette: Tape, name: str, request: ChatRequest, over_http: bool | None) -> None:
         self.body = request_body(name, request.messages, request.stop, request.tools)
         self.request = request
         self.came: list[Any] = []
@@ -173,7 +173,7 @@ class _ChatTurn(_Turn):
 class ReplayedChat:
     """The model of a replay that loads none: any name answers. How it calls tools was recorded."""
 
-    def __init__(self, cassette: Cassette, model_id: str) -> None:
+    def __init__(self, cassette: Tape, model_id: str) -> None:
         self._cassette = cassette
         self.model_id = model_id
         self.capabilities = Capabilities(tools=True, identity=model_id)

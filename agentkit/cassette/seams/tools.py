@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from agentkit.cassette.format.entries import Entry, plain, tool_uri
 from agentkit.cassette.format.events import facts_of, read_facts
 from agentkit.cassette.recording import Call
 from agentkit.cassette.replaying import read_as, result_of
+from agentkit.cassette.tape import Tape
 from agentkit.core.run import Tools
 from agentkit.errors import CassetteError
 from agentkit.events import Action, Observation
 from agentkit.toolbox.approval import ask
 from agentkit.toolbox.calling import in_daemon_thread
-
-if TYPE_CHECKING:
-    from agentkit.cassette.cassette import Cassette
 
 Played = Callable[[Action, Observation], None]
 
@@ -32,7 +30,7 @@ class TapedToolbox:
     else announces it.
     """
 
-    def __init__(self, toolbox: Tools, cassette: Cassette, *, played: Played | None = None) -> None:
+    def __init__(self, toolbox: Tools, cassette: Tape, *, played: Played | None = None) -> None:
         self.deterministic = toolbox.deterministic
         self.not_twice = toolbox.not_twice
         self.only_reads = toolbox.only_reads
