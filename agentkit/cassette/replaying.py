@@ -394,7 +394,7 @@ class Replaying:
         return entry
 
     def _difference(self, recorded: Any, seen: Any, field: str = "") -> str | None:
-        seen = without_surrogates(seen)
+        recorded, seen = without_surrogates(recorded), without_surrogates(seen)  # a response keeps them, a request not
         if recorded == seen:
             return None
         found = difference(self.secrets.scrub(recorded), self.secrets.scrub(seen), field)
@@ -407,7 +407,7 @@ class Replaying:
     def _drifted(self, what: str, recorded: Any = None, seen: Any = None) -> CassetteDrift:
         error = Drift(self._message(what))
         if recorded is not None:
-            error.details = diff_lines(self.secrets.scrub(recorded), self.secrets.scrub(without_surrogates(seen)))
+            error.details = diff_lines(*(self.secrets.scrub(without_surrogates(one)) for one in (recorded, seen)))
         return self._keep(error)
 
     def _keep(self, error: _E) -> _E:

@@ -72,6 +72,18 @@ def test_halves_of_surrogate_pairs_come_back(path: Path, kind: Any, text: str) -
     assert without_times(replayed) == without_times(recorded)
 
 
+@pytest.mark.parametrize("text", ["half \ud83d of it", "both \ud83d\ude00 apart"])
+def test_a_tool_that_runs_again_gives_halves_of_surrogate_pairs_again(path: Path, text: str) -> None:
+    def both(found: str) -> list[Tool]:
+        return [Tool(name="Search", description="Finds.", run=lambda _: found, deterministic=True)]
+
+    turns = (action("Search", "who is 25"), final("Ada"))
+    recorded = run(path, "record", ScriptedBackend(turns), both(text))
+    assert without_times(run(path, "replay", ScriptedBackend(()), both(text))) == without_times(recorded)
+    with pytest.raises(CassetteDrift, match="Search's result changed"):
+        run(path, "replay", ScriptedBackend(()), both(text + "!"))
+
+
 def test_each_turn_is_recorded_once(path: Path) -> None:
     run(path, "record", ScriptedBackend(TURNS), Tools())
     uris = [one["request"]["uri"] for one in yaml.safe_load(path.read_text())["interactions"]]
