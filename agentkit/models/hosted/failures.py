@@ -13,11 +13,10 @@ from typing import Any
 from agentkit.errors import in_one_line
 from agentkit.http_body import Unreadable
 from agentkit.models.openai_format import BrokenReply, NotACompletion, TooMuch
-from agentkit.secrets import public_address
+from agentkit.secrets import REDACTED, Secrets, public_address
 
 RETRIED = (408, 409, 429)  # and every 5xx, as openai-python does it
 _LOADING = re.compile(r"\bloading\b", re.IGNORECASE)
-_SECRET = re.compile(r"\b(?:hf_|sk-)[A-Za-z0-9_-]{8,}|(?<=[Bb]earer )[^\s'\",;]{8,}")
 _MOST_CHARS = 300
 _LOADING_S = 2.0  # a server that is loading without saying how long it takes
 
@@ -88,8 +87,8 @@ def without_secrets(text: str, *secrets: str | None) -> str:
     """The text in one line, without tokens: those named, and whatever looks like one."""
     for secret in secrets:
         if secret and len(secret) > 3:
-            text = text.replace(secret, "***")
-    return _SECRET.sub("***", in_one_line(text))[:_MOST_CHARS]
+            text = text.replace(secret, REDACTED)
+    return Secrets({}).scrub_text(in_one_line(text))[:_MOST_CHARS]
 
 
 def one_line(error: BaseException) -> str:
