@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise, zip_longest
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 REDACTED = "<REDACTED>"
 SHORTEST = 8  # shorter values of variables are too likely to stand in a text by chance
@@ -501,6 +501,12 @@ def _without(text: str, start: int, end: int, spans: Sequence[tuple[int, int]]) 
             yield REDACTED
         start = max(start, last)
     yield text[start:end]
+
+
+def basic_authorization(address: str) -> dict[str, str]:
+    """The header that an address' user and password mean; none where it has none."""
+    user, at, _ = urlsplit(address).netloc.rpartition("@")
+    return {"authorization": f"Basic {base64.b64encode(unquote(user).encode()).decode()}"} if at else {}
 
 
 def public_address(text: str, *, query: bool = False) -> str:

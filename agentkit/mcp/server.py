@@ -10,7 +10,6 @@ import re
 import shlex
 import sys
 import threading
-from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future, wait
 from contextlib import asynccontextmanager, suppress
@@ -19,12 +18,12 @@ from datetime import timedelta
 from functools import cache
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from agentkit.errors import ConfigurationError, ToolError, import_failure, in_one_line
 from agentkit.http_body import MOST_BYTES, Body, Unreadable
 from agentkit.printable import printable
-from agentkit.secrets import public_address
+from agentkit.secrets import basic_authorization, public_address
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
@@ -176,11 +175,9 @@ def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
 def _authorized(connection: dict[str, Any]) -> dict[str, Any]:
     """The connection with the address' user and password as the header that they mean: errors name the address."""
     url = str(connection.get("url", ""))
-    user, at, _ = urlsplit(url).netloc.rpartition("@")
-    if not at:
+    if not (authorization := basic_authorization(url)):
         return connection
-    basic = f"Basic {b64encode(unquote(user).encode()).decode()}"
-    headers = {"authorization": basic, **(connection.get("headers") or {})}
+    headers = {**authorization, **(connection.get("headers") or {})}
     return {**connection, "url": public_address(url, query=True), "headers": headers}
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -18,7 +17,7 @@ from agentkit.models.hosted.body import GENERATION, Generation, generation_optio
 from agentkit.models.hosted.model import HostedModel, Prices
 from agentkit.models.hosted.places import place
 from agentkit.retry import RetryPolicy
-from agentkit.secrets import public_address
+from agentkit.secrets import basic_authorization, public_address
 
 HOSTED = "a hosted model"
 SHORT_NAMES = {"api_key": "huggingfacehub_api_token"}
@@ -127,11 +126,8 @@ def _without_user(url: str) -> tuple[str, dict[str, str]]:
         raise ConfigurationError(f"{_EXPECTED}; write / # ? @ in a password as %2F %23 %3F %40")
     if not is_address:
         raise ConfigurationError(f"{_EXPECTED}, saw {url.partition('?')[0]!r}")
-    user, at, host = parts.netloc.rpartition("@")
-    if not at:
-        return url, {}
-    basic = base64.b64encode(unquote(user).encode()).decode()
-    return parts._replace(netloc=host).geturl(), {"authorization": f"Basic {basic}"}
+    authorization = basic_authorization(url)
+    return (public_address(url, query=True) if authorization else url), authorization
 
 
 def read_prices(given: Mapping[str, Any] | str | Path | None) -> Prices:
