@@ -192,7 +192,7 @@ def checked(name: str, value: Any, where: str) -> Any:
         try:
             typed = dict(_pairs(value))
         except ValueError as error:
-            raise _unexpected(name, *error.args, where) from None
+            raise _unexpected(name, error.args[0], where) from None
     elif kind is dict and isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         typed = dict(value)
     elif kind is tuple and isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):

@@ -117,8 +117,8 @@ class Prompt:
             if section.role == "messages":
                 yield from as_messages(values[section.text])
             else:
-                given = values if section.role == "human" else _harmless(values)  # a model reads that as the user's
-                yield Message(role=_TO_CHAT[section.role], content=section.text.format_map(given))
+                filling = values if section.role == "human" else _harmless(values)  # a model reads that as the user's
+                yield Message(role=_TO_CHAT[section.role], content=section.text.format_map(filling))
 
 
 def _harmless(values: Mapping[str, Any]) -> dict[str, Any]:
