@@ -9,6 +9,7 @@ from agentkit.react_json.calls import is_place
 
 WORD = re.compile(r"\w")
 FENCE = re.compile(r"^[ \t]{0,3}(?:`{3,}|~{3,})", re.MULTILINE)
+_FENCE_BEHIND_LABEL = re.compile(r":[ \t]*(?:`{3,}|~{3,})\w*[ \t]*\Z")
 CLOSED_QUOTES = "\"'`”’»"
 _OPEN_QUOTES = "\"'`“‘«"
 
@@ -21,15 +22,18 @@ class TextSoFar:
     in_fence: bool = False
     tail: str = ""
     _line: str = ""
+    _line_end: str = ""
     _backticks: int = 0
 
     def add(self, text: str) -> None:
         self.tail = (self.tail + text)[-80:]
         for number, part in enumerate(text.split("\n")):
             if number:
-                self.in_fence ^= FENCE.match(self._line) is not None
-                self._line, self._backticks = "", 0
+                if FENCE.match(self._line) or (not self.in_fence and _FENCE_BEHIND_LABEL.search(self._line_end)):
+                    self.in_fence = not self.in_fence
+                self._line, self._line_end, self._backticks = "", "", 0
             self._line = (self._line + part)[:8]
+            self._line_end = (self._line_end + part)[-40:]
             self._backticks += part.count("`")
             if not self.has_words and not FENCE.match(self._line):  # the language of a fence is no word
                 self.has_words = WORD.search(part) is not None

@@ -242,6 +242,9 @@ class Scan:
         return mark.start()
 
     def _on_end(self, mark: re.Match[str]) -> int:
+        line = self.text[max(0, mark.start() - 200) : mark.start()].rpartition("\n")[2]
+        if mark[0].lower() == "</s>" and "<s>" in line:  # HTML
+            return mark.end()
         if not self.begins_at(mark.start()):
             self.text = self.text[: mark.start()]
         return mark.end()
@@ -294,7 +297,8 @@ class Scan:
         bold = "" if mark.lastgroup == "heading" else mark["bold"] or ""
         closed = mark[0].count("*") + mark[0].count("_") > len(bold)
         self.finals.append(Answer(mark.start(), mark.end(), "" if closed else bold))
-        return mark.end()
+        fence = _FENCE.match(self.text, behind(_BLANK, self.text, mark.end()))
+        return self._past_fence(fence.end()) if fence else mark.end()
 
     def _on_weak_final(self, mark: re.Match[str]) -> int:
         if not self.finals:
@@ -355,6 +359,10 @@ class Scan:
             self.wrapped = self.wrapped or (inner is not None and self.begins_at(mark.start()))
             if is_native or (inner is not None and self.begins_at(mark.start())):
                 return line_end
+        return self._past_fence(line_end)
+
+    def _past_fence(self, line_end: int) -> int:
+        """Where the fence ends whose first line ends here."""
         closing = None if self._unfenced else _CLOSING_FENCE.search(self.text, line_end)
         self._unfenced = closing is None
         return closing.end() if closing else line_end  # a fence that is never closed hides nothing

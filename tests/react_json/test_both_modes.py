@@ -129,6 +129,21 @@ def test_an_end_that_is_written_about_is_text(end: str) -> None:
     assert outcome(TABLE.calls[0].write(("get", data)), "tools") == ([data["q"]], "It is 3.")
 
 
+@both_modes
+@pytest.mark.parametrize("end", TABLE.turn_ends)
+def test_an_answer_that_begins_with_a_fence_keeps_what_is_in_it(end: str, mode: Mode) -> None:
+    label = "Final Answer: " if mode == "react-json" else ""
+    for fence in ("```", "~~~", "```text"):
+        answer = f"{fence}\n{end}\nx{end}\n{fence[:3]}\nSo."
+        assert outcome(label + answer, mode) == ([], answer)
+
+
+@both_modes
+def test_text_that_is_struck_out_is_no_end(mode: Mode) -> None:
+    label = "Final Answer: " if mode == "react-json" else ""
+    assert outcome(f"{label}<s>4</s> <b>3</b>", mode) == ([], "<s>4</s> <b>3</b>")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("piece", ["a </think> b ", "a <|im_end|> ", "`", "<x> ", "<|tool_call>", '>>>get "', "to=f "])
 def test_a_long_reply_is_read_in_linear_time(piece: str) -> None:
