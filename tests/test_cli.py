@@ -71,6 +71,9 @@ def test_version_and_help() -> None:
         (["mcp", "--http", "99999"], "99999"),
         (["run", "hi", "--prompt", "x" * 300], "give a shorter name"),
         (["resume", "x" * 300], "give a shorter name"),
+        (["run", "hi", "--mcp", "'"], "expected an MCP server's command or address"),
+        (["run", "hi", "--model", "http://127.0.0.1:1", "--option", "timeout=-1"], "timeout is seconds, more than 0"),
+        (["run", "hi", "--model", "http://127.0.0.1:1", "--option", "max_retries=x"], "max_retries is a whole number"),
     ],
 )
 def test_wrong_use_is_one_clear_line_and_exit_code_2(words: list[str], message: str) -> None:

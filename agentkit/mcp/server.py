@@ -58,10 +58,10 @@ class McpServer:
     """
 
     def __init__(self, spec: Spec, portal: BlockingPortal, *, start_s: float) -> None:
+        self._connection = connection_of(spec)  # which refuses what is none
         named = spec if isinstance(spec, str) else str(spec.get("url") or spec.get("command"))
         self.name = public_address(named)  # as it stands in messages and cassettes
         self.label = _label(self.name)
-        self._connection = connection_of(spec)
         self._portal = portal
         self._start_s = start_s
         self._running: Future[None] | None = None

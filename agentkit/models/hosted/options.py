@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -74,6 +75,7 @@ def model_of(options: HostedOptions, *, token: str | None = None) -> HostedModel
         raise ConfigurationError("expected either repo_id or endpoint_url; give one of them")
     if options.task not in (None, *TASKS):
         raise ConfigurationError(f"expected a task of {', '.join(TASKS)}, saw {options.task!r}")
+    _check_numbers(options)
     headers = _headers(options.server_kwargs or {})
     if endpoint_url is not None:
         endpoint_url, user = _without_user(endpoint_url)
@@ -102,6 +104,16 @@ def model_of(options: HostedOptions, *, token: str | None = None) -> HostedModel
         prices=read_prices(options.prices),
         notice=options.notice,
     )
+
+
+def _check_numbers(options: HostedOptions) -> None:
+    for name in ("timeout", "connect_timeout", "total_timeout", "max_retries"):
+        value = getattr(options, name)
+        is_number = type(value) is int or (type(value) is float and name != "max_retries" and math.isfinite(value))
+        is_right = value >= 0 if is_number and name == "max_retries" else is_number and value > 0
+        if not is_right and not (value is None and name == "total_timeout"):
+            wanted = "a whole number of at least 0" if name == "max_retries" else "seconds, more than 0"
+            raise ConfigurationError(f"{name} is {wanted}, not {value!r}")
 
 
 def _headers(server_kwargs: Mapping[str, Any]) -> dict[str, str]:
