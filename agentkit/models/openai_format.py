@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -189,7 +190,7 @@ class ServerSentEvents:
         if not line:
             data, self._data, self._size = self._data, [], 0
             return "\n".join(data) if data else None
-        name, _, value = line.partition(b":")
+        name, _, value = line.removeprefix(BOM_UTF8).partition(b":")  # a stream may begin with one
         if name == b"data":
             self._data.append(value.removeprefix(b" ").decode("utf-8", "replace"))
         return None

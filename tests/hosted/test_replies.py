@@ -169,16 +169,23 @@ def test_a_server_that_knows_no_streams_will_do(server: ChatServer, chat: Make, 
 
 
 @streaming
-def test_comments_and_other_lines_of_a_stream_are_passed_over(server: ChatServer, chat: Make, way: str) -> None:
+@pytest.mark.parametrize("before", [b"", b"\xef\xbb\xbf"])
+def test_comments_and_other_lines_of_a_stream_are_passed_over(
+    server: ChatServer, chat: Make, way: str, before: bytes
+) -> None:
     def play(line: Line) -> None:
         line.begin_stream()
-        line.chunk(b": ping\r\n\r\nevent: message\r\nid: 7\r\ndata:")
+        line.chunk(before + b": ping\r\n\r\nevent: message\r\nid: 7\r\ndata:")
         choice = {"index": 0, "delta": {"content": "hello"}, "finish_reason": "stop"}
         line.chunk(json.dumps({"choices": [choice]}).encode() + b"\r\n\r\n: bye")
         line.end_stream()
 
     server.plays = [play]
     assert WAYS[way](chat()).content == "hello"
+
+
+def test_a_stream_may_begin_with_a_byte_order_mark() -> None:
+    assert list(ServerSentEvents().feed(b"\xef\xbb\xbfdata: first\n\ndata: second\n\n")) == ["first", "second"]
 
 
 lines = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), min_size=1)
