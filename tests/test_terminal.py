@@ -113,6 +113,21 @@ def test_a_recorded_run(words: str, recorded: Path) -> None:
     assert shown.exception is None or harmless(printable(str(shown.exception)))
 
 
+def test_a_server_at_a_terminal_says_how_it_ends(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("mcp")
+    monkeypatch.setattr("agentkit.mcp.serving.serve_stdio", lambda server: None)
+    monkeypatch.setattr(sys, "argv", ["agentkit", "mcp"])
+    for is_terminal in (False, True):
+        monkeypatch.setattr(sys.stdin, "isatty", lambda value=is_terminal: value, raising=False)
+        with pytest.raises(SystemExit):
+            main()
+        captured = capfd.readouterr()
+        assert ("Ctrl-D ends it" in captured.err) == is_terminal
+        assert captured.out == ""
+
+
 def test_tools_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     from agentkit.cli import tools
 

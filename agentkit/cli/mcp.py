@@ -35,6 +35,8 @@ def mcp(given: Given, http: int | None, trust: bool, yes: bool) -> int:
     tools = [tool for tool in find_tools(settings) if settings.allow is None or is_named(tool.name, settings.allow)]
     server = serving.server_of([*tools, serving.ask_agent(_Agent(settings, yes=yes, foreign=foreign))])
     if http is None:
+        if sys.stdin.isatty():
+            say("serving on standard input and output, which an MCP client starts; Ctrl-D ends it", to=sys.stderr)
         serving.serve_stdio(server)
     else:
         serving.serve_http(server, http, listening=lambda address: say(f"serving {address}", to=sys.stderr))
