@@ -158,3 +158,11 @@ def test_nothing_heavy_is_imported_before_it_is_needed(statement: str) -> None:
     code = f"{statement}; import sys; print(*sorted({HEAVY!r} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_help_loads_the_command_line_alone() -> None:
+    """It is asked for often, and answers at once: what a command runs is imported when it runs."""
+    code = "import agentkit.cli.app, sys; print(*sorted(name for name in sys.modules if name.startswith('agentkit.')))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    parts = {part_of(module) for module in done.stdout.split()}
+    assert parts <= {"cli", "settings", "errors", "events", "printable", "number_words", "report"}

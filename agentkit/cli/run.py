@@ -26,7 +26,6 @@ from agentkit.cli.options import (
 from agentkit.cli.question import piped_text_told, read_question
 from agentkit.cli.view import View, option_raising
 from agentkit.printable import printable
-from agentkit.secrets import public_address
 from agentkit.settings import RunSettings, find_settings
 
 if TYPE_CHECKING:
@@ -182,4 +181,6 @@ def next_command(file: Path, reason: StopReason | None) -> str:
 def _model_line(spec: str) -> str:
     if spec == "builtin":
         return f"model: builtin, which calculates and looks things up; {BIGGER}"
+    from agentkit.secrets import public_address
+
     return f"model: {public_address(spec)}"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 from agentkit.cli.approval import can_ask, confirmed, in_margin
 from agentkit.cli.view import View
 from agentkit.errors import ConfigurationError
-from agentkit.runs.trust import Origin, foreign_names, remember
-from agentkit.settings import RunSettings
+
+if TYPE_CHECKING:
+    from agentkit.runs.trust import Origin
+    from agentkit.settings import RunSettings
 
 MARGIN = "  - "
 
@@ -21,6 +24,7 @@ def agreed(origin: Origin | None, settings: RunSettings, view: View, *, trust: b
     """
     if origin is None:
         return ()
+    from agentkit.runs.trust import foreign_names, remember
 
     def consent(file: str, wanted: list[str]) -> None:
         if not trust:

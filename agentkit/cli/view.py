@@ -26,7 +26,6 @@ from agentkit.events import (
 )
 from agentkit.printable import json_text, printable
 from agentkit.report.wording import ENDED, input_text
-from agentkit.secrets import public_address
 from agentkit.settings import SETTINGS, option
 
 if TYPE_CHECKING:
@@ -92,6 +91,8 @@ class View:
         assert isinstance(finished, Finished)
         self.stop_reason = finished.summary.stop_reason
         if self.as_json:
+            from agentkit.secrets import public_address
+
             print(json_text(as_result(seen, public_address(model))), flush=True)
         elif finished.answered:
             say(finished.output)
