@@ -186,8 +186,10 @@ _MEMBER = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+[(\[]?|[A-Za-z_]\w*[(\[].*
 def _by_shape(text: str) -> Iterator[tuple[int, int]]:
     """Where a secret stands in the text that no variable holds."""
     for beginnings, pattern in _BY_BEGINNING:
-        if any(beginning in text for beginning in beginnings):
-            yield from (match.span() for match in pattern.finditer(text))
+        for beginning in beginnings:
+            if beginning in text:
+                yield from (match.span() for match in pattern.finditer(text))
+                break
     lower = _lower(text)
     for match in _HEADER.finditer(lower):
         start, end = match.span("secret")
@@ -380,10 +382,11 @@ class Secrets:
         self.used: set[str] = set()
         self._environment = environment
         self._seen = dict(environment)
+        self._raw = dict(_raw(environment))
 
     def environment_changed(self) -> bool:
         """Whether the environment holds others than when this was made."""
-        return dict(self._environment) != self._seen
+        return self._raw != _raw(self._environment)
 
     @cached_property
     def _known(self) -> list[_Needle]:
@@ -457,6 +460,11 @@ class Secrets:
                 yield from ((needle.variable, span) for span in closed.spans(needle.broken))
             decoded = view.decoded()
             view = None if decoded.text == view.text else decoded
+
+
+def _raw(environment: Mapping[str, str]) -> Mapping[Any, Any]:
+    """What the environment holds, undecoded where it is the process's: compared before every observation."""
+    return getattr(environment, "_data", environment)
 
 
 def _are_same(found: Iterable[Any], given: Iterable[Any]) -> bool:
