@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import unicodedata
@@ -10,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from agentkit.errors import ConfigurationError, ToolError
+from agentkit.errors import ConfigurationError, ToolError, short_repr
 from agentkit.events import Source, ToolInput
 
 STRING: Mapping[str, Any] = {"type": "string"}
@@ -61,6 +62,10 @@ class Tool:
             raise ConfigurationError(
                 f"No tool can be named {self.name!r}: a name is one line of characters that can be seen; rename it"
             )
+        if not callable(self.run) or inspect.iscoroutinefunction(self.run):
+            is_async = ", which is async; give that as arun, and a plain function as run"
+            saw = is_async if callable(self.run) else f", saw {short_repr(self.run)}"
+            raise ConfigurationError(f"Tool {self.name}: expected run to be a function of the input{saw}")
 
     @property
     def only_reads(self) -> bool:

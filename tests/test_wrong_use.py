@@ -21,6 +21,7 @@ from agentkit.models.backend import Capabilities, ChatRequest, Chunk, Completion
 from agentkit.models.chat import BackendChat
 from agentkit.models.scripted import ScriptedBackend
 from agentkit.settings import SETTINGS, type_of
+from agentkit.tool import Tool
 
 ANSWER = "Thought: I now know the final answer\nFinal Answer: 4"
 CHAT = FakeListChatModel(responses=[ANSWER])
@@ -273,6 +274,24 @@ def test_a_reply_that_is_not_in_chunks(backend: Any, says: str) -> None:
         assert said.startswith("mine: expected ")
         assert "yield Chunk(text=…)" in said
         assert says in said
+
+
+async def look(text: str) -> str:
+    return text
+
+
+@pytest.mark.parametrize(
+    ("run", "says"),
+    [
+        ("text", "Tool look: expected run to be a function of the input, saw 'text'"),
+        (None, "Tool look: expected run to be a function of the input, saw None"),
+        (look, "which is async; give that as arun, and a plain function as run"),
+    ],
+    ids=_id,
+)
+def test_a_tool_that_cannot_run(run: Any, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(says)):
+        Tool(name="look", description="Looks.", run=run)
 
 
 @pytest.mark.parametrize(
