@@ -69,8 +69,10 @@ def effects(settings: RunSettings, names: Collection[str]) -> list[str]:
 def _effects(settings: RunSettings, names: Collection[str]) -> Iterator[str]:
     if "mcp" in names:
         for server in settings.mcp:
-            is_address = server.startswith(("http://", "https://"))
-            yield f"connect to the MCP server {word(server)}" if is_address else f"start the command {word(server)}"
+            if server.startswith(("http://", "https://")):
+                yield f"connect to the MCP server {word(server)}"
+            else:  # which may be another one in another folder
+                yield f"start the command {word(server)} in {_path('.')}"
     if "tools" in names:
         yield from (f"run the tool {word(name)}" for name in settings.tools if canonical(name) not in OURS)
     if "docs" in names and settings.docs is not None:

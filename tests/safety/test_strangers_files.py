@@ -20,6 +20,7 @@ from agentkit.errors import AgentkitError, CassetteDrift, CassetteError, Configu
 from agentkit.events import Event, Finished
 from agentkit.models.chat import BackendChat
 from agentkit.models.scripted import ScriptedBackend
+from agentkit.printable import word
 from agentkit.runs.build import Runner, build
 from agentkit.runs.trust import effects
 from agentkit.settings import SETTINGS, RunSettings
@@ -193,7 +194,7 @@ EFFECTS: dict[str, tuple[Any, list[str]]] = {
     "docs": ("/notes", ["read the files in /notes"]),
     "mcp": (
         ("npx a\n[y/N] y", "https://m"),
-        ['start the command "npx a\\n[y/N] y"', "connect to the MCP server https://m"],
+        [f'start the command "npx a\\n[y/N] y" in {word(str(Path.cwd()))}', "connect to the MCP server https://m"],
     ),
     "prompt": ("/mine.txt", ["read the prompt /mine.txt"]),
     "options": ({"temperature": 0, "server_kwargs": {"a": 1}}, ['set the model\'s option server_kwargs to {"a": 1}']),
@@ -291,6 +292,15 @@ def test_a_harmless_file_and_values_of_the_user_need_no_question(here: Path) -> 
     given = ["--model", "builtin", "--mcp", "/nowhere/x", "--prompt", "nope"]
     assert "--trust" not in command("run", "hi", *given)
     assert not (here / "state").exists()
+
+
+def test_a_command_in_another_folder_is_another_command(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = str(cassette(model="local:/nowhere/at/all", mcp=["./server"]).resolve())
+    assert "no folder" in command("record", theirs, "--trust")
+    assert "no folder" in command("record", theirs)
+    (here / "elsewhere").mkdir()
+    monkeypatch.chdir(here / "elsewhere")
+    assert "--trust" in command("record", theirs)
 
 
 def test_a_copy_elsewhere_is_another_file(here: Path) -> None:
