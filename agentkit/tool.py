@@ -66,6 +66,8 @@ class Tool:
             is_async = ", which is async; give that as arun, and a plain function as run"
             saw = is_async if callable(self.run) else f", saw {short_repr(self.run)}"
             raise ConfigurationError(f"Tool {self.name}: expected run to be a function of the input{saw}")
+        if wrong := _unreadable(self.schema):
+            raise ConfigurationError(f"Tool {self.name}: expected a JSON schema, saw {wrong}; mend it there")
 
     @property
     def only_reads(self) -> bool:
@@ -135,6 +137,21 @@ def as_arguments(text: str, schema: Mapping[str, Any]) -> ToolInput:
         if len(candidates) == 1:
             return {candidates[0]: text}
     return text
+
+
+def _unreadable(schema: Any) -> str | None:
+    """What of a schema no arguments could be held to: the parts that `misfit` reads."""
+    if not isinstance(schema, Mapping):
+        return short_repr(schema)
+    properties, required = schema.get("properties", {}), schema.get("required", [])
+    if not isinstance(properties, Mapping):
+        return f"properties that are no object: {short_repr(properties)}"
+    if not isinstance(required, list | tuple) or not all(isinstance(name, str) for name in required):
+        return f"required that is no list of names: {short_repr(required)}"
+    for name, each in properties.items():
+        if isinstance(each, Mapping) and not isinstance(each.get("enum", []), list | tuple):
+            return f"an enum of {name} that is no list: {short_repr(each['enum'])}"
+    return None
 
 
 def misfit(tool_input: ToolInput, schema: Mapping[str, Any]) -> str | None:
