@@ -295,6 +295,26 @@ def test_a_tool_that_cannot_run(run: Any, says: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("schema", "says"),
+    [
+        (None, "saw None"),
+        ("object", "saw 'object'"),
+        ({"properties": ["a"]}, "saw properties that are no object: ['a']"),
+        ({"properties": None}, "saw properties that are no object: None"),
+        ({"required": "a"}, "saw required that is no list of names: 'a'"),
+        ({"required": [1]}, "saw required that is no list of names: [1]"),
+        ({"properties": {"a": {"enum": 5}}}, "saw an enum of a that is no list: 5"),
+        ({"properties": {"a": {"enum": None}}}, "saw an enum of a that is no list: None"),
+        ({"properties": {"a": {"enum": "abc"}}}, "saw an enum of a that is no list: 'abc'"),
+    ],
+    ids=_id,
+)
+def test_a_tool_whose_schema_is_none(schema: Any, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(f"Tool look: expected a JSON schema, {says}")):
+        Tool(name="look", description="Looks.", run=str, schema=schema)
+
+
+@pytest.mark.parametrize(
     ("model", "says"),
     [
         (None, "expected a chat model, saw None"),
