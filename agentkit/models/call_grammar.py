@@ -73,6 +73,7 @@ def _arguments(name: str, schema: Mapping[str, Any], style: Tags | Pairs | None,
     rules, items = [], []
     for number, (key, each) in enumerate((schema.get("properties") or {}).items()):
         value = f"{name}_{number}"
+        each = {} if isinstance(each, bool) else each  # JSON Schema's word for anything
         each = {**each, "$defs": schema["$defs"]} if "$defs" in schema else each
         if isinstance(style, Tags):
             begin, end = style.opening + key + style.middle, style.closing

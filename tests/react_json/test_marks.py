@@ -153,6 +153,17 @@ def takes(syntax: CallSyntax, text: str) -> bool:
     return all(map(matcher.consume_token, tokenizer.tokenize_str(text))) and matcher.is_accepting()
 
 
+@every_syntax
+def test_an_argument_may_be_anything(syntax: CallSyntax) -> None:
+    """A schema may be `true`, which is JSON Schema's word for that."""
+    from llguidance import LLMatcher, LLTokenizer
+
+    function = {"name": "get", "parameters": {"type": "object", "properties": {"q": True}, "required": ["q"]}}
+    grammar = tool_grammar([{"type": "function", "function": function}], "any", syntax=syntax, special={})
+    matcher = LLMatcher(LLTokenizer("byte"), grammar)
+    assert not matcher.is_error(), matcher.get_error()
+
+
 # What is added to the table
 
 
