@@ -172,8 +172,9 @@ _ADDRESS = re.compile(
     r"|%3a%2f%2f[^\s/?#@:\"'<>\\%]{0,200}%3a(?P<encoded>[^\s/?#@:\"'<>\\&]{1,300}?)%40"
 )
 _PARAMETER = re.compile(r"(?:[?&;]|%3f|%26)(?P<name>[\w.-]{2,60})(?:=|%3d)(?P<secret>(?:(?!%26)[^\s&#\"'<>\\;])+)")
+_ASSIGNED_WORDS = ("key", "token", "secret", "pass", "pwd", "credential", "auth")
 _ASSIGNED = re.compile(
-    r"(?:key|token|secret|pass|pwd|credential|auth)[\w.-]{0,30}?"
+    rf"(?:{'|'.join(_ASSIGNED_WORDS)})[\w.-]{{0,30}}?"
     r"(?P<mark>\\*[\"']?[ \t]{0,3}(?:=>|:=|=|:|%3d)[ \t]{0,3}|>|(?<=[a-z])[ \t]+(?=\S))"
     r"(?P<quote>\\*[\"'`])?(?:(?:bearer|basic|token|digest)[ \t]+)?"
     r"(?P<secret>(?(quote)[^\"'`<>\\\n]{1,2000}|(?![*&|\[{])[^\s\"'`<>\\,;&)\]}]{1,2000}))"
@@ -186,16 +187,14 @@ _MEMBER = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+[(\[]?|[A-Za-z_]\w*[(\[].*
 def _by_shape(text: str) -> Iterator[tuple[int, int]]:
     """Where a secret stands in the text that no variable holds."""
     for beginnings, pattern in _BY_BEGINNING:
-        for beginning in beginnings:
-            if beginning in text:
-                yield from (match.span() for match in pattern.finditer(text))
-                break
+        for match in _matches(pattern, text, beginnings):
+            yield match.span()
     lower = _lower(text)
-    for match in _HEADER.finditer(lower):
+    for match in _matches(_HEADER, lower, ("bearer", "basic")):
         start, end = match.span("secret")
         if (match["basic"] and _is_pair(text[start:end])) or _is_secret_value(text[start:end], phrases=False):
             yield start, end
-    for match in _ADDRESS.finditer(lower):
+    for match in _matches(_ADDRESS, lower, ("@", "%40")):
         start, end = match.span(match.lastgroup or 0)
         if not is_placeholder(text[start:end]) and (match["user"] is None or _strength(text[start:end]) == "generated"):
             yield start, end
@@ -204,14 +203,14 @@ def _by_shape(text: str) -> Iterator[tuple[int, int]]:
 def _by_place(text: str) -> Iterator[tuple[int, int]]:
     """Where one stands under a name that says so: `?api_key=…`, `"api_key": "…"`, `DB_PASS=…`, `--password …`."""
     lower = _lower(text)
-    for match in _PARAMETER.finditer(lower):
+    for match in _matches(_PARAMETER, lower, ("=", "%3d")):
         start, end = match.span("secret")
         name = _snake(text[slice(*match.span("name"))])
         if (_FIELD.match(name) and not is_placeholder(text[start:end])) or (
             _IN_ADDRESSES.match(name) and _is_secret_value(text[start:end], shortest=6)
         ):
             yield start, end
-    for match in _ASSIGNED.finditer(lower):
+    for match in _matches(_ASSIGNED, lower, _ASSIGNED_WORDS):
         before = _NAME_BEFORE.search(text, max(0, match.start() - 60), match.start())
         name = text[match.start() if before is None else before.start() : match.start("mark")]
         start, end = match.span("secret")
@@ -219,6 +218,14 @@ def _by_place(text: str) -> Iterator[tuple[int, int]]:
             continue
         if _is_secret_under(name.strip("-."), text[start:end], quoted=match["quote"] is not None):
             yield start, end
+
+
+def _matches(pattern: re.Pattern[str], text: str, needs: Sequence[str]) -> Iterable[re.Match[str]]:
+    """Where the pattern stands in the text. One of `needs` is in all that it matches: to look for these is faster."""
+    for one in needs:
+        if one in text:
+            return pattern.finditer(text)
+    return ()
 
 
 def _lower(text: str) -> str:
