@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Self, get_args
 
 from agentkit.cassette.format.entries import Entry
 from agentkit.cassette.format.file import Document, load, partial_of
+from agentkit.cassette.format.place import Place
 from agentkit.cassette.format.run_spec import RunSpec
-from agentkit.cassette.format.writer import Place
 from agentkit.cassette.lanes import Lanes
 from agentkit.cassette.recording import Call, Recording, Stands, without_loose_ends
 from agentkit.cassette.replaying import Replaying

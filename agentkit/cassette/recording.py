@@ -15,9 +15,10 @@ from agentkit.cassette.format.entries import Entry, without_surrogates
 from agentkit.cassette.format.event_stream import scrubbed_lines
 from agentkit.cassette.format.events import Item, RecordedEvent, as_mapping
 from agentkit.cassette.format.file import Document
+from agentkit.cassette.format.place import Place
 from agentkit.cassette.format.run_spec import RunSpec
 from agentkit.cassette.format.turns import scrubbed_reply
-from agentkit.cassette.format.writer import Journal, Place
+from agentkit.cassette.format.writer import Journal
 from agentkit.cassette.lanes import Lane, Lanes
 from agentkit.errors import CassetteError
 from agentkit.events import BrokenOff, Event, Finished, LimitReached

@@ -45,7 +45,7 @@ def show(file: Path, page: Path | None, html: bool, as_json: bool) -> int:
 
 
 def _write_page(story: Story, file: Path) -> int:
-    from agentkit.cassette.format.writer import check_replaceable, save
+    from agentkit.cassette.format.place import check_replaceable, save
     from agentkit.report.page import is_page, page
 
     if file.suffix.lower() not in (".html", ".htm"):

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 from agentkit.cassette.cassette import Cassette
 from agentkit.cassette.format.entries import plain
 from agentkit.cassette.format.file import finished_of, load, partial_of
+from agentkit.cassette.format.place import Place
 from agentkit.cassette.format.run_spec import RunSpec
-from agentkit.cassette.format.writer import Place
 from agentkit.cassette.tape import RunAgain
 from agentkit.core.loop import MALFORMED
 from agentkit.errors import CassetteDrift, ConfigurationError

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from agentkit.cassette.format.entries import Entry
 from agentkit.cassette.format.event_stream import lengthened, shortened
 from agentkit.cassette.format.file import Document, load
-from agentkit.cassette.format.writer import render, save
+from agentkit.cassette.format.place import save
+from agentkit.cassette.format.writer import render
 from agentkit.errors import CassetteDrift, CassetteError
 from agentkit.models.scripted import ScriptedBackend
 from tests.cassette.runs import TURNS, Tools, run

@@ -13,7 +13,7 @@ import pytest
 
 from agentkit.cassette import Cassette, Replay, RunSpec, read_run_spec
 from agentkit.cassette.format.file import load
-from agentkit.cassette.format.writer import Place
+from agentkit.cassette.format.place import Place
 from agentkit.errors import CassetteError, ConfigurationError
 from agentkit.models.backend import ChatRequest
 from agentkit.models.scripted import ScriptedBackend
@@ -329,7 +329,7 @@ def test_a_second_recorder_of_a_file_is_refused_until_the_first_has_ended(tmp_pa
 @pytest.mark.slow
 def test_a_recorder_that_was_killed_holds_nothing(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from agentkit.cassette.format.writer import Place; "
+        "import sys; from pathlib import Path; from agentkit.cassette.format.place import Place; "
         f"place = Place(Path({str(tmp_path / 'run.yaml')!r})); print('held', flush=True); sys.stdin.read()"
     )
     process = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

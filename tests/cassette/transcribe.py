@@ -15,7 +15,8 @@ from agentkit.cassette import Cassette, RunSpec
 from agentkit.cassette.format.entries import Entry
 from agentkit.cassette.format.events import RecordedEvent
 from agentkit.cassette.format.file import load
-from agentkit.cassette.format.writer import render, save
+from agentkit.cassette.format.place import save
+from agentkit.cassette.format.writer import render
 from agentkit.core.planner import ReactJsonPlanner
 from agentkit.core.run import Run
 from agentkit.events import Action, Event, Finished, Observation

@@ -8,8 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from agentkit.cassette.format.file import Document
+from agentkit.cassette.format.place import save
 from agentkit.cassette.format.turns import request_body, turn_entry
-from agentkit.cassette.format.writer import render, save
+from agentkit.cassette.format.writer import render
 
 FOLDER = Path(__file__).parents[2] / "cassettes"
 MODEL = "HuggingFaceH4/zephyr-7b-beta"

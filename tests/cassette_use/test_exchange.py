@@ -10,7 +10,8 @@ import pytest
 
 from agentkit.cassette.format.entries import Entry
 from agentkit.cassette.format.file import Document
-from agentkit.cassette.format.writer import render, save
+from agentkit.cassette.format.place import save
+from agentkit.cassette.format.writer import render
 from agentkit.events import Usage
 from agentkit.models.backend import Completion, NativeCall
 from agentkit.report.exchange import completion_of, prompt_of

@@ -3,34 +3,25 @@
 Until a recording is complete it stands in `NAME.partial.yaml`; what `NAME.yaml` holds stays until then. A process that
 dies leaves a partial file that can be read up to its last whole item. Before a tool starts that must not run twice, all
 is forced to the disk, so that a machine that dies leaves it too.
-
-What is there and was not written here stays: `Place` refuses it before the run, and a second recorder of the same file.
 """
 
 from __future__ import annotations
 
 import os
-import re
-import stat
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
-from typing import Any, Self
-from uuid import uuid4
+from typing import Any
 
 from agentkit import __version__
 from agentkit.cassette.format.deltas import Deltas
 from agentkit.cassette.format.entries import Entry
 from agentkit.cassette.format.events import Item, RecordedEvent, as_mapping, digest_of
-from agentkit.cassette.format.file import FORMAT, VCR_VERSION, Document, finished_of, load, partial_of
+from agentkit.cassette.format.file import FORMAT, VCR_VERSION, Document
+from agentkit.cassette.format.place import Place, save
 from agentkit.cassette.format.run_spec import RunSpec
 from agentkit.cassette.format.yaml_text import to_yaml
 from agentkit.core.native_planner import in_dialect
-from agentkit.errors import CassetteError, ConfigurationError
+from agentkit.errors import CassetteError
 from agentkit.events import RunStarted
-
-_OURS = re.compile(rb"\Aversion: 1\r?\nagentkit:\r?\n")
 
 
 def render(document: Document) -> str:
@@ -90,116 +81,6 @@ class ItemTexts:
         """The file after its interactions; `complete` comes last, when all else is there."""
         events = {"events": self._homeless} if self._homeless else {}
         return to_yaml({"end": {"seconds": round(seconds, 3), **events, "complete": complete}})
-
-
-# -- where it is written -----------------------------------------------------------------------------------------------
-
-
-class Place:
-    """The file of one recording, held from before the model loads until the recording ends; then `release` it.
-
-    Raises `ConfigurationError` where something else is there, or another recorder writes, and `CassetteError` where the
-    place cannot be written. `replaces` says whether an earlier recording may be written over.
-    """
-
-    def __init__(self, path: Path, *, replaces: bool = True) -> None:
-        self.path = finished_of(path)
-        self._check(self.path, replaces)  # before a folder such as . is asked for its partial name
-        self.partial = partial_of(path)
-        self._check(self.partial, replaces)
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            target = Path(os.path.realpath(self.path))
-            self._lock_file = target.with_name(f".{target.name}.lock")
-            self._lock: int | None = self._locked()
-        except OSError as error:
-            raise CassetteError(f"{self.path}: cannot be written ({error.strerror}); choose another place") from error
-
-    @staticmethod
-    def _check(file: Path, replaces: bool) -> None:
-        if check_replaceable(file, _is_cassette, "a cassette") and not replaces:
-            raise ConfigurationError(f"{file} holds a recording; --force replaces it, or name another file")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self.release()
-
-    def release(self) -> None:
-        """Let another recorder have it."""
-        if self._lock is not None:
-            if os.name == "posix":  # while it is held: who opened it meanwhile finds that it is gone
-                self._lock_file.unlink(missing_ok=True)
-            os.close(self._lock)
-            self._lock = None
-            with suppress(OSError):
-                if os.name != "posix":
-                    self._lock_file.unlink(missing_ok=True)
-
-    def _locked(self) -> int:
-        """The lock belongs to the open file, and so it ends with the process, however that ends."""
-        while True:
-            descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
-            try:
-                _lock(descriptor)
-                if os.path.samestat(os.fstat(descriptor), os.stat(self._lock_file)):
-                    return descriptor
-            except BlockingIOError:
-                os.close(descriptor)
-                raise ConfigurationError(
-                    f"{self.path} is being recorded by another run; wait for it, or name another file"
-                ) from None
-            except FileNotFoundError:  # its last holder has just removed it
-                pass
-            os.close(descriptor)
-
-
-def _lock(descriptor: int) -> None:
-    """Hold an open file alone; raises `BlockingIOError`. Without locks of the file system there is none."""
-    if sys.platform == "win32":
-        import msvcrt
-
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            raise BlockingIOError from None
-    else:
-        import fcntl
-
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise
-        except OSError:  # a network file system that has no locks
-            pass
-
-
-def check_replaceable(path: Path, is_ours: Callable[[Path], bool], what: str) -> bool:
-    """Whether a file of ours is there, to be written over; raises `ConfigurationError` where anything else is."""
-    try:
-        facts = path.stat()
-    except FileNotFoundError:
-        if path.is_symlink():
-            raise ConfigurationError(f"{path} is a link to nothing; name a file") from None
-        return False
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be written ({error.strerror}); name another file") from error
-    if not stat.S_ISREG(facts.st_mode):
-        kind = "a folder; name a file in it" if stat.S_ISDIR(facts.st_mode) else "no regular file; name another"
-        raise ConfigurationError(f"{path} is {kind}")
-    if not is_ours(path):
-        raise ConfigurationError(f"{path} is not {what} of agentkit's, and stays as it is; name another file")
-    return True
-
-
-def _is_cassette(path: Path) -> bool:
-    """Whether a recording was written there, also one that a hand or an accident changed since."""
-    try:
-        with path.open("rb") as file:
-            return bool(_OURS.match(file.read(64))) or load(path).format > 0
-    except (OSError, CassetteError):
-        return False
 
 
 class Journal:
@@ -271,21 +152,3 @@ class Journal:
     def remove(self) -> None:
         """Leave no partial file."""
         self.partial.unlink(missing_ok=True)
-
-
-def save(path: Path, text: str) -> None:
-    """Write all of it or nothing: what was there stays until the new file is complete. A link goes on to lead there."""
-    target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{uuid4().hex}.tmp")
-    try:
-        try:
-            with temporary.open("x", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise CassetteError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
