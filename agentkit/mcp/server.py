@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import json
 import logging
 import os
 import re
@@ -20,7 +21,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from agentkit.errors import ConfigurationError, ToolError, import_failure, in_one_line
+from agentkit.errors import ConfigurationError, ToolError, import_failure, in_one_line, short_repr
 from agentkit.http_body import MOST_BYTES, Body, Unreadable
 from agentkit.printable import printable
 from agentkit.secrets import basic_authorization, public_address
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
 
 MOST_TOOLS = 1000
+MOST_CHARACTERS = {"name": 128, "description": 20_000, "schema": 100_000}  # of one tool; all of it is in every prompt
+MOST_TOGETHER = 2_000_000
 MOST_LINE = 8_000_000
 STOP_S = 10.0  # the transport itself waits 2 s for a process to end before it kills it
 
@@ -136,7 +139,7 @@ class McpServer:
         return reason.replace(url, self.name) if url else reason
 
     def _failed(self, reason: str) -> ConfigurationError:
-        seen = f"expected an MCP server, saw: {self._public(reason)}"
+        seen = f"expected an MCP server, saw: {self._public(reason)[:1000]}"
         return ConfigurationError(f"MCP server {self.name!r}: {seen}; run the command by hand, or mend it")
 
 
@@ -325,15 +328,30 @@ def _expanded(text: str) -> str:
 async def _listed(client: Any) -> list[dict[str, Any]]:
     """All tools of a server, page by page."""
     tools: list[dict[str, Any]] = []
-    cursor: str | None = None
+    cursors: set[str] = set()
+    cursor, characters = None, 0
     while True:
         page = _wire(await client.list_tools(cursor=cursor))
-        tools += map(_tool, page["tools"])
+        for tool in map(_tool, page["tools"]):
+            tools.append(tool)
+            characters += _length(tool)
         cursor = page.get("nextCursor")
-        if len(tools) > MOST_TOOLS:
-            raise ValueError(f"more than {MOST_TOOLS} tools")
+        if len(tools) > MOST_TOOLS or characters > MOST_TOGETHER:
+            raise ValueError(f"more than {MOST_TOOLS} tools, or {MOST_TOGETHER} characters of them")
         if not cursor:
             return tools
+        if cursor in cursors or len(cursors) == MOST_TOOLS:
+            raise ValueError("a list of tools without an end")
+        cursors.add(cursor)
+
+
+def _length(tool: Mapping[str, Any]) -> int:
+    """How long a tool's name, description and schema are together; raises `ValueError` for one that is too long."""
+    lengths = {part: len(text if isinstance(text := tool[part], str) else json.dumps(text)) for part in MOST_CHARACTERS}
+    for part, most in MOST_CHARACTERS.items():
+        if lengths[part] > most:
+            raise ValueError(f"tool {short_repr(tool['name'])} with a {part} of more than {most} characters")
+    return sum(lengths.values())
 
 
 def _wire(message: Any) -> dict[str, Any]:
@@ -364,8 +382,14 @@ def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:
 
 def _reason(error: BaseException) -> str:
     """The innermost of grouped errors, in one line."""
+    from pydantic import ValidationError
+
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     if isinstance(error, FileNotFoundError):
         return f"no command {error.filename!r}"
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        wrong = in_one_line(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", 300)
+        return f"a reply that is no {error.title} of the protocol ({wrong})"
     return in_one_line(error) or type(error).__name__

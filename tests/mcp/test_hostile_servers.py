@@ -28,6 +28,7 @@ class HttpServer:
 
     def __init__(self) -> None:
         self.called: Callable[[str], Reply] = lambda result: (200, JSON, result.encode())
+        self.results: dict[str, Any] = {}  # in place of those that serve, by method
         self.moved = ""
         self.keys: list[str | None] = []
 
@@ -65,10 +66,11 @@ def server() -> Iterator[tuple[HttpServer, str]]:
                 return 307, {"location": state.moved}, b""
             if "id" not in asked:
                 return 202, {}, b""
-            result = _result(asked["method"], asked.get("params", {}).get("protocolVersion"))
+            method, params = asked["method"], asked.get("params", {})
+            result = state.results.get(method) or _result(method, params.get("protocolVersion"))
             said = {"result": result} if result else {"error": {"code": -32601, "message": "no"}}
             reply = json.dumps({"jsonrpc": "2.0", "id": asked["id"], **said})
-            return state.called(reply) if asked["method"] == "tools/call" else (200, JSON, reply.encode())
+            return state.called(reply) if method == "tools/call" else (200, JSON, reply.encode())
 
         def _send(self, status: int, headers: dict[str, str], content: bytes) -> None:
             self.send_response(status)
@@ -101,6 +103,59 @@ def test_a_user_and_a_key_of_an_address_are_used_and_not_shown(server: tuple[Htt
     with pytest.raises(ConfigurationError, match="Redirect to http://localhost:9/mcp not followed") as caught:
         mcp_tools(f"http://bob:p%40ss-5521@{address}?api_key=k-7719")
     assert not any(secret in str(caught.value) for secret in ("bob", "5521", "7719"))
+
+
+MANY = {f"p{number}": {"type": "string", "description": "x" * 50} for number in range(1500)}
+OFFERS = [
+    ({"tools": [{**TOOL, "name": "n" * 129}]}, r"tool 'n{78}… with a name of more than 128 characters"),
+    (
+        {"tools": [{**TOOL, "description": "d" * 20_001}]},
+        "tool 'look' with a description of more than 20000 characters",
+    ),
+    (
+        {"tools": [{**TOOL, "inputSchema": {"type": "object", "properties": MANY}}]},
+        "tool 'look' with a schema of more than 100000 characters",
+    ),
+    (
+        {"tools": [{**TOOL, "name": f"n{number}", "description": "d" * 19_999} for number in range(101)]},
+        "more than 1000 tools, or 2000000 characters of them",
+    ),
+    ({"tools": [], "nextCursor": "same"}, "a list of tools without an end"),
+    ({"tools": [TOOL], "nextCursor": "same"}, "a list of tools without an end"),
+    ({"tools": "none"}, "a reply that is no ListToolsResult of the protocol .tools: Input should be a valid list."),
+]
+
+
+@pytest.mark.parametrize(("offer", "said"), OFFERS, ids=[said for _, said in OFFERS])
+def test_what_a_server_offers_is_held_to_what_a_prompt_can_hold(
+    server: tuple[HttpServer, str], offer: dict[str, Any], said: str
+) -> None:
+    state, address = server
+    state.results["tools/list"] = offer
+    with pytest.raises(ConfigurationError, match=f"^MCP server 'http://{address}': .*saw: {said}; ") as caught:
+        mcp_tools(f"http://{address}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("result", "said"),
+    [
+        ({"content": [{"type": "zzz", "text": "q"}]}, "content.0.TextContent.type: Input should be 'text'"),
+        ({"content": [{"type": "resource", "resource": {"uri": "file:///a"}}]}, "content.0.TextContent.text: Field "),
+        ({"content": "seen"}, "content: Input should be a valid list"),
+        ({"contents": []}, "content: Field required"),
+    ],
+)
+def test_a_result_of_an_unknown_kind_is_one_short_line(
+    server: tuple[HttpServer, str], result: dict[str, Any], said: str
+) -> None:
+    state, address = server
+    state.results["tools/call"] = result
+    with mcp_tools(f"http://{address}") as tools, pytest.raises(ToolError) as caught:
+        tools[0].run({})
+    assert str(caught.value).startswith(f"Error: a reply that is no CallToolResult of the protocol ({said}")
+    assert len(str(caught.value)) < 150
+    assert "https://" not in str(caught.value)
 
 
 @pytest.mark.slow
