@@ -518,6 +518,11 @@ def _without(text: str, start: int, end: int, spans: Sequence[tuple[int, int]]) 
     yield text[start:end]
 
 
+def is_address(text: str) -> bool:
+    """Whether this is an address of HTTP."""
+    return text.startswith(("http://", "https://"))
+
+
 def basic_authorization(address: str) -> dict[str, str]:
     """The header that an address' user and password mean; none where it has none."""
     user, at, _ = urlsplit(address).netloc.rpartition("@")

@@ -83,8 +83,7 @@ def begin(
     prompt: Prompt | None = None,
     foreign: Collection[str] = (),
 ) -> Runner:
-    """Say which model will answer, read the documents, and build what runs."""
-    view.note(_model_line(settings.model))
+    """Read the documents, build what runs, and say which model will answer."""
     try:
         if settings.docs is not None:
             from agentkit.tools.documents import read_folder
@@ -93,9 +92,11 @@ def begin(
             for note in read_folder(settings.docs):
                 view.note(note)
         view.wait("loading the model …")
-        return build_live(settings, prompt, view=view, yes=yes, foreign=foreign)
+        runner = build_live(settings, prompt, view=view, yes=yes, foreign=foreign)
     finally:
         view.settle()
+    view.note(_model_line(settings.model))
+    return runner
 
 
 def build_live(

@@ -304,7 +304,7 @@ def _of_spec(spec: ModelSpec) -> BaseChatModel:
 def _fallback(one: str, spec: str, fallbacks: Sequence[Any]) -> BaseChatModel:
     model = chat_model(one)
     row = [spec, *(other for other in fallbacks if isinstance(other, str))]
-    if one.startswith(("http://", "https://")) and not is_keyed(one, row):
+    if not is_keyed(one, row):
         model = ChatHuggingFace(llm=cast("ChatHuggingFace", model).llm.keyless())
     return model
 

@@ -11,13 +11,12 @@ import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from agentkit.errors import ConfigurationError, described
 from agentkit.models.backend import ChatBackend, Constrain
-from agentkit.secrets import public_address
+from agentkit.secrets import is_address, public_address
 
 EXPECTED = (
     "expected builtin, local:FOLDER, local:ORG/NAME, hf:ORG/NAME, http(s)://ADDRESS, or PROVIDER:NAME for langchain"
@@ -79,7 +78,7 @@ def read_spec(spec: str, options: Mapping[str, Any] | None = None, *, loads: boo
 
         return _local(str(builtin_folder()), {"constrain": "copy", **options})
     if scheme == "local" and rest:
-        return _local(_existing(rest) if loads else str(Path(rest).expanduser()), options)
+        return _local(_existing(rest) if loads else folder_of(rest) or rest, options)
     if scheme == "hf" and rest:
         return _hosted("repo_id", rest, options)
     if scheme in ("http", "https"):
@@ -121,9 +120,9 @@ def backend_of(
 
 
 def is_keyed(spec: str, row: Sequence[str]) -> bool:
-    """Whether the key of the environment is this server's: of several in a row, it is the first one's."""
-    hosts = [urlsplit(one).hostname for one in (*row, spec) if one.startswith(("http://", "https://"))]
-    return not hosts or hosts[0] == urlsplit(spec).hostname
+    """Whether the key of the environment is this model's: of several servers in a row, it is the first one's."""
+    hosts = [urlsplit(one).hostname for one in (*row, spec) if is_address(one)]
+    return not is_address(spec) or hosts[0] == urlsplit(spec).hostname
 
 
 def refuse_addresses(spec: str, options: Mapping[str, Any]) -> None:
@@ -196,12 +195,16 @@ def _slip(spec: str) -> str:
     return meant if meant != spec else ""
 
 
+def folder_of(place: str) -> str | None:
+    """The folder that is meant, whether it is there or not; `None` for a repository's name."""
+    folder = os.path.expanduser(place)
+    looks_like_folder = place.startswith((".", "/", "~")) or place.count("/") != 1
+    return folder if looks_like_folder or os.path.isdir(folder) else None
+
+
 def _existing(place: str) -> str:
     """A folder that is there, or a repository's name."""
-    looks_like_folder = place.startswith((".", "/", "~")) or place.count("/") != 1
-    folder = os.path.expanduser(place)
-    if os.path.isdir(folder):  # which takes a name of any length
-        return folder
-    if looks_like_folder:
+    folder = folder_of(place)
+    if folder is not None and not os.path.isdir(folder):  # which takes a name of any length
         raise ConfigurationError(f"no folder {place}: expected a model's folder (with config.json) or ORG/NAME")
-    return place
+    return folder or place

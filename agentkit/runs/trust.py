@@ -20,8 +20,10 @@ from typing import Any, Literal
 from agentkit.cassette.format.file import finished_of
 from agentkit.cassette.format.run_spec import RunSpec, is_bundled
 from agentkit.errors import ConfigurationError
+from agentkit.models.spec import folder_of
 from agentkit.printable import escaped, word
 from agentkit.runs.build import OURS
+from agentkit.secrets import is_address
 from agentkit.settings import SETTINGS, FoundSettings, RunSettings
 from agentkit.toolbox.registry import canonical
 
@@ -69,7 +71,7 @@ def effects(settings: RunSettings, names: Collection[str]) -> list[str]:
 def _effects(settings: RunSettings, names: Collection[str]) -> Iterator[str]:
     if "mcp" in names:
         for server in settings.mcp:
-            if server.startswith(("http://", "https://")):
+            if is_address(server):
                 yield f"connect to the MCP server {word(server)}"
             else:  # which may be another one in another folder
                 yield f"start the command {word(server)} in {_path('.')}"
@@ -97,14 +99,13 @@ def _of_model(spec: str) -> Iterator[str]:
     elif scheme == "hf":
         yield f"send the question to Hugging Face, for {word(rest)}"
     elif scheme == "local":
-        is_repository = rest.count("/") == 1 and not rest.startswith((".", "/", "~")) and not Path(rest).exists()
-        yield f"load the model {word(rest) if is_repository else _path(rest)}"
+        yield f"load the model {word(rest) if folder_of(rest) is None else _path(rest)}"
     elif colon:
         yield f"send the question to {word(scheme)}, for {word(rest)}"
 
 
 def _path(path: str) -> str:
-    return word(os.path.realpath(Path(path).expanduser()))
+    return word(os.path.realpath(os.path.expanduser(path)))
 
 
 # -- what was agreed to ------------------------------------------------------------------------------------------------
