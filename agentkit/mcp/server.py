@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 from agentkit.errors import ConfigurationError, ToolError, import_failure, in_one_line, short_repr
 from agentkit.http_body import MOST_BYTES, Body, Unreadable
 from agentkit.printable import printable
-from agentkit.secrets import basic_authorization, public_address
+from agentkit.secrets import basic_authorization, is_address, public_address
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
@@ -152,7 +152,7 @@ def connection_of(spec: Spec) -> dict[str, Any]:
     """How a server is reached; raises `ConfigurationError`."""
     if isinstance(spec, Mapping):
         return _authorized(_checked(spec))
-    if spec.startswith(("http://", "https://")):
+    if is_address(spec):
         is_sse = urlsplit(spec).path.rstrip("/").endswith("/sse")
         return _authorized({"transport": "sse" if is_sse else "http", "url": spec})
     try:
