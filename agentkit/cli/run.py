@@ -30,7 +30,7 @@ from agentkit.settings import RunSettings, find_settings
 
 if TYPE_CHECKING:
     from agentkit.cassette import RunSpec
-    from agentkit.cassette.format.writer import Place
+    from agentkit.cassette.format.place import Place
     from agentkit.events import StopReason
     from agentkit.react_json.prompt import Prompt
     from agentkit.runs.build import Runner
@@ -147,7 +147,7 @@ def know(file: Path, run: RunSpec | None, *, is_own: bool) -> None:
 
 def recording_into(file: Path, *, replaces: bool) -> Place:
     """The place to record into, held until its block ends; no folder is made for it."""
-    from agentkit.cassette.format.writer import Place
+    from agentkit.cassette.format.place import Place
 
     check_folder(file)
     return Place(file, replaces=replaces)
