@@ -226,6 +226,8 @@ def test_what_a_setting_makes_a_run_do_is_known(name: str) -> None:
         ("builtin", []),
         ("local:ORG/NAME", ["load the model ORG/NAME"]),
         ("local:/m", ["load the model /m"]),
+        ("local:~no-one-here/m", [f"load the model {Path.cwd()}/~no-one-here/m"]),
+        (f"local:ORG/{'m' * 300}", [f"load the model ORG/{'m' * 300}"]),
         ("openai:gpt-4", ["send the question to openai, for gpt-4"]),
     ],
 )
