@@ -362,7 +362,7 @@ def _wire(message: Any) -> dict[str, Any]:
 
 def _label(name: str) -> str:
     """A short name for a server: `time` of `uvx mcp-server-time`, the host of an address."""
-    if name.startswith(("http://", "https://")):
+    if is_address(name):
         return (urlsplit(name).hostname or "mcp").replace(".", "_")
     words = [word for word in shlex.split(name) if not word.startswith("-") and "=" not in word]
     last = PurePath(words[-1] if words else "mcp").stem
