@@ -1,8 +1,7 @@
 """Foreign text on its way to a terminal or a page: what models, tools, servers and files say can drive neither.
 
 Whatever prints such text goes through here: `printable` for people to read, `json_text` for programs, which get all of
-it back, and `escaped` where one line must stay one line and nothing may be hidden, `word` within such a line, `visible`
-where that needs no quotes.
+it back, and `escaped` where one line must stay one line and nothing may be hidden, `word` within such a line.
 """
 
 from __future__ import annotations
@@ -32,12 +31,7 @@ def json_text(value: Any) -> str:
 
 def escaped(value: Any) -> str:
     """The value as JSON in one line, in which everything that cannot be seen is escaped."""
-    return visible(json_text(value))
-
-
-def visible(text: str) -> str:
-    """The text in one line, in which everything that cannot be seen is escaped."""
-    text = _UNSEEN.sub(_escape, text)
+    text = _UNSEEN.sub(_escape, json_text(value))
     return "".join(letter if letter.isprintable() else _escape(letter) for letter in text)
 
 

@@ -14,7 +14,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from agentkit.errors import AgentkitError, ConfigurationError, ToolError
-from agentkit.printable import visible
 from agentkit.tool import Result, Tool
 from agentkit.tools.documents.index import bring_up_to_date, connect, default_file, remove, unread
 from agentkit.tools.documents.query import Found, find
@@ -159,7 +158,7 @@ def _would_fail_again(error: Exception) -> bool:
 def document_search(folder: str | os.PathLike[str], **options: Any) -> Tool:
     """A Search tool over the files of a folder; `options` are those of `Documents`."""
     documents = Documents(folder, **options)
-    name = visible(re.split(r"[\\/]", os.fspath(folder).rstrip("\\/"))[-1].strip(".~")) or "the folder"
+    name = _in_one_line(re.split(r"[\\/]", os.fspath(folder).rstrip("\\/"))[-1].strip(".~")) or "the folder"
     return Tool(
         name=NAME,
         description=(
@@ -184,15 +183,20 @@ def _hit(found: Found, sentences: Sequence[Sentence]) -> Hit:
         size += len(sentences[first].text) + 1
     snippet = " ".join(sentence.text for sentence in sentences[first:last])
     where = f"#page={found.page}" if found.page else f":{sentences[place].line}"
-    path = visible(found.path)
-    return Hit(visible(found.heading) or PurePosixPath(path).stem, path + where, snippet)
+    path = _in_one_line(found.path)
+    return Hit(_in_one_line(found.heading) or PurePosixPath(path).stem, path + where, snippet)
+
+
+def _in_one_line(text: str) -> str:
+    """The text with what cannot be seen escaped: a file's name may hold line breaks."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def _notes(reasons: Sequence[tuple[str, int, str]]) -> Iterator[str]:
     """What a user should know of files that are not searched; pictures and the like are none."""
     for reason, count, path in reasons:
         if reason != NO_TEXT:
-            path = visible(path)
+            path = _in_one_line(path)
             files = f"{path} is" if count == 1 else f"{count} files such as {path} are"
             yield f"{files} not searched: {reason}"
 
