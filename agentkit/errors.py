@@ -116,8 +116,9 @@ def described(value: object) -> str:
 
 
 def in_one_line(text: object, most: int | None = None) -> str:
-    """What an error or another's message says, for a message of one line: its first characters, `most` of them."""
-    return " ".join(str(text).split())[:most]
+    """What an error or another's message says, for a message of one line, no longer than `most` characters."""
+    line = " ".join(str(text).split())
+    return line if most is None else _beginning(line, most)
 
 
 def short_repr(value: object) -> str:
@@ -126,7 +127,11 @@ def short_repr(value: object) -> str:
         text = f"{value:g}" if isinstance(value, float) else repr(value)
     except ValueError:
         return "a number without end"
-    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 1]}…"
+    return _beginning(text, LONGEST_SHOWN)
+
+
+def _beginning(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def refuse_unknown(given: Collection[str], known: Collection[str], *, what: str) -> None:

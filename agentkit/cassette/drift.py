@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentkit.cassette.format.yaml_text import to_yaml
-from agentkit.errors import CassetteDrift
+from agentkit.errors import CassetteDrift, in_one_line
 
 SHOWN_CHARS = 60
 BEFORE_CHARS = 24
@@ -84,10 +84,7 @@ def _excerpt(text: str, start: int) -> str:
 
 
 def _short(value: Any) -> str:
-    if value is None:
-        return "nothing"
-    text = " ".join(str(value).split())
-    return repr(text if len(text) <= SHOWN_CHARS else text[: SHOWN_CHARS - 1] + "…")
+    return "nothing" if value is None else repr(in_one_line(value, SHOWN_CHARS))
 
 
 def diff_lines(recorded: Any, seen: Any) -> str:

@@ -12,7 +12,7 @@ import click
 
 from agentkit.cli.options import PATH, with_view
 from agentkit.cli.view import Cell, View, print_table, say
-from agentkit.errors import CassetteDrift, ConfigurationError
+from agentkit.errors import CassetteDrift, ConfigurationError, in_one_line
 from agentkit.printable import json_text
 
 if TYPE_CHECKING:
@@ -69,9 +69,8 @@ def _row(one: FileReplay, folder: Path) -> tuple[Cell, ...]:
     mark, result = _result(one)
     figures = [f"{value:,}" if value else "–" for value in (one.steps, one.tokens)]
     seconds = f"{one.seconds:.1f}" if one.seconds else "–"
-    question = " ".join(one.question.split())
-    short = question if len(question) <= QUESTION_CHARS else question[: QUESTION_CHARS - 1] + "…"
-    return mark, str(Path(one.file).relative_to(folder)), short, *figures, seconds, result
+    question = in_one_line(one.question, QUESTION_CHARS)
+    return mark, str(Path(one.file).relative_to(folder)), question, *figures, seconds, result
 
 
 def _result(one: FileReplay) -> tuple[Cell, Cell]:
