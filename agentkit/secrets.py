@@ -205,10 +205,7 @@ def _by_place(text: str) -> Iterator[tuple[int, int]]:
     lower = _lower(text)
     for match in _matches(_PARAMETER, lower, ("=", "%3d")):
         start, end = match.span("secret")
-        name = _snake(text[slice(*match.span("name"))])
-        if (_FIELD.match(name) and not is_placeholder(text[start:end])) or (
-            _IN_ADDRESSES.match(name) and _is_secret_value(text[start:end], shortest=6)
-        ):
+        if _is_secret_under(text[slice(*match.span("name"))], text[start:end], "address"):
             yield start, end
     for match in _matches(_ASSIGNED, lower, _ASSIGNED_WORDS):
         before = _NAME_BEFORE.search(text, max(0, match.start() - 60), match.start())
@@ -216,7 +213,7 @@ def _by_place(text: str) -> Iterator[tuple[int, int]]:
         start, end = match.span("secret")
         if match["mark"].isspace() and not name.startswith("--"):
             continue
-        if _is_secret_under(name.strip("-."), text[start:end], quoted=match["quote"] is not None):
+        if _is_secret_under(name.strip("-."), text[start:end], "quoted" if match["quote"] else "bare"):
             yield start, end
 
 
@@ -243,23 +240,22 @@ def _is_pair(value: str) -> bool:
     return re.fullmatch(rb"[!-9;-~]*:[ -~]*", decoded) is not None
 
 
-def _is_secret_under(name: str, value: str, *, quoted: bool) -> bool:
-    is_field = _FIELD.match(_snake(name)) is not None
+def _is_secret_under(name: str, value: str, place: Literal["address", "quoted", "bare"]) -> bool:
+    """Whether the value that stands under this name is secret; a field's is, but for a placeholder or a sentence."""
+    field = _snake(name)
+    is_field = _FIELD.match(field) is not None
+    if is_field and place != "bare":
+        if " " in value.strip():
+            return _strength(value) == "generated"
+        return bool(value) and REDACTED not in value and not is_placeholder(value)
+    if place == "address":
+        return _IN_ADDRESSES.match(field) is not None and _is_secret_value(value, shortest=6)
     if not is_field and not _is_secret_name(name):
         return False
     if not is_field and not name.isupper():  # a word of prose or of a program, as `token: …` and `key = …`
-        is_key = _snake(name).rpartition("_")[2] in ("key", "keys")
+        is_key = field.rpartition("_")[2] in ("key", "keys")
         return not is_key and any(map(str.isdigit, value)) and _strength(value) == "generated"
-    if quoted and is_field:
-        return _is_field_value(value)
-    return (quoted or not _MEMBER.fullmatch(value)) and _is_secret_value(value, phrases=False, shortest=6)
-
-
-def _is_field_value(value: str) -> bool:
-    """Whether the value of a field that is named after a secret is one: no placeholder, and no sentence about it."""
-    if " " in value.strip():
-        return _strength(value) == "generated"
-    return bool(value) and REDACTED not in value and not is_placeholder(value)
+    return (place == "quoted" or not _MEMBER.fullmatch(value)) and _is_secret_value(value, phrases=False, shortest=6)
 
 
 # -- what variables hold, in any encoding ------------------------------------------------------------------------------
@@ -430,7 +426,7 @@ class Secrets:
         if isinstance(name, str) and isinstance(value, str):
             first = _UNQUOTED.match(value)
             beginning = first[0] if first is not None else ""
-            if _is_secret_under(name, value, quoted=True) or _is_secret_under(name, beginning, quoted=False):
+            if _is_secret_under(name, value, "quoted") or _is_secret_under(name, beginning, "bare"):
                 return REDACTED
         return self.scrub(value)
 
