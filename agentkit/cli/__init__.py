@@ -8,7 +8,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from agentkit.errors import AgentkitError, ConfigurationError
+from agentkit.errors import AgentkitError, ConfigurationError, in_one_line
 from agentkit.printable import printable
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _main() -> int:
         return _fail(error, error.exit_code, verbose=verbose)
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
-            long = ConfigurationError(f"no file can be called {str(error.filename)[:80]}…; give a shorter name")
+            long = ConfigurationError(f"no file can be called {in_one_line(error.filename, 80)}; give a shorter name")
             return _fail(long, long.exit_code, verbose=verbose)
         return _not_written(error) if _is_of_output(error) else _fail(error, 1, verbose=verbose)
     except Exception as error:
@@ -99,7 +99,7 @@ def _show_usage(error: click.ClickException) -> int:
         error.show(sys.stderr)
     else:
         path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx is not None else "agentkit"
-        message = " ".join(_without_secrets(error.format_message()).split())
+        message = in_one_line(_without_secrets(error.format_message()))
         if "unexpected extra" in message:
             message += "; put what has spaces in quotes"
         print(f"error: {message.rstrip('.')}; {path} --help shows what there is", file=sys.stderr)
@@ -111,10 +111,10 @@ def _fail(error: Exception, code: int, *, verbose: bool) -> int:
         import traceback
 
         print(_without_secrets("".join(traceback.format_exception(error))), end="", file=sys.stderr)
-    message = " ".join(_without_secrets(str(error)).split())
+    message = in_one_line(_without_secrets(str(error)))
     if not isinstance(error, AgentkitError):
         message = f"{type(error).__name__}: {message}" + ("" if verbose else " (--verbose shows where)")
-    print(printable(f"error: {message}"), file=sys.stderr)
+    print(f"error: {message}", file=sys.stderr)
     return code
 
 

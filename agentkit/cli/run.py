@@ -24,8 +24,7 @@ from agentkit.cli.options import (
     yes_option,
 )
 from agentkit.cli.question import piped_text_told, read_question
-from agentkit.cli.view import View, option_raising
-from agentkit.printable import printable
+from agentkit.cli.view import View, option_raising, say
 from agentkit.settings import RunSettings, find_settings
 
 if TYPE_CHECKING:
@@ -71,7 +70,7 @@ def own_settings(given: Given, view: View, *, trust: bool) -> tuple[RunSettings,
 
     found = find_settings(given)
     for note in found.notes:
-        print(printable(f"note: {note}"), file=sys.stderr)
+        say(f"note: {note}", to=sys.stderr)
     return found.settings, agreed(Origin.of_settings(found), found.settings, view, trust=trust)
 
 
