@@ -21,7 +21,7 @@ from agentkit.cassette.format.turns import scrubbed_reply
 from agentkit.cassette.format.writer import Journal
 from agentkit.cassette.lanes import Lane, Lanes
 from agentkit.errors import CassetteError
-from agentkit.events import BrokenOff, Event, Finished, LimitReached
+from agentkit.events import BrokenOff, Event, Finished, LimitReached, RunStarted, Thought
 from agentkit.react_json.scratchpad import CLOSING_NOTE
 from agentkit.secrets import Secrets
 
@@ -327,7 +327,7 @@ _CLOSING = CLOSING_NOTE.strip().partition("`")[0]  # the words in it that a prom
 
 
 def without_loose_ends(document: Document) -> Document:
-    """A recording up to where it was cut off, less a reply that was broken off and what closed the run."""
+    """A recording up to where it was cut off, less what broke it off, which is tried again, and what closed the run."""
     items = list(document.items)
     for run in document.runs:
         items = _without_loose_end(items, run)
@@ -338,10 +338,14 @@ def _without_loose_end(items: list[Item], run: int) -> list[Item]:
     own = [place for place, item in enumerate(items) if item.run == run]
     ends = (place for place in own if _is_end(items[place]))
     end = next(ends, len(items))
-    last = next((place for place in reversed(own) if place < end), None)
     loose = {place for place in own if place >= end and not _is_result(items[place])}
-    if last is not None and isinstance(entry := items[last], Entry) and _is_loose(entry):
-        loose.add(last)
+    broke_off = any(_is_event(item, BrokenOff) for item in items[end : end + 1])
+    for place in reversed([place for place in own if place < end]):
+        if _is_event(items[place], RunStarted):  # it is written behind what a run asked first
+            continue
+        if not _is_loose(items[place], broke_off=broke_off):
+            break
+        loose.add(place)
     left = [item for place, item in enumerate(items) if place not in loose]
     if any(isinstance(item, Entry) and item.run == run for item in left):
         return left
@@ -349,7 +353,11 @@ def _without_loose_end(items: list[Item], run: int) -> list[Item]:
 
 
 def _is_end(item: Item) -> bool:
-    return isinstance(item, RecordedEvent) and isinstance(item.event, LimitReached | Finished | BrokenOff)
+    return _is_event(item, LimitReached, Finished, BrokenOff)
+
+
+def _is_event(item: Item, *kinds: type[Event]) -> bool:
+    return isinstance(item, RecordedEvent) and isinstance(item.event, kinds)
 
 
 def _is_result(item: Item) -> bool:
@@ -357,9 +365,13 @@ def _is_result(item: Item) -> bool:
     return isinstance(item, Entry) and not item.asks_a_model
 
 
-def _is_loose(entry: Entry) -> bool:
-    """Whether nothing came of a reply; where events were recorded, they would stand behind it."""
-    return entry.response.get("closed") is True or (entry.asks_a_model and is_asked_to_close(entry))
+def _is_loose(item: Item, *, broke_off: bool) -> bool:
+    """Whether nothing came of what was recorded last; where events were recorded, they would stand behind it."""
+    if not isinstance(item, Entry):
+        return broke_off and _is_event(item, Thought)
+    if item.response.get("closed") is True or item.has_failed:
+        return True
+    return item.asks_a_model and (broke_off or is_asked_to_close(item))
 
 
 def is_asked_to_close(entry: Entry) -> bool:

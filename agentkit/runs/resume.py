@@ -15,9 +15,10 @@ from agentkit.cassette.format.entries import plain
 from agentkit.cassette.format.file import finished_of, load, partial_of
 from agentkit.cassette.format.place import Place
 from agentkit.cassette.format.run_spec import RunSpec
+from agentkit.cassette.recording import without_loose_ends
 from agentkit.cassette.tape import RunAgain
 from agentkit.core.loop import MALFORMED
-from agentkit.errors import CassetteDrift, ConfigurationError
+from agentkit.errors import AgentkitError, ConfigurationError
 from agentkit.events import (
     Action,
     ActionChosen,
@@ -121,7 +122,7 @@ def resume(
     document = load(source)
     recorded = described(source, document.run)
     run, origin = _changed(recorded, settings), Origin.of_cassette(source, recorded, settings)
-    turns = sum(entry.asks_a_model for entry in document.entries)
+    turns = sum(entry.asks_a_model and not entry.has_failed for entry in without_loose_ends(document).entries)
     return Continuation(
         path=target,
         title=f"resuming {source}: {public_address(run.settings.model)}, after {count(turns, 'step')}",
@@ -216,16 +217,16 @@ def _turns(events: Iterator[Event]) -> Iterator[list[Event]]:
 
 
 def _first_turns(replay: Replay, wanted: int) -> list[list[Event]]:
-    """What comes after them may be missing, or have drifted."""
+    """What comes after them may be missing, or have drifted, or have broken the run off."""
     turns: list[list[Event]] = []
-    drift = None
+    ended_by = None
     with closing(replay.events()) as events:
         try:
             turns.extend(islice(_turns(events), max(0, wanted)))
-        except CassetteDrift as error:
-            drift = error
-    if len(turns) < wanted and drift is not None and replay.is_complete:
-        raise drift
+        except AgentkitError as error:
+            ended_by = error
+    if len(turns) < wanted and ended_by is not None and replay.is_complete:
+        raise ended_by
     return turns
 
 

@@ -11,20 +11,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.exceptions import OutputParserException
 
 from agentkit.cassette import Cassette, Replay, RunSpec, fork, resume
-from agentkit.cassette.format.file import load
+from agentkit.cassette.format.file import load, partial_of
 from agentkit.core.loop import Limits
-from agentkit.errors import CassetteDrift, CassetteError, ConfigurationError
+from agentkit.errors import CassetteDrift, CassetteError, ConfigurationError, ModelError
 from agentkit.events import ActionChosen, Event, Finished, LimitReached, Observed, ParseError
+from agentkit.langchain.chat_model import chat_model
 from agentkit.langchain.executor import AgentExecutor
 from agentkit.models import ChatHuggingFace
 from agentkit.models.scripted import ScriptedBackend
+from agentkit.number_words import count
 from agentkit.react_json.prompt import Prompt
 from agentkit.settings import RunSettings
 from agentkit.tool import Tool
 from tests.cassette.runs import TURNS, ScriptedModel, Tools, a_run, answer, observations, run
 from tests.doubles.models import action, final
+from tests.doubles.server import ChatServer, body, breaks, error, reset, say, serving
 
 ENTRIES = ["turn", "tool", "turn", "tool", "turn"]
 
@@ -255,6 +259,53 @@ def test_a_run_goes_on_with_its_prompt_after_the_prompts_file_is_gone(path: Path
     described(path, STEPS[:2], max_iterations=2, prompt=str(mine))
     mine.unlink()
     assert answer(list(resume(path, build=live(STEPS[2:], []), environment={}, max_iterations=9).events())) == "120"
+
+
+FAILURES = {
+    "an error of the server, tried twice": (error(500, retry_after="0"), 1),
+    "a refused request": (error(400), 0),
+    "a connection that is reset": (reset, 0),
+    "a reply that breaks off": (breaks("Thought: I cal"), 0),
+    "a page that is no reply": (body(b"<html>Bad gateway</html>", kind="text/html"), 0),
+}
+
+
+@pytest.mark.parametrize(("failure", "retries"), FAILURES.values(), ids=list(FAILURES))
+@pytest.mark.parametrize("taken", [0, 1])
+def test_a_run_that_a_model_broke_off_asks_it_again(path: Path, failure: Any, retries: int, taken: int) -> None:
+    turns = (action("Calculator", "25*5"), final("125"))
+
+    def ask() -> AgentExecutor:
+        return AgentExecutor.from_model(chat_model(server.url, max_retries=retries), ["calculator"], mode="react-json")
+
+    spec = RunSpec.of(QUESTION, model="http://localhost/v1", tools=("calculator",), mode="react-json")
+    with serving(ChatServer([*map(say, turns[:taken]), failure], keep_alive=False)) as server:
+        with pytest.raises(ModelError), Cassette(path, "record", run=spec, environment={}):
+            list(ask().events(QUESTION))
+        partial = partial_of(path)
+        assert resume(partial, environment={}).title.endswith(f"after {count(taken, 'step')}")
+        with pytest.raises(ConfigurationError, match=f"expected a step from 0 to {taken} to keep, saw {taken + 1}"):
+            fork(partial, path, step=taken + 1, environment={})
+        server.plays, before = [say(turns[taken]), say(turns[-1])], len(server.bodies)
+        server.choose = lambda _: server.plays[min(len(server.bodies) - before, 2) - 1]
+        with Cassette(path, "resume", environment={}):
+            assert answer(list(ask().events(QUESTION))) == "125"
+        assert len(server.bodies) - before == len(turns) - taken
+    assert not partial.exists()
+    assert not any(entry.has_failed for entry in load(path).entries)
+
+
+@pytest.mark.parametrize("reply", ["nonsense", action("Calculator", "25*5")])
+def test_a_turn_that_broke_the_run_off_is_asked_for_again(path: Path, reply: str) -> None:
+    def go(mode: Any, *turns: str) -> list[Event]:
+        model = ChatHuggingFace(llm=ScriptedBackend(turns))
+        with Cassette(path, mode, environment={}):
+            runs = AgentExecutor.from_model(model, ["calculator"], handle_parsing_errors=False)
+            return list(runs.events(QUESTION))
+
+    with pytest.raises(OutputParserException):
+        go("record", reply, "nonsense")
+    assert answer(go("resume", final("125"))) == "125"
 
 
 @pytest.mark.parametrize("step", [0, 1, 2, 3])

@@ -56,10 +56,15 @@ class Entry:
         return self.kind == "turn" or (self.kind == "http" and is_chat(self.body))
 
     @property
+    def has_failed(self) -> bool:
+        """Whether this is HTTP that ended in an error, the server's or the connection's."""
+        is_there = 200 <= self.status.get("code", 0) < 300 and "error" not in self.response
+        return self.kind == "http" and not is_there
+
+    @property
     def is_a_models_reply(self) -> bool:
         """Whether this is a chat completion over HTTP that came."""
-        is_there = 200 <= self.status.get("code", 0) < 300 and "error" not in self.response
-        return self.kind == "http" and is_chat(self.body) and is_there
+        return self.kind == "http" and is_chat(self.body) and not self.has_failed
 
     @property
     def begun(self) -> bool:
