@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from agentkit.errors import ConfigurationError, refuse_unknown
+from agentkit.errors import ConfigurationError, refuse_unknown, short_repr
 from agentkit.models.hosted.body import GENERATION, Generation, generation_options
 from agentkit.models.hosted.model import HostedModel, Prices
 from agentkit.models.hosted.places import place
@@ -107,13 +107,13 @@ def model_of(options: HostedOptions, *, token: str | None = None) -> HostedModel
 
 
 def _check_numbers(options: HostedOptions) -> None:
-    for name in ("timeout", "connect_timeout", "total_timeout", "max_retries"):
+    for name in ("timeout", "connect_timeout", "total_timeout"):
         value = getattr(options, name)
-        is_number = type(value) is int or (type(value) is float and name != "max_retries" and math.isfinite(value))
-        is_right = value >= 0 if is_number and name == "max_retries" else is_number and value > 0
-        if not is_right and not (value is None and name == "total_timeout"):
-            wanted = "a whole number of at least 0" if name == "max_retries" else "seconds, more than 0"
-            raise ConfigurationError(f"{name} is {wanted}, not {value!r}")
+        is_seconds = type(value) in (int, float) and 0 < value < math.inf
+        if not is_seconds and not (value is None and name == "total_timeout"):
+            raise ConfigurationError(f"{name} is seconds, more than 0, not {short_repr(value)}")
+    if type(options.max_retries) is not int or options.max_retries < 0:
+        raise ConfigurationError(f"max_retries is a whole number of at least 0, not {short_repr(options.max_retries)}")
 
 
 def _headers(server_kwargs: Mapping[str, Any]) -> dict[str, str]:
