@@ -166,8 +166,11 @@ class Toolbox:
         return alike[0] if len(alike) == 1 else None
 
     def _limit_s(self, tool: Tool) -> float | None:
-        own_s = self._timeout_s if tool.timeout_s is None else tool.timeout_s
-        return min((limit_s for limit_s in (own_s, remaining_s()) if limit_s is not None), default=None)
+        limits_s = (self._own_limit_s(tool), remaining_s())
+        return min((limit_s for limit_s in limits_s if limit_s is not None), default=None)
+
+    def _own_limit_s(self, tool: Tool) -> float | None:
+        return self._timeout_s if tool.timeout_s is None else tool.timeout_s
 
     # -- what came of it -------------------------------------------------------------------------------------------
 
@@ -176,14 +179,26 @@ class Toolbox:
         observation = Observation(
             result.text, return_direct=tool.return_direct, sources=result.sources, readings=result.readings
         )
-        return _admitted(observation, self._secrets, max_tokens=self._max_tokens)
+        return self._admitted(observation)
 
     def _failed(self, tool: Tool, error: ToolError | OutOfTime) -> Observation:
         if isinstance(error, ToolError):
-            return _admitted(Observation(str(error)), self._secrets, max_tokens=self._max_tokens)
-        own_s = self._timeout_s if tool.timeout_s is None else tool.timeout_s
+            return self._admitted(Observation(str(error)))
+        own_s = self._own_limit_s(tool)
         limit = "the time the run had left" if own_s is None or remaining_s() == 0 else f"{own_s:g} s"
         return Observation(f"Error: {tool.name} gave no result within {limit}.")
+
+    def _admitted(self, observation: Observation) -> Observation:
+        """The observation with its secrets redacted and its text cut; what is returned to the caller is not cut."""
+        secrets = self._secrets
+        value = _redacted(observation.value, secrets)
+        if self._max_tokens is not None and not observation.return_direct:
+            value = _cut(value, self._max_tokens)
+        if value is observation.value and not observation.sources and not observation.readings:
+            return observation
+        sources = tuple(Source(secrets.scrub_text(s.title), secrets.scrub_text(s.link)) for s in observation.sources)
+        readings = tuple(map(secrets.scrub_text, observation.readings))
+        return replace(observation, value=value, sources=sources, readings=readings)
 
 
 def _not_approved(chosen: _Call) -> Observation:
@@ -194,24 +209,13 @@ def _refused(why: str) -> Observation:
     return Observation(why, executed=False)
 
 
-def _admitted(observation: Observation, secrets: Secrets, *, max_tokens: int | None = None) -> Observation:
-    """The observation with its secrets redacted and its text cut; what is returned to the caller is not cut."""
-    value = _redacted(observation.value, secrets)
-    if max_tokens is not None and not observation.return_direct:
-        value = _cut(value, max_tokens)
-    if value is observation.value and not observation.sources and not observation.readings:
-        return observation
-    sources = tuple(Source(secrets.scrub_text(s.title), secrets.scrub_text(s.link)) for s in observation.sources)
-    readings = tuple(map(secrets.scrub_text, observation.readings))
-    return replace(observation, value=value, sources=sources, readings=readings)
-
-
 def _redacted(value: Any, secrets: Secrets) -> Any:
     """The value without secrets: one of its type, or its text where they cannot be taken out of its parts."""
-    text = value if isinstance(value, str) else str(value)
-    scrubbed = secrets.scrub_text(text)
-    if scrubbed == text or isinstance(value, str):
-        return scrubbed if isinstance(value, str) else value
+    if isinstance(value, str):
+        return secrets.scrub_text(value)
+    text = str(value)
+    if (scrubbed := secrets.scrub_text(text)) == text:
+        return value
     with suppress(Exception):  # whatever an object of the tool's makes of being taken apart
         same = secrets.scrub(value)
         if secrets.scrub_text(str(same)) == str(same):
