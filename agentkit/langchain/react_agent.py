@@ -22,11 +22,12 @@ from agentkit.langchain.model import chat_of, first_of
 from agentkit.langchain.output_parser import ReActJsonSingleInputOutputParser
 from agentkit.langchain.prompt import from_template
 from agentkit.langchain.steps import as_agent_action, as_output_parser_exception, as_steps
-from agentkit.langchain.tools import as_langchain, from_langchain, listed
+from agentkit.langchain.tools import listed
 from agentkit.models.backend import ChatBackend
 from agentkit.react_json.hostile import check_offered, without_markup
 from agentkit.react_json.prompt import SCRATCHPAD, Prompt, read_prompt, render_text_description
 from agentkit.react_json.scratchpad import format_log_to_str
+from agentkit.runs.build import as_tool
 from agentkit.tool import Tool
 
 
@@ -41,7 +42,7 @@ def create_react_json_agent(
 
     `mode` is how the model names a tool: see `agentkit.core.agent.ReactAgent`. Raises `ConfigurationError`.
     """
-    ours = [tool if isinstance(tool, Tool) else from_langchain(as_langchain(tool)) for tool in listed(tools)]
+    ours = [as_tool(tool) for tool in listed(tools)]
     prompt = as_prompt(prompt)
     model = as_chat_model(model)
     if isinstance(prompt, BasePromptTemplate):
