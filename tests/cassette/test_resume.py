@@ -278,9 +278,12 @@ def test_a_run_that_a_model_broke_off_asks_it_again(path: Path, failure: Any, re
     def ask() -> AgentExecutor:
         return AgentExecutor.from_model(chat_model(server.url, max_retries=retries), ["calculator"], mode="react-json")
 
-    spec = RunSpec.of(QUESTION, model="http://localhost/v1", tools=("calculator",), mode="react-json")
+    def described_run() -> RunSpec:
+        options = {"max_retries": retries}
+        return RunSpec.of(QUESTION, model=server.url, tools=("calculator",), mode="react-json", options=options)
+
     with serving(ChatServer([*map(say, turns[:taken]), failure], keep_alive=False)) as server:
-        with pytest.raises(ModelError), Cassette(path, "record", run=spec, environment={}):
+        with pytest.raises(ModelError), Cassette(path, "record", run=described_run(), environment={}):
             list(ask().events(QUESTION))
         partial = partial_of(path)
         assert resume(partial, environment={}).title.endswith(f"after {count(taken, 'step')}")
