@@ -61,7 +61,7 @@ def files_in(folder: Path) -> Iterator[File]:
                 continue
             if not _is_utf8(path):
                 continue
-            if not _is_below(os.path.realpath(own), root):
+            if os.path.islink(own) and not _is_below(os.path.realpath(own), root):
                 yield File(path, OUTSIDE, 0)
             elif S_ISREG(status.st_mode):
                 yield File(path, status.st_size, status.st_mtime_ns)
@@ -87,10 +87,9 @@ def read_below(folder: Path, path: str) -> bytes:
         status, place = os.fstat(file.fileno()), os.path.realpath(own)
         if not S_ISREG(status.st_mode) or not _is_below(place, root) or not os.path.samestat(status, os.stat(place)):
             raise Unread(LEADS_OUT)
-        content = file.read(LARGEST_BYTES + 1)
-    if len(content) > LARGEST_BYTES:
-        raise Unread(f"larger than {LARGEST_BYTES:,} bytes")
-    return content
+        if status.st_size > LARGEST_BYTES:
+            raise Unread(f"larger than {LARGEST_BYTES:,} bytes")
+        return file.read(LARGEST_BYTES)
 
 
 VERSION = 1  # of the schema and of what the files are read into; part of the name of the file
@@ -209,8 +208,6 @@ def _put(connection: sqlite3.Connection, folder: Path, file: File) -> None:
     try:
         if file.size == OUTSIDE:
             raise Unread(LEADS_OUT)
-        if file.size > LARGEST_BYTES:
-            raise Unread(f"larger than {LARGEST_BYTES:,} bytes")
         content = read_below(folder, file.path)
         digest = blake2b(content, digest_size=16).digest()
         if row is not None and row[2] == digest:
@@ -219,7 +216,7 @@ def _put(connection: sqlite3.Connection, folder: Path, file: File) -> None:
             return
         passages = read_file(file.path, content)
     except (OSError, Unread) as error:
-        reason = f"{error}" if isinstance(error, Unread) else f"it cannot be opened ({type(error).__name__})"
+        reason = str(error) if isinstance(error, Unread) else f"it cannot be opened ({type(error).__name__})"
         if not isinstance(error, Unread) or error.may_change:
             mtime_ns, digest = UNSETTLED, b""
     _remove(connection, file.path)
