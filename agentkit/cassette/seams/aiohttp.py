@@ -10,9 +10,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from agentkit.cassette.seams.transport_errors import unrecordable
+from agentkit.cassette.seams.pieces import Pieces
 from agentkit.errors import CassetteError
-from agentkit.http_body import MOST_RECORDED_BYTES
 
 aiohttp_stubs: Any = None
 if find_spec("aiohttp") is not None:  # vcrpy's stub imports it; without it no request goes that way
@@ -47,15 +46,11 @@ def _with_failures(vcr_request: Any) -> Any:
 async def _record_response(tape: Any, request: Any, response: Any) -> None:
     from aiohttp import ClientConnectionError
 
-    pieces: list[bytes] = []
-    length = 0
+    pieces = Pieces(request.uri)
     failure: Exception | None = None
     try:
         async for piece in response.content.iter_any():
-            pieces.append(piece)
-            length += len(piece)
-            if length > MOST_RECORDED_BYTES:
-                raise unrecordable(request.uri)
+            pieces.keep(piece)
     except CassetteError:
         response.close()
         raise

@@ -11,8 +11,8 @@ from typing import Any
 from vcr import request as vcr_request
 from vcr.stubs import httpx_stubs
 
-from agentkit.cassette.seams.transport_errors import unrecordable
-from agentkit.http_body import MOST_RECORDED_BYTES
+from agentkit.cassette.seams.pieces import Pieces
+from agentkit.errors import CassetteError
 
 _Request: Any = vcr_request.Request  # untyped
 
@@ -86,28 +86,20 @@ def _streams(httpx: Any) -> tuple[Any, Any]:
             self._asked = asked
             self._response = response
             self._stream = response.stream
-            self._pieces: list[bytes] = []
-            self._length = 0
+            self._pieces = Pieces(asked.uri)
             self._is_over = False
 
         def __iter__(self) -> Iterator[bytes]:
             with self._to_its_end():
                 for piece in self._stream:
-                    self._keep(piece)
+                    self._pieces.keep(piece)
                     yield piece
 
         async def __aiter__(self) -> AsyncIterator[bytes]:
             with self._to_its_end():
                 async for piece in self._stream:
-                    self._keep(piece)
+                    self._pieces.keep(piece)
                     yield piece
-
-        def _keep(self, piece: bytes) -> None:
-            self._pieces.append(piece)
-            self._length += len(piece)
-            if self._length > MOST_RECORDED_BYTES:
-                self._is_over = True
-                raise unrecordable(self._asked.uri)
 
         def close(self) -> None:
             self._stream.close()
@@ -121,6 +113,9 @@ def _streams(httpx: Any) -> tuple[Any, Any]:
         def _to_its_end(self) -> Iterator[None]:
             try:
                 yield
+            except CassetteError:
+                self._is_over = True
+                raise
             except Exception as error:
                 self._over(error=error)
                 raise

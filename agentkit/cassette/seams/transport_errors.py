@@ -10,10 +10,6 @@ from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
-from agentkit.errors import CassetteError
-from agentkit.http_body import MOST_RECORDED_BYTES
-from agentkit.secrets import public_address
-
 _BASES: Mapping[str, str] = {
     "builtins": "OSError",
     "socket": "gaierror",
@@ -49,12 +45,6 @@ def _kind(module: str, name: str) -> Any:
     except (ImportError, AttributeError):
         return None
     return kind if isinstance(kind, type) and issubclass(kind, base) else None
-
-
-def unrecordable(uri: str) -> CassetteError:
-    """The error for a response that is longer than a cassette holds."""
-    most = f"{MOST_RECORDED_BYTES / 2**20:.0f} MB"
-    return CassetteError(f"{public_address(uri)} sent more than {most}, which no cassette holds; run without recording")
 
 
 def _message(error: BaseException) -> str:

@@ -12,9 +12,8 @@ from unittest import mock
 from vcr import stubs
 from vcr.patch import force_reset
 
-from agentkit.cassette.seams.transport_errors import unrecordable
+from agentkit.cassette.seams.pieces import Pieces
 from agentkit.errors import CassetteError
-from agentkit.http_body import MOST_RECORDED_BYTES
 
 PIECE_BYTES = 65536
 _vcr: Any = stubs  # untyped
@@ -76,15 +75,11 @@ def _unread(connection: Any) -> dict[str, Any]:
 
 def _read(response: Any, uri: str) -> tuple[list[bytes], Exception | None]:
     """The body as it came, and what it broke off with."""
-    pieces: list[bytes] = []
-    length = 0
+    pieces = Pieces(uri)
     streams = hasattr(response, "stream")
     try:
         for piece in response.stream(PIECE_BYTES) if streams else iter(lambda: response.read1(PIECE_BYTES), b""):
-            pieces.append(piece)
-            length += len(piece)
-            if length > MOST_RECORDED_BYTES:
-                raise unrecordable(uri)
+            pieces.keep(piece)
         if not streams and response.length:
             import http.client
 
