@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +63,10 @@ class RunSpec:
 
     def scrubbed(self, scrub: Callable[[Any], Any]) -> RunSpec:
         """The run without the secrets in what a user wrote."""
-        told = {name: getattr(self.settings, name) for name in ("model", "fallbacks", "mcp", "options", "prompt")}
-        addresses = {
-            name: tuple(public_address(one, query=True) for one in told[name]) for name in ("fallbacks", "mcp")
-        }
-        told |= {"model": public_address(self.settings.model, query=True), **addresses}
-        scrubbed = scrub(told)
-        settings = replace(self.settings, **scrubbed | {name: tuple(scrubbed[name]) for name in addresses})
+        settings, public = self.settings, partial(public_address, query=True)
+        told: dict[str, Any] = {name: [*map(public, getattr(settings, name))] for name in ("fallbacks", "mcp")}
+        told |= {"model": public(settings.model), "options": settings.options, "prompt": settings.prompt}
+        settings = replace(settings, **scrub(told))
         inputs, text, steps = scrub((self.inputs, self.prompt_text, self.steps))
         return replace(self, settings=settings, inputs=inputs, prompt_text=text, steps=tuple(steps))
 
