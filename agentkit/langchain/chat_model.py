@@ -134,7 +134,8 @@ class ChatHuggingFace(BaseChatModel):
     ) -> Iterator[ChatGenerationChunk]:
         request = self._request(messages, stop, kwargs)
         reply = Reply(request, self.capabilities, self.model_id)
-        for piece in reply.pieces(recorded(self.llm).generate_chat(request)):
+        pieces = reply.pieces(recorded(self.llm).generate_chat(request))
+        for piece in pieces if request.stream else reply.settled(list(pieces)):
             if piece.holds_something:
                 yield to_generation_chunk(piece)
 
@@ -148,9 +149,15 @@ class ChatHuggingFace(BaseChatModel):
         request = self._request(messages, stop, kwargs)
         reply = Reply(request, self.capabilities, self.model_id)
         async with aclosing(reply.apieces(recorded(self.llm).agenerate_chat(request))) as pieces:
+            waited = []
             async for piece in pieces:
-                if piece.holds_something:
+                if not request.stream:
+                    waited.append(piece)
+                elif piece.holds_something:
                     yield to_generation_chunk(piece)
+        for piece in reply.settled(waited):
+            if piece.holds_something:
+                yield to_generation_chunk(piece)
 
     def _generate(
         self,

@@ -36,15 +36,21 @@ class TextModel(BaseLLM):
 
 
 def text_of(chunks: Iterator[Chunk], request: ChatRequest) -> Iterator[str]:
-    """The text of a reply, piece by piece; what comes behind a stop string is not computed."""
-    for piece in Reply(request, Capabilities(), "").pieces(chunks):
-        if piece.text:
+    """The text of a reply, piece by piece where somebody reads along; what is behind a stop string is not computed."""
+    reply = Reply(request, Capabilities(), "")
+    for piece in reply.pieces(chunks):
+        if piece.text and request.stream:
             yield piece.text
+    if not request.stream:
+        yield reply.completion().text
 
 
 async def atext_of(chunks: AsyncIterator[Chunk], request: ChatRequest) -> AsyncGenerator[str]:
     """`text_of`, awaiting."""
-    async with aclosing(Reply(request, Capabilities(), "").apieces(chunks)) as pieces:
+    reply = Reply(request, Capabilities(), "")
+    async with aclosing(reply.apieces(chunks)) as pieces:
         async for piece in pieces:
-            if piece.text:
+            if piece.text and request.stream:
                 yield piece.text
+    if not request.stream:
+        yield reply.completion().text

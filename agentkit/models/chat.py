@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from dataclasses import replace
+from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 from agentkit.approximate_tokens import count_tokens
@@ -181,6 +182,7 @@ class Reply:
         self._finish_reason: str | None = None
         self._text: list[str] = []
         self._thinking: list[str] = []
+        self._given = self._restarted = 0  # pieces, those before the last restart
         self._calls = ToolCallPieces()
         self._cut_off = ""
         self._behind_stop = 0
@@ -260,6 +262,11 @@ class Reply:
         self._finish_reason = reason
         return replace(rest, finish_reason=reason, usage=self.usage, metadata={"model_name": self._model_id})
 
+    def settled(self, pieces: Sequence[Chunk]) -> list[Chunk]:
+        """All pieces, after the last, as whoever waited for them is given them: what was thinking after all is that."""
+        thought = (replace(one, thinking=one.thinking + one.text, text="", tool_calls=()) for one in pieces)
+        return [*islice(thought, self._restarted), *pieces[self._restarted :]]
+
     def completion(self) -> Completion:
         """The whole reply, after `last`."""
         return Completion(
@@ -295,12 +302,14 @@ class Reply:
         restarts = self._reader.restarts
         piece = read(*chunk)
         if self._reader.restarts > restarts:
+            self._restarted = self._given
             self._thinking += self._text
             self._text.clear()
             self._calls = ToolCallPieces()
         return piece
 
     def _taken(self, piece: Chunk) -> Chunk:
+        self._given += 1
         self._text.append(piece.text)
         self._thinking.append(piece.thinking)
         for call in piece.tool_calls:

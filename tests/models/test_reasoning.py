@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 from langchain_core.messages import HumanMessage
 
+from agentkit.langchain.text_model import atext_of, text_of
 from agentkit.models import ChatHuggingFace, HuggingFacePipeline
-from agentkit.models.backend import Chunk
+from agentkit.models.backend import ChatRequest, Chunk
 from agentkit.models.reply import ReplyReader
-from agentkit.react_json.marks import HERMES
+from agentkit.models.scripted import ScriptedBackend
+from agentkit.react_json.marks import HERMES, TABLE
 
 from .conftest import build_llama, build_tokenizer
 
@@ -99,3 +102,40 @@ def test_a_model_that_need_not_think_answers_at_once() -> None:
         hook.remove()
     assert str(reply.content).startswith("Final Answer: ")
     assert "reasoning_content" not in reply.additional_kwargs
+
+
+class InLetters(ScriptedBackend):
+    """Gives its reply letter by letter to whoever asks."""
+
+    def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
+        yield from (Chunk(text=letter) for letter in str(self.replies[0]))  # type: ignore[index]
+
+    async def agenerate_chat(self, request: ChatRequest) -> AsyncIterator[Chunk]:
+        for chunk in self.generate_chat(request):
+            yield chunk
+
+
+def opened_by_the_prompt(closing: str) -> str:
+    return f"Perhaps 41.{closing}The answer is 42."
+
+
+CLOSINGS = [closing for closing in dict.fromkeys(TABLE.thinking.values()) if closing not in TABLE.turn_ends]
+
+
+@pytest.mark.parametrize("closing", CLOSINGS)
+async def test_a_thought_that_the_prompt_opened_is_no_part_of_a_whole_reply(closing: str) -> None:
+    chat = ChatHuggingFace(llm=InLetters([opened_by_the_prompt(closing)]))
+    for reply in (chat.invoke(QUESTION), await chat.ainvoke(QUESTION)):
+        assert (reply.text, reply.additional_kwargs["reasoning_content"]) == ("The answer is 42.", "Perhaps 41.")
+
+
+async def test_nor_of_a_whole_text() -> None:
+    request = ChatRequest(messages=(), stream=False)
+    chunks = [Chunk(text=letter) for letter in opened_by_the_prompt("</think>")]
+
+    async def awaited() -> AsyncIterator[Chunk]:
+        for chunk in chunks:
+            yield chunk
+
+    assert "".join(text_of((chunk for chunk in chunks), request)) == "The answer is 42."
+    assert "".join([text async for text in atext_of(awaited(), request)]) == "The answer is 42."
