@@ -33,6 +33,7 @@ MOST_TOOLS = 1000
 MOST_CHARACTERS = {"name": 128, "description": 20_000, "schema": 100_000}  # of one tool; all of it is in every prompt
 MOST_TOGETHER = 2_000_000
 MOST_LINE = 8_000_000
+MOST_REASON = 1000
 STOP_S = 10.0  # the transport itself waits 2 s for a process to end before it kills it
 
 Spec = str | Mapping[str, Any]
@@ -47,6 +48,7 @@ _STDIO = ("command", "args", "env", "cwd", "encoding", "encoding_error_handler")
 _HTTP = ("url", "headers", "timeout", "sse_read_timeout", "auth", "httpx_client_factory")
 _FIELDS = {"stdio": _STDIO, "sse": _HTTP, "http": (*_HTTP, "terminate_on_close")}
 _SAME = {"streamable_http": "http", "streamable-http": "http"}
+_UNPARSED = re.compile(r"^(Failed to parse [^:]{1,40}): .*")  # the package's; pydantic's many lines follow
 _VARIABLE = re.compile(r"\$\{([^}]+)\}")
 
 
@@ -139,7 +141,7 @@ class McpServer:
         return reason.replace(url, self.name) if url else reason
 
     def _failed(self, reason: str) -> ConfigurationError:
-        seen = f"expected an MCP server, saw: {self._public(reason)[:1000]}"
+        seen = f"expected an MCP server, saw: {self._public(reason)}"
         return ConfigurationError(f"MCP server {self.name!r}: {seen}; run the command by hand, or mend it")
 
 
@@ -392,4 +394,4 @@ def _reason(error: BaseException) -> str:
         first = error.errors(include_url=False)[0]
         wrong = in_one_line(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", 300)
         return f"a reply that is no {error.title} of the protocol ({wrong})"
-    return in_one_line(error) or type(error).__name__
+    return _UNPARSED.sub(r"\1", in_one_line(error, MOST_REASON)) or type(error).__name__

@@ -158,6 +158,22 @@ def test_a_result_of_an_unknown_kind_is_one_short_line(
     assert "https://" not in str(caught.value)
 
 
+def test_an_error_and_an_event_that_is_no_message_are_one_short_line(server: tuple[HttpServer, str]) -> None:
+    state, address = server
+    with mcp_tools(f"http://{address}") as tools:
+        state.called = lambda reply: (200, {"content-type": "text/event-stream"}, b"data: {}\n\n")
+        with pytest.raises(ToolError, match=r"^Error: Failed to parse SSE message$"):
+            tools[0].run({})
+
+        def refused(reply: str) -> Reply:
+            error = {"jsonrpc": "2.0", "id": json.loads(reply)["id"], "error": {"code": -1, "message": "no\n" * 9999}}
+            return 200, JSON, json.dumps(error).encode()
+
+        state.called = refused
+        with pytest.raises(ToolError, match=r"^Error: no no no [no …]{1,1000}$"):
+            tools[0].run({})
+
+
 @pytest.mark.slow
 def test_what_a_server_sends_is_read_within_bounds(server: tuple[HttpServer, str]) -> None:
     state, address = server
