@@ -48,7 +48,7 @@ _STDIO = ("command", "args", "env", "cwd", "encoding", "encoding_error_handler")
 _HTTP = ("url", "headers", "timeout", "sse_read_timeout", "auth", "httpx_client_factory")
 _FIELDS = {"stdio": _STDIO, "sse": _HTTP, "http": (*_HTTP, "terminate_on_close")}
 _SAME = {"streamable_http": "http", "streamable-http": "http"}
-_UNPARSED = re.compile(r"^(Failed to parse [^:]{1,40}): .*")  # the package's; pydantic's many lines follow
+_UNPARSED = re.compile(r"^(Failed to parse [^:]{1,40}): \d+ validation errors? .*")  # the package's, then pydantic's
 _VARIABLE = re.compile(r"\$\{([^}]+)\}")
 
 
