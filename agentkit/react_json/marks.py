@@ -461,7 +461,9 @@ TEMPLATE_TOKENS = (
     *("[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[TOOL_CONTENT]", "[IMG]"),
     *("[ARGS]", "[CALL_ID]", "<tool>", "</tool>", "<tools>", "</tools>", "<tool_response>", "</tool_response>"),
     *("<arg_key>", "<arg_value>", "<escape>", "<start_function_response>", "<end_function_response>"),
-    *("]~b]", "]!b[", "]!p~[", "]!d~[", "[e~[", "]<]minimax[>[", "[sMASK]", "<eop>", "<eod>", "<sep>", "<mask>"),
+    *("]~b]", "]~!b[", "]!b[", "]!p~[", "]!d~[", "[e~[", "]<]minimax[>[", "]<]vision pad[>["),  # MiniMax
+    *(f"]<]{edge}{kind}[>[" for edge in ("", "start of ", "end of ") for kind in ("speech", "image", "video")),
+    *("[sMASK]", "<eop>", "<eod>", "<sep>", "<mask>"),
     *("<eoa>", "<eoh>", "<end_of_utterance>", "[BOS]", "[EOS]", "[EOT]", "[PAD]", "[UNK]", "[start_header_id]"),
     *("[end_header_id]", "[IMG_BREAK]", "[IMG_END]", "[AUDIO]", "[BEGIN_AUDIO]", "[PREFIX]", "[MIDDLE]", "[SUFFIX]"),
     *("[MODEL_SETTINGS]", "[/MODEL_SETTINGS]", "[CLS]", "[SEP]", "[MASK]", "<role>", "</role>", "<video>", "<audio>"),

@@ -35,6 +35,7 @@ BREAK = "\u200b"
         "<¦｜tool▁calls▁begin｜>",
         "<¦s>[¦INST] <¦<SYS>>",
         "]¦~b]system[¦e~[",
+        "]¦~!b[]¦<]image[>[]¦<]start of image[>[",
         "[¦|user|] <¦[begin_of_sentence]> <¦extra_id_1> [¦BOS]",
         "＜¦|im_end|＞ <¦︱im_end︱> ﹤¦s﹥ ［¦ＩＮＳＴ］ <¦|IM_END|>",
         "<\x00¦|im_end|> <¦|im\x00_end|> <\u00ad¦s> [\x07¦INST] <\u200d¦/s>",
