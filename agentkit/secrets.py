@@ -17,7 +17,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import accumulate, pairwise, zip_longest
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
@@ -52,6 +52,7 @@ _FIELD = re.compile(  # names of parameters and fields whose value is secret, wh
 _IN_ADDRESSES = re.compile(r"(?:.*_)?(?:key|token|sig|signature|secret|auth|pass|code)\Z")
 
 
+@lru_cache(maxsize=1000)
 def _is_secret_name(name: str) -> bool:
     """Whether a variable of this name holds a secret, as far as its name goes."""
     words = _WORDS.findall(_HUMP.sub("_", name).upper())
@@ -360,19 +361,24 @@ def _closed(text: str) -> str:
     return closed if len(closed) >= _SHORTEST_BROKEN else ""
 
 
-def _secrets_in(name: str, value: str) -> Iterator[str]:
-    """What is secret in a variable: its value, its long lines, the password of an address in it, a parameter."""
-    value = value.strip()
-    for start, end in [*_by_shape(value), *_by_place(value)]:
-        if _is_secret_value(value[start:end]):
-            yield value[start:end]
-    if _is_secret_name(name):
+def _secrets_in(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """What is secret in variables, each with the variable's name: of one of a secret's name the value and its long
+    lines, of any the password of an address in it, or a parameter."""
+    variables = [(name, value.strip()) for name, value in environment.items()]
+    together = "\n\0\n".join(value for _, value in variables)  # all are searched at once: most often there is nothing
+    for name, value in variables if any(_by_shape(together)) or any(_by_place(together)) else ():
+        for start, end in [*_by_shape(value), *_by_place(value)]:
+            if _is_secret_value(value[start:end]):
+                yield value[start:end], name
+    for name, value in variables:
+        if not _is_secret_name(name):
+            continue
         user, _, password = value.partition(":")
         for form in (value, value.strip("\"'"), password if user.isalnum() else ""):
             if _is_secret_value(form, phrases=_PHRASES.search(name) is not None):
-                yield form
+                yield form, name
         if "\n" in value:
-            yield from (line for line in map(str.strip, value.split("\n")) if _strength(line) == "generated")
+            yield from ((line, name) for line in map(str.strip, value.split("\n")) if _strength(line) == "generated")
 
 
 # -- the secrets of one environment -----------------------------------------------------------------------------------
@@ -393,8 +399,7 @@ class Secrets:
 
     @cached_property
     def _known(self) -> list[_Needle]:
-        values = {secret: name for name, value in self._seen.items() for secret in _secrets_in(name, value)}
-        return [needle for secret, name in values.items() for needle in _needles(name, secret)]
+        return [needle for secret, name in dict(_secrets_in(self._seen)).items() for needle in _needles(name, secret)]
 
     def scrub(self, value: Any) -> Any:
         """`value` without secrets, of the same type: text, bytes, collections, and objects made of such.
