@@ -26,9 +26,9 @@ from agentkit.tools.arithmetic.expression import (
     is_operation,
     rendered,
 )
-from agentkit.tools.arithmetic.number_text import is_rounded_to_zero, text_of
+from agentkit.tools.arithmetic.number_text import is_rounded, is_rounded_to_zero, text_of
 from agentkit.tools.arithmetic.parser import Parser
-from agentkit.tools.arithmetic.real import Real
+from agentkit.tools.arithmetic.real import MOST_BITS, Real, bits, too_large
 from agentkit.tools.arithmetic.refusal import refusal
 from agentkit.tools.arithmetic.tokens import tokens_of
 from agentkit.tools.arithmetic.units import dimension_of
@@ -76,6 +76,8 @@ def _calculated(line: str) -> Result:
     text = text_of(value)
     if is_rounded_to_zero(value):
         reading.note("zero as far as rounding can tell")
+    elif is_rounded(value, text):
+        reading.note("rounded")
     return Result(_public(value), text, reading.stated(node))
 
 
@@ -111,6 +113,8 @@ def run(tool_input: Any) -> ToolResult:
     """The observation for an action's input."""
     if not isinstance(tool_input, str | int | float) or isinstance(tool_input, bool):
         raise refusal(f"expected one expression as a string, got {type(tool_input).__name__}; write it as text.")
+    if isinstance(tool_input, int) and bits(tool_input) > MOST_BITS:  # Python writes no int of any size as text
+        raise too_large()
     result = calculate(str(tool_input))
     return ToolResult(result.observation, readings=result.readings)
 

@@ -57,7 +57,7 @@ class SerpAPIWrapper:
 
     def run(self, query: str) -> str:
         """The answer line and the results, as text."""
-        return self.search(query).text
+        return str(self.search(query))
 
     async def arun(self, query: str) -> str:
         """`run` in a thread."""

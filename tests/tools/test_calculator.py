@@ -1,10 +1,10 @@
-"""The calculator: tables of what it reads and refuses, and properties checked against fractions and mpmath."""
+"""The calculator: tables of what it reads and refuses, and a sample of the differential fuzz."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import string
-from fractions import Fraction
 from pathlib import Path
 
 import mpmath
@@ -58,8 +58,22 @@ def test_what_models_really_wrote(case: dict[str, object]) -> None:
         ("(-2)^2", "4"),
         ("sqrt(1764)", "42"),
         ("sqrt(2)", "1.4142135623730951"),
-        ("sqrt(2)*sqrt(2)", "2"),
-        ("exp(-65.3)", "4.37089457688698e-29"),
+        ("exp(-65.3)", "4.370894576886968e-29"),
+        ("exp(-700.3)", "7.304228033645382e-305"),
+        ("exp(-70)", "3.975449735908647e-31"),
+        ("10^-30", "1e-30"),
+        ("(1e16+1)-1e16", "1"),
+        ("1 - 1e-20", "0.99999999999999999999"),
+        ("0.1 + 1e-25", "0.1000000000000000000000001"),
+        ("pi-e", "0.423310825130748"),
+        ("e-log10(100)", "0.718281828459045"),
+        ("log(2, 1.000000000000001)", "693147180559945.6"),
+        ("mod(17,5)", "2"),
+        ("10-5-2", "3"),
+        ("100/5/2", "10"),
+        ("500-1000", "-500"),
+        ("12 - 25 - 23", "-36"),
+        ("5% + 1", "1.05"),
         ("degrees(pi) / 6", "30"),
         ("6*pi // pi", "6"),
         ("2*pi == tau", "true"),
@@ -70,13 +84,19 @@ def test_what_models_really_wrote(case: dict[str, object]) -> None:
         ("log10(1000)", "3"),
         ("log2(8)", "3"),
         ("log(8, 2)", "3"),
+        ("log(2,8)", "0.3333333333333333"),
+        ("log(4,8)", "0.6666666666666666"),
+        ("log(27,9)", "1.5"),
+        ("log(1/4,2)", "-2"),
+        ("log(0.5,8)", "-0.3333333333333333"),
+        ("log(1000, 0.01)", "-1.5"),
+        ("log(10,2)", "3.3219280948873626"),
         ("ln(e)", "1"),
         ("exp(1)", "2.718281828459045"),
         ("sin(pi/6)", "0.5"),
         ("sin(pi)", "0"),
         ("cos(pi/2)", "0"),
         ("sin(30 degrees)", "0.5"),
-        ("sin(30°)^2 + cos(30°)^2", "1"),
         ("tan(45°)", "1"),
         ("5!", "120"),
         ("2^3!", "64"),
@@ -136,10 +156,8 @@ def test_answers(expression: str, text: str) -> None:
         ("7 days a week * 24 hours a day", "Answer: 168 (read as 7*24, words ignored)"),
         ("8 hours/day * 5", "Answer: 40 (read as 8*5, words ignored)"),
         ("5 ft. * 3 ft.", "Answer: 15 (read as 5*3, words ignored)"),
-        ("25 (her age) ^ 0.43", "Answer: 3.991298452658078 (read as 25^0.43, words ignored)"),
         ("$20 per hour * 8 hours", "Answer: 160 (read as 20*8, words ignored)"),
         ("total cost = 5 * 3", "Answer: 15 (read as 5*3, words ignored)"),
-        ("8 * $200 (calculate)", "Answer: 1600 (read as 8*200, words ignored)"),
         ("10 pencils * 9 days = ? pencils", "Answer: 90 (read as 10*9, words ignored)"),
         ("3*20 = 60", "Answer: 60 (the equation is true)"),
         ("25 raised to the 0.43 power", "Answer: 3.991298452658078 (read as 25^0.43)"),
@@ -153,10 +171,7 @@ def test_answers(expression: str, text: str) -> None:
         ("ten-pi", "Answer: 6.858407346410207 (read as 10-pi)"),
         ("acos(1)", "Answer: 0 (angles in radians)"),
         ("half of 60", "Answer: 30 (read as 0.5*60)"),
-        ("two thirds of 90", "Answer: 60 (read as (2/3)*90)"),
-        ("two and a half * 4", "Answer: 10 (read as 2.5*4)"),
         ("5k * 2", "Answer: 10000 (read as 5000*2)"),
-        ("the sum of 3, 4 and 5", "Answer: 12 (read as sum(3, 4, 5))"),
         ("-2^2", "Answer: -4 (read as -(2^2))"),
         ("2^3^2", "Answer: 512 (read as 2^(3^2))"),
         ("2(3+4)", "Answer: 14 (read as 2*(3+4))"),
@@ -169,6 +184,32 @@ def test_answers(expression: str, text: str) -> None:
         ("round(2.5)", "Answer: 3 (halves rounded away from zero)"),
         ("0^0", "Answer: 1 (0^0 taken as 1)"),
         ("sqrt(2)*sqrt(2) - 2", "Answer: 0 (zero as far as rounding can tell)"),
+        ("2(sqrt(2)^2 - 2)", "Answer: 0 (read as 2*(sqrt(2)^2-2); zero as far as rounding can tell)"),
+        ("5 km * (e-e)", "Answer: 0 (read as 5*(e-e), words ignored; zero as far as rounding can tell)"),
+        ("sqrt(2)*sqrt(2)", "Answer: 2 (rounded)"),
+        ("sin(30°)^2 + cos(30°)^2", "Answer: 1 (rounded)"),
+        ("2 tanh(50)", "Answer: 2 (read as 2*tanh(50); rounded)"),
+        ("1 + 1/3e20", "Answer: 1 (rounded)"),
+        ("exp(1e-20)", "Answer: 1 (rounded)"),
+        ("ln(2)/ln(8)", "Answer: 0.3333333333333334 (rounded)"),
+        ("log10(4)/log10(8)", "Answer: 0.6666666666666667 (rounded)"),
+        ("log(2, sqrt(2))", "Answer: 2 (rounded)"),
+        ("100 * 5% interest", "Answer: 5 (read as 100*5%, words ignored)"),
+        ("ten-square root of 4", "Answer: 8 (read as 10-sqrt(4))"),
+        ("nine‑sqrt 4", "Answer: 7 (read as 9-sqrt(4))"),
+        ("pi-two", "Answer: 1.141592653589793 (read as pi-2)"),
+        ("2*5 km-pi", "Answer: 6.858407346410207 (read as 2*5-pi, words ignored)"),
+        ("10 people-two", "Answer: 8 (read as 10-2, words ignored)"),
+        ("5 mod 3 * 2", "Answer: 4 (read as (5 mod 3)*2)"),
+        ("C(5,2)", "Answer: 10 (read as comb(5, 2))"),
+        ("P(5, 2) / 2", "Answer: 10 (read as perm(5, 2)/2)"),
+        ("mod(-17,5)", "Answer: 3 (the remainder has the sign of the divisor)"),
+        ("5 km * 3 km + 2 km²", "Answer: 17 (read as 5*3+2, words ignored)"),
+        ("98.6°F - 32", "Answer: 66.6 (read as 98.6-32, words ignored)"),
+        ("5km * 2", "Answer: 10 (read as 5*2, words ignored)"),
+        ("twenty\N{MINUS SIGN}five", "Answer: 15 (read as 20-5)"),
+        ("twenty apples * 3", "Answer: 60 (read as 20*3, words ignored)"),
+        ("2 GB + 3 gigabytes", "Answer: 5 (read as 2+3, words ignored)"),
     ],
 )
 def test_readings_that_could_surprise_are_stated(expression: str, observation: str) -> None:
@@ -180,6 +221,7 @@ def test_readings_that_could_surprise_are_stated(expression: str, observation: s
     [
         ("max(1,234)", "max(1234)", "max(1, 234)"),
         ("round(1,234)", "round(1234)", "round(1, 234)"),
+        ("sum(72, 4,691e-1)", "sum(72, 4691e-1)", "sum(72, 4, 691e-1)"),
         ("200+15%", "200*(1+15%) = 230", "200+15/100 = 200.15"),
         ("100 - 20%", "100*(1-20%) = 80", "100-20/100 = 99.8"),
         ("6/2(1+2)", "6/2*(1+2)", "6/(2*(1+2))"),
@@ -190,8 +232,24 @@ def test_readings_that_could_surprise_are_stated(expression: str, observation: s
         ("15%(200)", "a percentage", "a remainder"),
         ("2023-01-15 - 5", "a date", "a calculation"),
         ("25-12-2023", "a date", "a calculation"),
+        ("25–12–2023", "a date", "a calculation"),
+        ("12-25-23 + 1", "a date", "a calculation"),
+        ("2023-1-5", "a date", "a calculation"),
+        ("1/2/24", "a date", "a calculation"),
+        ("+1-800-555-1199", "a telephone number", "a calculation"),
+        ("978-3-16-148410-0", "the number of a person or a book", "a calculation"),
+        ("123-45-6789", "the number of a person or a book", "a calculation"),
+        ("10% + 5", "10%+5% = 0.15", "(10%)+5 = 5.1"),
+        ("200 + (10%+5%)", "200*(1+(10%+5%)) = 230", "200+((10%+5%)) = 200.15"),
+        ("10 -- 2", "10 - 2", "10 + 2"),
+        ("5^2%", "5^(2%)", "(5^2)%"),
+        ("2^-10%", "2^(-10%)", "(2^-10)%"),
         ("12/25/23", "a date", "a calculation"),
         ("0x10", "a hexadecimal number", "0 times"),
+        ("2.5 e-3", "2.5e-3", "2.5*e-3"),
+        ("max(3,5, 7)", "max(3.5, 7)", "max(3, 5, 7)"),
+        ("mean(5-0,944, 50.5e+24)", "mean(5-0.944, 50.5e+24)", "mean(5-0, 944, 50.5e+24)"),
+        ("min([0,5, 3])", "min(0.5, 3)", "min(0, 5, 3)"),
     ],
 )
 def test_what_is_ambiguous_is_refused_with_both_readings(expression: str, one: str, other: str) -> None:
@@ -204,6 +262,7 @@ def test_what_is_ambiguous_is_refused_with_both_readings(expression: str, one: s
 @pytest.mark.parametrize(
     "expression",
     [
+        *("0/(e-e)", "0//(e-e)", "0/(sqrt(2)-sqrt(2))"),
         "",
         "  ",
         "?",
@@ -227,6 +286,9 @@ def test_what_is_ambiguous_is_refused_with_both_readings(expression: str, one: s
         "asin(2)",
         "exp(1000)",
         "exp(-1000)",
+        "e^-745",
+        "acosh(1+1e-20)",
+        "atanh(1-1e-20)",
         "10.5^400.5",
         "inf",
         "nan",
@@ -239,6 +301,9 @@ def test_what_is_ambiguous_is_refused_with_both_readings(expression: str, one: s
         "(1+2",
         "(1+2]",
         "5!!",
+        "5%%3",
+        "50%%",
+        *("2½ percent°", "2.5%°", "sin((50%)°)", "5% dollars", "(-5%) kg", "(12% + 5%) km", "1000*5% per year"),
         "1,5 * 2",
         "12,34,567",
         "1.234,56",
@@ -269,6 +334,89 @@ def test_what_is_ambiguous_is_refused_with_both_readings(expression: str, one: s
         "3 hours + 20 minutes",
         "$5 + 20 cents",
         "€5 + $5",
+        "$5m + $3",
+        "5 USD + 3 CAD",
+        "3 ft + 2 m",
+        "3 ft * 2 m",
+        "5 km - 200 m",
+        "2 hours * 60 minutes",
+        "1 h 30 min",
+        "5 m² + 3 m",
+        "2 Mb + 3 MB",
+        "5 mW - 2 MW",
+        "2 kPa / 3 bar",
+        "2 mol + 5 mmol",
+        "20 bpm * 3 hours",
+        "3 apples + 4 oranges",
+        "max(2 kWh, 500 Wh)",
+        "2 kWh > 500 Wh",
+        "5 km²! + 1",
+        "5 km%",
+        "2^(3 km)",
+        "5 km sqrt(4)",
+        "10 mnus e",
+        "5 milion * 2",
+        "five hundredeight + 1",
+        "six hundred se venteen + 4",
+        "twenty fve * 2",
+        "57ee+25",
+        "2*29.5eo-5",
+        "5apples * 2",
+        "sin(100 gon)",
+        "sin(30 km)",
+        "asin(0.5) degrees",
+        "(2*asin(0.5)) degrees",
+        "sin 2pi",
+        "sin7x(e)",
+        "sin 30 degrees",
+        "√4!",
+        "2²^3",
+        "five cubed squared",
+        "2 to the power of 3 to the power of 2",
+        "5 to the power of 2 squared",
+        "5 squared metres",
+        "two hundred thousandths",
+        "one hundred and one hundred",
+        "10 without 3",
+        "five-two",
+        "twenty-one-two",
+        "one hundred-five",
+        "minus-five",
+        "x−y",
+        "20\u00ad5",
+        "007 + 1",
+        "0_0724_691 mod 3",
+        "1,0_00 + 1",
+        "2tn(3)",
+        "2k(3+4)",
+        "3 million (2)",
+        "max(0,5,)",
+        "max(0,5, )",
+        "192.168.1.1",
+        "1.2.3",
+        "12:30 - 10:45",
+        "(555) 123-4567",
+        "1 000 000 / 4",
+        "1'000 * 2",
+        "1,23,456",
+        "1.234.567",
+        "|x|",
+        "5 choose 2",
+        "twice 5 plus 3",
+        "three quarters of 8",
+        "half a million",
+        "one point five",
+        "2 to the third",
+        "5 kilo-2 km-x",
+        "25 (her age) ^ 0.43",
+        "8 * $200 (calculate)",
+        "two thirds of 90",
+        "two and a half * 4",
+        "the sum of 3, 4 and 5",
+        "difference between 3 and 10",
+        "5²!",
+        "0^-0.5",
+        "mod(5, 0)",
         "10 CHF + 5 USD",
         "2 kWh + 500 Wh",
         "5 GiB + 5 MB",
@@ -342,96 +490,21 @@ def test_the_tool_takes_strings_numbers_and_wrapped_strings() -> None:
     assert str(calculator.call({"expression": "2+2"})) == "Answer: 4"
     assert str(calculator.call({"number": 25})) == "Answer: 25"
     assert calculator.call("10% of 50").readings == calculate("10% of 50").readings
-    with pytest.raises(ToolError):
-        calculator.run([1, 2])
+    for unfit in ([1, 2], True, 10**5000, float("nan"), float("inf")):
+        with pytest.raises(ToolError):
+            calculator.run(unfit)
     assert (calculator.name, calculator.deterministic, calculator.takes_one_string) == ("Calculator", True, True)
 
 
-# Expressions and their exact or 60-digit values, to compare with.
-
-whole_numbers = st.integers(0, 10**6).map(lambda n: (str(n), Fraction(n)))
-decimals = st.decimals(0, 10**4, places=3, allow_nan=False).map(lambda d: (str(d), Fraction(d)))
-rationals = st.recursive(
-    whole_numbers | decimals,
-    lambda inner: st.one_of(
-        st.tuples(inner, st.sampled_from("+-*/"), inner).map(
-            lambda t: (f"({t[0][0]}) {t[1]} ({t[2][0]})", _combined(t[0][1], t[1], t[2][1]))
-        ),
-        st.tuples(inner, st.integers(0, 5)).map(lambda t: (f"({t[0][0]})^{t[1]}", _power(t[0][1], t[1]))),
-        inner.map(lambda t: (f"(-({t[0]}))", None if t[1] is None else -t[1])),
-    ),
-    max_leaves=8,
-)
-
-
-def _combined(left: Fraction | None, operator: str, right: Fraction | None) -> Fraction | None:
-    if left is None or right is None or (operator == "/" and right == 0):
-        return None
-    return {"+": left.__add__, "-": left.__sub__, "*": left.__mul__, "/": left.__truediv__}[operator](right)
-
-
-def _power(base: Fraction | None, exponent: int) -> Fraction | None:
-    return None if base is None else base**exponent
-
-
-@pytest.mark.slow
-@settings(deadline=None, max_examples=300)
-@given(rationals)
-def test_rational_expressions_are_exact(expression: tuple[str, Fraction | None]) -> None:
-    text, value = expression
-    try:
-        found = calculate(text)
-    except ToolError as error:
-        refused = str(error)
-    else:
-        assert value is not None
-        assert found.value == value
-        assert Fraction(found.text) == pytest.approx(value, rel=1e-14)
-        return
-    assert value is None or "characters" in refused or "nested" in refused or "large" in refused
-
-
-MPMATH = {"sqrt": mpmath.sqrt, "ln": mpmath.ln, "exp": mpmath.exp, "sin": mpmath.sin, "cos": mpmath.cos,
-          "atan": mpmath.atan, "sinh": mpmath.sinh, "log10": mpmath.log10, "abs": abs}  # fmt: skip
-reals = st.recursive(
-    st.one_of(
-        st.integers(0, 1000).map(lambda n: (str(n), lambda: mpmath.mpf(n))),
-        st.decimals(0, 100, places=2, allow_nan=False).map(lambda d: (str(d), lambda: mpmath.mpf(str(d)))),
-        st.just(("pi", lambda: +mpmath.pi)),
-    ),
-    lambda inner: st.one_of(
-        st.tuples(inner, st.sampled_from("+-*/^"), inner).map(
-            lambda t: (f"({t[0][0]}){t[1]}({t[2][0]})", lambda: _real(t[0][1](), t[1], t[2][1]()))
-        ),
-        st.tuples(st.sampled_from(sorted(MPMATH)), inner).map(
-            lambda t: (f"{t[0]}({t[1][0]})", lambda: MPMATH[t[0]](t[1][1]()))
-        ),
-    ),
-    max_leaves=5,
-)  # fmt: skip
-
-
-def _real(left: mpmath.mpf, operator: str, right: mpmath.mpf) -> mpmath.mpf:
-    left, right = (side if abs(side) > mpmath.mpf("1e-70") else mpmath.mpf(0) for side in (left, right))  # sin(pi)
-    return {"+": lambda: left + right, "-": lambda: left - right, "*": lambda: left * right,
-            "/": lambda: left / right, "^": lambda: left**right}[operator]()  # fmt: skip
-
-
-@pytest.mark.slow
-@settings(deadline=None, max_examples=300)
-@given(reals)
-def test_real_expressions_agree_with_mpmath(expression: tuple[str, object]) -> None:
-    """A refusal is allowed (too large, lost to rounding), a wrong digit is not."""
-    text, value_of = expression
-    try:
-        found = calculate(text)
-    except ToolError:
-        return
-    assert callable(value_of)
-    with mpmath.workdps(80):
-        value = value_of()
-        assert mpmath.im(value) == 0
-        assert abs(mpmath.mpf(found.text) - value) <= abs(value) * mpmath.mpf("1e-9") + mpmath.mpf("1e-12")
+@pytest.mark.parametrize("count", [420, pytest.param(8_000, marks=pytest.mark.slow)])
+def test_what_is_answered_is_right(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """The first cases of the differential fuzz, where half of them have a value."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    fuzz = importlib.import_module("calculator_fuzz")
+    with mpmath.workdps(fuzz.DIGITS):
+        verdicts = [(case.text, fuzz.judged(case, name)) for name, case in fuzz.cases(0, count)]
+    assert [each for each in verdicts if each[1] not in ("right", "refused", "unread")] == []
+    assert sum(verdict == "right" for _, verdict in verdicts) > count // 3
 
 
 @settings(deadline=None, max_examples=300)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import zlib
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agentkit.tools.documents import reading
 from agentkit.tools.documents.html_text import html_text
 from agentkit.tools.documents.passages import BREAK, LONGEST, passages_of
-from agentkit.tools.documents.reading import Unread, read_file
+from agentkit.tools.documents.reading import MOST_BYTES, Patience, Unread, read_file
 from agentkit.tools.documents.sentences import plain
+from agentkit.tools.documents.tool import document_search, read_folder
 
 
 def pdf(*pages: str) -> bytes:
@@ -93,7 +96,9 @@ def test_pages_of_a_pdf(capfd: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("pypdf")
     found = read_file("a.PDF", pdf("The valve opens at 40 bar.", "Call Mia."))
     assert [(p.page, p.line, p.body) for p in found] == [(1, 1, "The valve opens at 40 bar."), (2, 1, "Call Mia.")]
-    for damaged in (b"%PDF-1.4 nothing", b"", pdf("x")[:300]):
+    assert read_file("a.pdf", pdf("The valve opens at 40 bar.", "Call Mia.") + bytes(5_000_000)) == found
+    endless = bytes(50_000_000)
+    for damaged in (b"%PDF-1.4 nothing", b"", pdf("x")[:300], b"%PDF-1.4\n" + endless, b"%PDF" + endless + b"%%EOF"):
         with pytest.raises(Unread, match=r"it is damaged \(|its pages are pictures"):
             read_file("a.pdf", damaged)
     assert capfd.readouterr() == ("", "")
@@ -132,7 +137,7 @@ tags = st.sampled_from(
 @given(st.lists(tags | st.text(max_size=8), max_size=40))
 def test_no_markup_crashes(pieces: list[str]) -> None:
     markup = "".join(pieces)
-    _, text = html_text(markup)
+    _, text, _ = html_text(markup)
     assert text.count("\n") <= markup.count("\n")
 
 
@@ -140,8 +145,71 @@ def test_no_markup_crashes(pieces: list[str]) -> None:
 @given(st.lists(st.text(alphabet="abc .,", min_size=1, max_size=12), max_size=8))
 def test_scripts_are_never_seen(texts: list[str]) -> None:
     markup = "".join(f"<p>{text}</p><script>HIDDEN</script><style>HIDDEN</style>" for text in texts)
-    _, text = html_text(markup)
+    _, text, _ = html_text(markup)
     assert "".join(text.replace(BREAK, "").split()) == "".join("".join(texts).split())
+
+
+def impatient(most_s: float = 0.0) -> Patience:
+    return Patience(0.0)
+
+
+LINES = "one, two. 漢字。\n\n" * 3000
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        ("a.md", "# Title\n" * 3 + LINES),
+        ("a.csv", LINES),
+        ("a.html", "<p>one</p>\n" * 3000),
+        ("a.py", LINES),
+        ("a.pdf", pdf(*["one"] * 600)),
+    ],
+)
+def test_a_file_that_takes_too_long_is_read_as_far_as_time_goes(
+    path: str, content: str | bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = content if isinstance(content, bytes) else content.encode()
+    (tmp_path / path).write_bytes(data)
+    whole = list(read_file(path, data))
+    monkeypatch.setattr(reading, "Patience", impatient)
+    if path.endswith("pdf"):
+        with pytest.raises(Unread, match="takes too long"):
+            read_file(path, data)
+    else:
+        found = read_file(path, data)
+        assert found.left_out == "it takes too long to read"
+        assert 0 < len(found) < len(whole)
+        *before, last = found
+        assert before == whole[: len(before)]
+        assert whole[len(before)].body.startswith(last.body)
+    (note,) = read_folder(str(tmp_path))
+    part = "not searched" if path.endswith("pdf") else "searched at the beginning only"
+    assert note == f"{path} is {part}: it takes too long to read"
+
+
+def test_no_more_is_put_into_the_index_than_there_is_time_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.md").write_text("First the valve.\n\n" + LINES + "\n\nLast the gasket.")
+    monkeypatch.setattr("agentkit.tools.documents.index.MOST_S", 0.0)
+    search = document_search(tmp_path, index=tmp_path.parent / f"{tmp_path.name}.sqlite")
+    assert "First the valve" in str(search.call("valve"))
+    assert search.call("gasket").readings == ("a.md is searched at the beginning only: it takes too long to read",)
+    (tmp_path / "a.md").write_text("Now the gasket.")  # what was left out is not missed when it is taken out again
+    assert "Now the gasket" in str(
+        document_search(tmp_path, index=tmp_path.parent / f"{tmp_path.name}.sqlite").call("gasket")
+    )
+
+
+def test_names_that_stand_before_every_value_have_an_end() -> None:
+    content = f"{'x' * 10_000},b\n" + "1,2\n" * 10_000
+    found = read_file("a.csv", content.encode())
+    assert sum(len(passage.body) for passage in found) < 2 * MOST_BYTES
+    assert found.left_out == "it takes too long to read"
+
+
+def test_a_title_has_an_end() -> None:
+    (found, *_) = read_file("a.html", f"<title>{'t' * 100_000}</title><p>text".encode())
+    assert len(found.heading) == LONGEST
 
 
 @pytest.mark.parametrize(

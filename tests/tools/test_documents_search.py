@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -277,6 +279,15 @@ def test_any_part_of_an_index_may_be_damaged(fill: Fill, tmp_path: Path) -> None
 # -- nothing outside ---------------------------------------------------------------------------------------------------
 
 
+def test_folders_that_lie_too_deep_are_not_entered_and_told(fill: Fill, tmp_path: Path) -> None:
+    deep = "/".join("d" * 101)
+    documents = fill({"a.txt": "alpha", f"{deep[:-2]}/b.txt": "beta", f"{deep}/c.txt": "alpha"})
+    assert links(documents, "alpha") == ["a.txt:1"]
+    assert links(documents, "beta") == [f"{deep[:-2]}/b.txt:1"]
+    (note,) = documents.notes
+    assert note.endswith("… is not searched: it lies more than 100 folders deep")
+
+
 def test_links_out_of_the_folder_are_not_read_and_told(fill: Fill, tmp_path: Path) -> None:
     (tmp_path / "private" / "deep").mkdir(parents=True)
     (tmp_path / "private" / "deep" / "secret.txt").write_text("kumquat alpha")
@@ -319,6 +330,50 @@ def test_what_is_swapped_while_it_is_read_is_not_read(fill: Fill, tmp_path: Path
             read_below(tmp_path / "docs", path)
 
 
+@pytest.mark.parametrize("swapped", ["sub", "sub/deep", "sub/deep/b.txt"])
+def test_what_is_swapped_each_time_that_somebody_looks_is_not_read(
+    fill: Fill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swapped: str
+) -> None:
+    documents = fill({"sub/deep/b.txt": "alpha"})
+    private = tmp_path / "private" / "sub" / "deep"
+    private.mkdir(parents=True)
+    (private / "b.txt").write_text("kumquat")
+    theirs, kept, real = tmp_path / "docs" / swapped, tmp_path / "kept", os.path.realpath
+
+    def looked(path: str | os.PathLike[str], **options: bool) -> str:
+        if theirs.is_symlink():
+            theirs.unlink()
+            kept.rename(theirs)
+        found = real(path, **options)
+        theirs.rename(kept)
+        theirs.symlink_to(tmp_path / "private" / swapped)
+        return found
+
+    monkeypatch.setattr(os.path, "realpath", looked)
+    with pytest.raises(OSError):
+        read_below(tmp_path / "docs", "sub/deep/b.txt")
+    monkeypatch.setattr(os.path, "realpath", real)
+    assert links(documents, "alpha") == links(documents, "kumquat") == []
+
+
+def test_what_changes_while_it_is_listed_is_listed_later(
+    fill: Fill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents, real = fill({"a.txt": "alpha", "sub/b.txt": "beta"}), os.path.realpath
+
+    def changing(path: str | os.PathLike[str], **options: bool) -> str:
+        if Path(path).name == "sub":
+            raise OSError(errno.EINVAL, "Invalid argument", str(path))  # it was a link a moment ago
+        return real(path, **options)
+
+    monkeypatch.setattr(os.path, "realpath", changing)
+    documents.refresh()
+    assert (links(documents, "alpha"), links(documents, "beta")) == (["a.txt:1"], [])
+    monkeypatch.setattr(os.path, "realpath", real)
+    documents.refresh()
+    assert links(documents, "beta") == ["sub/b.txt:1"]
+
+
 def test_the_folder_itself_may_be_a_link(fill: Fill, tmp_path: Path) -> None:
     fill({"a.txt": "alpha"})
     (tmp_path / "linked").symlink_to("docs", target_is_directory=True)
@@ -343,6 +398,37 @@ def test_the_index_of_each_folder_is_its_own(tmp_path: Path) -> None:
     assert here != default_file(tmp_path / "other" / "docs", {"XDG_CACHE_HOME": "/c"})
 
 
+def others_can_write(place: Path, victim: Path) -> None:
+    place.chmod(0o666)
+
+
+def in_a_folder_of_others(place: Path, victim: Path) -> None:
+    place.parent.chmod(0o777)
+
+
+def a_link_elsewhere(place: Path, victim: Path) -> None:
+    place.rename(victim)
+    place.symlink_to(victim)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="files have no modes there")
+@pytest.mark.parametrize("planted", [others_can_write, in_a_folder_of_others, a_link_elsewhere])
+def test_an_index_that_another_user_may_have_written_is_not_used(
+    fill: Fill, tmp_path: Path, planted: Callable[[Path, Path], None]
+) -> None:
+    with closing(fill({"a.txt": "The alpha is Bob."})) as documents:
+        assert "Bob" in documents.search("alpha").text
+    place, victim = default_file(tmp_path / "docs"), tmp_path / "victim.sqlite"
+    with closing(sqlite3.connect(place)) as connection, connection:
+        connection.execute("UPDATE passages SET body = 'The alpha is Mallory.'")
+    planted(place, victim)
+    theirs = place.resolve().open("rb")
+    with closing(fill({"b.txt": "A secret."})) as documents, theirs:
+        assert documents.search("alpha").text.startswith("The alpha is Bob.")
+        assert links(documents, "secret") == ["b.txt:1"]
+        assert b"A secret" not in theirs.read()
+
+
 @pytest.mark.slow
 def test_processes_share_the_work(fill: Fill, tmp_path: Path) -> None:
     fill({f"{n}.txt": f"word{n} alpha" for n in range(900)})
@@ -360,6 +446,8 @@ def test_processes_share_the_work(fill: Fill, tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"expected a folder to search, saw none named; write \. for the"):
+        document_search("")
     tool = document_search(tmp_path / "none")
     with pytest.raises(ConfigurationError, match=r"expected a folder to search, saw .*none; give one that is there"):
         tool.call("alpha")

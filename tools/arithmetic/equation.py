@@ -11,7 +11,7 @@ from agentkit.tools.arithmetic.real import CONSTANTS
 from agentkit.tools.arithmetic.refusal import quoted, refusal
 from agentkit.tools.arithmetic.tokens import Token
 from agentkit.tools.arithmetic.units import CURRENCY, check_ignorable, is_known, known_unit
-from agentkit.tools.arithmetic.wording import LISTS, WORDS
+from agentkit.tools.arithmetic.wording import WORDS
 
 LONGEST_WRAPPED = 1000
 _OBJECT = re.compile(r"""\{\s*(["'])\w+\1\s*:\s*(?:(["'])(?P<text>.*)\2|(?P<number>-?[\d.]+))\s*,?\s*\}""", re.DOTALL)
@@ -133,7 +133,7 @@ def _check_result_name(left: list[Token], asked: Sequence[Token]) -> None:
 def _labels(token: Token) -> bool:
     """Whether a word can name a result without changing it: `Sum of ages`, but not `percent` or `half`."""
     if token.kind == "sign":
-        return token.is_sign("of", *LISTS)
+        return token.is_sign("of")
     return token.kind == "word" and token.text not in CONSTANTS and token.text.casefold() not in WORDS | CHANGING
 
 

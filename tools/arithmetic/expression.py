@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TypeGuard
 
 Units = Mapping[str, int]
-DEGREE = {"degree": 1}
+DEGREE, RADIAN = {"degree": 1}, {"radian": 1}
 NO_UNITS: Units = MappingProxyType({})
 LONGEST_READING = 120
 
@@ -74,6 +74,17 @@ def is_binary(node: Node) -> TypeGuard[Operation]:
     return isinstance(node, Operation) and node.sign in _STRENGTH and node.sign != "neg"
 
 
+def is_percentage(node: Node) -> bool:
+    """Whether it is a percentage or a sum of such, which are added to each other."""
+    match node:
+        case Group(inner=inner) | Quantity(inner=inner) | Operation(sign="neg", parts=(inner,)):
+            return is_percentage(inner)
+        case Operation(sign="+" | "-", parts=parts):
+            return all(map(is_percentage, parts))
+        case _:
+            return is_operation(node, "%")
+
+
 def rendered(node: Node) -> str:
     """The expression as text, without words, with brackets wherever the order of operations could surprise."""
     match node:
@@ -89,6 +100,7 @@ def rendered(node: Node) -> str:
             return f"{_bracketed(inner, _strength(inner) < _STRONGEST)}{sign}"
         case Operation(sign=sign, parts=(left, right)) if strength := _STRENGTH.get(sign):
             weak_left = _strength(left) < (_STRONGEST if sign == "^" else strength)
+            weak_left |= strength == _STRENGTH["mod"] and is_operation(left, "mod")  # 5 mod 3*2 would mislead
             weak_right = _strength(right) <= strength or _strength(right) == _STRENGTH["neg"]
             spaced = " mod " if sign == "mod" else sign
             return f"{_bracketed(left, weak_left)}{spaced}{_bracketed(right, weak_right)}"

@@ -11,6 +11,7 @@ from functools import reduce
 
 from agentkit.tools.arithmetic.real import (
     HALF_ULP,
+    LARGEST_ROOT,
     MOST_BITS,
     PI,
     Approximate,
@@ -107,13 +108,13 @@ def logarithm(x: Real, base: Real = E) -> Real:
 
 
 def _exact_logarithm(x: Fraction, base: Fraction) -> Fraction | None:
-    """A small rational logarithm such as log2(8) or log(1/9, 3), tried as an integer power of the base."""
+    """A rational logarithm such as log2(8) or log(1/9, 27): a fraction near it that makes both powers equal."""
     size = math.log(base.numerator) - math.log(base.denominator)
     guess = (math.log(x.numerator) - math.log(x.denominator)) / size if size else math.inf
     if abs(guess) > MOST_BITS or bits(base) * abs(guess) > 2 * MOST_BITS:
         return None
-    near = round(guess)
-    return Fraction(near) if base**near == x else None
+    near = Fraction(guess).limit_denominator(LARGEST_ROOT)
+    return near if base**near.numerator == x**near.denominator else None
 
 
 # -- angles and hyperbolic functions ---------------------------------------------------------------------------------
@@ -235,6 +236,11 @@ def _many(apply: Callable[..., Real | int]) -> Function:
     return Function(1, MANY, apply)
 
 
+OPERATIONS: Mapping[str, Callable[..., Real | int]] = {
+    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "^": power,
+    "//": lambda a, b: math.floor(a / b), "mod": lambda a, b: a - b * Fraction(math.floor(a / b)),
+    "neg": operator.neg, "%": lambda a: a / Fraction(100), "!": factorial,
+}  # fmt: skip
 _TABLE = {
     "sqrt": _one(square_root), "cbrt": _one(lambda x: root(x, Fraction(3))), "root": Function(2, 2, root),
     "abs fabs": _one(lambda x: x.__abs__()), "floor": _one(math.floor), "ceil ceiling": _one(math.ceil),
@@ -264,22 +270,23 @@ _TABLE = {
     "atanh arctanh": _one(_elementary(
         "arctanh(a)", lambda a: 1 / (1 - a * a), _AT_ZERO,
         lambda x: Fraction(-1) < x < Fraction(1), "atanh takes numbers between -1 and 1")),
-    "degrees rad2deg": _one(lambda x: x * (Fraction(180) / PI)),
-    "radians deg2rad": _one(lambda x: x / (Fraction(180) / PI)),
+    "degrees rad2deg": _one(lambda x: x / (PI / Fraction(180))),
+    "radians deg2rad": _one(lambda x: x * (PI / Fraction(180))),
     "factorial fact": _one(factorial), "gcd": _many(lambda *xs: math.gcd(*(whole(x, "gcd") for x in xs))),
     "lcm": _many(lambda *xs: math.lcm(*(whole(x, "lcm") for x in xs))),
-    "comb ncr binomial choose": _counting(math.comb), "perm npr": _counting(math.perm),
+    "comb ncr binomial choose c": _counting(math.comb), "perm npr p": _counting(math.perm),
     "hypot": Function(2, 2, lambda a, b: square_root(a * a + b * b)), "pow power": Function(2, 2, power),
     "max maximum": _many(largest), "min minimum": _many(smallest), "sum add": _many(total),
     "product prod multiply": _many(product), "mean avg average": _many(mean), "median": _many(median),
     "subtract difference": Function(2, 2, operator.sub), "divide": Function(2, 2, operator.truediv),
+    "mod modulo": Function(2, 2, OPERATIONS["mod"]),
 }  # fmt: skip
 
 FUNCTIONS = {name: function for names, function in _TABLE.items() for name in names.split()}
 ONE_NAME = {name: names.split()[0] for names in _TABLE for name in names.split()}
+DIMENSIONLESS = frozenset(
+    """sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh exp ln log log10 log2
+degrees radians factorial comb perm gcd lcm""".split()
+)
+"""Functions whose value has no unit: cos(tan(30 degrees)) is the cosine of a plain number."""
 TRIGONOMETRIC = frozenset({"sin", "cos", "tan"})
-OPERATIONS: Mapping[str, Callable[..., Real | int]] = {
-    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "^": power,
-    "//": lambda a, b: math.floor(a / b), "mod": lambda a, b: a - b * Fraction(math.floor(a / b)),
-    "neg": operator.neg, "%": lambda a: a / Fraction(100), "!": factorial,
-}  # fmt: skip

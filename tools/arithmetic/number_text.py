@@ -8,8 +8,7 @@ from fractions import Fraction
 from agentkit.tools.arithmetic.real import Approximate, Real, lost
 
 TRUSTED = 1e-9  # largest relative error that is printed
-MOST_EXACT_DIGITS = 17
-MOST_DIGITS = 15
+MOST_DIGITS, FLOAT_DIGITS = 15, 17
 LONGEST_ZEROS = 40
 PLAIN_FROM, PLAIN_BELOW = Fraction(1, 10**7), 10**16
 FLOAT_FROM, FLOAT_BELOW = Fraction(1, 10**300), 10**300
@@ -30,15 +29,27 @@ def is_rounded_to_zero(value: Real) -> bool:
     return isinstance(value, Approximate) and abs(value.value) <= value.error
 
 
+def is_rounded(value: Real, text: str) -> bool:
+    """Whether `text` looks like another, simpler number than the value is, or may be: 3, or 0.3333333333333334."""
+    digits = len(Decimal(text).normalize().as_tuple().digits)
+    if isinstance(value, Fraction):
+        return digits < MOST_DIGITS and Fraction(text) != value
+    exact = Fraction(value.value)
+    is_ratio = value.error < 1e-12 and abs(exact - exact.limit_denominator(100)) <= value.error
+    return (digits < 12 or is_ratio) and value.error < 1e-13 * abs(value.value)
+
+
 def exact_text(value: Fraction) -> str:
     """Integers with all their digits; a decimal of up to 17 digits exactly; else as the nearest float prints.
 
-    Floats cannot hold what lies beyond 1e±300: 15 digits are given there.
+    A longer decimal is written out where the float looks like another number: 1 + 1e-20 is not 1. Floats cannot hold
+    what lies beyond 1e±300: 15 digits are given there.
     """
     if value.denominator == 1:
         return _whole_text(value.numerator)
     if FLOAT_FROM <= abs(value) < FLOAT_BELOW:
-        return _plain(_shortened(value) or repr(float(value)))
+        text = _shortened(value, FLOAT_DIGITS) or repr(float(value))
+        return _plain((is_rounded(value, text) and _shortened(value, LONGEST_ZEROS)) or text)
     quotient = Context(prec=MOST_DIGITS).divide(Decimal(value.numerator), Decimal(value.denominator))
     return _plain(str(quotient.normalize()))
 
@@ -76,7 +87,7 @@ def _plain(text: str) -> str:
     return f"{mantissa}e{exponent}"
 
 
-def _shortened(value: Fraction) -> str | None:
-    """`value` in few digits, where that loses nothing."""
-    rounded = Decimal(f"{Decimal(value.numerator) / Decimal(value.denominator):.{MOST_EXACT_DIGITS - 1}e}")
+def _shortened(value: Fraction, digits: int) -> str | None:
+    """`value` in so many digits, where that loses nothing."""
+    rounded = Context(prec=digits).divide(Decimal(value.numerator), Decimal(value.denominator))
     return str(rounded) if Fraction(rounded) == value else None

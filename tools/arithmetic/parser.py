@@ -17,6 +17,7 @@ from agentkit.tools.arithmetic.expression import (
     Reading,
     binary,
     is_operation,
+    is_percentage,
     rendered,
 )
 from agentkit.tools.arithmetic.functions import FUNCTIONS, ONE_NAME
@@ -25,13 +26,11 @@ from agentkit.tools.arithmetic.refusal import ambiguous, quoted, refusal
 from agentkit.tools.arithmetic.tokens import END, Token
 from agentkit.tools.arithmetic.units import (
     CURRENCY,
-    check_ignorable,
     dimension_of,
     known_unit,
     not_understood,
     read_units,
 )
-from agentkit.tools.arithmetic.wording import LISTS
 
 DEEPEST = 40
 MONEY = {known_unit(sign) for sign in CURRENCY}
@@ -42,6 +41,8 @@ _MISPLACED = {
 }
 _PRODUCTS = ("*", "/", "//", "mod")
 _ROOTS = ("√", "sqrt", "cbrt")
+_SIGNS = ("+", "-", *_PRODUCTS)
+_ENDS = (")", ",", "?", *COMPARISONS)
 
 
 class Parser:
@@ -75,7 +76,7 @@ class Parser:
                 right = self._signed()
                 self._check_scientific(node, sign, last, right)
                 node, last = binary(sign.text, node, right), sign.text
-            elif self._accept("%"):
+            elif not is_operation(node, "%") and self._accept("%"):
                 node, last = binary("mod", node, self._signed()), "mod"
                 self._reading.note("% read as the remainder")
             elif self._accept("of"):
@@ -93,9 +94,8 @@ class Parser:
 
     def _ambiguous_divisor(self, left: Operation, right: Node) -> Exception:
         """For `a / b` with `right` as a factor behind it."""
-        first = Group(left) if left.sign == "mod" else left
         together = binary(left.sign, left.parts[0], Group(binary("*", left.parts[1], right)))
-        return ambiguous(self._source(), rendered(binary("*", first, right)), rendered(together))
+        return ambiguous(self._source(), rendered(binary("*", left, right)), rendered(together))
 
     def _of(self, left: Node, last: str) -> Node:
         """`15% of 80`, `half of 60`, `1/2 of 60`."""
@@ -117,8 +117,8 @@ class Parser:
     def _implicit(self, left: Node, last: str) -> Node:
         """`2(3+4)`, `2 pi`; but not `6/2(1+2)`, which people read in two ways."""
         factor = _factor_before(left)
-        if isinstance(factor, Quantity) and self._next.is_sign("(") and self._reading.ignored_words:
-            raise refusal("there is no sign between a unit and a bracket; write * between them.")
+        if isinstance(factor, Quantity):
+            raise refusal(f"there is no sign between a unit and {quoted(self._next.written)}; write * between them.")
         if self._next.text == "e" and self._next.glued:
             raise refusal(f"{quoted(rendered(left) + 'e')} is not a number; write * before the constant e.")
         right = self._power()
@@ -147,30 +147,43 @@ class Parser:
         base = self._postfix(self._factor())
         if not (sign := self._accept("^")):
             return base
-        exponent = self._signed()
+        superscript = self._next.kind == "number" and sign.written not in ("^", "**") and not sign.spoken
+        exponent = self._factor() if superscript else self._signed()
+        if sign.spoken and is_operation(exponent, "^"):
+            raise refusal("which power comes first is not clear; write them with ^ and brackets.")
+        if is_operation(exponent, "%") or (is_operation(exponent, "neg") and is_operation(exponent.parts[0], "%")):
+            below, above = rendered(base), rendered(exponent)
+            raise ambiguous(f"{below}^{above}", f"{below}^({above})", f"({below}^{above[:-1]})%")
         if isinstance(base, Quantity) and _is_length(base) and _size(exponent) in (2, 3):
             return self._postfix(_length_power(base, exponent, sign))
         self._reading.surprising |= is_operation(exponent, "^")
+        if sign.written in ("squared", "cubed") and known_unit(self._next.text):  # 5 squared metres
+            raise refusal(f"whether {quoted(sign.written)} belongs to the unit is not clear; leave the units out.")
         return self._postfix(binary("^", base, exponent), after_power=True)
 
     def _postfix(self, node: Node, *, after_power: bool = False) -> Node:
         """Factorials, percent signs and units."""
         while True:
+            mark = self._next.is_sign("!") or (self._next.is_sign("%") and self._is_percent())
+            if mark and isinstance(node, Quantity):
+                raise refusal(f"'{self._next.text}' after a unit is not understood; leave the unit out.")
             if not after_power and self._accept("!"):
                 if is_operation(node, "!"):
                     raise refusal("'!!' can be read as a double factorial or as (n!)!; write the one you mean.")
                 node = Operation("!", (node,))
-            elif self._next.is_sign("%") and self._is_percent():
+            elif mark and self._next.is_sign("%"):
                 self._take()
                 if is_operation(node, "%"):
                     raise refusal("'%%' is not understood; write one % or a division by 100.")
                 node = Operation("%", (node,))
             elif found := read_units(self._tokens, self._place, isinstance(node, Quantity)):
                 named, end = found
+                if is_percentage(node) and any(map(dimension_of, named)):
+                    raise refusal("a unit after a percentage is not understood; leave the unit out.")
                 words = any(word.kind == "word" for word in self._tokens[self._place : end])
                 self._reading.ignored_words |= words and named != DEGREE
                 node, self._place = Quantity(node, named), end
-            elif not self._skips_note():
+            else:
                 return node
 
     def _is_percent(self) -> bool:
@@ -184,26 +197,13 @@ class Parser:
                 raise ambiguous(
                     self._source(), "a percentage (write it as 10%)", "a remainder (write mod and brackets)"
                 )
-        names = after.text.casefold() in FUNCTIONS or constant_named(after)  # of a word, or of a sign such as `sum of`
-        starts = after.kind == "number" or after.is_sign("(", "√") or names
+        named = after.word in FUNCTIONS or constant_named(after)
+        starts = after.kind == "number" or after.is_sign("(", *_ROOTS) or named
         if starts and (after.is_sign("(") or (token.glued and not after.glued)):
             raise ambiguous(self._source(), "a percentage (write % *)", "a remainder (write mod)")
         return not starts
 
-    def _skips_note(self) -> bool:
-        """Skips a bracket that holds only words, such as `(calculate)`."""
-        end = self._place + 1
-        while self._next.is_sign("(") and self._tokens[end].kind == "word" and not constant_named(self._tokens[end]):
-            end += 1
-        if end == self._place + 1 or not self._tokens[end].is_sign(")"):
-            return False
-        for word in self._tokens[self._place + 1 : end]:
-            check_ignorable(word)
-        self._place = end + 1
-        self._reading.ignored_words = True
-        return True
-
-    # -- operands: numbers, brackets, money, roots, lists, calls of functions
+    # -- operands: numbers, brackets, money, roots, calls of functions
 
     def _factor(self) -> Node:
         token = self._next
@@ -216,8 +216,6 @@ class Parser:
             return self._money()
         if sign := self._accept(*_ROOTS):
             return self._root(sign)
-        if sign := self._accept(*LISTS):
-            return self._list(sign)
         if token.kind == "word":
             return self._named()
         raise self._unexpected()
@@ -234,6 +232,8 @@ class Parser:
         if not (self._next.kind == "number" or self._next.is_sign("(")):
             raise self._unexpected()
         node = Quantity(self._factor(), {unit: 1})
+        if len(self._next.word) == 1:
+            raise refusal(f"{quoted(self._next.text)} after an amount of money is not clear; write all its digits.")
         return Operation("neg", (node,)) if negative else node
 
     def _root(self, sign: Token) -> Node:
@@ -242,28 +242,15 @@ class Parser:
         node = self._signed() if sign.spoken and self._next.is_sign(*_ROOTS) else self._factor()
         if not isinstance(node, Group):
             self._reading.surprising = True
-            self._check_end_of_operand(sign)
+            self._check_reach(sign.written, *(() if sign.spoken else _SIGNS))
         name = "cbrt" if sign.text == "cbrt" else "sqrt"
         return Operation(name, (node.inner if isinstance(node, Group) else node,))
 
-    def _check_end_of_operand(self, sign: Token) -> None:
-        """`square root of 16 + 9` in words is 7 or 5."""
-        if sign.spoken and self._next.kind == "sign" and not self._next.is_sign(")", ",", "?", *COMPARISONS):
-            raise refusal(f"how far {quoted(sign.written)} reaches is not clear; use sqrt( ) with brackets.")
-
-    def _list(self, sign: Token) -> Node:
-        """`the sum of 3, 4 and 5`: plain numbers up to the end or a bracket."""
-        items = [self._signed()]
-        while self._accept(",") or self._next.word == "and":
-            if self._next.word == "and":
-                self._take()
-            items.append(self._signed())
-        if len(items) < 2 or not (self._next.kind == "end" or self._next.is_sign(")", *COMPARISONS)):
-            raise refusal(f"how far {quoted(sign.written)} reaches is not clear; write the calculation with signs.")
-        name = ONE_NAME[sign.text]
-        if name == "subtract" and len(items) != 2:
-            raise refusal("a difference is between two numbers; write the calculation with signs.")
-        return Operation(name, tuple(items))
+    def _check_reach(self, name: str, *ends: str) -> None:
+        """`square root of 16 + 9` is 7 or 5, `sin 2 pi` is 0 or 2.86: only what ends an operand may follow."""
+        clear = self._next.kind == "end" or self._next.is_sign(*_ENDS, *ends)
+        if not clear or self._next.written in ("x", "X"):
+            raise refusal(f"how far {quoted(name)} reaches is not clear; use brackets, as in sqrt( ).")
 
     def _named(self) -> Node:
         token, name = self._next, self._next.word
@@ -282,14 +269,14 @@ class Parser:
         raise refusal(f"expected a number, got the word {quoted(token.text)}; put the value in its place.")
 
     def _call(self) -> Node:
-        name = ONE_NAME[self._take().word]
+        name = ONE_NAME[self._next.word]
+        self._reading.surprising |= len(self._take().text) == 1  # C(5, 2)
         if self._next.written == "[":
             raise refusal(f"{quoted(name + '[')} is not understood; use round brackets after a function.")
         if not self._accept("("):
             self._reading.surprising = True
             arguments = [self._factor()]
-            if known_unit(self._next.text) == "degree":
-                raise refusal(f"how far {quoted(name)} reaches is not clear; write the angle in brackets.")
+            self._check_reach(name, *_SIGNS)
         elif self._next.is_sign(")"):
             raise refusal(f"{name}() is empty; write a number between the brackets.")
         else:
@@ -381,7 +368,7 @@ def constant_named(token: Token) -> str | None:
 
 def _length_power(base: Quantity, exponent: Node, sign: Token) -> Node:
     """`16 cm²` is an area; `16 cm^2` could be the square of 16 too."""
-    if sign.written in ("^", "**") or sign.spoken:
+    if sign.written.isascii():  # ^, **, squared, to the power of
         number, power = rendered(base), rendered(exponent)
         raise refusal(f"'^{power}' after a unit can belong to the unit or to {number}; leave the units out.")
     return Quantity(base.inner, {unit: power * int(_size(exponent) or 1) for unit, power in base.units.items()})

@@ -10,6 +10,7 @@ outside, never names of a caller (its sanitizer lets single-quoted f-strings run
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -22,6 +23,7 @@ MOST_BITS = 4096
 HALF_ULP = 2.0**-53
 LARGEST_ROOT = 64
 SMALLEST = 1e-290
+SMALLEST_FULL_FLOAT = sys.float_info.min  # below it floats have fewer digits
 STEEP, SMALL = 1e4, 1e-8  # up to where a first-order correction holds
 
 Formula = Literal[
@@ -85,7 +87,8 @@ class Approximate:
         return self.pis / other.pis if self.pis and other.pis else _quotient(self, other)
 
     def __rtruediv__(self, other: Fraction) -> Real:
-        return Fraction(0) if other == 0 else _quotient(approximate(other), self)
+        quotient = _quotient(approximate(other), self)  # which refuses a divisor that may be 0
+        return Fraction(0) if other == 0 else quotient
 
     def __lt__(self, other: Real) -> bool:
         """Refuses where rounding hides which is less."""
@@ -143,7 +146,7 @@ def settled(value: Real | int) -> Real:
     if isinstance(value, Approximate):
         return value
     if bits(value) <= MOST_BITS:
-        return Fraction(value)
+        return value if isinstance(value, Fraction) else Fraction(value)
     if value.denominator == 1:
         raise too_large()
     return approximate(Fraction(value))
@@ -193,12 +196,15 @@ def of_one(formula: Formula, x: Real, slope: Callable[[float], float]) -> Approx
     """
     a = approximate(x)
     value = float_of(formula, a=a.value)
-    steep = abs(slope(a.value)) if a.error else 0.0
+    try:
+        steep = abs(slope(a.value)) if a.error else 0.0
+    except ZeroDivisionError:  # at an end of where the function exists, as acosh(1 + 1e-20)
+        raise lost() from None
     inherited = steep * a.error * 1.01 + a.error * a.error
     if isinstance(x, Fraction) and 0 < a.error < SMALL and steep < STEEP:
         value += slope(a.value) * _residue(x, a)
         inherited = HALF_ULP * steep * a.error + a.error * a.error
-    if value == 0.0 and x != 0:
+    if abs(value) < SMALLEST_FULL_FLOAT and x != 0:
         raise too_small()
     return Approximate(value, inherited + 2 * HALF_ULP * abs(value))
 
@@ -208,14 +214,17 @@ def _residue(exact: Real, nearest: Approximate) -> float:
 
 
 def exponential(x: Real) -> Real:
-    """e to the power x."""
-    if x == 0:
-        return Fraction(1)
-    if -600 < approximate(x).value < -32:
-        return Fraction(1) / exponential(
-            -x
-        )  # the error of `of_one` has an absolute part, which would swamp tiny results
-    return E if x == 1 else of_one("exp(a)", x, math.exp)
+    """e to the power x. Its error is relative: an absolute one would swamp small results."""
+    if x in (0, 1):
+        return E if x == 1 else Fraction(1)
+    a = approximate(x)
+    value, put_back = float_of("exp(a)", a=a.value), _residue(x, a)
+    if value < SMALLEST_FULL_FLOAT:
+        raise too_small()
+    if a.error > SMALL:
+        raise lost()
+    relative = put_back * put_back if isinstance(x, Fraction) else math.expm1(a.error)
+    return Approximate(value * (1 + put_back), value * (relative * 1.01 + 2 * HALF_ULP))
 
 
 def power(base: Real, exponent: Real) -> Real:

@@ -17,8 +17,8 @@ LARGEST_EXPONENT = 1200  # of 1e1200: about 4,000 bits
 
 _SIGNS = {
     "✕": "×", "✖": "×", "⋅": "·", "∙": "·", "•": "·", "∗": "*", "÷": "/", "⁄": "/", "∕": "/",
-    "−": "-", "–": "-", "—": "-", "‒": "-", "≤": "<=", "≥": ">=", "≠": "!=", "≈": "~", "π": " pi ", "τ": " tau ",
-    "’": "'", "\u00a0": " ", "\u2009": " ", "\u202f": " ",
+    "−": "-", "–": "-", "—": "-", "‒": "-", "‐": "-", "‑": "-", "≤": "<=", "≥": ">=", "≠": "!=", "≈": "~",
+    "π": " pi ", "τ": " tau ", "’": "'", "\u00a0": " ", "\u2009": " ", "\u202f": " ",
 }  # fmt: skip
 _TRANSLATION = str.maketrans(_SIGNS)
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
@@ -35,7 +35,7 @@ _TOKEN = re.compile(
       | (?P<number>{_NUMBER}(?:,{_NUMBER}(?![\d{_VULGAR}]))*)
       | (?P<times>[xX](?=\s*[\d.($√]|\s+-[\d.(]))
       | (?P<word>(?:(?:math|np|numpy)\.(?=[a-z]))?
-                 (?:(?:log|atan|arctan)_?\d+(?![A-Za-z\d])|[A-Za-z]+(?:['_-][A-Za-z]+)*))
+                 (?:(?:log|atan|arctan)_?\d+(?![A-Za-z\d])|[A-Za-z]+(?:['_-][A-Za-z]+(?![A-Za-z\d]))*))
       | (?P<raised>[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)
       | (?P<factorial>(?<=[\d.)\]}}⁰¹²³⁴⁵⁶⁷⁸⁹{_VULGAR}])!(?==))
       | (?P<sign>\*\*|//|==|!=|<>|<=|>=|[-+*/^%!(){{}}\[\],=<>?:;.°√×·$€£¥₹_])
@@ -45,13 +45,16 @@ _TOKEN = re.compile(
 )
 _SAME = {"**": "^", "×": "*", "·": "*", "<>": "!=", "{": "(", "[": "(", "}": ")", "]": ")"}
 _PAIRS = {")": "(", "]": "[", "}": "{"}
-_YEAR, _MONTH, _DAY = r"(?:19|20)\d\d", r"(?:0[1-9]|1[0-2])", r"(?:0[1-9]|[12]\d|3[01])"
-_DATE = re.compile(
-    rf"(?<![\d.])(?:{_YEAR}-{_MONTH}-[0-3]\d|[0-3]?\d([-/])[0-3]?\d\1{_YEAR}|{_YEAR}/[01]?\d/[0-3]?\d"
-    rf"|(?:{_MONTH}/{_DAY}|{_DAY}/{_MONTH})/\d\d)(?![\d.])"
-)
+_DAY, _MONTH, _YEAR = r"(?:0?[1-9]|[12]\d|3[01])", r"(?:0?[1-9]|1[0-2])", r"[12]\d\d\d"
+_NO_CALCULATION = {  # what is written without spaces around the signs
+    "a date": rf"{_YEAR}([-/]){_MONTH}\1{_DAY}|(?:{_DAY}([-/]){_MONTH}\2|{_MONTH}([-/]){_DAY}\3)(?:{_YEAR}|\d\d)",
+    "a telephone number": r"(?:\+?\d{1,3}-)?\d{3}-\d{3}-\d{4}",
+    "the number of a person or a book": r"\d{3}-\d\d-\d{4}|(?:97[89]-)?(?=[\d-]{13}(?!\d))\d+-\d+-\d+-\d",
+}
+_TIGHT = re.compile(r"\d([-/])\d+\1\d", re.ASCII)
 _GROUPED = re.compile(r"[1-9]\d{0,2}(?:,\d{3})+(?:\.\d*)?")
-_JOINABLE = re.compile(r"(?<![\d._e+-])[1-9]\d{0,2}(?:,\d{3}(?![\de_]))+", re.IGNORECASE)
+_ONE_COMMA = re.compile(r"\d+,\d+(?:[eE][+-]?\d+)?", re.ASCII)
+_JOINABLE = re.compile(r"(?<![\d._e+-])[1-9]\d{0,2}(?:,\d{3}(?![\d_]))+", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +91,16 @@ def tokens_of(text: str, reading: Reading) -> list[Token]:
     """All tokens of one line, or a refusal that names what cannot be read."""
     if len(text) > LONGEST_INPUT:
         raise refusal(f"expected at most {LONGEST_INPUT} characters, got {len(text)}; calculate in several steps.")
-    if date := _DATE.search(text):
-        raise ambiguous(date[0], "a date", "a calculation (put spaces around the signs)")
-    found = list(_scanned(re.sub(r"\\([A-Za-z]+|.)", _latex, text).translate(_TRANSLATION)))
+    text = re.sub("(?<=[A-Za-z])−(?=[A-Za-z])", " - ", text)  # twenty−five is 15: this is a minus, and no hyphen
+    text = re.sub(r"\\([A-Za-z]+|.)", _latex, text).translate(_TRANSLATION)
+    if power := re.search(r"([\d.]+) +([eE][+-]\d+)", text, re.ASCII):
+        raise ambiguous(power[0], f"{power[1]}{power[2]}", f"{power[1]}*{power[2]}")
+    for name, pattern in _NO_CALCULATION.items() if _TIGHT.search(text) else ():
+        if match := re.search(rf"(?<![\d.])(?:{pattern})(?![\d.eE])", text, re.ASCII):
+            raise ambiguous(match[0], name, "a calculation (put spaces around the signs)")
+    if dash := re.search(r"\S+\s--\s\S+", text):
+        raise ambiguous(dash[0], *(dash[0].replace("--", sign) for sign in ("-", "+")))
+    found = list(_scanned(text))
     _check_brackets(found)
     return _with_thousands_joined(found, reading)
 
@@ -117,6 +127,9 @@ def _made(match: re.Match[str], before: Token, glued: bool) -> Iterator[Token]:
     if kind == "other":
         raise refusal(f"{quoted(written)} has no place in arithmetic; use digits, + - * / ^ ( ) and functions.")
     if kind == "number":
+        if before.kind == "number":
+            together = f"{before.written}{'' if glued else ' '}{written}"
+            raise refusal(f"{quoted(together)} is not one number; leave out what parts it, or write a sign there.")
         yield _number(written, glued)
     elif kind == "times" and not _multiplies(before, written, rest, glued):
         raise refusal(f"{quoted(written)} is not a number; put the value in its place (write * for times).")
@@ -142,7 +155,10 @@ def _number(written: str, glued: bool) -> Token:
         if len(exponent) > 6 or abs(int(exponent)) > LARGEST_EXPONENT:
             raise refusal(f"the number {quoted(part)} is out of range; use exponents up to {LARGEST_EXPONENT}.")
     text = written.replace("_", "")
-    return Token("number", text, written, Fraction(0 if "," in text else text), glued)
+    if re.match(r"0\d", text, re.ASCII):
+        raise refusal(f"{quoted(written)} begins with a zero, as dates and codes do; write the number without it.")
+    value = Fraction(int(text)) if text.isdigit() else Fraction(0 if "," in text else text)
+    return Token("number", text, written, value, glued)
 
 
 def _multiplies(before: Token, written: str, rest: str, glued: bool) -> bool:
@@ -194,6 +210,8 @@ def _check_brackets(tokens: list[Token]) -> None:
 
 def _with_thousands_joined(tokens: list[Token], reading: Reading) -> list[Token]:
     """Joins `1,234` to one number where only that can be meant; also notes what could surprise."""
+    if not any(token.kind == "number" and "," in token.text for token in tokens):
+        return tokens
     apart = _apart(tokens)
     separate = [each for place, token in enumerate(tokens) for each in _separate(token, place in apart)]
     joined = [token.written for token in separate if token.kind == "number" and "," in token.written]
@@ -211,7 +229,7 @@ def _separate(token: Token, apart: bool) -> Iterator[Token]:
         yield _number(first, token.glued)
         for other in others:
             yield from (Token("sign", ",", ",", glued=True), _number(other, glued=True))
-    elif not _GROUPED.fullmatch(token.text):
+    elif not _GROUPED.fullmatch(token.written):
         raise refusal(f"{quoted(token.written)} is not one number; write a decimal point, or digits without commas.")
     else:
         text = token.text.replace(",", "")
@@ -237,26 +255,34 @@ def _function_before(tokens: list[Token], place: int) -> str:
     """The function whose arguments this bracket opens: `max(` or `max([`."""
     if tokens[place].written == "[" and place and tokens[place - 1].is_sign("("):
         place -= 1
-    name = tokens[place - 1].word if place else ""
+    name = tokens[place - 1].word.rpartition("-")[2] if place else ""
     return name if name in FUNCTIONS else ""
 
 
 def _joins(name: str, tokens: list[Token], direct: list[int]) -> bool:
     """Whether the function's number of arguments settles that commas join; a refusal where both readings fit."""
     numbers = [tokens[place].written for place in direct if tokens[place].kind == "number"]
+    commas = [place for place in direct if tokens[place].is_sign(",")]
+    count = 1 + sum(number.count(",") for number in numbers) + len(commas)
     joins = sum(len(match[0].split(",")) - 1 for number in numbers for match in _JOINABLE.finditer(number))
-    if not joins:
-        return False
-    count = 1 + sum(number.count(",") for number in numbers) + sum(tokens[place].is_sign(",") for place in direct)
     least, most = FUNCTIONS[name].least, FUNCTIONS[name].most
-    together = least <= count - joins <= most
-    if together and least <= count <= most:
-        written = [token.written for token in tokens]
-        joined = [_JOINABLE.sub(_without_commas, each) if p in direct else each for p, each in enumerate(written)]
-        apart = "".join(written).replace(",", ", ")
-        raise ambiguous(f"{name}({''.join(written)})", f"{name}({''.join(joined)})", f"{name}({apart})")
+    together = joins > 0 and least <= count - joins <= most
+    if least <= count <= most:
+        if together:
+            raise _two_readings(name, tokens, direct, _JOINABLE, "")
+        spaced = any(not token.glued for place in commas for token in tokens[place + 1 : place + 2])
+        if spaced and any(map(_ONE_COMMA.fullmatch, numbers)):
+            raise _two_readings(name, tokens, direct, _ONE_COMMA, ".")  # max(0,5, 3): only the others part arguments
     return together
 
 
-def _without_commas(match: re.Match[str]) -> str:
-    return match[0].replace(",", "")
+def _two_readings(name: str, tokens: list[Token], direct: list[int], one: re.Pattern[str], sign: str) -> Exception:
+    """For arguments in which the commas of what `one` matches can also stand for `sign`."""
+    written = [token.written for token in tokens]
+    joined = [
+        one.sub(lambda match: match[0].replace(",", sign), each) if place in direct else each
+        for place, each in enumerate(written)
+    ]
+    joined = [", " if each == "," else each for each in joined]
+    apart = "".join(written).replace(",", ", ")
+    return ambiguous(f"{name}({''.join(written)})", f"{name}({''.join(joined)})", f"{name}({apart})")

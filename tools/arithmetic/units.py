@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
 
+from agentkit.number_words import SCALES, VALUES
 from agentkit.tools.arithmetic.expression import Units
 from agentkit.tools.arithmetic.functions import FUNCTIONS
 from agentkit.tools.arithmetic.real import CONSTANTS
 from agentkit.tools.arithmetic.refusal import quoted, refusal
-from agentkit.tools.arithmetic.tokens import Token, word_at
+from agentkit.tools.arithmetic.tokens import END, Token, word_at
 from agentkit.tools.arithmetic.wording import MEANINGFUL
 
 _FAMILIES = {
     "time": "second/sec/secs/s minute/min/mins hour/hr/hrs/h day week month/mo year/yr/yrs decade century/centuries "
-    "millisecond/ms",
+    "millisecond/ms microsecond/us nanosecond/ns fortnight",
     "length": "millimeter/millimetre/mm centimeter/centimetre/cm meter/metre/m kilometer/kilometre/km inch/inches "
-    "foot/feet/ft yard/yd/yds mile/mi",
-    "mass": "milligram/mg gram/g kilogram/kg/kgs/kilo ton tonne ounce/oz pound/lb/lbs",
-    "volume": "milliliter/millilitre/ml liter/litre/l/L gallon/gal pint quart",
+    "foot/feet/ft yard/yd/yds mile/mi micrometer/micrometre/micron/um nanometer/nanometre/nm parsec",
+    "mass": "milligram/mg gram/g kilogram/kg/kgs/kilo ton tonne ounce/oz pound/lb/lbs stone carat",
+    "volume": "milliliter/millilitre/ml liter/litre/l/L gallon/gal pint quart cup tablespoon/tbsp teaspoon/tsp "
+    "cl dl barrel",
+    "area": "acre hectare/ha",
+    "pressure": "pascal/pa hpa kpa mpa bar mbar atm psi",
+    "frequency": "hertz/hz khz mhz ghz",
+    "amount": "mole/mol mmol",
+    "voltage": "volt mv kv",
+    "current": "ampere/amp ma",
     "money": "dollar/$/usd/buck cent/penny/pennies euro/€/eur £/gbp ¥/yen/jpy ₹/rupee/rs/inr "
     "chf cad aud cny sek nok dkk pln",
     "angle": "degree/°/deg radian/rad",
-    "data": "bit byte kilobyte/kb megabyte/mb gigabyte/gb terabyte/tb kib mib gib tib",
+    "data": "bit kbit mbit gbit byte kilobyte/kB/KB megabyte/MB gigabyte/GB terabyte/TB kb mb gb tb kib mib gib tib",
     "temperature": "celsius/°c fahrenheit/°f kelvin",
-    "energy": "joule kj calorie/cal kcal wh kwh mwh gwh",
+    "energy": "joule/J kj calorie/cal kcal wh kwh mwh gwh",
     "power": "watt kw mw gw hp",
 }
 _RATES = {
     "mph": {"mile": 1, "hour": -1}, "kmh": {"kilometer": 1, "hour": -1}, "kph": {"kilometer": 1, "hour": -1},
     "kmph": {"kilometer": 1, "hour": -1}, "mps": {"meter": 1, "second": -1}, "fps": {"foot": 1, "second": -1},
+    "bpm": {"beat": 1, "minute": -1}, "rpm": {"turn": 1, "minute": -1}, "bps": {"bit": 1, "second": -1},
+    "kbps": {"kbit": 1, "second": -1}, "mbps": {"mbit": 1, "second": -1}, "gbps": {"gbit": 1, "second": -1},
 }  # fmt: skip
 _NAMES = {
     spelling: spellings.split("/")[0]
@@ -40,25 +52,33 @@ _DIMENSION = {
     spellings.split("/")[0]: dimension for dimension, family in _FAMILIES.items() for spellings in family.split()
 }
 CURRENCY = frozenset("$€£¥₹")
-POWERED = frozenset({"square", "cubic", "sq"})
+_POWERED = {"square": 2, "sq": 2, "cubic": 3}
+_IRREGULAR = {"people": "person", "children": "child", "men": "man", "women": "woman"}
+_CASE_TELLS = re.compile("[mM].{1,2}|.{1,2}[bB]")
 
 
 def units_named(words: list[str]) -> dict[str, int]:
     """The units that the words after a number name: `miles`, `square feet`, `mph`, or anything else as it stands."""
     words = [word for word in words if word not in ("each", "total")] or words
-    last = words[-1]
-    if len(words) == 1 and last.casefold() in _RATES:
+    *before, last = words
+    if not before and last.casefold() in _RATES:
         return dict(_RATES[last.casefold()])
-    name = known_unit(last) or _singular(last.casefold())
-    return {" ".join([word.casefold() for word in words[:-1]] + [name]): 1}
+    power = _POWERED.get(before[-1].casefold(), 1) if before else 1
+    named = [word.casefold() for word in (before if power == 1 else before[:-1])]
+    return {" ".join([*named, _unit(last)]): power}
+
+
+def _unit(word: str) -> str:
+    """One name for all spellings. Where case tells symbols apart they stay as they are: Mb are no MB, mW no MW."""
+    if word not in _NAMES and _CASE_TELLS.fullmatch(word):
+        return word
+    return known_unit(word) or _singular(word.casefold())
 
 
 def known_unit(word: str) -> str | None:
-    """The unit's one name, if it is one we know."""
-    for spelling in (word, word.casefold(), _singular(word.casefold())):
-        if spelling in _NAMES:
-            return _NAMES[spelling]
-    return None
+    """The unit's one name, if it is one we know. Single letters have one case."""
+    spellings = (word,) if len(word) == 1 else (word, word.casefold(), _singular(word.casefold()))
+    return next((_NAMES[spelling] for spelling in spellings if spelling in _NAMES), None)
 
 
 def is_known(word: str) -> bool:
@@ -66,10 +86,8 @@ def is_known(word: str) -> bool:
 
 
 def dimension_of(unit: str) -> str | None:
-    """time, length, …; areas and volumes of lengths count as dimensions of their own."""
-    head, _, last = unit.rpartition(" ")
-    dimension = _DIMENSION.get(last)
-    return f"{head} {dimension}".strip() if dimension and (not head or head in POWERED) else None
+    """time, length, …"""
+    return _DIMENSION.get(known_unit(unit) or unit)
 
 
 def times(left: Units, right: Units, sign: int = 1) -> dict[str, int]:
@@ -81,16 +99,15 @@ def times(left: Units, right: Units, sign: int = 1) -> dict[str, int]:
 
 
 def check_cancelled(units: Units, quantities: Callable[[], Iterable[Units]]) -> None:
-    """Refuses a rate per hour that met minutes: without conversion the number would be wrong.
+    """Refuses what is left of a product in which hours met minutes: without conversion the number would be wrong.
 
     Hours per week may be left over, where all the `quantities` that were multiplied are such ratios.
     """
-    seen: dict[str, tuple[str, int]] = {}
-    for unit, exponent in units.items():
-        if dimension := dimension_of(unit):
-            other, its_exponent = seen.setdefault(dimension, (unit, exponent))
-            opposite = other != unit and (exponent > 0) != (its_exponent > 0)
-            if opposite and not (exponent + its_exponent == 0 and all(_is_ratio(q, dimension) for q in quantities())):
+    seen: dict[str, str] = {}
+    for unit in units:
+        if (dimension := dimension_of(unit)) and (other := seen.setdefault(dimension, unit)) != unit:
+            balanced = units[unit] + units[other] == 0
+            if not (balanced and all(_is_ratio(each, dimension) for each in quantities())):
                 raise _mixed(other, unit)
 
 
@@ -100,17 +117,14 @@ def _is_ratio(units: Units, dimension: str) -> bool:
 
 
 def check_alike(left: Units, right: Units) -> None:
-    """Refuses to add or compare hours and minutes, or miles and hours."""
-    mine, theirs = _by_dimension(left), _by_dimension(right)
-    for dimension in mine.keys() & theirs.keys():
-        if mine[dimension] != theirs[dimension]:
-            raise _mixed(mine[dimension], theirs[dimension])
-    if mine and theirs and not mine.keys() & theirs.keys():
-        raise _mixed(next(iter(mine.values())), next(iter(theirs.values())))
+    """Refuses to add or compare what is not in the same unit."""
+    if dict(left) != dict(right):
+        one, other = (min(mine.keys() - theirs.keys(), default="") for mine, theirs in ((left, right), (right, left)))
+        raise _mixed(*(name or _powers(mine) or "plain numbers" for name, mine in ((one, left), (other, right))))
 
 
-def _by_dimension(units: Units) -> Mapping[str, str]:
-    return {dimension: unit for unit in units if (dimension := dimension_of(unit))}
+def _powers(units: Units) -> str:
+    return "*".join(unit if exponent == 1 else f"{unit}^{exponent}" for unit, exponent in units.items())
 
 
 def _mixed(one: str, other: str) -> Exception:
@@ -124,20 +138,28 @@ def _ascii(unit: str) -> str:
 
 
 def _singular(word: str) -> str:
+    if word in _IRREGULAR:
+        return _IRREGULAR[word]
     if word.endswith("ies") and len(word) > 4:
         return word[:-3] + "y"
+    if word.endswith(("xes", "ches", "shes", "sses")):
+        return word[:-2]
     return word[:-1] if word.endswith("s") and not word.endswith("ss") and len(word) > 2 else word
 
 
 # -- in the tokens of an expression ---------------------------------------------------------------------------------
 
 MOST_WORDS = 4
+_SPELLED = [word for word in VALUES if len(word) > 2]
+OFTEN_MISSPELT = "hundred thousand million billion trillion percent minus multiplied divided squared".split()
 
 
 def read_units(tokens: Sequence[Token], place: int, had_unit: bool) -> tuple[dict[str, int], int] | None:
     """The units named from `place` on (`miles per hour`, `$`, `/pack`), and where they end; None if there are none."""
     found: dict[str, int] = {}
     start = place
+    if not (tokens[place].kind == "word" or tokens[place].is_sign("°", "/", *CURRENCY)):
+        return None
     if tokens[place].is_sign("°", *CURRENCY):
         found, place = units_named([tokens[place].text]), place + 1
         if found == {"degree": 1} and word_at(tokens, place) in ("c", "f"):
@@ -181,8 +203,8 @@ def _unit_words(tokens: Sequence[Token], place: int) -> tuple[list[str], int]:
         if word.casefold() == "in" and not words and after.kind != "word" and not after.is_sign("%"):
             word = "inch"
         else:
-            check_ignorable(tokens[place])
-        if word.casefold() in POWERED and after.kind != "word":
+            check_ignorable(tokens[place], tokens[place - len(words) - 1])
+        if word.casefold() in _POWERED and after.kind != "word":
             raise refusal(f"{quoted(word)} alone is not understood; write ^2 or ^3 for powers.")
         words.append(word)
         place += 1
@@ -195,10 +217,17 @@ def _unit_words(tokens: Sequence[Token], place: int) -> tuple[list[str], int]:
     return words, place
 
 
-def check_ignorable(token: Token) -> None:
+def check_ignorable(token: Token, before: Token = END) -> None:
     """Refuses a word that would be dropped although it means something, and single letters, which are variables."""
     word = token.text
     named = word.casefold() in FUNCTIONS and not is_known(word)
+    if not (is_known(word) or word.casefold() in (*_POWERED, *OFTEN_MISSPELT)):
+        likely, least = (_SPELLED, 0.7) if before.spoken else (OFTEN_MISSPELT, 0.85)
+        meant = [each for each in SCALES if len(each) > 4 and each in word.casefold()]
+        if meant := meant or get_close_matches(word.casefold(), likely, 1, least):
+            raise refusal(f"{quoted(word)} is not understood; if {meant[0]} is meant, write the number or the sign.")
+        if before.kind == "number" and token.glued:
+            raise refusal(f"{quoted(before.written + word)} is not a number; write a space before a word.")
     if named or any(part in MEANINGFUL for part in word.casefold().split("_")):
         raise not_understood(token)
     if len(word) == 1 and not is_known(word):

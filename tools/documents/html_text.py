@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 
-from agentkit.tools.documents.passages import BREAK
+from agentkit.tools.documents.passages import BREAK, LONGEST, OutOfTime
 
 _UNSEEN = frozenset({"script", "style", "template", "svg", "noscript", "iframe", "object", "nav", "select", "math"})
 _CELLS = frozenset({"td", "th"})
@@ -28,12 +29,13 @@ def declared_encoding(content: bytes) -> str:
     return match[1].decode("ascii", "ignore") if match else ""
 
 
-def html_text(markup: str) -> tuple[str, str]:
-    """(title, text). Scripts, styles and menus are left out; a heading is a line that begins with `#`.
+def html_text(markup: str, each_tag: Callable[[], None] = lambda: None) -> tuple[str, str, bool]:
+    """(title, text, whether that is all). Scripts, styles and menus are left out; a heading is a line behind `#`.
 
     The text has line breaks only where the file has them; blocks that share a line are parted by `BREAK`.
+    `each_tag` is called for each tag, and raises `OutOfTime` to end it.
     """
-    page = _Page()
+    page, is_whole = _Page(each_tag), True
     markup = _DATA.sub("", markup)
     try:
         for start in range(0, len(markup), CHUNK):
@@ -44,27 +46,31 @@ def html_text(markup: str) -> tuple[str, str]:
             page.close()
     except (AssertionError, ValueError):  # what html.parser cannot read (python/cpython#77057)
         pass
-    if page.rawdata:
+    except OutOfTime:
+        is_whole = False
+    if page.rawdata and is_whole:
         line, column = page.getpos()
         page.handle_data(_TAG.sub(" ", markup.split("\n", line - 1)[-1][column:]))
-    return " ".join(page.title.split()), "".join(page.pieces)
+    return " ".join("".join(page.titles).split())[:LONGEST], "".join(page.pieces), is_whole
 
 
 class _Page(HTMLParser):
-    def __init__(self) -> None:
+    def __init__(self, each_tag: Callable[[], None]) -> None:
         super().__init__(convert_charrefs=True)
         self.pieces: list[str] = []
-        self.title = ""
+        self.titles: list[str] = []
+        self._each_tag = each_tag
         self._line = 1
         self._unseen: list[str] = []
         self._in_title = False
         self._in_heading = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._each_tag()
         if tag in _UNSEEN:
             self._unseen.append(tag)
         elif tag == "title":
-            self._in_title = not self.title
+            self._in_title = not self.titles
         elif tag in _CELLS:
             if self._in_a_line():
                 self.pieces.append(", ")
@@ -76,6 +82,7 @@ class _Page(HTMLParser):
             self.pieces.append("#" * int(tag[1]) + " ")
 
     def handle_endtag(self, tag: str) -> None:
+        self._each_tag()
         if tag in self._unseen:
             while self._unseen.pop() != tag:
                 pass
@@ -87,8 +94,9 @@ class _Page(HTMLParser):
             self._in_heading = False
 
     def handle_data(self, data: str) -> None:
+        self._each_tag()
         if self._in_title:
-            self.title += data
+            self.titles.append(data)
         elif not self._unseen and (data.strip() or self._in_a_line()):
             text = _SPACE.sub(" ", data) if self._in_heading or not data.strip() else data.replace(BREAK, " ")
             self._reach(self.getpos()[0])

@@ -20,16 +20,22 @@ from urllib.parse import quote
 
 from agentkit.tools.documents.passages import Passage
 from agentkit.tools.documents.query import TOKENIZER, indexed_form
-from agentkit.tools.documents.reading import Unread, read_file
+from agentkit.tools.documents.reading import MOST_S, TOO_LONG, Unread, read_file
+from agentkit.user_files import is_users_alone, user_folder
 
-OUTSIDE = -1
+MOST_LEVELS = 100  # of folders within each other
+OUTSIDE, TOO_DEEP = -1, -2
 LEADS_OUT = "it is a link out of the folder"
+_UNREAD = {OUTSIDE: LEADS_OUT, TOO_DEEP: f"it lies more than {MOST_LEVELS} folders deep"}
 NOT_ENTERED = frozenset({"node_modules", "__pycache__", "site-packages"})
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file below a folder; `path` has forward slashes. `size` is `OUTSIDE` for a link to what is not below it."""
+    """A file below a folder; `path` has forward slashes.
+
+    `size` is `OUTSIDE` for a link to what is not below it, `TOO_DEEP` for a folder that is not entered.
+    """
 
     path: str
     size: int
@@ -44,16 +50,21 @@ def files_in(folder: Path) -> Iterator[File]:
     """
     root = Path(os.path.realpath(folder))
     entered: set[str] = set()
-    for here, folders, names in os.walk(folder, followlinks=True):
-        real, inside = os.path.realpath(here), Path(here).relative_to(folder).as_posix().removeprefix(".")
-        if real in entered or not _is_below(real, root):
-            folders.clear()
-            if real not in entered and _is_utf8(inside):
-                yield File(inside, OUTSIDE, 0)
+    waiting = [""]
+    while waiting:
+        inside = waiting.pop()
+        here = os.path.join(folder, inside)
+        real, is_deep = _real(here), inside.count("/") >= MOST_LEVELS
+        if real in entered:
+            continue
+        if is_deep or not _is_below(real, root):
+            if _is_utf8(inside):
+                yield File(inside, TOO_DEEP if is_deep else OUTSIDE, 0)
             continue
         entered.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in NOT_ENTERED)
-        for name in sorted(name for name in names if not name.startswith(".")):
+        folders, names = _entries(here)
+        waiting += sorted((f"{inside}/{name}".lstrip("/") for name in folders if name not in NOT_ENTERED), reverse=True)
+        for name in sorted(names):
             path, own = f"{inside}/{name}".lstrip("/"), os.path.join(here, name)
             try:
                 status = os.stat(own)
@@ -61,10 +72,28 @@ def files_in(folder: Path) -> Iterator[File]:
                 continue
             if not _is_utf8(path):
                 continue
-            if os.path.islink(own) and not _is_below(os.path.realpath(own), root):
+            if os.path.islink(own) and not _is_below(_real(own), root):
                 yield File(path, OUTSIDE, 0)
             elif S_ISREG(status.st_mode):
                 yield File(path, status.st_size, status.st_mtime_ns)
+
+
+def _entries(folder: str) -> tuple[list[str], list[str]]:
+    """The names of what is a folder, or a link to one, and of all else; none where it cannot be listed."""
+    found: tuple[list[str], list[str]] = [], []
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.name.startswith("."):
+                found[not os.path.isdir(entry.path)].append(entry.name)
+    return found
+
+
+def _real(path: str) -> str:
+    """Where a path leads; nowhere while somebody is changing that."""
+    try:
+        return os.path.realpath(path)
+    except OSError:
+        return ""
 
 
 def _is_below(real: str, root: Path) -> bool:
@@ -81,15 +110,32 @@ def _is_utf8(path: str) -> bool:
 
 def read_below(folder: Path, path: str) -> bytes:
     """A file's content, as far as it may be read; raises `Unread` for what is no file below the folder by now."""
-    root, own = Path(os.path.realpath(folder)), folder / path
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    with open(os.open(os.path.realpath(own), flags), "rb") as file:
-        status, place = os.fstat(file.fileno()), os.path.realpath(own)
-        if not S_ISREG(status.st_mode) or not _is_below(place, root) or not os.path.samestat(status, os.stat(place)):
+    root = Path(os.path.realpath(folder))
+    real = _real(os.path.join(folder, path))
+    if not _is_below(real, root):
+        raise Unread(LEADS_OUT)
+    with open(_opened(root, Path(real).relative_to(root)), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not S_ISREG(status.st_mode):
             raise Unread(LEADS_OUT)
         if status.st_size > LARGEST_BYTES:
             raise Unread(f"larger than {LARGEST_BYTES:,} bytes")
         return file.read(LARGEST_BYTES)
+
+
+def _opened(root: Path, inside: Path) -> int:
+    """A descriptor, reached folder by folder and through no link: one may stand there since it was looked."""
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    if os.open not in os.supports_dir_fd:  # Windows, where links are an administrator's
+        return os.open(root / inside, flags)
+    here = os.open(root, os.O_RDONLY)
+    for part in inside.parts:
+        try:
+            there = os.open(part, flags, dir_fd=here)
+        finally:
+            os.close(here)
+        here = there
+    return here
 
 
 VERSION = 1  # of the schema and of what the files are read into; part of the name of the file
@@ -120,11 +166,26 @@ def remove(path: Path) -> None:
 
 def default_file(folder: Path, environment: Mapping[str, str] = os.environ) -> Path:
     """Where the index of a folder lies: in the user's cache folder, under the folder's name and address."""
-    home = environment.get("XDG_CACHE_HOME") or environment.get("LOCALAPPDATA") or Path.home() / ".cache"
     absolute = folder.resolve()
     key = sha256(os.fsencode(absolute)).hexdigest()[:16]
     name = quote(absolute.name, safe="")[:40]
-    return Path(home) / "agentkit" / "documents" / f"{name}-{key}-v{VERSION}.sqlite"
+    return user_folder("cache", environment) / "documents" / f"{name}-{key}-v{VERSION}.sqlite"
+
+
+def is_safe(path: Path) -> bool:
+    """Whether an index may be used there: the folder is the user's alone, and so is a file, no link.
+
+    Another user's file would be told what the documents say, and could say what they do not.
+    """
+    with suppress(OSError):
+        if not is_users_alone(path.parent.stat()):
+            return False
+        with suppress(FileNotFoundError):
+            status = path.lstat()
+            if not S_ISREG(status.st_mode) or not is_users_alone(status):
+                remove(path)
+        return not os.path.lexists(path) or path.is_file()
+    return False
 
 
 def connect(path: str | Path) -> sqlite3.Connection:
@@ -192,9 +253,12 @@ def bring_up_to_date(connection: sqlite3.Connection, folder: Path) -> int:
     return count
 
 
-def unread(connection: sqlite3.Connection) -> list[tuple[str, int, str]]:
-    """(reason, how many files, one of them) for what could not be read."""
-    query = "SELECT unread, count(*), min(path) FROM files WHERE unread != '' GROUP BY unread ORDER BY 2 DESC"
+def unread(connection: sqlite3.Connection) -> list[tuple[str, int, str, bool]]:
+    """(reason, how many files, one of them, whether a part was) for what could not be read."""
+    query = """
+        SELECT unread, count(*), min(path), id IN (SELECT file FROM passages) AS partly
+        FROM files WHERE unread != '' GROUP BY unread, partly ORDER BY 2 DESC
+    """
     return connection.execute(query).fetchall()
 
 
@@ -202,12 +266,12 @@ def _put(connection: sqlite3.Connection, folder: Path, file: File) -> None:
     row = connection.execute("SELECT size, mtime_ns, digest FROM files WHERE path = ?", (file.path,)).fetchone()
     if row is not None and row[:2] == (file.size, file.mtime_ns):
         return  # another process was faster
-    mtime_ns = file.mtime_ns if file.size == OUTSIDE or file.mtime_ns < time.time_ns() - SETTLED_NS else UNSETTLED
+    mtime_ns = file.mtime_ns if file.size in _UNREAD or file.mtime_ns < time.time_ns() - SETTLED_NS else UNSETTLED
     digest, reason = b"", ""
     passages: Sequence[Passage] = ()
     try:
-        if file.size == OUTSIDE:
-            raise Unread(LEADS_OUT)
+        if file.size in _UNREAD:
+            raise Unread(_UNREAD[file.size])
         content = read_below(folder, file.path)
         digest = blake2b(content, digest_size=16).digest()
         if row is not None and row[2] == digest:
@@ -215,27 +279,36 @@ def _put(connection: sqlite3.Connection, folder: Path, file: File) -> None:
             connection.execute(statement, (len(content), mtime_ns, file.path))
             return
         passages = read_file(file.path, content)
+        reason = passages.left_out
     except (OSError, Unread) as error:
         reason = str(error) if isinstance(error, Unread) else f"it cannot be opened ({type(error).__name__})"
         if not isinstance(error, Unread) or error.may_change:
             mtime_ns, digest = UNSETTLED, b""
     _remove(connection, file.path)
-    _insert(connection, (file.path, file.size, mtime_ns, digest, reason), passages)
+    if _insert(connection, (file.path, file.size, mtime_ns, digest, reason), passages) < len(passages):
+        connection.execute("UPDATE files SET unread = ? WHERE path = ?", (TOO_LONG, file.path))
 
 
-def _insert(connection: sqlite3.Connection, row: tuple[object, ...], passages: Sequence[Passage]) -> None:
+def _insert(connection: sqlite3.Connection, row: tuple[object, ...], passages: Sequence[Passage]) -> int:
+    """How many of the passages are in the index now: as many as there is time for."""
     statement = "INSERT INTO files (path, size, mtime_ns, digest, unread) VALUES (?, ?, ?, ?, ?)"
     file = connection.execute(statement, row).lastrowid
     first = connection.execute("SELECT coalesce(max(id), 0) + 1 FROM passages").fetchone()[0]
+    path, count, ends_s = str(row[0]), 0, time.thread_time() + MOST_S
+
+    def words() -> Iterator[tuple[int, str, str]]:
+        nonlocal count
+        for count, p in enumerate(passages, 1):
+            yield (first + count - 1, *_words(path, p.heading, p.body))
+            if time.thread_time() > ends_s:
+                return
+
+    connection.executemany("INSERT INTO words (rowid, heading, body) VALUES (?, ?, ?)", words())
     connection.executemany(
         "INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?)",
-        [(first + n, file, p.line, p.page, p.heading, p.body) for n, p in enumerate(passages)],
+        [(first + n, file, p.line, p.page, p.heading, p.body) for n, p in enumerate(passages[:count])],
     )
-    path = str(row[0])
-    connection.executemany(
-        "INSERT INTO words (rowid, heading, body) VALUES (?, ?, ?)",
-        [(first + n, *_words(path, p.heading, p.body)) for n, p in enumerate(passages)],
-    )
+    return count
 
 
 def _remove(connection: sqlite3.Connection, path: str) -> None:

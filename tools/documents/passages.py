@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Literal
@@ -24,6 +24,10 @@ _HEADING = re.compile(r"(#{1,6})[ \t]+(.*?)[ \t#]*\Z")
 _UNDERLINE = re.compile(r"([=\-~^\"'*+])\1{2,}[ \t]*\Z")
 _FENCE = re.compile(r"[ \t]*(?:```|~~~)")
 _END = re.compile(r"(?<=[.!?。！？;,])\s+|(?<=[。！？])|\s+")
+
+
+class OutOfTime(BaseException):
+    """A file took too long. No `Exception`: those are caught within pypdf."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +70,21 @@ def kind_of(path: str) -> Kind:
     return "marked" if suffix in _MARKED else "plain" if suffix in _PLAIN else "lines"
 
 
-def passages_of(text: str, kind: Kind, *, page: int = 0) -> Iterator[Passage]:
-    """The text's passages; together they have every line that is no heading and not blank at an end."""
+def passages_of(
+    text: str, kind: Kind, *, page: int = 0, each_line: Callable[[], None] = lambda: None
+) -> Iterator[Passage]:
+    """The text's passages; together they have every line that is no heading and not blank at an end.
+
+    `each_line` is called for each line, and may end it all.
+    """
     headings: list[tuple[int, str]] = []
     now = _Open()
     fenced = False
     lines = text.split("\n")
     for number, line in enumerate(lines, 1):
+        each_line()
+        if not line and not now.lines:
+            continue
         fenced ^= kind == "marked" and _FENCE.match(line) is not None
         following = lines[number] if number < len(lines) else ""
         if kind == "marked" and not fenced and _UNDERLINE.match(line):

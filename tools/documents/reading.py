@@ -8,20 +8,25 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from itertools import islice
 
 from agentkit.errors import import_failure
-from agentkit.tools.documents.passages import HTML, TABLES, Passage, kind_of, passages_of, suffix_of
+from agentkit.tools.documents.passages import HTML, TABLES, OutOfTime, Passage, kind_of, passages_of, suffix_of
 
 MOST_BYTES = 20_000_000
 MOST_PAGES = 2000  # of a PDF
 MOST_PDF_S = 30.0  # of the processor, for all its pages
+MOST_S = 10.0  # of the processor, for each thing that is done with a text
+LARGER = 4  # times that the rows of a table may grow by the names that are put before their values
 MOST_PAGE_BYTES = 10_000_000  # of a page's drawing, unpacked
+LONGEST_END = 2000  # of a PDF: pypdf goes back byte by byte, however long a line is
+_STARTS = re.compile(rb"[\r\n]startxref\b")
 _HYPHEN = re.compile(r"(?<=[^\W\d_])-\n(?=[a-z])")
 NO_TEXT = "no text"
+TOO_LONG = "it takes too long to read"
 
 
 class Unread(Exception):
@@ -32,22 +37,49 @@ class Unread(Exception):
         self.may_change = may_change
 
 
-def read_file(path: str, content: bytes) -> Sequence[Passage]:
+class Passages(list[Passage]):
+    """The passages of a file; `left_out` says why they are those of its beginning only, "" where they are all."""
+
+    left_out = ""
+
+
+class Patience:
+    """Raises `OutOfTime` when it is called after so many seconds of the processor."""
+
+    def __init__(self, most_s: float = MOST_S) -> None:
+        self._ends_s = time.thread_time() + most_s
+        self._calls = 0
+
+    def __call__(self) -> None:
+        self._calls += 1
+        if self._calls % 256 == 0 and time.thread_time() > self._ends_s:
+            raise OutOfTime
+
+
+def read_file(path: str, content: bytes) -> Passages:
     """The passages of a file; raises `Unread`. Of more than `MOST_BYTES`, a text's beginning is read."""
     suffix = suffix_of(path)
     if suffix == ".pdf":
         return _pdf(content)
-    title = ""
+    found, title, is_whole = Passages(), "", True
     if suffix in HTML:
         from agentkit.tools.documents.html_text import declared_encoding, html_text
 
-        title, text = html_text(_text(content, declared_encoding(content)))
+        title, text, is_whole = html_text(_text(content, declared_encoding(content)), Patience())
     else:
         text = _text(content)
     if suffix in TABLES:
-        text = _rows(text, TABLES[suffix])
-    found = list(passages_of(text, kind_of(path)))
-    return [_under(title, passage) for passage in found] if title else found
+        text, is_whole = _rows(text, TABLES[suffix])
+    try:
+        for passage in passages_of(text, kind_of(path), each_line=Patience()):
+            found.append(_under(title, passage) if title else passage)
+    except OutOfTime:
+        is_whole = False
+    if not is_whole:
+        found.left_out = TOO_LONG
+    elif len(content) > MOST_BYTES:
+        found.left_out = f"it is larger than {MOST_BYTES // 1_000_000} MB"
+    return found
 
 
 def _text(content: bytes, declared: str = "") -> str:
@@ -57,35 +89,46 @@ def _text(content: bytes, declared: str = "") -> str:
     return text
 
 
-def _rows(text: str, delimiter: str) -> str:
-    """A table with each row's values under their names, `price: 89, weight: 120`, on the line where the row begins."""
+def _rows(text: str, delimiter: str) -> tuple[str, bool]:
+    """A table with each row's values under their names, `price: 89, weight: 120`, on the line where the row begins.
+
+    Whether that is all of it is said, too.
+    """
     lines = [""] * (text.count("\n") + 1)
     names: list[str] = []
     reader = csv.reader([f"{line}\n" for line in text.split("\n")], delimiter=delimiter)
-    begins = 0
+    begins, room, each_row = 0, MOST_BYTES + LARGER * len(text), Patience()
     try:
         for read in reader:
+            each_row()
             row = [" ".join(value.split()) for value in read]
             if names and len(row) == len(names):
                 lines[begins] = ", ".join(f"{name}: {value}" for name, value in zip(names, row, strict=True) if value)
             else:
                 names, lines[begins] = names or row, ", ".join(row)
+            room -= len(lines[begins])
+            if room < 0:
+                raise OutOfTime
             begins = reader.line_num
     except csv.Error:  # no table after all
-        return text
-    return "\n".join(lines)
+        return text, True
+    except OutOfTime:
+        return "\n".join(lines[:begins]), False
+    return "\n".join(lines), True
 
 
-def _pdf(content: bytes) -> Sequence[Passage]:
+def _pdf(content: bytes) -> Passages:
     pages: list[tuple[int, str]] = []
+    left_out = ""
     try:
         with _processor_seconds(MOST_PDF_S):
             pages.extend(_pages(content))
     except Unread:
         raise
-    except _OutOfTime:
+    except OutOfTime:
+        left_out = TOO_LONG
         if not pages:
-            raise Unread(f"it takes longer than {MOST_PDF_S:g} s to read") from None
+            raise Unread(TOO_LONG) from None
     except ImportError as error:
         reason = import_failure(error, "pypdf", purpose="to read PDF")
         raise Unread(reason, may_change=True) from error
@@ -93,7 +136,9 @@ def _pdf(content: bytes) -> Sequence[Passage]:
         raise Unread(f"it is damaged ({type(error).__name__})") from error
     if not pages:
         raise Unread("its pages are pictures")
-    return [passage for number, text in pages for passage in passages_of(text, "plain", page=number)]
+    found = Passages(one for number, text in pages for one in passages_of(text, "plain", page=number))
+    found.left_out = left_out
+    return found
 
 
 def _pages(content: bytes) -> Iterator[tuple[int, str]]:
@@ -101,7 +146,10 @@ def _pages(content: bytes) -> Iterator[tuple[int, str]]:
     from pypdf import PdfReader
 
     logging.getLogger("pypdf").addHandler(logging.NullHandler())  # or its warnings are printed
-    reader = PdfReader(BytesIO(content))
+    end = content.rfind(b"%%EOF")
+    if not _STARTS.search(content, max(0, end - LONGEST_END), max(0, end)):
+        raise Unread("it is damaged (it has no end)")
+    reader = PdfReader(BytesIO(content[: end + 5]))
     if reader.is_encrypted and not reader.decrypt(""):
         raise Unread("it needs a password")
     for number, page in enumerate(islice(reader.pages, MOST_PAGES), 1):
@@ -113,25 +161,14 @@ def _pages(content: bytes) -> Iterator[tuple[int, str]]:
             yield number, _HYPHEN.sub("", text.encode("utf-8", "replace").decode())
 
 
-class _OutOfTime(BaseException):
-    """A file took too long. No `Exception`: those are caught within pypdf."""
-
-
 @contextmanager
 def _processor_seconds(most_s: float) -> Iterator[None]:
-    """Raises `_OutOfTime` in code of Python's that runs on within this block: what it calls is counted.
+    """Raises `OutOfTime` in code of Python's that runs on within this block: what it calls is counted.
 
     A page tree may come back to itself, and a few bytes may stand for millions of operators.
     """
-    ends_s, calls, before = time.thread_time() + most_s, 0, sys.getprofile()
-
-    def count(frame: object, event: str, argument: object) -> None:
-        nonlocal calls
-        calls += 1
-        if calls % 256 == 0 and time.thread_time() > ends_s:
-            raise _OutOfTime
-
-    sys.setprofile(count)
+    each_call, before = Patience(most_s), sys.getprofile()
+    sys.setprofile(lambda frame, event, argument: each_call())
     try:
         yield
     finally:

@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from agentkit.errors import AgentkitError, ConfigurationError, ToolError
+from agentkit.errors import AgentkitError, ConfigurationError, ToolError, in_one_line
 from agentkit.tool import Result, Tool
-from agentkit.tools.documents.index import bring_up_to_date, connect, default_file, remove, unread
+from agentkit.tools.documents.index import bring_up_to_date, connect, default_file, is_safe, remove, unread
 from agentkit.tools.documents.query import Found, find
 from agentkit.tools.documents.reading import NO_TEXT
 from agentkit.tools.documents.sentences import Sentence, answer_line, scored_sentences
@@ -23,6 +23,7 @@ from agentkit.tools.search_text import MOST_TOKENS, NAME, NOTHING_FOUND, Hit, ch
 
 MOST_PASSAGES = 5
 LONGEST_SNIPPET = 320
+LONGEST_NAME = 160  # of a file, in a note
 LOOKING_SHARE = 0.05  # of the time that may go into looking for changed files
 
 T = TypeVar("T")
@@ -48,6 +49,8 @@ class Documents:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connection: sqlite3.Connection | None = None
+        if folder == "":
+            raise ConfigurationError("expected a folder to search, saw none named; write . for the current one")
         self.folder = Path(folder).expanduser()
         self._index = None if index is None else Path(index)
         self._most_passages = most_passages
@@ -142,7 +145,7 @@ class Documents:
         place = default_file(self.folder)
         with suppress(OSError):
             place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if os.access(place.parent, os.W_OK):
+            if os.access(place.parent, os.W_OK) and is_safe(place):
                 return place
         return None
 
@@ -158,7 +161,7 @@ def _would_fail_again(error: Exception) -> bool:
 def document_search(folder: str | os.PathLike[str], **options: Any) -> Tool:
     """A Search tool over the files of a folder; `options` are those of `Documents`."""
     documents = Documents(folder, **options)
-    name = _in_one_line(re.split(r"[\\/]", os.fspath(folder).rstrip("\\/"))[-1].strip(".~")) or "the folder"
+    name = _escaped(re.split(r"[\\/]", os.fspath(folder).rstrip("\\/"))[-1].strip(".~")) or "the folder"
     return Tool(
         name=NAME,
         description=(
@@ -183,22 +186,23 @@ def _hit(found: Found, sentences: Sequence[Sentence]) -> Hit:
         size += len(sentences[first].text) + 1
     snippet = " ".join(sentence.text for sentence in sentences[first:last])
     where = f"#page={found.page}" if found.page else f":{sentences[place].line}"
-    path = _in_one_line(found.path)
-    return Hit(_in_one_line(found.heading) or PurePosixPath(path).stem, path + where, snippet)
+    path = _escaped(found.path)
+    return Hit(_escaped(found.heading) or PurePosixPath(path).stem, path + where, snippet)
 
 
-def _in_one_line(text: str) -> str:
+def _escaped(text: str) -> str:
     """The text with what cannot be seen escaped: a file's name may hold line breaks."""
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
-def _notes(reasons: Sequence[tuple[str, int, str]]) -> Iterator[str]:
+def _notes(reasons: Sequence[tuple[str, int, str, bool]]) -> Iterator[str]:
     """What a user should know of files that are not searched; pictures and the like are none."""
-    for reason, count, path in reasons:
+    for reason, count, path, partly in reasons:
         if reason != NO_TEXT:
-            path = _in_one_line(path)
+            path = in_one_line(_escaped(path), LONGEST_NAME)
             files = f"{path} is" if count == 1 else f"{count} files such as {path} are"
-            yield f"{files} not searched: {reason}"
+            how = "searched at the beginning only" if partly else "not searched"
+            yield f"{files} {how}: {reason}"
 
 
 def with_documents(tools: Sequence[Any], folder: str, *, brief: bool = False) -> list[Any]:
