@@ -9,11 +9,19 @@ from typing import Any
 
 import pytest
 
+from agentkit.events import Action, Step
 from agentkit.models.builtin import builtin_folder
+from agentkit.tool import Tool
 
 collect_ignore_glob = [] if find_spec("torch") else ["test_*.py"]  # the model is computed with it
 
-TOOLS = (("Search", {"type": "string"}), ("Calculator", {"type": "string"}))
+TOOLS = tuple(Tool(name=name, description="", run=str) for name in ("Search", "Calculator"))
+
+
+def steps_of(*observations: str) -> list[Step]:
+    """Steps that gave these observations: those of a calculator, which say so, and of a search."""
+    tools = ("Calculator" if text.startswith("Answer:") else "Search" for text in observations)
+    return [Step(Action(tool, ""), text) for tool, text in zip(tools, observations, strict=True)]
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +61,6 @@ def accepts(matcher: Callable[[str], Any], tokenizer: Any) -> Callable[[str, str
 
 @pytest.fixture(scope="session")
 def heldout() -> list[dict[str, Any]]:
-    from small_model.evaluate import load_cases
+    from small_model.quiz import load_questions
 
-    return load_cases(Path(__file__).parent / "heldout.jsonl")
+    return load_questions(Path(__file__).parent / "heldout.jsonl")

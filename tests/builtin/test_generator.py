@@ -8,7 +8,9 @@ from random import Random
 
 import pytest
 
-from agentkit.models.builtin.copying import copying_grammar
+from agentkit.events import Action, Step
+from agentkit.models.builtin.copying import OUT_OF_REACH, UNREADABLE, copying_grammar
+from agentkit.react_json.parser import parse_turn
 from small_model.batches import encode
 from small_model.conversations import traces
 from small_model.names import Names, load_templates
@@ -64,14 +66,19 @@ def test_the_pieces_are_tokenised_as_the_whole(tokenizer) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [14, 15])
 def test_the_copying_grammar_allows_nearly_every_learned_turn(accepts, seed: int) -> None:
-    """What the model is taught can be said under the grammar; the rest are answers that the question already names."""
+    """What it is taught can be said under the grammar, or is declined in other words.
+
+    The rest is refused on purpose: a part of a number (18 of "18 million", 63 of "63-year-old", 1569 of "1569-1918"),
+    a person behind "in", a dot that the question does not have, and a name that runs on into the next sentence.
+    """
     allowed = total = 0
     for trace in itertools.islice(traces(seed), 150):
-        observations: list[str] = []
+        steps: list[Step] = []
         for turn in trace.turns:
             if turn.learned:
                 total += 1
-                grammar = copying_grammar(TOOLS, trace.question, observations, thought_open=False)
-                allowed += accepts(grammar, turn.text)
-            observations.append(turn.observation)
-    assert allowed / total > 0.97
+                grammar = copying_grammar(TOOLS, trace.question, steps, thought_open=False)
+                allowed += accepts(grammar, turn.text) or (OUT_OF_REACH in turn.text and UNREADABLE in grammar)
+            is_call = turn.text.endswith("```") and "\nAction:" in turn.text  # a slip may break off in the fence
+            steps.append(Step(parse_turn(turn.text).decision if is_call else Action("", ""), turn.observation))
+    assert allowed / total > 0.96

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from agentkit.models.builtin import builtin_folder
-from small_model.evaluate import evaluate, is_right, table
+from agentkit import chat_model
+from small_model.evaluate import evaluate, table
+from small_model.quiz import is_right
 
 from .wordings import produced
 
@@ -38,6 +39,10 @@ def test_every_kind_has_enough_cases_without_an_everyday_wording(heldout: list[d
         ("Vittoria Ceretti, 3.9913", 3.991298452658078, True),
         ("1,234", 1234, True),
         ("12", 13, False),
+        ("17, 2.57", 17, False),
+        ("2,940", "94", False),
+        ("19.", "19", True),
+        ("an oboist", "oboe", False),
         ("", 0, False),
     ],
 )
@@ -48,7 +53,7 @@ def test_what_is_right(answer: str, expected: str | float, right: bool) -> None:
 @pytest.mark.slow
 def test_the_live_loop_answers_a_fixed_sample(heldout: list[dict[str, Any]]) -> None:
     """Every sixth case through the real executor; the floors leave room for other machines' arithmetic."""
-    outcomes = evaluate(builtin_folder(), heldout[::6])
+    outcomes = list(evaluate(chat_model("builtin"), heldout[::6]))
     for kind, (right, count) in table(outcomes).items():
         assert right >= FLOORS[kind] * count - 1, kind
     assert not any(outcome.ungrounded for outcome in outcomes)

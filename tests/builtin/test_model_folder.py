@@ -9,7 +9,8 @@ import pytest
 
 from agentkit import AgentExecutor, chat_model
 from agentkit.models.builtin import builtin_folder
-from agentkit.models.builtin.copying import OUT_OF_REACH
+from agentkit.models.builtin.copying import NO_TOOLS, OUT_OF_REACH, UNREADABLE
+from agentkit.tools.calculator import calculate
 from small_model.card import model_card
 from small_model.chat import CHAT_TEMPLATE, SKELETONS
 
@@ -100,21 +101,52 @@ def test_the_evaluation_keeps_its_counts(heldout: list[dict[str, Any]]) -> None:
 @pytest.mark.parametrize(
     ("question", "output"),
     [
-        ("🙂🙂 ما هو 2+2؟", "4"),
-        ("What is\x1b[31m 2+2\x07?", "4"),
-        ("שלום", OUT_OF_REACH),
-        ("x" * 900, OUT_OF_REACH),
-        ("foo 12 bar 7 baz", OUT_OF_REACH),
-        ("What is ٢+٢?", OUT_OF_REACH),
+        ("🙂🙂 ما هو 2+2؟", UNREADABLE),
+        ("What is\x1b[31m 2+2\x07?", UNREADABLE),
+        ("שלום", UNREADABLE),
+        ("x" * 900, UNREADABLE),
+        ("foo 12 bar 7 baz", UNREADABLE),
+        ("What is ٢+٢?", UNREADABLE),
+        ("Calculate 3,5 * 2", OUT_OF_REACH),
     ],
 )
-def test_strange_questions_get_the_right_number_or_none(built_in: Any, question: str, output: str) -> None:
-    assert AgentExecutor.from_model(built_in, ["calculator"]).invoke(question)["output"] == output
+def test_what_it_cannot_read_is_declined(built_in: Any, question: str, output: str) -> None:
+    result = AgentExecutor.from_model(built_in, ["calculator"], return_run=True).invoke(question)
+    assert (result["output"], result["run"]["stop_reason"]) == (output, "declined")
+
+
+def look_up(text: str) -> str:
+    """Find facts about anything."""
+    return "The capital of Osterland is Braska." if "Osterland" in text else "No good search result found"
+
+
+def web(q: str, limit: int = 5) -> str:
+    """Search the web."""
+    return look_up(q)
+
+
+def evaluate(formula: str) -> str:
+    """Evaluate a formula."""
+    return str(calculate(formula)).removeprefix("Answer: ")
+
+
+def weather(city: str) -> str:
+    """The weather of a city."""
+    raise AssertionError("it is not to be called")
 
 
 @pytest.mark.slow
-def test_it_says_which_tools_it_was_trained_with(built_in: Any) -> None:
-    assert built_in.capabilities.made_for == {"Search", "Calculator"}
+@pytest.mark.parametrize("search", [look_up, web])
+def test_it_uses_tools_of_other_names_and_signatures(built_in: Any, search: Any) -> None:
+    executor = AgentExecutor.from_model(built_in, [weather, search, evaluate])
+    assert executor.invoke("What is the capital of Osterland?")["output"] == "Braska"
+    assert executor.invoke("What is 12 times 12?")["output"] == "144"
+
+
+@pytest.mark.slow
+def test_without_a_tool_it_can_use_it_declines(built_in: Any) -> None:
+    result = AgentExecutor.from_model(built_in, [weather], return_run=True).invoke("What is the weather in Paris?")
+    assert (result["output"], result["run"]["stop_reason"]) == (NO_TOOLS, "declined")
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,8 @@ def test_it_trains_goes_on_and_is_measured(tmp_path: Path) -> None:
 
     numbers = tmp_path / "evaluation.json"
     cases = ROOT / "tests" / "builtin" / "heldout.jsonl"
-    small_model("evaluate", cases, "--folder", export, "--kinds", "calculator", "--every", "60", "--json", numbers)
+    few = ["--kinds", "calculator", "--every", "60", "--constrain", "copy"]
+    small_model("evaluate", cases, "--model", f"local:{export}", *few, "--json", numbers)
     (measured,) = json.loads(numbers.read_text(encoding="utf-8")).values()
     assert measured["right"]["calculator"][1] > 0
     assert measured["ungrounded"] == 0  # whatever an untrained model picks is copied
