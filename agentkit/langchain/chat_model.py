@@ -25,12 +25,27 @@ from agentkit.langchain.messages import to_dicts, to_generation_chunk
 from agentkit.langchain.structured_output import Repaired, Schema, reader, response_format
 from agentkit.models.backend import Capabilities, ChatBackend, ChatRequest, as_backend, capabilities_of
 from agentkit.models.chat import BackendChat, Reply, prepared, recorded
+from agentkit.models.gguf.loading import OPTIONS as OF_LLAMA
 from agentkit.models.hosted.options import HostedOptions
-from agentkit.models.spec import LOADING, ModelSpec, is_keyed, read_spec
+from agentkit.models.local.loading import LOADING, OF_BACKEND
+from agentkit.models.spec import ModelSpec, is_keyed, read_spec
+from agentkit.models.stopping import stop_strings
+from agentkit.option_kinds import check_kinds
 
-OPTIONS = frozenset(("constrain", "fallbacks", *LOADING, *(field.name for field in fields(HostedOptions))))
+OPTIONS = frozenset(
+    ("constrain", "fallbacks", *LOADING, *OF_BACKEND, *OF_LLAMA, *(field.name for field in fields(HostedOptions)))
+)
 """Names of options that models have, of any kind."""
 REQUEST_FIELDS = ("tools", "tool_choice", "response_format", "grammar", "stream")
+KINDS: Mapping[str, Any] = {
+    "grammar": str | None,
+    "logprobs": bool | None,
+    "response_format": Mapping[str, Any] | None,
+    "stream": bool,
+    "tools": Sequence[Mapping[str, Any]] | None,
+    "top_logprobs": int | None,
+}
+"""What a call's own fields are, which no model is asked about first."""
 
 
 class ChatHuggingFace(BaseChatModel):
@@ -95,12 +110,23 @@ class ChatHuggingFace(BaseChatModel):
             return None
         return BackendChat(self.llm, capabilities=self.capabilities, options=self._own_options(), stop=self.stop or ())
 
+    def forget(self) -> None:
+        """Let go of what a model in this process computed of earlier prompts; others keep nothing."""
+        from agentkit.langchain.pipeline import HuggingFacePipeline
+        from agentkit.models.gguf.backend import GgufBackend
+        from agentkit.models.local.backend import LocalBackend
+
+        for backend in (self.llm, *self.capabilities.alternatives):
+            if isinstance(backend, HuggingFacePipeline | LocalBackend | GgufBackend):
+                backend.forget()
+
     def _to_chat_prompt(self, messages: list[BaseMessage]) -> str:
         """The prompt text the model sees; for a hosted one, what its repository's chat template makes of it."""
         from agentkit.langchain.pipeline import HuggingFacePipeline
+        from agentkit.models.gguf.backend import GgufBackend
         from agentkit.models.local.backend import LocalBackend, hosted_prompt_text
 
-        if isinstance(self.llm, HuggingFacePipeline | LocalBackend):
+        if isinstance(self.llm, HuggingFacePipeline | LocalBackend | GgufBackend):
             return self.llm.prompt_text(to_dicts(messages))
         return hosted_prompt_text(self.model_id, to_dicts(messages))
 
@@ -116,9 +142,12 @@ class ChatHuggingFace(BaseChatModel):
             options["max_new_tokens"] = options.pop("max_tokens")
         named = {name: options.pop(name) for name in REQUEST_FIELDS if name in options}
         logprobs, top = options.pop("logprobs", None), options.pop("top_logprobs", None)
+        check_kinds({**named, "logprobs": logprobs, "top_logprobs": top}, KINDS, what="a chat model's call")
+        if top is not None and top < 0:
+            raise ConfigurationError(f"top_logprobs is at least 0, not {top}")
         request = ChatRequest(
-            messages=to_dicts(messages),
-            stop=tuple(stop if stop is not None else self.stop or ()),
+            messages=to_dicts(messages, thoughts=self.capabilities.in_process),
+            stop=stop_strings(stop if stop is not None else self.stop),
             top_logprobs=(top or 0) if logprobs or top is not None else None,
             options={**self._own_options(), **options},
             **named,
@@ -296,10 +325,16 @@ def as_chat_model(model: Any) -> BaseChatModel:
 
 
 def _of_spec(spec: ModelSpec) -> BaseChatModel:
+    llm: Any
+    if spec.engine == "llama.cpp":
+        from agentkit.models.gguf.backend import GgufBackend
+
+        llm = GgufBackend(spec.name, pipeline_kwargs=spec.options, **spec.loading)
+        return ChatHuggingFace(llm=llm, constrain=spec.constrain)
     if spec.place == "local":
         from agentkit.langchain.pipeline import HuggingFacePipeline
 
-        llm: Any = HuggingFacePipeline.from_model_id(model_id=spec.name, pipeline_kwargs=spec.options, **spec.loading)
+        llm = HuggingFacePipeline.from_model_id(spec.name, pipeline_kwargs=spec.options, **spec.loading)
         return ChatHuggingFace(llm=llm, constrain=spec.constrain)
     if spec.place == "hosted":
         from agentkit.langchain.endpoint import HuggingFaceEndpoint

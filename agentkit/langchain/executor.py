@@ -4,24 +4,33 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, aclosing, closing, nullcontext
-from dataclasses import KW_ONLY, asdict, dataclass, fields
+from dataclasses import KW_ONLY, asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
+from uuid import uuid4
 
 from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler, BaseCallbackManager, CallbackManager
+from langchain_core.globals import get_verbose
 from langchain_core.language_models import BaseLanguageModel
-from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
+from langchain_core.messages import AIMessage
+from langchain_core.outputs import RunInfo
+from langchain_core.runnables import ConfigurableField, Runnable, RunnableConfig, ensure_config
+from langchain_core.runnables.base import RunnableBinding
 from langchain_core.runnables.config import get_config_list
+from langchain_core.tools import BaseTool
+from langchain_core.utils.input import get_color_mapping
+from pydantic import BaseModel, create_model
 
 from agentkit.core.planner import Planner
 from agentkit.core.run import Run
 from agentkit.errors import ConfigurationError, described, did_you_mean
-from agentkit.events import Event, Finished
-from agentkit.langchain.callbacks import ChainRun, announcer, chunks_of
+from agentkit.events import Event, Finished, RunStarted
+from agentkit.langchain.callbacks import AgentExecutorIterator, ChainRun, Outputs, chunks_of, config_of, inherited
 from agentkit.langchain.chat_model import OPTIONS, as_chat_model
 from agentkit.langchain.community import load_tools
 from agentkit.langchain.react_agent import ReactJsonAgent, as_prompt, create_react_json_agent
-from agentkit.langchain.runnable_planner import RunnablePlanner
+from agentkit.langchain.runnable_planner import RunnablePlanner, in_langchains_words
 from agentkit.langchain.steps import (
     HandleErrors,
     Trim,
@@ -31,9 +40,9 @@ from agentkit.langchain.steps import (
     recovery,
     trimmer,
 )
-from agentkit.langchain.tools import as_langchain, from_langchain, listed
+from agentkit.langchain.tools import HandleToolError, as_langchain, from_langchain, listed
 from agentkit.recorder import active
-from agentkit.runs.build import allowed, make_run
+from agentkit.runs.build import allowed, check_max_cost, make_run
 from agentkit.settings import SETTINGS, RunSettings, checked
 from agentkit.toolbox.approval import Approve, check_approve
 
@@ -41,17 +50,22 @@ if TYPE_CHECKING:
     from agentkit.cassette import Cassette
 
 MOST_TOGETHER = 16  # runs of a batch at once; as many replies as a model in this process decodes together
+RUN_KEY = "__run"  # LangChain's key of what `include_run_info` adds
 
 
 @dataclass(eq=False, repr=False)
 class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
     """Runs an agent with its tools until it has an answer.
 
-    `agent` is a Runnable from `{"input", "intermediate_steps", …}` to `AgentAction | list[AgentAction] | AgentFinish`.
-    Unlike LangChain's, a turn that cannot be parsed goes back to the model by default. Beyond LangChain's parameters:
+    `agent` is a Runnable from `{"input", "intermediate_steps", …}` to `AgentAction | list[AgentAction] | AgentFinish`,
+    or one of LangChain's older agents, which have a `plan`. What it is made with may be changed later
+    (`executor.max_iterations = 3`), and is checked then as at first. Unlike LangChain's, a turn that cannot be parsed
+    and a tool's own error go back to the model by default. Beyond LangChain's parameters:
 
+    - `handle_tool_error`: what the model is told when a tool raises. By default the message of a ToolException, and
+      anything else leaves the run; True: of any exception; a text, or what a function makes of it; False: nothing
     - `max_tokens`, `max_cost` (US dollars): budgets for the run
-    - `max_repeats`: how often the same action may give the same observation
+    - `max_repeats`: how often in a row the same action may give the same observation
     - `tool_timeout_s`: seconds for one tool; `approve`: asked before a tool runs that does not say that it
       only reads, a plain function or (awaited runs only) an async one; only True is a yes
     - `allow`: names of the tools that may run; `max_observation_tokens`: where an observation is cut
@@ -63,17 +77,22 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
     `OutputParserException` with `handle_parsing_errors=False`.
     """
 
-    agent: Runnable[Any, Any]
+    agent: Any
     tools: Sequence[Any]
     _: KW_ONLY
+    name: str | None = None
+    memory: Any = None
     max_iterations: int | None = 15
     max_execution_time: float | None = None
     early_stopping_method: Literal["force", "generate"] = "force"
     handle_parsing_errors: HandleErrors = True
+    handle_tool_error: HandleToolError = None
     return_intermediate_steps: bool = False
     trim_intermediate_steps: int | Trim = -1
-    verbose: bool = False
-    callbacks: list[BaseCallbackHandler] | None = None
+    stream_runnable: bool = True
+    verbose: bool | None = None
+    callbacks: list[BaseCallbackHandler] | BaseCallbackManager | None = None
+    callback_manager: BaseCallbackManager | None = None
     tags: list[str] | None = None
     metadata: dict[str, Any] | None = None
     max_tokens: int | None = None
@@ -93,16 +112,54 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
-        if isinstance(self.agent, BaseLanguageModel) or not isinstance(self.agent, Runnable):
+        planned = isinstance(self.agent, Runnable) or callable(getattr(self.agent, "plan", None))
+        if isinstance(self.agent, BaseLanguageModel) or not planned:
             raise ConfigurationError(
                 f"expected an agent, as create_react_json_agent(model, tools) makes it, saw {described(self.agent)}; "
                 "from a model, AgentExecutor.from_model(model, tools)"
             )
-        options = {name: getattr(self, name) for name in _KEYWORDS}
-        settings = _settings(options)
-        self.tools = [as_langchain(tool) for tool in listed(self.tools)]
-        offered = tuple(tool.name for tool in allowed(self.tools, self.allow))
-        self.settings = RunSettings(**settings, allow=None if self.allow is None else offered)
+        may_be_0 = () if isinstance(self.agent, ReactJsonAgent) else _MAY_BE_0
+        settings = _settings({name: getattr(self, name) for name in _KEYWORDS}, may_be_0)
+        tools = [as_langchain(tool) for tool in listed(self.tools)]
+        offered = tuple(tool.name for tool in allowed(tools, self.allow))
+        _check_agents_tools(self.agent, tools)
+        self.__dict__.update(
+            tools=tools,
+            verbose=get_verbose() if self.verbose is None else self.verbose,
+            callbacks=self.callbacks or self.callback_manager,
+            callback_manager=None,
+            _settings=RunSettings(**settings, allow=None if self.allow is None else offered),
+        )
+        if isinstance(self.agent, ReactJsonAgent):
+            model = self.agent.agent.model
+            check_max_cost(self.settings, model.model_id, in_process=model.capabilities.in_process)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Change what the executor was made with; raises `ConfigurationError` for what it does not have, or cannot."""
+        if "_settings" not in self.__dict__ or name.startswith("_"):
+            object.__setattr__(self, name, value)
+        elif name in (*_KEYWORDS, "agent", "tools"):
+            before = dict(self.__dict__)
+            try:
+                self.__dict__[name] = value
+                self.__post_init__()
+                if name in ("tools", "allow") and isinstance(self.agent, ReactJsonAgent):
+                    self.__dict__["agent"] = self.agent.with_tools(allowed(self.tools, self.allow))
+            except BaseException:
+                self.__dict__.update(before)
+                raise
+        elif name in ("mode", "prompt", "model") or isinstance(getattr(type(self), name, None), property):
+            raise ConfigurationError(f"{name} of an AgentExecutor cannot be changed later; make a new one")
+        else:
+            if not hasattr(type(self), name) and type(self).__init__ is AgentExecutor.__init__:
+                _refuse_unknown({name: value})
+            object.__setattr__(self, name, value)
+
+    @property
+    def settings(self) -> RunSettings:
+        """What its runs are held to."""
+        settings: RunSettings = self.__dict__["_settings"]
+        return settings
 
     @classmethod
     def from_model(
@@ -131,37 +188,56 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
 
     # -- Runnable --------------------------------------------------------------------------------------------------
 
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> dict[str, Any]:
-        """Run to the end: `{"input": …, "output": …}`, with `intermediate_steps` and `run` where asked for.
-
-        A call under way at `max_execution_time` is given up; a thread it needs ends on its own.
-        """
-        inputs = as_inputs(input)
-        for event in self.events(inputs, config, stream=False, **kwargs):
-            last = event
-        return {**inputs, **self._outputs(last)}
-
-    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> dict[str, Any]:
-        """`invoke`, awaiting models and tools; a call under way at `max_execution_time` is cancelled."""
-        inputs = as_inputs(input)
-        async for event in self.aevents(inputs, config, stream=False, **kwargs):
-            last = event
-        return {**inputs, **self._outputs(last)}
-
-    def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[dict[str, Any]]:
-        """Chunks `{"actions", "messages"}`, `{"steps", "messages"}`, and last `{"output", …, "messages"}`."""
-        for event in self.events(input, config, stream=False, **kwargs):
-            yield from chunks_of(event, self._outputs)
-
-    async def astream(
+    def invoke(
         self,
         input: Any,
         config: RunnableConfig | None = None,
+        *,
+        return_only_outputs: bool = False,
         **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Run to the end: `{"input": …, "output": …}`, with `intermediate_steps` and `run` where asked for.
+
+        With `include_run_info=True` the result has the run's id. `return_only_outputs` leaves out the inputs.
+
+        A call under way at `max_execution_time` is given up; a thread it needs ends on its own.
+        """
+        config, info = _identified(config, **kwargs)
+        for event in self._events(input, config, self._outputs):
+            if isinstance(event, RunStarted):
+                inputs = event.inputs
+            last = event
+        return {**({} if return_only_outputs else inputs), **self._outputs(last), **info}
+
+    async def ainvoke(
+        self,
+        input: Any,
+        config: RunnableConfig | None = None,
+        *,
+        return_only_outputs: bool = False,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """`invoke`, awaiting models and tools; a call under way at `max_execution_time` is cancelled."""
+        config, info = _identified(config, **kwargs)
+        async for event in self._aevents(input, config, self._outputs):
+            if isinstance(event, RunStarted):
+                inputs = event.inputs
+            last = event
+        return {**({} if return_only_outputs else inputs), **self._outputs(last), **info}
+
+    def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[dict[str, Any]]:
+        """Chunks `{"actions", "messages"}`, `{"steps", "messages"}`, and last `{"output", …, "messages"}`."""
+        config, info = _identified(config, **kwargs)
+        for event in self._events(input, config, self._last_chunk):
+            yield from chunks_of(event, lambda end: {**self._last_chunk(end), **info})
+
+    async def astream(
+        self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[dict[str, Any]]:
         """`stream`, awaiting."""
-        async for event in self.aevents(input, config, stream=False, **kwargs):
-            for chunk in chunks_of(event, self._outputs):
+        config, info = _identified(config, **kwargs)
+        async for event in self._aevents(input, config, self._last_chunk):
+            for chunk in chunks_of(event, lambda end: {**self._last_chunk(end), **info}):
                 yield chunk
 
     def batch(self, inputs: list[Any], config: Any = None, **kwargs: Any) -> list[Any]:
@@ -177,49 +253,168 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
         with self._recorded():
             return await super().abatch(inputs, config, **kwargs)
 
+    # -- as LangChain's chains have it -----------------------------------------------------------------------------
+
+    @classmethod
+    def from_agent_and_tools(
+        cls, agent: Any, tools: Sequence[Any], callbacks: list[BaseCallbackHandler] | None = None, **options: Any
+    ) -> Self:
+        """The executor of an agent and its tools."""
+        return cls(agent, tools, callbacks=callbacks, **options)
+
+    def iter(
+        self, inputs: Any, callbacks: Any = None, *, include_run_info: bool = False, async_: bool = False
+    ) -> AgentExecutorIterator:
+        """The steps of a run, turn by turn, then its end: to go through with `for` or `async for`."""
+        return AgentExecutorIterator(self, inputs, callbacks, include_run_info=include_run_info)
+
+    def get_input_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:
+        """What a run is given, as LangChain's chains say it: what shows or serves a chain makes its form of this."""
+        return _schema("ChainInput", self.input_keys)
+
+    def get_output_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:
+        """What a run gives."""
+        return _schema("ChainOutput", self.output_keys)
+
+    def configurable_alternatives(self, which: ConfigurableField, **alternatives: Any) -> Runnable[Any, Any]:
+        """This executor, or another Runnable that the config names."""
+        bound = cast("RunnableBinding[Any, Any]", self.with_config())
+        return bound.configurable_alternatives(which, **alternatives)
+
+    def lookup_tool(self, name: str) -> BaseTool:
+        """The tool of this name; raises `KeyError`."""
+        found: dict[str, BaseTool] = {tool.name: tool for tool in self.tools}
+        return found[name]
+
+    @property
+    def _action_agent(self) -> Any:
+        """LangChain's subclasses know the agent by this name."""
+        return self.agent
+
+    @property
+    def input_keys(self) -> list[str]:
+        """What a run must be given, but for what the memory gives."""
+        return list(getattr(self.agent, "input_keys", None) or ["input"])
+
+    @property
+    def output_keys(self) -> list[str]:
+        """What a run gives."""
+        keys = list(getattr(self.agent, "return_values", None) or ["output"])
+        return keys + ["intermediate_steps"] * self.return_intermediate_steps + ["run"] * self.return_run
+
+    def __call__(
+        self,
+        inputs: Any,
+        return_only_outputs: bool = False,
+        callbacks: Any = None,
+        *,
+        include_run_info: bool = False,
+        **config: Any,
+    ) -> dict[str, Any]:
+        """`invoke` with `tags`, `metadata` and `run_name` as keywords."""
+        given = {"return_only_outputs": return_only_outputs, "include_run_info": include_run_info}
+        return self.invoke(inputs, config_of(callbacks=callbacks, **config), **given)
+
+    async def acall(
+        self, inputs: Any, return_only_outputs: bool = False, callbacks: Any = None, **options: Any
+    ) -> dict[str, Any]:
+        """`__call__`, awaiting."""
+        given = {"return_only_outputs": return_only_outputs, "include_run_info": options.pop("include_run_info", False)}
+        return await self.ainvoke(inputs, config_of(callbacks=callbacks, **options), **given)
+
+    def run(self, *args: Any, callbacks: Any = None, tags: Any = None, metadata: Any = None, **inputs: Any) -> Any:
+        """The output alone, for a question or for inputs by name."""
+        given, key = self._only(args, inputs)
+        return self.invoke(given, config_of(callbacks=callbacks, tags=tags, metadata=metadata))[key]
+
+    async def arun(
+        self, *args: Any, callbacks: Any = None, tags: Any = None, metadata: Any = None, **inputs: Any
+    ) -> Any:
+        """`run`, awaiting."""
+        given, key = self._only(args, inputs)
+        return (await self.ainvoke(given, config_of(callbacks=callbacks, tags=tags, metadata=metadata)))[key]
+
+    def _only(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, str]:
+        """The one input and the one output key of `run`."""
+        if len(args) + bool(inputs) != 1:
+            raise ConfigurationError("run takes one question, or inputs by name; invoke takes a dict of several")
+        if len(self.output_keys) != 1:
+            raise ConfigurationError(f"run gives one output, and there are {', '.join(self.output_keys)}; take invoke")
+        return (args[0] if args else inputs), self.output_keys[0]
+
     # -- events ----------------------------------------------------------------------------------------------------
 
     def events(self, input: Any, config: RunnableConfig | None = None, *, stream: bool = True) -> Iterator[Event]:
         """The run as it happens, a chain run in the run tree; with `stream`, the model's text piece by piece."""
+        return self._events(input, _config(config), self._outputs, stream=stream)
+
+    def aevents(self, input: Any, config: RunnableConfig | None = None, *, stream: bool = True) -> AsyncIterator[Event]:
+        """`events`, awaiting."""
+        return self._aevents(input, _config(config), self._outputs, stream=stream)
+
+    def _events(self, input: Any, config: RunnableConfig, outputs: Outputs, *, stream: bool = False) -> Iterator[Event]:
+        """A run; `outputs` is what its callbacks are told of its end."""
         check_approve(self.approve, blocking=True)
-        inputs, config = as_inputs(input), _config(config)
+        inputs = self._keyed(input)
+        if self.memory is not None:
+            inputs |= self.memory.load_memory_variables(inputs)
         manager = CallbackManager.configure(*self._callbacks_for(config))
         started = manager.on_chain_start(None, inputs, **self._named(config)) if manager.handlers else None
-        chain = ChainRun(started, config, self._outputs)
+        chain, seen = self._chain(started, config, outputs), partial(in_langchains_words, self.agent, inputs)
         try:
-            with self._recorded(), closing(self._run(inputs, chain.child_config, stream).events()) as events:
-                for event in events:
+            with self._recorded(), closing(self._run(inputs, chain, stream).events()) as events:
+                for event in map(seen, events):
                     for callback in chain.calls(event):
                         callback()
+                    if self.memory is not None and isinstance(event, Finished):
+                        self.memory.save_context(inputs, outputs(event))
                     yield event
         except BaseException as error:
-            for callback in chain.end(error):
+            raised = as_langchain_error(error)
+            for callback in chain.end(raised):
                 callback()
-            raise as_langchain_error(error) from error.__cause__
+            raise raised from error.__cause__
         for callback in chain.end():
             callback()
 
-    async def aevents(
-        self, input: Any, config: RunnableConfig | None = None, *, stream: bool = True
+    async def _aevents(
+        self, input: Any, config: RunnableConfig, outputs: Outputs, *, stream: bool = False
     ) -> AsyncIterator[Event]:
-        """`events`, awaiting."""
-        inputs, config = as_inputs(input), _config(config)
+        """`_events`, awaiting."""
+        inputs = self._keyed(input)
+        if self.memory is not None:
+            inputs |= await self.memory.aload_memory_variables(inputs)
         manager = AsyncCallbackManager.configure(*self._callbacks_for(config))
         started = await manager.on_chain_start(None, inputs, **self._named(config)) if manager.handlers else None
-        chain = ChainRun(started, config, self._outputs)
+        chain, seen = self._chain(started, config, outputs), partial(in_langchains_words, self.agent, inputs)
         try:
             with self._recorded():
-                async with aclosing(self._run(inputs, chain.child_config, stream).aevents()) as events:
-                    async for event in events:
+                async with aclosing(self._run(inputs, chain, stream).aevents()) as events:
+                    async for one in events:
+                        event = seen(one)
                         for callback in chain.calls(event):
                             await callback()
+                        if self.memory is not None and isinstance(event, Finished):
+                            await self.memory.asave_context(inputs, outputs(event))
                         yield event
         except BaseException as error:
-            for callback in chain.end(error):
+            raised = as_langchain_error(error)
+            for callback in chain.end(raised):
                 await callback()
-            raise as_langchain_error(error) from error.__cause__
+            raise raised from error.__cause__
         for callback in chain.end():
             await callback()
+
+    def _keyed(self, given: Any) -> dict[str, Any]:
+        """The inputs by their names: a bare question is the only one that the memory does not give."""
+        if isinstance(given, str):
+            kept = getattr(self.memory, "memory_variables", ())
+            keys = [key for key in self.input_keys if key not in kept]
+            return {keys[0] if len(keys) == 1 else "input": given}
+        return as_inputs(given)
+
+    def _chain(self, manager: Any, config: RunnableConfig, outputs: Outputs) -> ChainRun:
+        return ChainRun(manager, config, outputs, lambda: [tool.name for tool in self.tools], bool(self.verbose))
 
     def _callbacks_for(self, config: RunnableConfig) -> tuple[Any, ...]:
         """All callbacks, those of the call and the executor's own, in the order that managers take."""
@@ -229,23 +424,52 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
     def _named(self, config: RunnableConfig) -> dict[str, Any]:
         return {"name": config.get("run_name") or self.get_name(), "run_id": config.get("run_id")}
 
-    def _run(self, inputs: dict[str, Any], config: RunnableConfig | None, stream: bool) -> Run:
-        return make_run(
+    def _run(self, inputs: dict[str, Any], chain: ChainRun, stream: bool) -> Run:
+        config = chain.child_config
+        tools = [as_langchain(tool) for tool in self.tools]  # the list may have grown since
+        colors = get_color_mapping([tool.name for tool in tools], excluded_colors=["green", "red"])
+        run = make_run(
             self.settings,
-            inputs,
+            self.agent.asked(inputs) if isinstance(self.agent, ReactJsonAgent) else inputs,
             planner=self._planner(config, stream),
-            tools=[from_langchain(tool, config=config, verbose=self.verbose) for tool in self.tools],
+            tools=[
+                from_langchain(
+                    tool,
+                    config=config,
+                    verbose=bool(self.verbose),
+                    color=colors[tool.name],
+                    inputs=inputs,
+                    handle=self.handle_tool_error,
+                    shown=chain.shown,
+                )
+                for tool in tools
+            ],
             approve=self.approve,
             recover=recovery(self.handle_parsing_errors),
             trim=trimmer(self.trim_intermediate_steps) if callable(self.trim_intermediate_steps) else None,
-            replayed=announcer(config, self.verbose),
+            replayed=chain.replayed,
         )
+        if 0 in (self.max_iterations, self.max_execution_time):
+            return replace(run, limits=replace(run.limits, max_iterations=0))
+        return run
 
     def _planner(self, config: RunnableConfig | None, stream: bool) -> Planner:
+        """What plans a run. The model is streamed as in LangChain, so that callbacks are told of its tokens.
+
+        One of our own agents is where someone watches; none where it is recorded, for that would be another request.
+        """
+        streams = self.stream_runnable and active() is None
         if isinstance(self.agent, ReactJsonAgent):
-            return self.agent.planner(config=config, stream=stream)
+            is_watched = config is not None and config.get("callbacks") is not None
+            return self.agent.planner(config=inherited(config), stream=stream or (streams and is_watched))
         counts = self.return_run or self.settings.max_tokens is not None or self.settings.max_cost is not None
-        return RunnablePlanner(self.agent, config=config, count_tokens=counts)
+        return RunnablePlanner(
+            self.agent,
+            config=inherited(config),
+            count_tokens=counts,
+            stream=stream or streams,
+            keeps_text=isinstance(self.handle_parsing_errors, bool),
+        )
 
     def _recorded(self) -> AbstractContextManager[Any]:
         """The block in which a run is recorded or replayed: a path that is there is replayed, a new one recorded."""
@@ -262,12 +486,16 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
 
     def _outputs(self, event: Event) -> dict[str, Any]:
         assert isinstance(event, Finished)  # the last event of every run
-        outputs = dict(event.return_values or {"output": event.output})
+        outputs = {"output": event.output} if event.return_values is None else dict(event.return_values)
         if self.return_intermediate_steps:
             outputs["intermediate_steps"] = as_langchain_steps(event.steps)
         if self.return_run:
             outputs["run"] = asdict(event.summary)
         return outputs
+
+    def _last_chunk(self, event: Event) -> dict[str, Any]:
+        outputs = self._outputs(event)
+        return {**outputs, "messages": [AIMessage(cast(Finished, event).log)]}
 
 
 # -- what it is given --------------------------------------------------------------------------------------------------
@@ -275,7 +503,12 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
 _KEYWORDS = tuple(one.name for one in fields(AgentExecutor) if one.kw_only)
 _SETTING_OF = {"max_execution_time": "timeout"}
 """Settings that LangChain's users know by another name."""
-_BOOLS = ("handle_parsing_errors", "return_intermediate_steps", "verbose", "return_run")
+_MAY_BE_0 = ("max_iterations", "max_execution_time")
+"""Limits of which LangChain takes 0, for a run that ends before its first turn; so it is for LangChain's agents."""
+_BOOLS = (
+    *("handle_parsing_errors", "handle_tool_error", "return_intermediate_steps", "stream_runnable", "verbose"),
+    "return_run",
+)
 
 
 def _refuse_unknown(options: Mapping[str, Any]) -> None:
@@ -295,12 +528,14 @@ def _refuse_unknown(options: Mapping[str, Any]) -> None:
         raise ConfigurationError(f"unknown option {name!r} for AgentExecutor{advice}")
 
 
-def _settings(options: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(options: Mapping[str, Any], may_be_0: Sequence[str] = ()) -> dict[str, Any]:
     """The settings among an executor's options but for `allow`, each of which is held to what it may be."""
     settings = {}
     for name, value in options.items():
         setting = _SETTING_OF.get(name, name)
         if name == "trim_intermediate_steps" and callable(value):
+            continue
+        if name in may_be_0 and type(value) in (int, float) and value == 0:
             continue
         if setting in SETTINGS and name != "allow":
             settings[setting] = checked(setting, value, name)
@@ -309,20 +544,26 @@ def _settings(options: Mapping[str, Any]) -> dict[str, Any]:
     if options.get("allow") is not None:
         checked("allow", listed(options["allow"], "allow"), "allow")
     check_approve(options.get("approve"))
+    if options.get("memory") is not None and not callable(getattr(options["memory"], "load_memory_variables", None)):
+        raise ConfigurationError(
+            f"memory: expected LangChain's, as ConversationBufferMemory, saw {described(options['memory'])}"
+        )
     _check_callbacks(options)
     return settings
 
 
 def _check_bool(name: str, value: Any) -> None:
     is_bool = value is None or (isinstance(value, int) and value in (False, True))
-    if name == "handle_parsing_errors" and (isinstance(value, str) or callable(value)):
-        return
-    if not is_bool:
-        raise ConfigurationError(f"{name}: expected True or False, saw {described(value)}")
+    handles = name.startswith("handle_")
+    if not is_bool and not (handles and (isinstance(value, str) or callable(value))):
+        others = ", a text, or a function of the error" if handles else ""
+        raise ConfigurationError(f"{name}: expected True or False{others}, saw {described(value)}")
 
 
 def _check_callbacks(options: Mapping[str, Any]) -> None:
     callbacks, tags, metadata = (options.get(name) for name in ("callbacks", "tags", "metadata"))
+    if callbacks is not None and options.get("callback_manager") is not None:
+        raise ConfigurationError("callbacks and callback_manager are one thing; give callbacks alone")
     if callbacks is not None and not isinstance(callbacks, BaseCallbackManager):
         for handler in listed(callbacks, "callbacks"):
             if not isinstance(handler, BaseCallbackHandler):
@@ -342,7 +583,34 @@ def _is_cassette(value: Any) -> bool:
     return isinstance(value, Cassette)
 
 
+def _schema(name: str, keys: Sequence[str]) -> type[BaseModel]:
+    of_any: dict[str, Any] = dict.fromkeys(keys, (Any, None))
+    return create_model(name, **of_any)
+
+
 def _config(config: Any) -> RunnableConfig:
     if config is not None and not isinstance(config, Mapping):
         raise ConfigurationError(f'config: expected a mapping, as {{"callbacks": [handler]}}, saw {described(config)}')
-    return ensure_config(config)  # type: ignore[arg-type]
+    return ensure_config(cast("RunnableConfig | None", config))
+
+
+def _identified(config: Any, include_run_info: bool = False, **more: Any) -> tuple[RunnableConfig, dict[str, Any]]:
+    """The config, with the id of its run where that is asked for; and what the result then holds."""
+    for name in more:
+        advice = did_you_mean(name, ("return_only_outputs", "include_run_info"))
+        raise ConfigurationError(f"unknown option {name!r} for a run{advice or '; give it to AgentExecutor'}")
+    config = _config(config)
+    if not include_run_info:
+        return config, {}
+    config["run_id"] = config.get("run_id") or uuid4()
+    return config, {RUN_KEY: RunInfo(run_id=config["run_id"])}
+
+
+def _check_agents_tools(agent: Any, tools: Sequence[BaseTool]) -> None:
+    """Raise `ConfigurationError` where an agent of LangChain's was made for other tools."""
+    made_for = getattr(agent, "get_allowed_tools", lambda: None)()
+    names = [tool.name for tool in tools]
+    if made_for is not None and set(made_for) != set(names):
+        raise ConfigurationError(
+            f"the agent was made for the tools {', '.join(made_for)}, saw {', '.join(names)}; give both the same ones"
+        )

@@ -6,30 +6,88 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ChatMessage, ToolMessage
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    ChatMessage,
+    FunctionMessage,
+    HumanMessage,
+    ToolMessage,
+    convert_to_messages,
+    messages_from_dict,
+)
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk
+from langchain_core.prompt_values import PromptValue
 
-from agentkit.errors import ConfigurationError
+from agentkit.errors import ConfigurationError, described, in_one_line
 from agentkit.models.backend import Chunk, Message, TokenLogprob, Usage
 
+CUT_OFF = ("length", "max_tokens", "MAX_TOKENS")  # also in Anthropic's and Google's words
 SAID_ELSEWHERE = ("tool_use", "tool_call", "thinking", "reasoning")  # calls stand beside; thoughts are not repeated
-ROLES = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool"}
+ROLES = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool", "function": "function"}
 
 
-def to_dicts(messages: Sequence[BaseMessage]) -> list[Message]:
-    """OpenAI-style dicts."""
+class MessageDict(dict[str, Any]):
+    """A message as a chat dict, with LangChain's own beside it, which may hold more."""
+
+    def __init__(self, message: BaseMessage) -> None:
+        super().__init__(_to_dict(message))
+        self.message = message
+
+
+def as_langchain_message(message: Message) -> BaseMessage:
+    """A chat dict as LangChain's message; raises `ConfigurationError` for a role that it has no message for."""
+    if isinstance(message, MessageDict):
+        return message.message
+    try:
+        return convert_to_messages([message])[0]
+    except ValueError as error:
+        problem = str(error).partition("\n")[0]
+        raise ConfigurationError(f"role {message['role']!r} of a message: {problem}; change the prompt") from error
+
+
+def as_langchain_messages(given: Any, name: str) -> list[BaseMessage]:
+    """Messages in any form that LangChain takes, and a text, which is the user's; `name` is whose value they are."""
+    if given is None or isinstance(given, str):
+        return [HumanMessage(given)] if given and given.strip() else []
+    if isinstance(given, PromptValue):
+        return given.to_messages()
+    try:
+        return [_message(one) for one in ([given] if isinstance(given, BaseMessage | dict) else given)]
+    except (ValueError, TypeError, KeyError, NotImplementedError) as error:
+        problem = in_one_line(str(error).partition("\nFor troubleshooting")[0], 200)
+        raise ConfigurationError(
+            f"{name}: expected messages, saw {described(given)} ({problem}); "
+            'give messages, dicts of role and content, or pairs such as ("human", "Hello")'
+        ) from error
+
+
+def _message(given: Any) -> BaseMessage:
+    """A message in any form, that of `messages_to_dict` among them."""
+    is_stored = isinstance(given, dict) and given.keys() == {"type", "data"}
+    (message,) = messages_from_dict([given]) if is_stored else convert_to_messages([given])
+    return message
+
+
+def to_dicts(messages: Sequence[BaseMessage], *, thoughts: bool = False) -> list[Message]:
+    """OpenAI-style dicts; with what a model thought, for a chat template that shows it."""
     if not messages:
         raise ConfigurationError("expected at least one message, saw none")
-    return [_to_dict(message) for message in messages]
+    made = [_to_dict(message) for message in messages]
+    for message, made_of in zip(made, messages, strict=True):
+        if thoughts and (thought := made_of.additional_kwargs.get("reasoning_content")):
+            message["reasoning_content"] = thought
+    return made
 
 
 def _to_dict(message: BaseMessage) -> Message:
     role = message.role if isinstance(message, ChatMessage) else ROLES.get(message.type)
     if role is None:
         raise ConfigurationError(f"expected a message of type {', '.join(ROLES)} or chat, saw {message.type!r}")
-    result: Message = {"role": role, "content": _content(message.content)}
+    result: Message = {"role": role, "content": content_of(message)}
     if isinstance(message, AIMessage) and message.tool_calls:
         result["tool_calls"] = [
             {"id": c["id"], "type": "function", "function": {"name": c["name"], "arguments": json.dumps(c["args"])}}
@@ -37,13 +95,14 @@ def _to_dict(message: BaseMessage) -> Message:
         ]
     if isinstance(message, ToolMessage):
         result["tool_call_id"] = message.tool_call_id
-        if message.name:
-            result["name"] = message.name
+    if isinstance(message, ToolMessage | FunctionMessage) and message.name:
+        result["name"] = message.name
     return result
 
 
-def _content(content: str | list[str | dict[str, Any]]) -> Any:
+def content_of(message: BaseMessage) -> Any:
     """Text where there is only text, else the parts."""
+    content = message.content
     if isinstance(content, str):
         return content
     parts = [{"type": "text", "text": part} if isinstance(part, str) else part for part in content]

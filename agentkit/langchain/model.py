@@ -5,24 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
+from dataclasses import replace
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import BaseMessage, convert_to_messages
+from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.base import RunnableBinding
 
 from agentkit.deadline import remaining_s
-from agentkit.errors import ConfigurationError
 from agentkit.events import Usage
 from agentkit.langchain.chat_model import ChatHuggingFace
+from agentkit.langchain.messages import CUT_OFF, MessageDict, as_langchain_message
 from agentkit.models.backend import Capabilities, ChatRequest, Completion, Message, NativeCall
 from agentkit.models.chat import BackendChat, ChatModel, arepeated, repeated
+from agentkit.models.openai_format import usage_of as openai_usage_of
 from agentkit.recorder import active
 from agentkit.secrets import public_address
 from agentkit.toolbox.calling import in_daemon_thread
 
-CUT_OFF = ("max_tokens", "MAX_TOKENS")  # Anthropic's and Google's words for "length"
 _NAMES = ("model_id", "model_name", "model", "base_url", "openai_api_base", "provider")
 
 
@@ -69,10 +70,11 @@ class LangChainModel:
 
 def _capabilities(model: BaseChatModel, over_http: bool | None) -> Capabilities:
     """Those of the backend of one of ours; of any other model, whether it takes tools."""
+    images = bool((model.profile or {}).get("image_inputs"))
     if isinstance(model, ChatHuggingFace):
-        return model.capabilities
+        return replace(model.capabilities, images=True) if images else model.capabilities
     takes_tools = type(model).bind_tools is not BaseChatModel.bind_tools
-    return Capabilities(over_http=over_http, tools=takes_tools, identity=_identity(model))
+    return Capabilities(over_http=over_http, tools=takes_tools, images=images, identity=_identity(model))
 
 
 def _identity(model: BaseChatModel) -> str:
@@ -150,6 +152,9 @@ class _Live:
         """LangChain's messages; a planner gives the same ones again at every turn, which are converted once."""
         converted = []
         for message in messages:
+            if isinstance(message, MessageDict):
+                converted.append(message.message)
+                continue
             pair = self._messages.get(id(message))
             if pair is None:
                 pair = self._messages[id(message)] = (message, as_langchain_message(message))
@@ -189,15 +194,6 @@ class _Live:
         return {"max_tokens": budget} if own is None or budget < own else {}
 
 
-def as_langchain_message(message: Message) -> BaseMessage:
-    """A chat dict as LangChain's message; raises `ConfigurationError` for a role that it has no message for."""
-    try:
-        return convert_to_messages([message])[0]
-    except ValueError as error:
-        problem = str(error).partition("\n")[0]
-        raise ConfigurationError(f"role {message['role']!r} of a message: {problem}; change the prompt") from error
-
-
 # -- the reply ---------------------------------------------------------------------------------------------------------
 
 
@@ -228,10 +224,17 @@ def _calls(message: Any) -> Iterator[NativeCall]:
 
 def usage_of(message: Any) -> Usage:
     """What a message says it used. Ours say its cost as "cost_usd"; OpenRouter's clients hand its usage on."""
-    metadata = getattr(message, "response_metadata", {})
-    cost = metadata.get("cost_usd", (metadata.get("token_usage") or {}).get("cost"))
+    metadata = getattr(message, "response_metadata", None) or {}
+    counts = metadata.get("token_usage")
+    usage = openai_usage_of(counts) if isinstance(counts, Mapping) else Usage()
+    usage = replace(usage, cost_usd=metadata.get("cost_usd", usage.cost_usd))
     counted = getattr(message, "usage_metadata", None)
-    if not counted:
-        return Usage(cost_usd=cost)
-    details = counted.get("input_token_details") or {}
-    return Usage(counted["input_tokens"], counted["output_tokens"], details.get("cache_read") or 0, cost)
+    if not counted or not isinstance(counted, Mapping):
+        return usage
+    details = counted.get("input_token_details")
+    return replace(
+        usage,
+        prompt_tokens=counted.get("input_tokens", 0),
+        completion_tokens=counted.get("output_tokens", 0),
+        cached_tokens=details.get("cache_read", 0) if isinstance(details, Mapping) else 0,
+    )

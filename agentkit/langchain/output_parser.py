@@ -18,18 +18,11 @@ __all__ = ["ActionWithInventions", "FinishWithInventions", "ReActJsonSingleInput
 
 FORMAT_INSTRUCTIONS = """Answer in turns. Each turn is a thought, then either one action or the final answer.
 
-To use a tool, write one JSON object with two keys: "action", a tool's name; and "action_input", what the tool gets:
+Begin with "Thought:" and say in a sentence what you know and what you need next.
 
-Thought: what you know and what you need next
-Action:
-```json
-{"action": "TOOL NAME", "action_input": "INPUT"}
-```
+To use a tool, write "Action:" on the next line, and below it a ```json block with one JSON object of two keys: "action" is the tool's name, and "action_input" is what you give the tool. Then stop and wait for the observation.
 
-Then stop and wait for the observation. When you know the answer, write:
-
-Thought: I now know the final answer
-Final Answer: the answer to the question"""
+When you know the answer, write "Final Answer:" on the next line instead, and behind it the answer to the question."""  # noqa: E501
 
 
 class ActionWithInventions(Extended, AgentAction):
@@ -61,9 +54,9 @@ class ReActJsonSingleInputOutputParser(BaseOutputParser[AgentAction | AgentFinis
         return FORMAT_INSTRUCTIONS
 
     def parse(self, text: str) -> AgentAction | AgentFinish:
-        """The turn's action or answer; its `log` is the text up to there."""
+        """The turn's action or answer; its `log` is the text, up to the observation that the model invented, if any."""
         try:
-            return _as_langchain(parse_turn(text, self.tools))
+            return _as_langchain(parse_turn(text, self.tools), text)
         except MalformedTurn as error:
             message = str(error)
             raise OutputParserException(message, observation=message, llm_output=text, send_to_llm=True) from error
@@ -73,15 +66,15 @@ class ReActJsonSingleInputOutputParser(BaseOutputParser[AgentAction | AgentFinis
         return "react-json-single-input"
 
 
-def _as_langchain(turn: Turn) -> AgentAction | AgentFinish:
+def _as_langchain(turn: Turn, text: str) -> AgentAction | AgentFinish:
     decision, invented = turn.decision, turn.invented
     if isinstance(decision, FinalAnswer):
         values = {"output": decision.output}
         if invented:
             return FinishWithInventions(return_values=values, log=decision.log, invented_observations=invented)
-        return AgentFinish(values, decision.log)
+        return AgentFinish(values, text)
     if invented:
         return ActionWithInventions(
             tool=decision.tool, tool_input=decision.tool_input, log=decision.log, invented_observations=invented
         )
-    return AgentAction(decision.tool, decision.tool_input, decision.log)
+    return AgentAction(decision.tool, decision.tool_input, text)

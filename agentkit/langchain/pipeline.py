@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import CallbackManagerForLLMRun
@@ -15,12 +16,12 @@ from agentkit.errors import ConfigurationError
 from agentkit.langchain.text_model import TextModel, text_of
 from agentkit.models.backend import Capabilities, ChatRequest, Chunk, Message
 from agentkit.models.local.backend import DEFAULT_BATCH_SIZE, LocalBackend
-from agentkit.models.local.loading import BITS_KEYWORDS
+from agentkit.models.local.loading import BITS_KEYWORDS, LOADING, OF_BACKEND, check_loading, load_tokenizer
+from agentkit.models.stopping import stop_strings
 
 if TYPE_CHECKING:
     from agentkit.models.local.local_model import LocalModel
 
-LOADING = ("task", "model_kwargs", "device", "device_map", "quantization", "dtype", "attn_implementation")
 SECRETS = ("token", "use_auth_token")  # neither shown nor saved: HF_TOKEN is read where the model is loaded again
 
 
@@ -29,7 +30,8 @@ class HuggingFacePipeline(TextModel):
 
     `pipeline_kwargs` are generation parameters: whatever GenerationConfig has, and `seed`. Its `stop_strings`, the
     model's own or given, end every reply. `return_full_text` puts the prompt before a completed text; a chat model's
-    answer never holds it. At most `batch_size` texts or replies are computed together.
+    answer never holds it. At most `batch_size` texts or replies are computed together. The other options are those of
+    `agentkit.models.local.loading.Loading` and of `LocalBackend`; a model that is ready takes none that loads.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", protected_namespaces=())
@@ -43,7 +45,19 @@ class HuggingFacePipeline(TextModel):
     batch_size: int = DEFAULT_BATCH_SIZE
     quantization: str | None = None
     dtype: Any = None
+    torch_dtype: Any = Field(default=None, exclude=True)  # the old name of dtype, which it becomes
     attn_implementation: str | None = None
+    gguf_file: str | Path | None = None
+    adapter: str | Path | dict[str, str | Path] | None = None
+    revision: str | None = None
+    subfolder: str | None = None
+    token: str | bool | None = Field(default=None, exclude=True, repr=False)
+    cache_dir: str | Path | None = None
+    local_files_only: bool | None = None
+    trust_remote_code: bool = False
+    chat_template: str | Path | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    reuse: bool = True
     return_full_text: bool = False
     pipeline: Any = Field(default=None, exclude=True, repr=False)
     model: Any = Field(default=None, exclude=True, repr=False)
@@ -79,6 +93,7 @@ class HuggingFacePipeline(TextModel):
                 near = get_close_matches(name, cls.model_fields, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else "generation parameters go into pipeline_kwargs"
                 raise ConfigurationError(f"expected an option of HuggingFacePipeline, saw {name!r}; {hint}")
+        check_loading({name: value for name, value in fields.items() if name in LOADING or name in OF_BACKEND})
 
     def _load(self) -> None:
         if (ready := self.pipeline) is not None:
@@ -86,16 +101,28 @@ class HuggingFacePipeline(TextModel):
             self.pipeline_kwargs = {**getattr(ready, "_generate_kwargs", {}), **self.pipeline_kwargs}
         if "return_full_text" in self.pipeline_kwargs:
             self.return_full_text = self.pipeline_kwargs.pop("return_full_text")
-        options: dict[str, Any] = {"pipeline_kwargs": self.pipeline_kwargs, "batch_size": self.batch_size}
+        options: dict[str, Any] = {name: getattr(self, name) for name in OF_BACKEND}
+        loading = {name: getattr(self, name) for name in LOADING}
         if self.model is not None:
-            self._backend = LocalBackend(self.model, self.tokenizer, model_id=self.model_id, **options)
+            self._refuse_loading(loading)
+            tokenizer = self.tokenizer
+            if isinstance(tokenizer, str | Path):
+                tokenizer = load_tokenizer(str(tokenizer))
+            self._backend = LocalBackend(self.model, tokenizer, model_id=self.model_id, **options)
         else:
-            options |= {name: getattr(self, name) for name in LOADING}
-            self._backend = LocalBackend.from_model_id(self.model_id, **options)
+            self._backend = LocalBackend.from_model_id(self.model_id, **options, **loading)
+        if isinstance(self.tokenizer, str | Path):  # to load it again; the one that was loaded stands in its place
+            self.model_kwargs["tokenizer"] = str(self.tokenizer)
         self.model_id = self._backend.model_id
         self.model, self.tokenizer = self.local.model, self.local.processor
         self.model_kwargs = {name: _plain(value) for name, value in self.model_kwargs.items() if name not in SECRETS}
-        self.dtype = _plain(self.dtype)
+        self.dtype = _plain(self.dtype if self.torch_dtype is None else self.torch_dtype)
+
+    def _refuse_loading(self, loading: Mapping[str, Any]) -> None:
+        """A model that is ready is the user's: nothing is loaded into it, and no option is passed over."""
+        for name, value in loading.items():
+            if name != "tokenizer" and value != type(self).model_fields[name].get_default(call_default_factory=True):
+                raise ConfigurationError(f"{name} is for a model that is loaded, and this one is ready; leave it out")
 
     # What a chat model asks
 
@@ -112,6 +139,10 @@ class HuggingFacePipeline(TextModel):
     def prompt_text(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> str:
         """The prompt that the model sees for these messages, for people to read."""
         return self._backend.prompt_text(messages, tools)
+
+    def forget(self) -> None:
+        """Let go of what was computed of earlier prompts. A change of the model's weights is noticed without."""
+        self._backend.forget()
 
     def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
         """The reply to a conversation."""
@@ -158,7 +189,7 @@ class HuggingFacePipeline(TextModel):
     def _text(self, prompt: str, stop: list[str] | None, options: Mapping[str, Any], *, stream: bool) -> Iterator[str]:
         options = dict(options)
         grammar = options.pop("grammar", None)
-        request = ChatRequest(messages=(), stop=stop or (), grammar=grammar, options=options, stream=stream)
+        request = ChatRequest(messages=(), stop=stop_strings(stop), grammar=grammar, options=options, stream=stream)
         return text_of(self._backend.generate_text(prompt, request), request)
 
 

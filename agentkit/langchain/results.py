@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -11,7 +10,8 @@ from typing import Any
 from langchain_core.messages import ToolMessage
 
 from agentkit.events import Source
-from agentkit.tool import Result
+from agentkit.tool import Result, is_content, text_of
+from agentkit.toolbox.run_scope import set_within
 
 LINKS = ("link", "url", "source", "href", "uri", "path")
 TITLES = ("title", "name", "file_name")
@@ -33,37 +33,19 @@ def plain(value: Any) -> Any:
 def kept_results() -> Iterator[list[Result]]:
     """The `Result`s that our tools give inside the block, however many adapters stand between."""
     kept: list[Result] = []
-    token = _kept.set(kept)
-    try:
+    with set_within(_kept, kept):
         yield kept
-    finally:
-        _kept.reset(token)
 
 
 def whole(value: Any, kept: list[Result]) -> Any:
     """A LangChain tool's value with what `kept_results` kept, or with the sources its artifact names."""
     if isinstance(value, ToolMessage):
-        return Result(text_of(value.content), tuple(sources_in(value.artifact)))
+        content = value.content if is_content(value.content) else text_of(value.content)
+        return Result(content, tuple(sources_in(value.artifact)))
     if not kept or not isinstance(value, str):
         return value
     sources = dict.fromkeys(source for result in kept for source in result.sources)
     return Result(value, tuple(sources), tuple(reading for result in kept for reading in result.readings))
-
-
-def text_of(content: Any) -> str:
-    """The text of a message's content; what is no text is named."""
-    if isinstance(content, str):
-        return content
-    return "\n".join(block if isinstance(block, str) else _block_text(block) for block in content)
-
-
-def _block_text(block: Mapping[str, Any]) -> str:
-    if block.get("type") == "text":
-        return str(block.get("text", ""))
-    kind = block.get("mime_type") or block.get("type", "content")
-    if any(key in block for key in ("base64", "data", "image_url", "source")):
-        return f"[{kind}, not shown]"
-    return f"[{kind}: {block['url']}]" if "url" in block else json.dumps(block, ensure_ascii=False, default=str)
 
 
 def sources_in(artifact: Any) -> Iterator[Source]:

@@ -12,7 +12,6 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 
 from agentkit.errors import ConfigurationError, MalformedTurn
 from agentkit.events import Action, Called, Step
-from agentkit.react_json.scratchpad import observation_text
 
 Steps = list[tuple[AgentAction, Any]]
 Trim = Callable[[Steps], Steps]
@@ -36,12 +35,18 @@ class CalledAction(Extended, AgentActionMessageLog):
 
 
 def as_agent_action(action: Action) -> AgentAction:
-    """Our action as LangChain's."""
+    """Our action as LangChain's: the very one that an agent of LangChain's decided on."""
+    if isinstance(action.origin, AgentAction):
+        return action.origin
     called = action.called
     if called is None:
         return AgentAction(tool=action.tool, tool_input=action.tool_input, log=action.log)
     arguments = action.tool_input if isinstance(action.tool_input, dict) else {"input": action.tool_input}
-    message = AIMessage(called.text, tool_calls=[{"name": action.tool, "args": arguments, "id": called.id}])
+    message = AIMessage(
+        called.text,
+        tool_calls=[{"name": action.tool, "args": arguments, "id": called.id}],
+        additional_kwargs={"reasoning_content": called.thinking} if called.thinking else {},
+    )
     return CalledAction(
         tool=action.tool,
         tool_input=action.tool_input,
@@ -56,8 +61,10 @@ def as_action(action: AgentAction) -> Action:
     """LangChain's action as ours."""
     called = None
     if isinstance(action, CalledAction):
-        called = Called(action.tool_call_id, action.turn, str(action.message_log[0].text))
-    return Action(action.tool, action.tool_input, action.log, called)
+        message = action.message_log[0]
+        thinking = str(message.additional_kwargs.get("reasoning_content", ""))
+        called = Called(action.tool_call_id, action.turn, str(message.text), thinking)
+    return Action(action.tool, action.tool_input, action.log, called, action)
 
 
 def as_langchain_steps(steps: Sequence[Step]) -> Steps:
@@ -73,13 +80,11 @@ def as_steps(steps: Sequence[tuple[AgentAction, Any]]) -> list[Step]:
 def format_log_to_messages(
     intermediate_steps: Sequence[tuple[Any, Any]], template_tool_response: str = "{observation}"
 ) -> list[BaseMessage]:
-    """Steps as an AI message (the model's text) and a human message (the observation) each."""
+    """Steps as an AI message (the model's text) and a human message (the observation) each, as LangChain has them."""
     messages: list[BaseMessage] = []
     for action, observation in intermediate_steps:
         messages.append(AIMessage(content=action.log))
-        messages.append(
-            HumanMessage(content=template_tool_response.format(observation=observation_text(action, observation)))
-        )
+        messages.append(HumanMessage(content=template_tool_response.format(observation=observation)))
     return messages
 
 
@@ -91,9 +96,11 @@ def observation_message(action: AgentAction, observation: Any) -> BaseMessage:
 
 
 def as_inputs(given: Any) -> dict[str, Any]:
-    """What a run was given: a bare question is its input."""
+    """What a run was given: a bare question is its input, and so are messages alone."""
     if isinstance(given, str):
         given = {"input": given}
+    if isinstance(given, BaseMessage | list | tuple):
+        given = {"messages": given}
     if not isinstance(given, Mapping):
         raise ConfigurationError(f'expected {{"input": "question"}} or a question, saw {type(given).__name__}')
     return dict(given)

@@ -15,6 +15,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.utils.function_calling import convert_to_json_schema
 
 from agentkit.errors import in_one_line
+from agentkit.langchain.messages import CUT_OFF
 
 Schema = dict[str, Any] | type
 Read = Callable[[AIMessage], Any]
@@ -35,11 +36,22 @@ def reader(schema: Schema | None, *, of_call: bool = False) -> Read:
     """
 
     def read(message: AIMessage) -> Any:
-        if of_call and message.tool_calls:
-            return _fitting(schema, message.tool_calls[0]["args"])
-        return _fitting(schema, _json_of(message))
+        try:
+            if of_call and message.tool_calls:
+                return _fitting(schema, message.tool_calls[0]["args"])
+            return _fitting(schema, _json_of(message))
+        except OutputParserException as error:
+            if not {*map(str, message.response_metadata.values())} & {*CUT_OFF}:
+                raise
+            raise OutputParserException(_cut_off(message), llm_output=error.llm_output) from error
 
     return read
+
+
+def _cut_off(message: AIMessage) -> str:
+    tokens = message.usage_metadata["output_tokens"] if message.usage_metadata else 0
+    at = f"at {tokens} tokens" if tokens else "at its token limit"
+    return f"The reply was cut off {at}, before its JSON was whole; allow it more (max_new_tokens, max_tokens)"
 
 
 def _json_of(message: AIMessage) -> Any:
