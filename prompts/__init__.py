@@ -13,3 +13,8 @@ def names() -> list[str]:
 def text(name: str) -> str:
     """A prompt's file."""
     return files(__name__).joinpath(f"{name}.txt").read_text(encoding="utf-8")
+
+
+def lines(name: str) -> list[str]:
+    """The lines of a file of JSON Lines."""
+    return files(__name__).joinpath(f"{name}.jsonl").read_text(encoding="utf-8").splitlines()

@@ -13,7 +13,10 @@ from agentkit.errors import AgentkitError, in_one_line, to_install
 from agentkit.models.backend import ChatBackend, capabilities_of
 from agentkit.models.chat import BackendChat, ChatModel
 from agentkit.models.local.loading import gpu_name
+from agentkit.models.local.threads import busy_cores, quota_of_cores, thread_count, usable_cores, waiting
+from agentkit.models.small import INSTALL, find_base
 from agentkit.models.spec import backend_of
+from agentkit.number_words import count
 
 Probe = tuple[str, Callable[[], Finding]]
 
@@ -24,6 +27,9 @@ PACKAGES = {
     "llguidance": "grammars",
     "accelerate": "device_map and quantization",
     "bitsandbytes": "quantization",
+    "xllamacpp": "GGUF files, fast and without torch",
+    "gguf": "GGUF files by transformers",
+    "peft": "adapters",
     "pillow": "images",
     "soundfile": "sound",
 }
@@ -37,9 +43,28 @@ def examine_installation() -> Iterator[Finding]:
             yield Finding(package, "ok", version(package))
         except PackageNotFoundError:
             yield Finding(package, "note", "not installed", f"for {purpose} run pip install {to_install(package)}")
+    yield _base_of_small()
     if find_spec("torch"):
         name = gpu_name()
         yield Finding("gpu", "ok", name or "none", "" if name else "models run on the processor: take small ones")
+        yield _threads()
+
+
+def _base_of_small() -> Finding:
+    base = find_base()
+    if base is None:
+        return Finding("small", "note", "its base is not here", f"for --model small run {INSTALL}")
+    return Finding("small", "ok", f"its base is {base}")
+
+
+def _threads() -> Finding:
+    """The threads that models compute with, and whether there are cores for them."""
+    threads, cores, quota, busy = thread_count(), usable_cores(), quota_of_cores(), busy_cores()
+    limit = "no quota" if quota is None else f"a quota of {quota:g}"
+    seen = f"{count(threads, 'thread')} for {count(cores, 'core')}; load {busy:.1f}, {limit}, waiting {waiting()}"
+    if threads > 1 and threads > cores - busy + 1:
+        return Finding("threads", "note", seen, "fewer are faster while others compute: set OMP_NUM_THREADS=1")
+    return Finding("threads", "ok", seen)
 
 
 def examine_model(model: str | ChatBackend) -> Iterator[Finding]:
@@ -62,8 +87,13 @@ def _own_probes(backend: ChatBackend) -> Iterable[Probe]:
     """Those that only a model of its kind can be asked."""
     capabilities = capabilities_of(backend)
     if capabilities.in_process:
+        from agentkit.doctor.gguf import PROBES as OF_LLAMA
         from agentkit.doctor.local import PROBES as LOCAL
+        from agentkit.models.gguf.backend import GgufBackend
         from agentkit.models.local.backend import LocalBackend
+
+        if isinstance(backend, GgufBackend):
+            return [(name, partial(probe, backend)) for name, probe in OF_LLAMA]
 
         if isinstance(backend, LocalBackend):
             return [(name, partial(probe, backend)) for name, probe in LOCAL]

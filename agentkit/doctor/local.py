@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from agentkit.doctor.probes import Finding, completion
+from agentkit.doctor import probes
+from agentkit.doctor.probes import QUESTION, Finding, completion
 from agentkit.models.chat import BackendChat
 from agentkit.models.local.loading import ADVICE, GIB, free_bytes
 from agentkit.models.local.media import kinds_taken
@@ -15,10 +16,7 @@ if TYPE_CHECKING:
     from agentkit.models.local.backend import LocalBackend
 
 
-def _call_syntax(backend: LocalBackend) -> Finding:
-    if syntax := backend.local.template.native_calls:
-        return Finding("call syntax", "ok", f"the model's own: {syntax.opening!r}")
-    return Finding("call syntax", "note", "none in the template", "tools are told in words and held to by grammar")
+GREEDY = {"do_sample": False}
 
 
 def _inputs(backend: LocalBackend) -> Finding:
@@ -34,13 +32,6 @@ def _bos(backend: LocalBackend) -> Finding:
     if not count and local.tokenizer.bos_token_id in local.tokenizer("hello")["input_ids"]:
         return Finding("bos", "note", "plain text gets one, the template writes none", "see if its examples have one")
     return Finding("bos", "ok", f"{count} in the prompt")
-
-
-def _template(backend: LocalBackend) -> Finding:
-    local = backend.local
-    if not local.template.is_own:
-        return Finding("chat template", "note", "none", "a plain one is used; prefer a model tuned for chat")
-    return Finding("chat template", "ok", "the model's own")
 
 
 def _system_role(backend: LocalBackend) -> Finding:
@@ -60,19 +51,31 @@ def _tool_role(backend: LocalBackend) -> Finding:
     return Finding("tool role", "note", "not in the template", "results go into user messages")
 
 
-def _grammar(backend: LocalBackend) -> Finding:
-    text = completion(BackendChat(backend), tokens=32, grammar='start: "Answer: " /[0-9]{3}/').text
-    good = text.startswith("Answer: ") and len(text) == 11
-    return Finding("grammar", "ok" if good else "problem", repr(text), "" if good else "please report this")
-
-
 def _cache(backend: LocalBackend) -> Finding:
-    _, again = (completion(BackendChat(backend), tokens=4).usage for _ in range(2))
-    if again.cached_tokens:
-        return Finding("cache", "ok", f"{again.cached_tokens} of {again.prompt_tokens} prompt tokens reused")
     is_exact = backend.local.prefixes.reuse != "none"
-    reason = "no reuse" if is_exact else "this architecture's cache is not exact when reused"
-    return Finding("cache", "note", reason, "every step computes the whole prompt")
+    return probes.cache(backend, "no reuse" if is_exact else "this architecture's cache is not exact when reused")
+
+
+def _reuse(backend: LocalBackend) -> Finding:
+    """Whether a reply is the same with and without what was computed before: short numbers round differently."""
+    chat, dtype = BackendChat(backend), str(backend.local.model.dtype).removeprefix("torch.")
+    earlier = completion(chat, tokens=24, options=GREEDY).text
+    messages = [
+        *QUESTION,
+        {"role": "assistant", "content": earlier},
+        {"role": "user", "content": "Now count on to ten."},
+    ]
+    cold, reused = (
+        completion(chat, messages, tokens=24, options={**GREEDY, "reuse": reuse}) for reuse in (False, True)
+    )
+    if not reused.usage.cached_tokens:
+        return Finding("reuse", "ok", "every prompt is computed from its beginning")
+    if cold.text == reused.text:
+        return Finding("reuse", "ok", f"the same answer cold and from a kept beginning, in {dtype}")
+    seen = f"another answer from a kept beginning than cold, in {dtype}: {reused.text[:30]!r}, not {cold.text[:30]!r}"
+    return Finding(
+        "reuse", "note", seen, "for answers that depend on nothing asked before take reuse=False, or float32"
+    )
 
 
 def _context(backend: LocalBackend) -> Finding:
@@ -100,14 +103,16 @@ def _memory(backend: LocalBackend) -> Finding:
 
 
 PROBES: tuple[tuple[str, Callable[[LocalBackend], Finding]], ...] = (
-    ("chat template", _template),
+    ("chat template", lambda backend: probes.chat_template(backend.local.template)),
     ("bos", _bos),
     ("system role", _system_role),
     ("tool role", _tool_role),
-    ("call syntax", _call_syntax),
+    ("call syntax", lambda backend: probes.call_syntax(backend.local.template)),
+    ("prompt", probes.prompt),
     ("inputs", _inputs),
-    ("grammar", _grammar),
+    ("grammar", probes.grammar),
     ("cache", _cache),
+    ("reuse", _reuse),
     ("context", _context),
     ("speed", _speed),
     ("memory", _memory),

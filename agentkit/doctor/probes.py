@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from agentkit.models.backend import ChatRequest, Completion, Message
-from agentkit.models.chat import ChatModel
+from agentkit.models.backend import ChatBackend, ChatRequest, Completion, Message, capabilities_of
+from agentkit.models.chat import BackendChat, ChatModel
 from agentkit.number_words import count
+
+if TYPE_CHECKING:
+    from agentkit.models.local.chat_template import ChatTemplate
 
 QUESTION: Sequence[Message] = (
     {"role": "system", "content": "You answer in a few words."},
@@ -96,3 +99,38 @@ PROBES: tuple[tuple[str, Callable[[ChatModel], Finding]], ...] = (
     ("stop", _stop),
     ("tool call", _tool_call),
 )
+
+
+# -- what models in this process have in common ------------------------------------------------------------------------
+
+
+def chat_template(template: ChatTemplate) -> Finding:
+    if not template.is_own:
+        return Finding("chat template", "note", "none", "a plain one is used; prefer a model tuned for chat")
+    if REPEAT["content"] not in template.prompt_text([REPEAT]):
+        return Finding("chat template", "problem", "leaves out what is asked", "download it again, or give another")
+    return Finding("chat template", "ok", "the model's own")
+
+
+def call_syntax(template: ChatTemplate) -> Finding:
+    if syntax := template.native_calls:
+        return Finding("call syntax", "ok", f"the model's own: {syntax.opening!r}")
+    return Finding("call syntax", "note", "none in the template", "tools are told in words and held to by grammar")
+
+
+def prompt(backend: ChatBackend) -> Finding:
+    return Finding("prompt", "ok", f"{capabilities_of(backend).best_prompt}, unless --prompt names another")
+
+
+def grammar(backend: ChatBackend) -> Finding:
+    text = completion(BackendChat(backend), tokens=32, grammar='start: "Answer: " /[0-9]{3}/').text
+    good = text.startswith("Answer: ") and len(text) == 11
+    return Finding("grammar", "ok" if good else "problem", repr(text), "" if good else "please report this")
+
+
+def cache(backend: ChatBackend, reason: str = "no reuse") -> Finding:
+    """`reason` is why nothing is reused, where nothing is."""
+    _, again = (completion(BackendChat(backend), tokens=4).usage for _ in range(2))
+    if again.cached_tokens:
+        return Finding("cache", "ok", f"{again.cached_tokens} of {again.prompt_tokens} prompt tokens reused")
+    return Finding("cache", "note", reason, "every step computes the whole prompt")

@@ -26,7 +26,7 @@ is whole; else what it has shown stays, and a repeated reply that does not begin
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkable
 
@@ -34,7 +34,9 @@ from agentkit.errors import ConfigurationError, described
 from agentkit.events import Usage
 
 if TYPE_CHECKING:
+    from agentkit.events import Step
     from agentkit.react_json.marks import CallSyntax
+    from agentkit.tool import Tool
 
 __all__ = [
     "Capabilities",
@@ -61,17 +63,12 @@ Constrain = Literal["actions", "copy", "off"]
 class TurnGrammar(Protocol):
     """Makes the grammar (llguidance Lark) of an agent's next turn.
 
-    `tools` are names and JSON schemas; `observations` what the tools gave so far; `thought_open` says that the prompt
-    already wrote "Thought:".
+    `steps` are the actions so far, each with the text of its observation; `thought_open` says that the prompt already
+    wrote "Thought:"; `acts` that an answer in this turn would come from nowhere, so that it is to be an action.
     """
 
     def __call__(
-        self,
-        tools: Sequence[tuple[str, Mapping[str, Any]]],
-        question: str,
-        observations: Sequence[str],
-        *,
-        thought_open: bool,
+        self, tools: Sequence[Tool], question: str, steps: Sequence[Step], *, thought_open: bool, acts: bool = False
     ) -> str: ...
 
 
@@ -85,11 +82,13 @@ class Capabilities:
       `None`: only where a cassette sees a chat completion come; other HTTP does not stand for a turn.
     - `grammar`: takes `ChatRequest.grammar`. `turn_grammars` are those that an agent's turns can be held to, by name;
       `constrain` names the one that is asked for.
-    - `tools`: takes `ChatRequest.tools`.
+    - `tools`: takes `ChatRequest.tools`; `images`: takes pictures in messages, so that it is shown those of tools.
     - `call_syntax`: how the model writes calls in its own text (`None`: known syntaxes are read); `special_tokens` are
       those tokens of its vocabulary that no text can spell, with their ids.
+    - `prompt`: the name of the prompt that the model does best with, unless a user names one.
     - `max_new_tokens`: the length of a reply unless a request says another one; `None`: not known.
-    - `made_for`: the names of the only tools that the model was trained with; none: it takes any.
+    - `role_of`: what the grammar "copy" uses a tool as, which is what a model under it calls the tool; "" for one that
+      it does not use. `refusals` are the final answers that the model gives where it has none.
     - `identity`: what the model is, for what is learnt about it: an address and a name, without keys.
     - `alternatives`: the backends behind it, in the order in which they are asked, where there are several.
     """
@@ -100,12 +99,20 @@ class Capabilities:
     turn_grammars: Mapping[str, TurnGrammar] = field(default_factory=dict)
     constrain: Constrain = "off"
     tools: bool = False
+    images: bool = False
     call_syntax: CallSyntax | None = None
     special_tokens: Mapping[str, int] = field(default_factory=dict)
+    prompt: str = "react-json"
     max_new_tokens: int | None = None
-    made_for: frozenset[str] = frozenset()
+    role_of: Callable[[Tool], str] | None = None
+    refusals: frozenset[str] = frozenset()
     identity: str = ""
     alternatives: tuple[ChatBackend, ...] = ()
+
+    @property
+    def best_prompt(self) -> str:
+        """The name of the prompt that an agent asks the model with; one that copies would copy an example, too."""
+        return "react-json" if self.constrain == "copy" else self.prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

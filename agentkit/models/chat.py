@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, Protocol, TypeVar
 
-from agentkit.approximate_tokens import count_tokens
+from agentkit.approximate_tokens import count_prompt_tokens, with_estimate
 from agentkit.deadline import remaining_s
 from agentkit.errors import ConfigurationError, ReplyChanged, described
 from agentkit.events import Usage
@@ -135,6 +135,17 @@ async def arepeated(ask: Callable[[], AsyncGenerator[T]]) -> AsyncIterator[T]:
                 raise
 
 
+def estimated_usage(request: ChatRequest, completion: Completion) -> Usage:
+    """What a reply used, with an estimate of what it does not say: budgets hold all the same."""
+    calls = (f"{call.name}{call.arguments}" for call in completion.tool_calls)
+    reply = "\n".join([completion.thinking, completion.text, completion.cut_off, *calls])
+    return with_estimate(completion.usage, lambda: count_prompt_tokens(request.messages, request.tools), reply)
+
+
+def _updated(usage: Usage | None, later: Usage | None) -> Usage | None:
+    return later if usage is None else usage.updated(later)
+
+
 def recorded(backend: ChatBackend) -> Any:
     """The backend, or what the active recorder has of it."""
     recorder = active()
@@ -151,7 +162,7 @@ def prepared(request: ChatRequest, capabilities: Capabilities) -> ChatRequest:
     request = replace(request, options=options, token_budget=None)
     if not capabilities.grammar:
         return request
-    parallel = options.pop("parallel_tool_calls", None) is not False
+    parallel = options.pop("parallel_tool_calls", None)
     if request.tool_choice == "none":
         request = replace(request, tools=())
     if request.grammar:
@@ -230,7 +241,7 @@ class Reply:
             return False
         if self._behind_stop:
             self._cut_off += chunk.text
-            self.usage = chunk.usage or self.usage
+            self.usage = _updated(self.usage, chunk.usage)
         else:
             self._cut_off = self._reader.cut_off
         self._behind_stop += 1
@@ -241,7 +252,7 @@ class Reply:
         """What of a chunk can be shown now: text, thinking, calls, logprobs and metadata."""
         if not isinstance(chunk, Chunk) or not isinstance(chunk.text, str):
             raise self._not_in_chunks("its reply", chunk)
-        self.usage = chunk.usage or self.usage
+        self.usage = _updated(self.usage, chunk.usage)
         if chunk.metadata and "model_name" in chunk.metadata:  # of a server, or of a fallback
             self._model_id = chunk.metadata["model_name"]
             chunk = replace(chunk, metadata={k: v for k, v in chunk.metadata.items() if k != "model_name"})
@@ -255,7 +266,7 @@ class Reply:
         """What was held back, with usage, the model's name and how the reply ended."""
         rest = self._taken(self._read(self._reader.rest))
         if self.usage is None and self.stopped:
-            self.usage = self._approximate_usage()
+            self.usage = estimated_usage(self._request, self.completion())
         reason = self._finish_reason or "stop"
         if reason == "stop" and self._calls.calls():
             reason = "tool_calls"
@@ -286,16 +297,6 @@ class Reply:
         return ConfigurationError(
             f"{self._model_id}: expected {what} to yield chunks, as yield Chunk(text=…), saw {described(value)}"
         )
-
-    def _approximate_usage(self) -> Usage:
-        """For a reply broken off at a stop string before its usage came: budgets hold all the same."""
-        contents = [message.get("content") or "" for message in self._request.messages]
-        texts = [
-            content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
-            for content in contents
-        ]
-        reply = "".join([*self._thinking, *self._text])
-        return Usage(sum(map(count_tokens, texts)), count_tokens(reply))
 
     def _read(self, read: Callable[..., Chunk], *chunk: Chunk) -> Chunk:
         """A piece of the reply; one that ends a thought that the prompt opened makes thinking of all before it."""

@@ -107,7 +107,7 @@ class CompletionReader:
             raise NotACompletion(f"JSON without choices ({', '.join(map(str, value))[:80] or 'empty'})")
         self._model = _optional(value.get("model")) or self._model
         if isinstance(usage := value.get("usage"), Mapping):
-            self._usage = usage_of(usage, self._headers)
+            self._usage = (self._usage or Usage()).updated(usage_of(usage, self._headers))
         return self._read_choice(choices[0]) if choices else None
 
     def _read_choice(self, choice: Any) -> Chunk | None:

@@ -3,7 +3,8 @@ calls in the model's own syntax read out of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -48,6 +49,11 @@ class ReplyReader:
         """How often all text and calls until then turned out to be thinking: the prompt had opened a thought."""
         return self._thinking.restarts
 
+    @property
+    def open_thoughts(self) -> tuple[str, ...]:
+        """What would close the thoughts that are open, the innermost first."""
+        return self._thinking.open_thoughts
+
     def read(self, chunk: Chunk) -> Chunk:
         """The chunk with its text sorted into `thinking` and `text`; text that may begin a stop string is held back."""
         thinking, answer = self._separated(self._thinking.feed, chunk.text)
@@ -79,3 +85,15 @@ class ReplyReader:
             thinking = held + self._stop.flush() + thinking
             self._begin()
         return thinking, answer
+
+
+def ended_at(stop: Sequence[str], chunks: Generator[Chunk]) -> Iterator[Chunk]:
+    """The chunks of a reply up to the first of these strings, which ends it; they are closed then."""
+    reader = ReplyReader(stop) if stop else None
+    with closing(chunks):
+        for chunk in chunks:
+            yield reader.read(chunk) if reader else chunk
+            if reader and reader.stopped:
+                break
+    if reader:
+        yield reader.rest()

@@ -14,29 +14,23 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from agentkit.errors import ConfigurationError, described
+from agentkit.errors import ConfigurationError, described, to_install
 from agentkit.models.backend import ChatBackend, Constrain
+from agentkit.models.gguf import loading as llama
+from agentkit.models.local.loading import GGUF, LLAMA, LOADING, OF_BACKEND, check_loading
 from agentkit.secrets import is_address, public_address
 
 EXPECTED = (
-    "expected builtin, local:FOLDER, local:ORG/NAME, hf:ORG/NAME, http(s)://ADDRESS, or PROVIDER:NAME for langchain"
+    "expected small, builtin, local:FOLDER, local:FILE.gguf, local:ORG/NAME, hf:ORG/NAME, http(s)://ADDRESS, "
+    "or PROVIDER:NAME for langchain"
 )
-SCHEMES = ("builtin", "local", "hf", "http", "https")
+WORDS = ("small", "builtin")
+SCHEMES = (*WORDS, "local", "hf", "http", "https")
+OF_THIS_PROCESS = {*LOADING, *OF_BACKEND, *llama.OPTIONS, "constrain", "max_thinking_tokens"} - {"task", "model_kwargs"}
+"""Options that no server takes."""
 _LIKELY_MEANT = 0.75  # so alike that it is a slip of the pen rather than a provider of LangChain's
 _HOST = r"localhost|\d+(?:\.\d+){3}|\[[\da-f:.]+\]|(?:[a-z\d-]+\.)+[a-z]{2,}(?=/)"
 _ADDRESS = re.compile(rf"(?://)?(?:(?:{_HOST})(?::\d+)?|[\w.-]+:\d{{2,5}})(?:/\S*)?", re.IGNORECASE)
-LOADING = (
-    "attn_implementation",
-    "batch_size",
-    "device",
-    "device_map",
-    "dtype",
-    "model_kwargs",
-    "pipeline_kwargs",
-    "quantization",
-    "task",
-)
-
 _PROVIDERS = {
     "gpt-": "openai",
     "chatgpt": "openai",
@@ -54,20 +48,21 @@ _PROVIDERS = {
 class ModelSpec:
     """A spec that was read: where the model runs, its name or address, and the options by what they are for.
 
-    `loading` are for a model in this process; `constrain` is the grammar an agent asks of it.
+    `loading` are for a model in this process, which `engine` computes; `constrain` is the grammar an agent asks of it.
     """
 
     place: Literal["local", "hosted", "langchain"]
     options: Mapping[str, Any]
     name: str = ""
     loading: Mapping[str, Any]
+    engine: Literal["transformers", "llama.cpp"] = "transformers"
     constrain: Constrain = "actions"
 
 
 def read_spec(spec: str, options: Mapping[str, Any] | None = None, *, loads: bool = True) -> ModelSpec:
     """Read a spec; raises `ConfigurationError` for one that cannot be meant.
 
-    Of a model that is not loaded, which a replay only names, the folder need not be there.
+    Of a model that is not loaded, which a replay only names, the folder need not be there, and is not looked at.
     """
     if not isinstance(spec, str):
         raise ConfigurationError(f"unknown model, saw {described(spec)}: {EXPECTED}")
@@ -77,8 +72,15 @@ def read_spec(spec: str, options: Mapping[str, Any] | None = None, *, loads: boo
         from agentkit.models.builtin import builtin_folder
 
         return _local(str(builtin_folder()), {"constrain": "copy", **options})
+    if spec == "small":
+        from agentkit.models.small import BASE, adapter_file, base_file
+
+        if loads and not llama.is_installed():
+            raise ConfigurationError(f"small is computed by llama.cpp; run pip install {to_install(LLAMA)}")
+        base = base_file() if loads else BASE.file
+        return _local(str(base), {"adapter": str(adapter_file()), **options}, loads=loads)
     if scheme == "local" and rest:
-        return _local(_existing(rest) if loads else folder_of(rest) or rest, options)
+        return _local(_existing(rest) if loads else folder_of(rest) or rest, options, loads=loads)
     if scheme == "hf" and rest:
         return _hosted("repo_id", rest, options)
     if scheme in ("http", "https"):
@@ -136,6 +138,10 @@ def refuse_addresses(spec: str, options: Mapping[str, Any]) -> None:
 
 
 def _backend(spec: ModelSpec, *, keyless: bool = False) -> ChatBackend | None:
+    if spec.engine == "llama.cpp":
+        from agentkit.models.gguf.backend import GgufBackend
+
+        return GgufBackend(spec.name, pipeline_kwargs=spec.options, constrain=spec.constrain, **spec.loading)
     if spec.place == "local":
         from agentkit.models.local.backend import LocalBackend
 
@@ -154,16 +160,38 @@ def _hosted(where: str, value: str, options: dict[str, Any]) -> ModelSpec:
     """The spec alone says where the model is: an option that did would send the spec's key there."""
     if double := [name for name in ("repo_id", "endpoint_url") if name in options]:
         raise ConfigurationError(f"{public_address(value)} says where the model is; leave out the option {double[0]}")
+    if others := [name for name in options if name in OF_THIS_PROCESS]:
+        raise ConfigurationError(f"the option {others[0]} is for a model in this process; leave it out")
     return ModelSpec(place="hosted", options={where: value, **options}, loading={})
 
 
-def _local(name: str, options: dict[str, Any]) -> ModelSpec:
+def _local(name: str, options: dict[str, Any], *, loads: bool = True) -> ModelSpec:
     constrain = options.pop("constrain", "actions")
     if constrain not in get_args(Constrain):
         raise ConfigurationError(f"constrain is one of {', '.join(get_args(Constrain))}, not {constrain!r}")
-    loading = {name: options.pop(name) for name in LOADING if name in options}
+    loading = {name: options.pop(name) for name in (*LOADING, *OF_BACKEND, *llama.OPTIONS) if name in options}
+    file = llama.file_of(name) if loads and "gguf_file" not in loading else None
+    others = [each for each in loading if each not in (*LOADING, *OF_BACKEND)]
+    if file is not None:
+        llama.check_loading(loading)
+    elif not loads:
+        check_loading({each: value for each, value in loading.items() if each not in others})
+    elif others:
+        raise ConfigurationError(f"the option {others[0]} is llama.cpp's; {_no_llama(name)}")
+    else:
+        check_loading(loading)
     generation = {**loading.pop("pipeline_kwargs", {}), **options}
-    return ModelSpec(place="local", name=name, options=generation, loading=loading, constrain=constrain)
+    engine: Any = "transformers" if file is None else "llama.cpp"
+    return ModelSpec(
+        place="local", engine=engine, name=file or name, options=generation, loading=loading, constrain=constrain
+    )
+
+
+def _no_llama(name: str) -> str:
+    """Why llama.cpp does not compute a model in this process, and what to do."""
+    if llama.is_installed():
+        return f"it computes GGUF files, and {name} means none, or one for transformers; leave it out"
+    return f"run pip install {to_install(LLAMA)}, or leave it out"
 
 
 def _did_you_mean(spec: str) -> str:
@@ -188,9 +216,9 @@ def _slip(spec: str) -> str:
     if _ADDRESS.fullmatch(given):
         return f"http://{given.removeprefix('//')}"
     scheme, colon, rest = given.partition(":")
-    near = difflib.get_close_matches(scheme.casefold(), SCHEMES if colon else ["builtin"], n=1, cutoff=_LIKELY_MEANT)
+    near = difflib.get_close_matches(scheme.casefold(), SCHEMES if colon else WORDS, n=1, cutoff=_LIKELY_MEANT)
     meant = near[0] if near else ""
-    if meant and meant != "builtin":
+    if meant and meant not in WORDS:
         meant = f"{meant}:{rest}"
     return meant if meant != spec else ""
 
@@ -198,13 +226,22 @@ def _slip(spec: str) -> str:
 def folder_of(place: str) -> str | None:
     """The folder that is meant, whether it is there or not; `None` for a repository's name."""
     folder = os.path.expanduser(place)
-    looks_like_folder = place.startswith((".", "/", "~")) or place.count("/") != 1
+    looks_like_folder = place.startswith((".", "/", "~")) or place.count("/") != 1 or is_gguf(place)
     return folder if looks_like_folder or os.path.isdir(folder) else None
 
 
 def _existing(place: str) -> str:
-    """A folder that is there, or a repository's name."""
+    """A folder or a GGUF file that is there, or a repository's name."""
     folder = folder_of(place)
-    if folder is not None and not os.path.isdir(folder):  # which takes a name of any length
+    if folder is not None and not os.path.isdir(folder) and not (is_gguf(folder) and os.path.isfile(folder)):
+        if is_gguf(folder):
+            raise ConfigurationError(f"no file {place}; check the path")
+        if found := llama.in_package(place):
+            return found
         raise ConfigurationError(f"no folder {place}: expected a model's folder (with config.json) or ORG/NAME")
     return folder or place
+
+
+def is_gguf(place: str) -> bool:
+    """Whether it names a model in one file, of llama.cpp's format."""
+    return place.endswith(GGUF)

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from agentkit.errors import ConfigurationError
+
+
+def stop_strings(stop: object) -> tuple[str, ...]:
+    """Stop strings as people give them: one text, several, or `None`."""
+    given = (stop,) if isinstance(stop, str) else () if stop is None else stop
+    if not isinstance(given, Collection) or not all(isinstance(each, str) and each for each in given):
+        raise ConfigurationError(f"expected a list of non-empty stop strings, saw {stop!r}; leave out empty ones")
+    return tuple(given)
 
 
 class StopText:
@@ -15,9 +23,7 @@ class StopText:
     """
 
     def __init__(self, stop: Sequence[str] = ()) -> None:
-        if isinstance(stop, str) or not all(stop):
-            raise ConfigurationError(f"expected a list of non-empty stop strings, saw {stop!r}; leave out empty ones")
-        self._stop = tuple(stop)
+        self._stop = stop_strings(stop)
         self._held = ""
         self.stopped = False
         self.cut_off = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 
 from agentkit.models.text_so_far import CLOSED_QUOTES, TextSoFar
@@ -36,9 +37,7 @@ class ThinkingText:
         self.restarts = 0
         """How often what had come as answer turned out to be thinking."""
         self._table = table
-        self._closings, self._alone, self._ends, self._tag, self._first_letter = _tags_of(table)
-        self._tags = (*self._closings, *self._alone, *self._ends)
-        self._longest = max(map(len, (*self._tags, *self._closings.values())))
+        self._tags = _tags_of(table)
         self._held = ""
         self._is_whole = False
         self._ended = False
@@ -56,6 +55,11 @@ class ThinkingText:
         self._searched = 0
         self._end: tuple[int, int] | None = None  # where it ends unless another tag closes it
         self._never_closed: set[str] = set()
+
+    @property
+    def open_thoughts(self) -> tuple[str, ...]:
+        """What would close the thoughts that are open, the innermost first."""
+        return (self._tags.as_written[self._closing],) * self._depth if self._closing else ()
 
     def feed(self, text: str) -> tuple[str, str]:
         """The (thinking, answer) that `text` completes."""
@@ -100,7 +104,7 @@ class ThinkingText:
     def _thought(self) -> tuple[str, bool]:
         """The thought up to its end, and whether that was reached."""
         held = self._held
-        tags = [tag for tag, closing in self._closings.items() if closing == self._closing]
+        tags = [tag for tag, closing in self._tags.closings.items() if closing == self._closing]
         for tag in _pattern((*tags, self._closing)).finditer(held, self._searched):
             self._searched = tag.end()
             if tag[0].lower() != self._closing:
@@ -110,9 +114,9 @@ class ThinkingText:
             self._end = tag.span()
             if not self._depth:
                 return self._closed(*self._end), True
-        cut = len(held) - self._unfinished(held, (*tags, self._closing))
+        cut = max(self._searched, len(held) - self._unfinished(held, (*tags, self._closing)))
         if self._within_line or self._end is not None:
-            self._searched = max(self._searched, cut)
+            self._searched = cut
             return "", False
         self._held, self._searched = held[cut:], 0
         return held[:cut], False
@@ -132,33 +136,33 @@ class ThinkingText:
         if self._ended:
             self._held = ""
             return "", False
-        tag = self._tag.search(held)
+        tag = self._tags.pattern.search(held)
         if tag is None:
-            cut = len(held) - self._unfinished(held, self._tags)
+            cut = len(held) - self._unfinished(held, self._tags.every)
             self._held = held[cut:]
             return self._answer(held[:cut]), False
         name = tag[0].lower()
         answer = self._answer(held[: tag.start()])
         self._look_back()
         following = held[tag.end() :]
-        wanted = _BEHIND_END if name in self._ends else 1 if name in self._alone or self._before.quotes else 0
+        wanted = _BEHIND_END if name in self._tags.ends else 1 if name in self._tags.alone or self._before.quotes else 0
         if len(following) < wanted and not self._is_whole:
             self._held = held[tag.start() :]
             return answer, False
         self._held = following
         in_argument = self._call is not None and self._call.is_open
         begins_line = self._before.is_open_line and not in_argument
-        if name not in self._closings:
+        if name not in self._tags.closings:
             meant = begins_line or not (in_argument or self._is_quoted(following[:1], in_call=False))
-            if name in self._ends and meant and self._ends_here(name, following):
+            if name in self._tags.ends and meant and self._ends_here(name, following):
                 goes_on = not self._ended and self._before.has_words  # with another message
                 self._held = "" if self._ended else self._held
                 return answer + (self._answer("\n") if goes_on else ""), True
-            if name in self._alone and meant and (begins_line or self._closes_here(following)):
+            if name in self._tags.alone and meant and (begins_line or self._closes_here(following)):
                 self._restart()
                 return answer, True
             return answer + self._answer(tag[0]), True
-        closing = self._closings[name]
+        closing = self._tags.closings[name]
         if not begins_line and (closing in self._never_closed or self._is_quoted(following[:1])):
             return answer + self._answer(tag[0]), True
         if closing:
@@ -207,7 +211,7 @@ class ThinkingText:
 
     def _unfinished(self, held: str, tags: Iterable[str]) -> int:
         """The length of the end of `held` that may be the beginning of a tag."""
-        for letter in self._first_letter.finditer(held, max(0, len(held) - self._longest)):
+        for letter in self._tags.first_letter.finditer(held, max(0, len(held) - self._tags.longest)):
             begun = held[letter.start() :].lower()
             if any(tag.startswith(begun) for tag in tags):
                 return len(begun)
@@ -259,18 +263,42 @@ class _Line:
         self.quotes += sum(mark[0] == '"' for mark in _QUOTE.finditer(text.removesuffix(self._backslash)))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tags:
+    """The tags of a table in small letters.
+
+    `closings` says what closes each opening tag ("": a tag that only goes), `alone` are closing tags, which may stand
+    alone, `ends` those of turns; `pattern` finds any of them, `first_letter` where one may begin. `as_written` has each
+    closing tag in the letters that models write it in.
+    """
+
+    closings: Mapping[str, str]
+    as_written: Mapping[str, str]
+    alone: frozenset[str]
+    ends: frozenset[str]
+    every: tuple[str, ...]
+    longest: int
+    pattern: re.Pattern[str]
+    first_letter: re.Pattern[str]
+
+
 @lru_cache(maxsize=8)
-def _tags_of(
-    table: Marks,
-) -> tuple[Mapping[str, str], frozenset[str], frozenset[str], re.Pattern[str], re.Pattern[str]]:
-    """What closes each opening tag ("": a tag that only goes), in small letters; closing tags, which may stand alone;
-    ends of turns; a pattern for all of them, and one for the first letter of any."""
-    closings = {opening.lower(): closing.lower() for opening, closing in table.thinking.items()}
-    tags = {**dict.fromkeys((prelude.lower() for prelude in table.preludes), ""), **closings}
+def _tags_of(table: Marks) -> _Tags:
+    opened = {opening.lower(): closing.lower() for opening, closing in table.thinking.items()}
+    closings = {**dict.fromkeys((prelude.lower() for prelude in table.preludes), ""), **opened}
     ends = frozenset(end.lower() for end in table.turn_ends)
-    alone = frozenset(closings.values()) - ends
-    every = (*tags, *alone, *ends)
-    return tags, alone, ends, _pattern(every), re.compile(f"[{leading_letters(every)}]", re.IGNORECASE)
+    alone = frozenset(opened.values()) - ends
+    every = (*closings, *alone, *ends)
+    return _Tags(
+        closings=closings,
+        as_written={closing.lower(): closing for closing in table.thinking.values()},
+        alone=alone,
+        ends=ends,
+        every=every,
+        longest=max(map(len, every)),
+        pattern=_pattern(every),
+        first_letter=re.compile(f"[{leading_letters(every)}]", re.IGNORECASE),
+    )
 
 
 @lru_cache(maxsize=64)

@@ -15,7 +15,7 @@ from agentkit.models.backend import ToolCallPiece
 from agentkit.models.text_so_far import CLOSED_QUOTES, FENCE, WORD, TextSoFar
 from agentkit.react_json.calls import CallReader, behind, reader_of
 from agentkit.react_json.lenient_json import BrokenJson
-from agentkit.react_json.marks import HERMES, MARKUP, NAME, TABLE, CallSyntax, Marks, loose, pieces_of
+from agentkit.react_json.marks import CALL_NAME, HERMES, MARKUP, NAME, TABLE, CallSyntax, Marks, loose, pieces_of
 from agentkit.react_json.turn import NotADecision
 
 LONGEST_HEAD = 600  # characters up to a call's arguments: what has more is read when the reply ends
@@ -23,13 +23,16 @@ _FENCE_ALONE = re.compile(r"\s{0,20}`{3,20}[\w+-]{0,40}\s{0,20}\Z")
 _BARE = re.compile(r"\s*(?:`{3,}[\w+-]*\s+)?[{\[]")
 _TEMPLATE_TOKEN = r"<[|｜][^<>\n]{1,60}>"
 _ENDS_IN_MARKUP = re.compile(rf"(?:{MARKUP.pattern})\s*\Z")
+MOST_READ_AT_ONCE = 32  # calls that are passed on before the reply ends, each at the price of reading those before it
 MOST_FAILURES = 100  # tokens that open no call, before the rest of a reply is text
 
 
-def instructions(tools: Sequence[Mapping[str, Any]]) -> str:
+def instructions(tools: Sequence[Mapping[str, Any]], syntax: CallSyntax = HERMES) -> str:
     """What a model whose template knows no tools is told."""
     schemas = "\n".join(json.dumps(tool["function"], ensure_ascii=False) for tool in tools)
-    call = f"{HERMES.opening}TOOL{HERMES.middle}{{...}}{HERMES.closing}"
+    call = f"{syntax.opening}TOOL{syntax.middle}{{...}}{syntax.closing}"
+    if syntax.arguments is not None:
+        call = syntax.write(("TOOL", {"ARGUMENT": "VALUE"}))
     return f"You may call these tools, given as JSON schemas:\n{schemas}\nTo call one, write\n{call}"
 
 
@@ -37,7 +40,8 @@ class ToolCallText:
     """Keeps the text of a reply apart from its calls, however the pieces are cut.
 
     A call with JSON arguments is passed on as it comes, its name first, where it can be nothing else: in the model's
-    own syntax, or where it begins the reply. All others are held until the end and read then. As in the dialect, calls
+    own syntax, or where it begins the reply. One with other arguments in the model's own syntax is passed on when it is
+    whole. All others are held until the end and read then. As in the dialect, calls
     count that begin or end what the model says; between words, in quotes or in a fence they are quoted.
     """
 
@@ -48,12 +52,14 @@ class ToolCallText:
         self._schemas = {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in tools}
         self._reader, self._streams = _readers(syntax, table)
         self._stream = self._streams[0]
-        self._state: Literal["text", "opening", "arguments", "after", "late"] = "text"
+        self._state: Literal["text", "opening", "arguments", "after", "whole", "late"] = "text"
         self._held: list[str] = []
         self._from_opening: list[str] = []
         self._text = TextSoFar()
         self._early = False
         self._arguments = _JsonObject()
+        self._tail = ""
+        self._passed_on = 0  # of what is held, calls that were whole
         self._count = 0
 
     def feed(self, text: str) -> tuple[str, tuple[ToolCallPiece, ...]]:
@@ -63,6 +69,8 @@ class ToolCallText:
             self._from_opening.append(text)
         if self._state == "late" or not text:
             return "", ()
+        if self._state == "whole":
+            return "", self._whole_calls(text)
         held, released = "".join(self._held), ""
         if self._state == "text":
             released, held = self._released(held)
@@ -74,15 +82,18 @@ class ToolCallText:
             else:
                 pieces.append(piece)
         self._held = [held]
-        return released, tuple(pieces)
+        return released, (*pieces, *self._whole_calls(held))
 
     def flush(self) -> tuple[str, tuple[ToolCallPiece, ...]]:
         """The text that was no call after all, and the calls that were not passed on yet."""
         held, self._held = "".join(self._held), []
         if self._state in ("text", "arguments"):
             return held, ()
+        if self._passed_on and self._read(held) is None:  # so that none of them is run
+            rest = held[self._passed_on :]
+            return "", tuple(ToolCallPiece(index=index, arguments=rest) for index in range(self._count))
         if self._count:
-            return self._behind_calls(held[behind(self._stream.closing, held, 0) :])
+            return self._behind_calls(held[behind(self._stream.closing, held, self._passed_on) :])
         if not self._text.has_words and _BARE.match(held):
             try:
                 return "", self._pieces(self._reader.read_reply(self._reader.without_end(held), self._schemas))
@@ -114,21 +125,29 @@ class ToolCallText:
             return "", held
         bare = not self._text.has_words and _BARE.match(held)  # nothing but JSON, or Python
         cut = 0 if bare else begun.start() if begun else len(held) - self._reader.unfinished(held)
+        released = held[:cut]
+        if released.isspace() and not self._text.has_words:  # templates put blanks in front of calls
+            if not begun:
+                return "", held
+            released = ""
         self._text.add(held[:cut])
         if bare or begun:
             self._state = "opening"
             self._from_opening.append(held[cut:])
-            own = bool(self._syntax.trigger) and held.startswith(self._syntax.trigger, cut)
+            begins = self._syntax.opening.lstrip().partition(CALL_NAME)[0]
+            own = bool(self._syntax.trigger) and held.startswith((self._syntax.trigger, begins), cut)
             alone = not self._text.has_words and self._text.is_place("")
             self._early = (own and self._text.is_open_line) or alone
-        return held[:cut], held[cut:]
+        return released, held[cut:]
 
     def _piece(self, held: str) -> tuple[ToolCallPiece, str] | None:
         """The next piece of a call in what is held, and the rest; None until it is complete."""
         if self._state in ("opening", "after"):
             begun = self._begun(held)
             if begun is None:
-                if len(held) > LONGEST_HEAD or not self._early:
+                if self._early and self._stream.whole.match(held):
+                    self._state = "whole"
+                elif len(held) > LONGEST_HEAD or not self._early:
                     self._state = "late"
                 return None
             self._state, self._arguments = "arguments", _JsonObject()
@@ -140,6 +159,32 @@ class ToolCallText:
         if self._arguments.complete:
             self._state = "after"
         return ToolCallPiece(index=self._count - 1, arguments=held[:length]), held[length:]
+
+    def _whole_calls(self, text: str) -> tuple[ToolCallPiece, ...]:
+        """The calls that `text`, the end of what is held, completes, where calls are passed on when they are whole."""
+        if self._state != "whole":
+            return ()
+        end = self._stream.end
+        self._tail = (self._tail + text)[-len(end) - len(text) :]
+        if end not in self._tail:
+            return ()
+        self._tail = ""
+        if self._count > MOST_READ_AT_ONCE:
+            self._state = "late"
+            return ()
+        if (read := self._read("".join(self._held))) is None:
+            return ()
+        calls, self._passed_on = read
+        pieces = self._pieces(calls[self._count :])
+        self._count += len(pieces)
+        return pieces
+
+    def _read(self, held: str) -> tuple[Sequence[Action], int] | None:
+        """The calls that what is held begins with, and where they end; None where they cannot be read."""
+        try:
+            return self._reader.read(held, 0, self._schemas)
+        except (NotADecision, BrokenJson):
+            return None
 
     def _begun(self, held: str) -> re.Match[str] | None:
         """The beginning of a call whose arguments can be passed on as they come."""
@@ -263,11 +308,16 @@ class _JsonObject:
 
 @dataclass(frozen=True, slots=True)
 class _Stream:
-    """How calls whose arguments are JSON begin, go on and end: all of it has come before anything is passed on."""
+    """How calls whose arguments are JSON begin, go on and end: all of it has come before anything is passed on.
+
+    Of others it is how the first one begins, and the token at whose end a call is `whole`.
+    """
 
     first: re.Pattern[str]
     following: re.Pattern[str]
     closing: re.Pattern[str]
+    whole: re.Pattern[str]
+    end: str = ""
 
 
 @lru_cache(maxsize=64)
@@ -284,11 +334,14 @@ def _readers(syntax: CallSyntax, table: Marks) -> tuple[CallReader, tuple[_Strea
 def _stream(syntax: CallSyntax) -> _Stream:
     nothing = re.compile("(?!)")
     if syntax.arguments is not None:
-        return _Stream(nothing, nothing, nothing)
+        ends = MARKUP.findall(syntax.closing)
+        whole = re.compile(rf"\s*{loose(syntax.opening)}") if ends else nothing
+        return _Stream(nothing, nothing, nothing, whole, *ends[-1:])
     call = rf"{NAME}{loose(syntax.middle)}(?=\{{\s*[\"}}])"
     following = rf"\s*{loose(syntax.between)}{call}" if syntax.between else "(?!)"
     closing = "".join(rf"\s*(?:{loose(piece)})?" for piece in pieces_of(syntax.closing))
-    return _Stream(re.compile(rf"\s*{loose(syntax.opening)}{call}"), re.compile(following), re.compile(closing))
+    first = rf"\s*{loose(syntax.opening)}{call}"
+    return _Stream(re.compile(first), re.compile(following), re.compile(closing), nothing)
 
 
 def _new_id() -> str:

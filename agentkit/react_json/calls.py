@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -34,6 +35,8 @@ __all__ = ["CallReader", "OpenArgument", "behind", "is_place", "is_token", "read
 _NAME_SPACE = re.compile(r"<(?:\w{1,16}(?:(:)|\Z)|\|\w{1,16}(?:(\|)|\Z))")
 _BLANK = re.compile(r"\s*")
 _BRACKET = re.compile(r"\s*\)")
+_AMBIGUOUS = re.compile(r"[\b\f]|(?<!\\)(?:\\\\)*\\[bf]")  # a path written raw has \b, but no \u0008
+_BEHIND_VALUE = re.compile(r"\s*(?:,\s*(?:[^\W\d]|\$)[\w$-]*\s*=(?!=)|,?\s*\)\s*(?:[\],]|\Z))")
 _ITEM = re.compile(rf"\s*,?\s*{NAME}\s*\(")
 _END = re.compile(rf"(?:{MARKUP.pattern})(?:\w+(?:{MARKUP.pattern}))?")
 _KEY = r"(?P<key>[^<>\"\s=]{1,128})"
@@ -76,7 +79,7 @@ class CallReader:
     `python_list` for the beginning of a list of calls as Python writes them, without any token.
     """
 
-    python_list = rf"\[\s*{NAME.replace('?P<name>', '?:')}\(\s*(?:[A-Za-z_]\w*\s*=(?!=)|\)\s*[\],])"
+    python_list = rf"\[\s*{NAME.replace('?P<name>', '?:')}\(\s*(?:[^\W\d]\w*\s*=(?!=)|\)\s*[\],])"
 
     def __init__(self, table: Marks = TABLE) -> None:
         self.table = table
@@ -93,8 +96,8 @@ class CallReader:
             if (syntax.prefix and not (syntax.tokens or syntax.words)) or syntax.prefix.startswith(("<", "[")):
                 prefixes.add(syntax.prefix)
         self.openings = {*tokens, *prefixes}
-        bare = [syntax for syntax in table.calls if syntax.words]
-        self.words = "|".join(dict.fromkeys(syntax.words for syntax in bare)) or "(?!)"
+        worded = [syntax for syntax in table.calls if syntax.words]
+        self.words = "|".join(dict.fromkeys(syntax.words for syntax in worded)) or "(?!)"
         self.opening = f"{alternation(self.openings)}|{self.words}"
         closings = {each for syntax in table.calls for each in _closings(syntax)} - tokens
         closings = {each for each in closings if not any(prefix.startswith(each) for prefix in prefixes)}
@@ -106,8 +109,13 @@ class CallReader:
         self._heads = [_head(syntax) for syntax in table.calls if not syntax.is_object]
         self._search = re.compile(self.opening, re.IGNORECASE)
         ends = {_unnamed(head.parameter): head.value_end for head in self._heads if head.parameter and head.value_end}
-        quotes = {each.arguments.quote for each in table.calls if isinstance(each.arguments, Pairs)} - {'"'}
+        styles = [each.arguments for each in table.calls if isinstance(each.arguments, Pairs)]
+        quotes = {style.quote for style in styles if not style.is_python}
         ends |= {loose(quote): re.compile(loose(quote)) for quote in quotes}
+        bare = {style.quote for style in styles if style.is_bare}
+        self._ends_without_escapes = [*ends.values(), *(re.compile(rf"{quote}\s*\)\s*\]") for quote in bare)]
+        if any(style.is_python for style in styles):
+            ends[r"[(,]\s*\w{1,80}\s*=\s*'"] = re.compile(r"(?<!\\)'(?=\s*[,)])")
         self.text_ends = [*ends.values()]
         """What ends an argument that is written as text, by the group of `text_beginning` that begins it."""
         self.text_beginning = re.compile("|".join(f"({beginning})" for beginning in ends), re.IGNORECASE)
@@ -115,7 +123,7 @@ class CallReader:
         self._beginnings = sorted(spelled | {re.sub(r"<\w+:", "<", opening) for opening in spelled})
         self._longest = max(map(len, self._beginnings)) + 20
         self._first_letters = {opening[0] for opening in self.openings}
-        prefixes = {syntax.prefix for syntax in bare}
+        prefixes = {syntax.prefix for syntax in worded}
         self._words = [(prefix[0], re.compile(_unfinished(prefix), re.IGNORECASE)) for prefix in prefixes]
         self._end = re.compile(rf"(?:{literals(table.turn_ends)}|<\|[a-z_]+\|>)\s*\Z", re.IGNORECASE)
         self._python_list = re.compile(self.python_list)
@@ -181,9 +189,18 @@ class CallReader:
             end = self._behind_tokens(text, stop, ready)
         if not calls:
             raise NotADecision("is a tool call in a format of its own", meant=True)
+        if self._is_cut_short(text, at, stop):
+            raise NotADecision("is a tool call with a value that holds its end: it has two readings", meant=True)
         if any(isinstance(call, FinalAnswer) for call in calls):
             raise NotADecision("is a final answer written as a tool call", meant=True)
         return [call for call in calls if isinstance(call, Action)], end
+
+    def _is_cut_short(self, text: str, start: int, stop: int) -> bool:
+        """Whether what ends a value of such calls stands behind them, too, in front of any others."""
+        for ends in self._ends_without_escapes:
+            if ends.search(text, start, stop) and (end := ends.search(text, stop)):
+                return self.search(text, stop, end.start()) is None
+        return False
 
     def read_reply(self, text: str, schemas: Schemas | None = None) -> list[Action]:
         """The calls of a reply that is nothing but calls, as JSON or Python without any token; raises as `read`.
@@ -338,7 +355,7 @@ def _read_pairs(
     calls: list[Action | FinalAnswer] = []
     listed = syntax.opening.rstrip().endswith("[")
     while True:
-        arguments, end = _pairs(text, match.end(), style, syntax.closing.lstrip()[0])
+        arguments, end = _pairs(text, match.end(), style, syntax.closing.lstrip()[0], listed=listed)
         calls.append(named_action(match["name"], arguments, schemas))
         if not listed:
             return calls, end
@@ -349,12 +366,15 @@ def _read_pairs(
     end = behind(_BLANK, text, end)
     if not text.startswith("]", end):
         raise NotADecision("is a list of tool calls that is not complete", meant=True)
+    closing = _closings(syntax)
+    if closing and text[end + 1 : text.find(closing[-1], end)].strip() and closing[-1] in text[end:]:
+        raise NotADecision("is a list of tool calls with more behind its end", meant=True)
     return calls, end + 1
 
 
-def _pairs(text: str, at: int, style: Pairs, closing: str) -> tuple[dict[str, Any], int]:
-    key = re.compile(rf"\s*(?P<key>[A-Za-z_$][\w$-]*)\s*{re.escape(style.equals)}\s*")
-    quote = "" if style.quote == '"' else style.quote
+def _pairs(text: str, at: int, style: Pairs, closing: str, *, listed: bool = False) -> tuple[dict[str, Any], int]:
+    key = re.compile(rf"\s*(?P<key>(?:[^\W\d]|\$)[\w$-]*)\s*{re.escape(style.equals)}\s*")
+    quote = "" if style.is_python else style.quote
     arguments: dict[str, Any] = {}
     while not text.startswith(closing, at := behind(_BLANK, text, at)):
         if arguments:
@@ -366,14 +386,53 @@ def _pairs(text: str, at: int, style: Pairs, closing: str) -> tuple[dict[str, An
             raise NotADecision("has arguments without their names, or is cut off", meant=True)
         if match["key"] in arguments:
             raise NotADecision(f"gives {match['key']} twice", meant=True)
-        arguments[match["key"]], at = read_value(text, match.end(), quote=quote)
+        value, at = (_argument_in_quotes(text, match.end(), style) if listed else None) or read_value(
+            text, match.end(), quote=quote
+        )
+        if (
+            style.is_python
+            and not style.is_bare
+            and isinstance(value, str)
+            and _AMBIGUOUS.search(text, match.end(), at)
+        ):
+            raise NotADecision("has a backslash that may be meant in two ways; double it", meant=True)
+        arguments[match["key"]] = value
     return arguments, at + len(closing)
+
+
+def _argument_in_quotes(text: str, at: int, style: Pairs) -> tuple[str, int] | None:
+    """A string in whose text its own quotes stand without a backslash, and where it ends: in front of another argument,
+    or of the call's end. None for any other value, and for strings with backslashes where those are escapes.
+
+    Where templates write strings as they are, models may still have escapes in mind: what differs is refused.
+    """
+    quote = text[at : at + 1]
+    if quote not in ("'", '"'):
+        return None
+    is_bare = style.is_bare and quote == style.quote
+    backslash = text.find("\\", at)
+    first = end = text.find(quote, at + 1)
+    while end >= 0 and (is_bare or not at < backslash < end):
+        if _BEHIND_VALUE.match(text, end + 1):
+            break
+        end = text.find(quote, end + 1)
+    else:
+        return None
+    found = text[at + 1 : end], end + 1
+    if not at < backslash < end:
+        return found if is_bare or end > first else None
+    with suppress(BrokenJson):
+        if read_value(text, at) != found:
+            raise NotADecision("has a backslash that may be meant in two ways; write the text without it", meant=True)
+    return found
 
 
 def _read_tags(
     head: _Head, text: str, match: re.Match[str], schemas: Schemas | None
 ) -> tuple[list[Action | FinalAnswer], int]:
     """A call with arguments in tags."""
+    style = head.syntax.arguments
+    assert isinstance(style, Tags)
     assert head.parameter is not None
     assert head.value_end is not None
     schema = None if schemas is None else schemas.get(match["name"], {})
@@ -387,7 +446,7 @@ def _read_tags(
         key = parameter["key"]
         if key in arguments:
             raise NotADecision(f"gives {key} twice", meant=True)
-        value = cdata["text"] if cdata else _without_line_ends(text[parameter.end() : value_end.start()])
+        value = cdata["text"] if cdata else _within_lines(text[parameter.end() : value_end.start()], style)
         attributes = parameter.groupdict().get("attributes") or ""
         arguments[key] = _argument(key, value, schema, as_json='string="false"' in attributes)
         at = value_end.end()
@@ -397,9 +456,12 @@ def _read_tags(
     return [named_action(match["name"], arguments, schemas)], closing.end()
 
 
-def _without_line_ends(value: str) -> str:
-    """The value without the line end that templates put on both sides of it."""
-    return re.sub(r"\A\r?\n", "", re.sub(r"\r?\n\Z", "", value))
+def _within_lines(value: str, style: Tags) -> str:
+    """The value without the line ends that the syntax has on both sides of it."""
+    line_end = "\r\n" if value.startswith("\r\n") else "\n"
+    if style.closing.startswith("\n"):
+        value = value.removesuffix(line_end)
+    return value.removeprefix(line_end) if style.middle.endswith("\n") else value
 
 
 def _argument(key: str, value: str, schema: Mapping[str, Any] | None, *, as_json: bool) -> Any:
@@ -409,7 +471,8 @@ def _argument(key: str, value: str, schema: Mapping[str, Any] | None, *, as_json
             raise NotADecision("has arguments in tags, whose types cannot be told", meant=True)
         return value
     properties = (schema or {}).get("properties") or {}
-    kinds = _kinds(properties[key], schema or {}) if key in properties else set[str]()
+    typed = properties[key] if key in properties else (schema or {}).get("additionalProperties", "")
+    kinds = _kinds(typed, schema or {}) if isinstance(typed, Mapping) else set[str]()
     return _typed(value, _ALL if as_json and "string" not in kinds else kinds)
 
 
@@ -447,7 +510,7 @@ def _typed(text: str, kinds: set[str]) -> Any:
     bare = text.strip()
     if "null" in kinds and bare.lower() in ("null", "none"):
         return None
-    if not kinds or ("string" in kinds and not kinds >= _ALL):
+    if not kinds or kinds <= {"string", "null"}:
         return text
     try:
         value, end = read_value(bare.lower() if bare.lower() in ("true", "false") else bare, 0)

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
+from agentkit.react_json.marks import TABLE
+from agentkit.react_json.schema_rules import bounded, json_rule
+from agentkit.tool import takes_nothing
+
 FENCE, CLOSED = "\n```json\n", "\n```"
-LARGEST = 1e15  # of the numbers that a schema does not limit
-ON_ONE_LINE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 PRINTED = r"[^\s\x00-\x1f]"
+ANSWER_LINES = 20  # behind the first
+SIGN_ALONE = r"<[^A-Za-z\/|｜_\[\n]|>|\[[^A-Za-z\/|\n]|\[[A-Za-z][^A-Z_\n]"
+"""A sign of the table that begins none of its marks: in `a < b`, `[1, 2]`, `[text](address)`."""
+_OF_TURNS = ("observation", "thought", "input", "action", "final")  # labels that are no words of any text
 
 
 def react_json_grammar(
@@ -18,26 +26,32 @@ def react_json_grammar(
     observations: Sequence[str] = (),
     *,
     thought_open: bool = False,
+    acts: bool = False,
     longest: int = 2000,
 ) -> str:
-    """The grammar of one turn: a free thought, then an action whose input fits its tool's schema, or a final answer.
+    """The grammar of one turn: a thought, then an action whose input fits its tool's schema, or a final answer.
 
-    `tools` are (name, JSON schema of `action_input`) pairs; "\\nObservation" cannot be written.  `question` and
-    `observations`, from which other grammars copy, change nothing here.  `thought_open` says that "Thought: " already
-    stands in the prompt.  `longest` bounds a string input (characters); a thought has at most 8 lines of a quarter of
-    that, a final answer 20 of half of it, so that no repetition can go on for ever.  A thought is prose: braces and
-    fences in it could be taken for an action.
+    `tools` are (name, JSON schema of `action_input`) pairs. `question` and `observations`, from which other grammars
+    copy, change nothing here. `thought_open` says that "Thought: " already stands in the prompt, `acts` that the turn
+    is to be an action. `longest` bounds a text that is an input (characters). A thought is one line of prose, of a
+    twentieth of that in tokens: what is not said by then is a repetition, and braces or markup could be taken for an
+    action. An answer has lines of a tenth of it, none of which begins like another part of a turn. So every turn is
+    read as it was meant.
     """
     start = '" "?' if thought_open else '"Thought:"'
-    thought, answer = _lines(longest // 4, 8, without="{`"), _lines(longest // 2, 20)
-    calls = [json_rule(_action_schema(name, schema, longest)) for name, schema in tools]
+    calls = [json_rule(_action_schema(name, bounded(schema), longest), root=schema) for name, schema in tools]
     any_call = " | ".join(f"call{number}" for number in range(len(calls)))
+    signs, others = _signs(), _other_parts()
+    text = rf"([^\n{signs}]|{SIGN_ALONE})"
+    thought, line = max(longest // 20, 12), max(longest // 10, 12)
+    action, final = '"\\nAction:" action', '"\\nFinal Answer:" answer'
     return "\n".join(
         (
-            f"start: {start} (to_action action | to_final ANSWER)",
-            f"to_action[lazy]: /{thought}\\nAction:/",
-            f"to_final[lazy]: /{thought}\\nFinal Answer:/",
-            f"ANSWER: / ?{PRINTED}{answer}/",
+            f"start: {start} thought? {action if acts else f'({action} | {final})'}",
+            rf"thought[max_tokens={thought}]: /[^\n{{`{signs}]+/",
+            f'answer: " "? first ("\\n" line?){{0,{ANSWER_LINES}}}',
+            f"first[max_tokens={line}]: /{PRINTED}.*/ & /{text}+/ & ~/{others}/",
+            f"line[max_tokens={line}]: /{text}+/ & ~/{others}/",
             f"action: {json.dumps(FENCE)} ({any_call}) {json.dumps(CLOSED)}",
             *(f"call{number}: {call}" for number, call in enumerate(calls)),
             "",
@@ -45,55 +59,44 @@ def react_json_grammar(
     )
 
 
-def _lines(width: int, count: int, *, without: str = "") -> str:
-    """Free text of bounded lines, none of which (but the first) begins with "Observation".
+@cache
+def _other_parts() -> str:
+    """A regular expression for lines that begin like a part of a turn, decorated or not: a label, a fence, a call."""
+    labels = "|".join(TABLE.labels[kind] for kind in _OF_TURNS)
+    words = [re.match(r"[^\s{(\[<]+", each.opening.strip()) for each in TABLE.calls if not each.tokens]
+    calls = sorted({re.escape(word[0]) for word in words if word is not None})
+    begins = rf"(?i:{labels})[ \t0-9*_]*[:：]|(?i:{'|'.join(calls)})|`{{3}}|~{{3}}|'{{3}}|Observation"
+    return rf"[ \t#*_\-•0-9.)\p{{Cf}}]*({begins}).*".replace("/", r"\/")
 
-    Spelled out as prefixes: the complement of a regular expression with bounded counts exhausts llguidance's budget.
-    """
-    word, rest = "Observation", f"[^\\n{without}]{{0,{width}}}"
-    others = "|".join(f"{word[:i]}[^{letter}\\n{without}]{rest}" for i, letter in enumerate(word))
-    prefixes = "|".join(word[:i] for i in range(len(word)))
-    return f"{rest}(\\n({others}|{prefixes})){{0,{count}}}"
+
+@cache
+def _signs() -> str:
+    """The signs that begin a mark of the table, for a class."""
+    openings = (each.opening.lstrip()[:1] for each in TABLE.calls)
+    marks = {*(mark[0] for mark in (*TABLE.thinking, *TABLE.turn_ends, *TABLE.preludes)), *openings}
+    return "".join(re.escape(mark) for mark in sorted(marks) if not (mark.isalnum() or mark in "{`"))
 
 
 def _action_schema(name: str, schema: Mapping[str, Any], longest: int) -> dict[str, Any]:
-    """The schema of one tool's call; what the input's schema defines moves to the top, where its references point."""
-    schema = _finite(schema)
-    taken = {key: value for key, value in schema.items() if key != "$defs"}
-    if taken.get("type") == "string":
-        taken = {"maxLength": longest, **taken}
+    """The schema of one tool's call."""
+    needs_input = not takes_nothing(schema)
+    taken = _with_text(schema, longest) if needs_input else {"properties": {}, **schema}
     properties = {"action": {"const": name}, "action_input": taken}
-    call = {"type": "object", "properties": properties, "required": [*properties]}
-    return {**call, "$defs": schema["$defs"]} if "$defs" in schema else call
+    return {"type": "object", "properties": properties, "required": [*properties] if needs_input else ["action"]}
 
 
-def _finite(schema: Any) -> Any:
-    """The schema with a limit to its numbers: without one, digits and exponents reach what JSON readers refuse."""
-    if isinstance(schema, list):
-        return [_finite(each) for each in schema]
-    if not isinstance(schema, Mapping):
-        return schema
-    limited = {key: value if key in ("enum", "const", "default") else _finite(value) for key, value in schema.items()}
-    if limited.get("type") == "number":
-        lowest = {} if "exclusiveMinimum" in limited else {"minimum": -LARGEST}
-        highest = {} if "exclusiveMaximum" in limited else {"maximum": LARGEST}
-        return {**lowest, **highest, **limited}
-    return limited
+def _with_text(schema: Mapping[str, Any], longest: int) -> Mapping[str, Any]:
+    """The schema of an input that cannot be empty: the text that it is, or the first one that it requires.
 
-
-def json_rule(schema: Mapping[str, Any]) -> str:
-    """A schema as the right side of a grammar rule: on one line as `json.dumps` writes it, no unknown properties."""
-    return f"%json {json.dumps({'x-guidance': ON_ONE_LINE, **_closed(schema)})}"
-
-
-def _closed(schema: Any) -> Any:
-    """The schema with every object that lists its properties having no others."""
-    if isinstance(schema, list):
-        return [_closed(each) for each in schema]
-    if not isinstance(schema, Mapping):
-        return schema
-    closed = {key: _closed(value) for key, value in schema.items() if key not in ("enum", "const", "default")}
-    kept = {key: value for key, value in schema.items() if key not in closed}
-    if isinstance(schema.get("properties"), Mapping) and schema.get("type") == "object":
-        return {"additionalProperties": False, **closed, **kept}
-    return {**closed, **kept}
+    Those behind the first may be: a text to write, or to put in the place of another.
+    """
+    if schema.get("type") == "string":
+        if not {"enum", "const", "pattern", "format", "minLength", "$ref"}.isdisjoint(schema):
+            return {"maxLength": max(longest, schema.get("minLength", 0)), **schema}
+        most = schema.get("maxLength", longest)
+        return {**schema, "pattern": rf"^\S[\s\S]{{0,{most - 1}}}$"} if most > 0 else schema
+    properties = schema.get("properties", {})
+    for name in schema.get("required", ()):
+        if isinstance(one := properties.get(name), Mapping) and one.get("type") == "string":
+            return {**schema, "properties": {**properties, name: _with_text(one, longest)}}
+    return schema

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import Any
 
 from agentkit.errors import ConfigurationError
@@ -29,11 +29,15 @@ from agentkit.react_json.marks import (
 )
 from agentkit.tool import Tool
 
-__all__ = ["Defuser", "check_offered", "defused", "without_markup"]
+__all__ = ["Defuser", "as_own_turn", "check_offered", "defused", "without_markup"]
 
 # Overrides of the writing direction, and the invisible letters that spell out instructions (Unicode "tags").
 _HIDDEN = re.compile("[\u202a-\u202e\u2066-\u2069\U000e0000-\U000e007f]")
-_LINE = r"(?:^|[\r\v\f\x85\u2028\u2029.!?。)>|]|\\n|<br ?/?>)[ \t>|]*(?:#{1,6} *|[-•*] +|\d{1,2}[.)] *)?[*_]{0,3}"
+_RUN = r"(?<![ \t>|])[ \t]*[>|]"  # from its beginning: each place in it that began one would make the time quadratic
+_LINE = (
+    rf"(?:^|[\r\v\f\x85\u2028\u2029.!?。)]|{_RUN}|\\n|<br ?/?>)[ \t>|]*"
+    r"(?:#{1,6} *|[-•*] +|\d{1,2}[.)] *)?[*_]{0,3}"
+)
 _QUOTE = "[\"'\u2018-\u201d]?"
 _LOOK_ALIKES = {
     **dict(zip("АВЕЅКМНОРСТХІЈԚԜ", "ABESKMHOPCTXIJQW", strict=True)),  # Cyrillic
@@ -45,6 +49,7 @@ _LOOK_ALIKES = {
 _UNSEEN = ("Mn", "Me", "Cf", "Cc", "Cs", "Cn")  # categories
 _BLANKS = "\t\n\v\f\r\x1c\x1d\x1e\x1f\x85"  # control characters that part words, or lines
 _PLAIN = re.compile("[\t-\r\x1c-~]*")
+_PIECE = re.compile(r"\\u([0-9a-f]{4})|.", re.DOTALL | re.IGNORECASE)
 _LETTERS = str.maketrans(_LOOK_ALIKES)
 
 
@@ -52,6 +57,7 @@ class Defuser:
     """Breaks the marks of one table."""
 
     def __init__(self, table: Marks = TABLE) -> None:
+        self._table = table
         labels = "|".join(names for kind, names in table.labels.items() if kind not in WEAK_LABELS)
         final = table.labels["final"]
         broken_keys = _keys((*INPUT_KEYS[:1], *ANSWER_KEYS))
@@ -60,8 +66,9 @@ class Defuser:
             rf"(?P<head>^ {{0,3}}(?:#{{1,6}} *|\*\*)(?=(?:{final}) ?(?:\*\*)? *\r?$)\w)",  # a heading needs no colon
             r"(?P<head>``(?=`)|~~(?=~))",
             rf"(?P<head>(?={table.markup}).)",
-            rf"(?P<head>(?:^|[\r\v\f\x85\u2028\u2029>|]|\\n)[ \t>|]*(?={CallReader.python_list})\[)",
+            rf"(?P<head>(?:^|[\r\v\f\x85\u2028\u2029]|{_RUN}|\\n)[ \t>|]*(?={CallReader.python_list})\[)",
             rf"(?P<head>{_QUOTE}(?:{broken_keys}))(?={_QUOTE}\s*:)",
+            rf"(?P<head>\{{\s*{_QUOTE}action)(?={_QUOTE}\s*:\s*{_QUOTE}[^\"{{}}]*{_QUOTE}\s*,?\s*\}})",
         )
         self._markup = _compiled(rf"(?P<head>(?={table.markup}).)")
         self._input_keys = _compiled(rf"(?P<head>{_QUOTE}(?:{_keys((*INPUT_KEYS, *ARGUMENTS_KEYS))}))(?={_QUOTE}\s*:)")
@@ -77,6 +84,14 @@ class Defuser:
     def without_markup(self, text: str) -> str:
         """The text with just the tags and tokens broken. Linear in its length."""
         return _broken(text, *_in_plain_letters(text), self._markup)
+
+    def as_own_turn(self, text: str) -> str:
+        """A model's own turn with just what it never writes broken: all markup but that of calls. Linear, too."""
+        return _broken(text, *_in_plain_letters(text), self._foreign)
+
+    @cached_property
+    def _foreign(self) -> list[re.Pattern[str]]:
+        return _compiled(rf"(?P<head>(?!{self._table.of_own_turns})(?={self._table.markup}).)")
 
 
 def _broken(text: str, letters: str, places: range | list[int], patterns: Sequence[re.Pattern[str]]) -> str:
@@ -98,6 +113,11 @@ def defused(text: str) -> str:
 def without_markup(text: str, table: Marks = TABLE) -> str:
     """The text with every tag and token of the table of marks broken after its first character."""
     return _defuser(table).without_markup(text)
+
+
+def as_own_turn(text: str) -> str:
+    """A model's own turn, as a history has it, without tokens that only a template writes."""
+    return _defuser().as_own_turn(text)
 
 
 def check_offered(tools: Iterable[Tool]) -> None:
@@ -140,20 +160,28 @@ def _keys(keys: tuple[str, ...]) -> str:
 
 
 def _compiled(*patterns: str) -> list[re.Pattern[str]]:
-    return [re.compile(_in_plain_letters(pattern)[0], re.IGNORECASE | re.MULTILINE) for pattern in patterns]
+    plain = ("".join(map(_letter, pattern)) for pattern in patterns)
+    return [re.compile(pattern, re.IGNORECASE | re.MULTILINE) for pattern in plain]
 
 
 def _in_plain_letters(text: str) -> tuple[str, range | list[int]]:
-    """The text in plain letters without what is invisible, and where each of its characters stands in `text`."""
-    if _PLAIN.fullmatch(text):
+    """The text in plain letters without what is invisible, and where each of its characters stands in `text`.
+
+    An escape of JSON is the letter that it stands for: a key may be spelled with it.
+    """
+    if _PLAIN.fullmatch(text) and "\\u" not in text:
         return text, range(len(text) + 1)
     letters: list[str] = []
     places: list[int] = []
-    for place, character in enumerate(text):
-        letter = character if " " <= character <= "~" else _plain_letter(character)
+    for piece in _PIECE.finditer(text):
+        letter = _letter(chr(int(piece[1], 16)) if piece[1] else piece[0])
         letters.append(letter)
-        places += [place] * len(letter)
+        places += [piece.start()] * len(letter)
     return "".join(letters), [*places, len(text)]
+
+
+def _letter(character: str) -> str:
+    return character if " " <= character <= "~" else _plain_letter(character)
 
 
 @lru_cache(maxsize=4096)

@@ -26,7 +26,7 @@ _STRINGS = {
     **dict.fromkeys("“”„", re.compile(r'[“”„]([^“”"\\]*(?:\\.[^“”"\\]*)*)[“”"]', re.DOTALL)),
     **dict.fromkeys("‘’‚", re.compile(r"[‘’‚]([^‘’'\\]*(?:\\.[^‘’'\\]*)*)[‘’']", re.DOTALL)),
 }
-_KEY = re.compile(r"[A-Za-z_$][\w$-]*")
+_KEY = re.compile(r"[A-Za-z_$][\w$\u200b-]*")  # a zero-width space breaks a key of a page: it must stay a part of it
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?(?![\w.])")
 _WORD = re.compile(r"-?[A-Za-z]\w*")
 _WORDS = {"true": True, "false": False, "null": None, "True": True, "False": False, "None": None}

@@ -19,6 +19,7 @@ from typing import Any
 __all__ = [
     "BREAK",
     "CALL_ID",
+    "CALL_NAME",
     "HERMES",
     "RUN_ON",
     "TABLE",
@@ -39,6 +40,9 @@ BREAK = "\u200b"
 CALL_ID = "call00000"
 """Stands where a call's id goes: nine letters and digits, which is what Mistral's template insists on."""
 
+CALL_NAME = "name00000"
+"""Stands in a syntax where a call's name goes besides the one in front of its arguments (Muse names it twice)."""
+
 NAME = r"(?P<name>[\w.:/-]{1,128}?)"
 """A tool's name in a call."""
 
@@ -57,15 +61,25 @@ class Tags:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Arguments as KEY `equals` VALUE, with commas between. `quote` is a string's: `"` as in Python, or a token."""
+    """Arguments as KEY `equals` VALUE, with commas between. `quote` is a string's: `"` or `'` as in Python, or a token.
+
+    A string in a token stands as it is; one in quotes has escapes. Where an argument `is_bare` it has none itself, only
+    what is in lists and objects has.
+    """
 
     equals: str
     quote: str = '"'
+    is_bare: bool = False
+
+    @property
+    def is_python(self) -> bool:
+        """Whether values are written as in Python."""
+        return self.quote in ('"', "'")
 
     @property
     def separator(self) -> str:
         """What stands between two arguments."""
-        return ", " if self.quote == '"' else ","
+        return ", " if self.is_python else ","
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +98,8 @@ class CallSyntax:
     @property
     def trigger(self) -> str:
         """What cannot stand in a reply unless a call follows; "" where a call is nothing but JSON or Python."""
+        if CALL_NAME in self.opening:  # in front of it stands what begins any message
+            return next(iter(self.tokens), "")
         opening = self.opening.lstrip()
         markup = MARKUP.match(opening)
         return markup[0] if markup else re.split(r"[{\[]", opening)[0].rstrip()
@@ -123,6 +139,9 @@ class CallSyntax:
 
         They are none of a call's unless it goes on as one: anybody may write them.
         """
+        if CALL_NAME in self.opening:
+            before, token, _ = self.opening.partition(self.trigger)
+            return rf"{loose(before.strip())}(?=\s*{loose(token)})"
         if self.tokens or not self.prefix or self.prefix.startswith(("<", "[")):
             return ""
         begin = loose(self.prefix)
@@ -136,8 +155,11 @@ class CallSyntax:
 
     def write(self, *calls: tuple[str, Mapping[str, Any]]) -> str:
         """The text of calls, each a name and its arguments."""
-        bodies = [name + self.middle + self.write_arguments(arguments) for name, arguments in calls]
-        return self.opening + (self.between or "").join(bodies) + self.closing
+        text = ""
+        for name, arguments in calls:
+            before = (self.between or "") if text else self.opening
+            text += before.replace(CALL_NAME, name) + name + self.middle + self.write_arguments(arguments)
+        return text + self.closing
 
     def write_arguments(self, arguments: Mapping[str, Any]) -> str:
         """The text of one call's arguments."""
@@ -151,14 +173,32 @@ class CallSyntax:
 
 
 def _pairs(style: Pairs, arguments: Mapping[str, Any]) -> str:
-    texts = {key: _literal(value, style.quote) for key, value in arguments.items()}
+    write = _python if style.is_python else _literal
+    texts = {
+        key: f"{style.quote}{value}{style.quote}"
+        if style.is_bare and isinstance(value, str)
+        else write(value, style.quote)
+        for key, value in arguments.items()
+    }
     return style.separator.join(f"{key}{style.equals}{text}" for key, text in texts.items())
 
 
+def _python(value: Any, quote: str) -> str:
+    """A value as Python reads it; in apostrophes, what is in it is JSON, as templates have it."""
+    if isinstance(value, str):
+        return _json(value) if quote == '"' else f"'{value.translate(_ESCAPES)}'"
+    if quote == '"' and isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_json(key)}: {_python(item, quote)}" for key, item in value.items()) + "}"
+    if quote == '"' and isinstance(value, list | tuple):
+        return "[" + ", ".join(_python(item, quote) for item in value) + "]"
+    return _json(value) if isinstance(value, Mapping | list | tuple) else repr(value)
+
+
+_ESCAPES = str.maketrans({"\\": r"\\", "'": r"\'", "\n": r"\n", "\r": r"\r"})
+
+
 def _literal(value: Any, quote: str) -> str:
-    """A value as Python writes it, or with quotes of another kind and keys without any."""
-    if quote == '"':
-        return repr(value) if not isinstance(value, str) else _json(value)
+    """A value with strings in `quote`, and keys without any."""
     if isinstance(value, str):
         return quote + value + quote
     if isinstance(value, Mapping):
@@ -347,6 +387,17 @@ CALLS: tuple[CallSyntax, ...] = (
         '\n</｜DSML｜invoke>\n<｜DSML｜invoke name="',
         "\n</｜DSML｜invoke>\n</｜DSML｜tool_calls>",
     ),
+    *(  # Muse
+        CallSyntax(
+            f'{start}to={CALL_NAME}<|message|><atem:function_calls>\n<atem:invoke name="',
+            '">\n',
+            f"</atem:invoke>\n</atem:function_calls><|eom|><|start|>assistant to={CALL_NAME}<|message|>"
+            '<atem:function_calls>\n<atem:invoke name="',
+            "</atem:invoke>\n</atem:function_calls>",
+            Tags('<atem:parameter name="', '">', "</atem:parameter>\n"),
+        )
+        for start in ("", "<|start|>assistant ")
+    ),
     # A name, and arguments as pairs.
     CallSyntax("<|tool_call_start|>[", "(", "), ", ")]<|tool_call_end|>", _PYTHON),  # LFM2
     CallSyntax("<|python_start|>[", "(", "), ", ")]<|python_end|>", _PYTHON),  # Llama 4
@@ -398,6 +449,8 @@ THINKING: Mapping[str, str] = {
     "<|channel>thought": "<channel|>",  # Gemma 4
     "<|channel|>analysis<|message|>": "<|end|>",  # gpt-oss
     "<|start|>assistant<|channel|>analysis<|message|>": "<|end|>",
+    "to=self<|message|>": "<|eom|>",  # Muse
+    "<|start|>assistant to=self<|message|>": "<|eom|>",
 }
 """What opens reasoning, and what closes it."""
 
@@ -407,6 +460,7 @@ PRELUDES = (
         for start in ("", "<|start|>assistant")
         for channel in ("final", "commentary")
     ),
+    *("to=user<|message|>", "<|start|>assistant to=user<|message|>"),  # Muse
     *("<|open|>response<|sep|>", "<|close|>response<|sep|>", "<|open|>tools<|sep|>"),  # Kimi K3
     *(">>>all\n", "<|from|>assistant\n<|recipient|>all\n<|content|>"),  # Functionary
     "<|START_RESPONSE|>",
@@ -420,6 +474,8 @@ TURN_ENDS = (
         "<|im_start|>",
         "<|eot_id|>",
         "<|eom_id|>",
+        "<|eot|>",
+        "<|eom|>",
         "<|endoftext|>",
         "<|end_of_text|>",
         "<|end|>",
@@ -437,6 +493,7 @@ TURN_ENDS = (
     *("<|end_of_solution|>", "<|end_message|>", "<|message_sep|>", "<|plamo:tag|>", "✿RETURN✿"),
     *("<|close|>tools<|sep|>", "<|close|>message<|sep|>", "[|endofturn|]", "<|endofturn|>", "<|stop|>"),
     *("<|start_header_id|>", "<start_of_turn>", "<|turn>", "<|user|>", "<|observation|>", "<|tool|>"),
+    "<|tool_response>",
 )
 """What chat templates put at the end of a turn, or at the beginning of the next; behind it a model talks to itself."""
 
@@ -468,6 +525,13 @@ TEMPLATE_TOKENS = (
     *("[end_header_id]", "[IMG_BREAK]", "[IMG_END]", "[AUDIO]", "[BEGIN_AUDIO]", "[PREFIX]", "[MIDDLE]", "[SUFFIX]"),
     *("[MODEL_SETTINGS]", "[/MODEL_SETTINGS]", "[CLS]", "[SEP]", "[MASK]", "<role>", "</role>", "<video>", "<audio>"),
     *("<image_soft_token>", "<audio_soft_token>", "<boi>", "<eoi>", "<fake_token_around_image>"),
+    *("<BOS_TOKEN>", "<EOS_TOKEN>", "<EOP_TOKEN>", "<MASK_TOKEN>"),  # Command
+    *("<longcat_s>", "</longcat_s>", "<longcat_user>", "<longcat_assistant>", "<longcat_system>", "<longcat_unk>"),
+    *("<fim_prefix>", "<fim_middle>", "<fim_suffix>", "<fim_pad>", "<repo_name>", "<file_sep>"),
+    *("<gh_stars>", "<issue_start>", "<issue_comment>", "<issue_closed>", "<jupyter_start>", "<jupyter_text>"),
+    *("<jupyter_code>", "<jupyter_output>", "<jupyter_script>", "<empty_output>", "<commit_before>", "<commit_msg>"),
+    *("<commit_after>", "<reponame>"),  # StarCoder, Granite, Yi
+    *("<PRE>", "<SUF>", "<MID>", "<EOT>", "<global-img>"),  # Code Llama; Idefics
 )
 """Other tokens of chat templates, which nobody but a template may write. Those of the shapes <|…|>, [|…|], <[…]> and
 <unused1> need no entry."""
@@ -496,6 +560,16 @@ class Marks:
         words = "".join(f"|{each.words}" for each in self.calls if each.words)
         return f"{_TOKEN}|{tags}|{alternation(others)}{words}"
 
+    @cached_property
+    def of_own_turns(self) -> str:
+        """A regular expression for what of all that a model writes itself: the markup of calls, and of channels."""
+        channels = "|".join(map(re.escape, sorted(_CHANNELS - {"<|start|>"})))
+        words = "".join(f"|{each.words}" for each in self.calls if each.words)
+        styles = (each.arguments for each in self.calls)
+        quotes = {style.quote for style in styles if isinstance(style, Pairs) and not style.is_python}
+        texts = {text for each in self.calls for text in _markup_of(each)} | quotes
+        return rf"{channels}|<\|start\|>assistant|{alternation(texts)}{words}"
+
 
 TABLE = Marks()
 
@@ -512,7 +586,8 @@ _CHANNELS = {"<|start|>", "<|channel|>", "<|message|>", "<|constrain|>", "<|open
 # of harmony, and of Kimi K3: they open any message
 _TOKEN = (  # of any chat template
     r"<[|｜][^|｜<>\n]{1,60}[|｜]>|<\|\w{1,40}>|<\w{1,40}\|>|\[\|[^|\[\]\n]{1,40}\|\]|<\[[^<>\[\]\n]{1,40}\]>"
-    r"|<(?:extra_id|special|reserved|unused|ctrl|mask)[_:]?\d{1,4}>|\[UNUSED_TOKEN_\d{1,4}\]"
+    r"|<(?:extra_id|special|reserved|(?:tokens_)?unused(?:_token)?|ctrl|mask)[_:]?\d{1,4}>|\[UNUSED_TOKEN_\d{1,4}\]"
+    r"|\[control_\d{1,4}\]|<row_\d{1,2}_col_\d{1,2}>"
 )
 _PLAIN_TAG = re.compile(r"</?(?:\w+:|｜\w+｜)?(\w+)[ =>]")
 _TAG_BEGINNING = re.compile(r'<[^<>\s]+(?: name)?="?')
@@ -525,7 +600,7 @@ _NAME_SPACE = re.compile(rf"<(/?)(?:\w+:|{re.escape(_BAR)}\w+{re.escape(_BAR)})?
 def _markup_of(syntax: CallSyntax) -> Iterator[str]:
     """Tags and tokens of a syntax, and the beginnings of its tags with attributes."""
     style = syntax.arguments
-    quote = [style.quote] if isinstance(style, Pairs) and style.quote != '"' else []
+    quote = [style.quote] if isinstance(style, Pairs) and not style.is_python else []
     tags = [style.opening, style.middle, style.closing] if isinstance(style, Tags) else []
     for text in (syntax.opening, syntax.middle, syntax.between or "", syntax.closing, *tags, *quote):
         yield from (match[0] for match in MARKUP.finditer(text) if match[0] not in _CHANNELS)
@@ -560,8 +635,9 @@ def _separable(first: str, second: str) -> bool:
 
 
 def _loose_piece(piece: str) -> str:
-    escaped = re.escape(piece).replace(CALL_ID, r"[\w-]+").replace(r"functions\.", r"(?:functions\.)?")
-    escaped = escaped.replace(r"default_api\.", r"(?:default_api\.)?")
+    escaped = re.escape(piece).replace(CALL_ID, r"[\w-]+").replace(CALL_NAME, r"[\w.:/-]{1,128}")
+    for name_space in (r"functions\.", r"default_api\."):
+        escaped = escaped.replace(name_space, f"(?:{name_space})?")
     escaped = escaped.replace("｜", _BAR).replace("▁", "[▁_]")
     return (
         _NAME_SPACE.sub(rf"<\1{_ANY_NAME_SPACE}".replace("\\w", "\\\\w"), escaped) if piece.startswith("<") else escaped

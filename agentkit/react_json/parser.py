@@ -2,7 +2,10 @@
 
 Repaired is what has one reading: fences of any kind or none, trailing commas, Python dicts, tool calls in a model's own
 tokens. Refused is what has none or two: cut-off JSON, an action together with an answer, two different actions. An
-action that a thought only quotes, or that stands in reasoning, is none. The time is linear in the length of the text.
+action that a thought only quotes, or that stands in reasoning, is none. An answer is all of the text behind its label,
+up to a line "Observation": labels in it are its own, and only a call behind it is not. Small models go on with a
+question of their own and a call for it; there the answer ends before that question. The time is linear in the length of
+the text.
 """
 
 from __future__ import annotations

@@ -12,12 +12,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from agentkit.events import Action, FinalAnswer
 from agentkit.react_json.calls import behind, is_place, is_token, reader_of
 from agentkit.react_json.lenient_json import BrokenJson, read_json
 from agentkit.react_json.marks import RUN_ON, TABLE, Marks, leading_letters, literals
 from agentkit.react_json.turn import NotADecision, Schemas, decisions_in, is_no_tool, named_action
+from agentkit.tool import takes_nothing
 
 __all__ = ["SECTIONS", "Answer", "Passage", "Scan", "Sections", "TooManyBroken"]
 
@@ -85,6 +87,8 @@ class Sections:
         observation = rf"{_DECORATION}(?P<observation>(?:{table.labels['observation']}){_COLON})"
         self.observation = re.compile(rf"^(?:(?-i:Observation)|{observation})", _FLAGS)
         """An observation, which is never the model's to write."""
+        self.stop = re.compile("^Observation", re.MULTILINE)
+        """The line at which a model is stopped: nothing goes past it, and no answer holds it."""
         self.input = re.compile(rf"\s*{_DECORATION}(?P<input>(?:{table.labels['input']}|Input){_COLON})", _FLAGS)
         """The label of a text action's input; a bare `Input:` only counts here, behind an action."""
         self.trailer = re.compile(
@@ -162,8 +166,9 @@ class Scan:
     """What stands in `text`, which is cut where the model's own part ends; `whole` is all that the model wrote.
 
     `start`: behind reasoning that the prompt opened. `invented`: observations in what was cut off. `contradicted`: the
-    end of such reasoning was among it. `marks`: where marks begin, in order. `hint`: what is wrong with a passage that
-    need not be an action. `tools` are the schemas of the tools' inputs, where they are known.
+    end of such reasoning was among it. `finals`: the labels of an answer; from the first one on the text is the answer,
+    whatever labels stand in it. `marks`: where marks begin, in order. `hint`: what is wrong with a passage that need
+    not be an action. `tools` are the schemas of the tools' inputs, where they are known.
     """
 
     text: str
@@ -177,11 +182,11 @@ class Scan:
     hint: str = ""
     passages: list[Passage] = field(default_factory=list)
     finals: list[Answer] = field(default_factory=list)
-    final_ends: list[int] = field(default_factory=list)
     weak_finals: list[Answer] = field(default_factory=list)
     reasoning: list[tuple[int, int]] = field(default_factory=list)
     marks: list[int] = field(default_factory=list)
     _question: int | None = None
+    _next_question: int | None = None
     _observation: int | None = None
     _settled: bool = False
     _unfenced: bool = False
@@ -201,6 +206,7 @@ class Scan:
             self.marks.append(mark.start())
             kind = mark.lastgroup or ""
             at = _HANDLERS[kind](self, mark)
+            self._end_before_next_question()
             # What follows reasoning stands where a line begins, whether there is a new line or not.
             fresh = kind in ("opening", "closing", "prelude")
             mark = (self.sections.mark_at(self.text, at) if fresh else None) or self.sections.next_mark(self.text, at)
@@ -217,8 +223,21 @@ class Scan:
 
     @property
     def in_answer(self) -> bool:
-        """Whether an answer was begun and nothing has ended it."""
-        return len(self.finals) > len(self.final_ends)
+        """Whether an answer was begun, which goes on to the end."""
+        return bool(self.finals)
+
+    def tells_of(self, passage: Passage) -> bool:
+        """Whether a passage of the answer only tells of an action: it names none of the tools."""
+        if not self.tools or not passage.decisions or not self.finals or passage.start < self.finals[0].label:
+            return False
+        return all(isinstance(one, Action) and not self._is_tool(one.tool) for one in passage.decisions)
+
+    def _is_tool(self, name: str) -> bool:
+        return name.casefold() in self._tool_names
+
+    @cached_property
+    def _tool_names(self) -> set[str]:
+        return {name.casefold() for name in self.tools or ()}
 
     def begins_at(self, at: int) -> bool:
         """Whether nothing but space stands before `at`."""
@@ -227,16 +246,19 @@ class Scan:
     # Where the model's own part ends
 
     def _settle(self, at: int) -> None:
-        """Cut the text at the first observation behind `at`, before anything there is read as JSON.
+        """Cut the text at the first line "Observation" behind `at`, before anything there is read as JSON.
 
         JSON may hold anything but a raw line "Observation": a stop would have cut it there.
         """
         if not self._settled:
             self._settled = True
-            if observation := self.sections.observation.search(self.text, at):
-                self._on_observation(observation)
+            if observation := self.sections.stop.search(self.text, at):
+                self._on_stop(observation)
 
     def _on_observation(self, mark: re.Match[str]) -> int:
+        return mark.end() if self.in_answer else self._on_stop(mark)
+
+    def _on_stop(self, mark: re.Match[str]) -> int:
         self._observation = mark.start()
         self.text = self.text[: mark.start()]
         return mark.start()
@@ -265,9 +287,9 @@ class Scan:
         """Reasoning that the prompt opened: nothing before counts."""
         if not (self.in_answer and self._within_line(mark)):
             self.start = mark.end()
-            for seen in (self.passages, self.finals, self.final_ends, self.weak_finals, self.reasoning):
+            for seen in (self.passages, self.finals, self.weak_finals, self.reasoning):
                 seen.clear()
-            self.named_only = self._question = None
+            self.named_only = self._question = self._next_question = None
         return mark.end()
 
     def _within_line(self, mark: re.Match[str]) -> bool:
@@ -278,22 +300,29 @@ class Scan:
 
     # Labels
 
-    def _on_thought(self, mark: re.Match[str]) -> int:
-        if self.in_answer:
-            # "Question: … Thought: …" is the model asking itself the next one.
-            asked = self._question
-            again = asked is not None and "\n" not in self.text[asked : mark.start()].strip()
-            self.final_ends.append(asked if again and asked is not None else mark.start())
-        return mark.end()
-
     def _on_question(self, mark: re.Match[str]) -> int:
         self._question = mark.start() if self.in_answer else None
         return mark.end()
 
+    def _on_thought(self, mark: re.Match[str]) -> int:
+        asked = self._question
+        if asked is not None and "\n" not in self.text[asked : mark.start()].strip():
+            self._next_question = asked if self._next_question is None else self._next_question
+        return mark.end()
+
+    def _end_before_next_question(self) -> None:
+        """Small models go on behind their answer with a question of their own, a thought, and a call for it.
+
+        Without a call it is taken for a part of the answer: no honest answer is to lose its end.
+        """
+        asked = self._next_question
+        if asked is None or not self.passages or self.passages[-1].start < asked or self.tells_of(self.passages[-1]):
+            return
+        self.passages.pop()
+        self.text, self._next_question = self.text[:asked], None
+
     def _on_final(self, mark: re.Match[str]) -> int:
         self._settle(mark.end())
-        if self.in_answer:
-            self.final_ends.append(mark.start())
         bold = "" if mark.lastgroup == "heading" else mark["bold"] or ""
         closed = mark[0].count("*") + mark[0].count("_") > len(bold)
         self.finals.append(Answer(mark.start(), mark.end(), "" if closed else bold))
@@ -445,6 +474,12 @@ class Scan:
         line_end = len(self.text) if line_end < 0 else line_end
         name = self.text[at:line_end].strip(" \t\r*`\"'")
         label = self.sections.input.match(self.text, line_end)
+        if self.in_answer and self.tools and not self._is_tool(name):
+            return line_end
+        if label is None and self._needs_nothing(name) and not self.in_answer:
+            calls = [named_action(name, {}, self.tools)]
+            self.passages.append(Passage(start=mark.start(), end=line_end, labelled=True, decisions=calls))
+            return line_end
         if label is None:
             self.named_only = self.named_only if self.in_answer else name
             return line_end
@@ -467,6 +502,8 @@ class Scan:
 
     def _text_action(self, name: str, text: str) -> Action | FinalAnswer:
         """The older dialect's action, whose input is `text`."""
+        if self._needs_nothing(name) and is_no_tool(text):
+            return named_action(name, {}, self.tools)
         at = behind(_BODY, text, 0)
         if not text.startswith(("{", "["), at):
             return named_action(name, _bare_input(text), self.tools)
@@ -480,6 +517,9 @@ class Scan:
                 raise NotADecision("names another action inside", meant=True)
             value = value["action_input"]
         return named_action(name, value, self.tools)
+
+    def _needs_nothing(self, name: str) -> bool:
+        return self.tools is not None and name in self.tools and takes_nothing(self.tools[name])
 
     def _fail(self, passage: Passage, *, meant: bool) -> None:
         self._broken += 1
@@ -508,7 +548,7 @@ _HANDLERS: dict[str, Callable[[Scan, re.Match[str]], int]] = {
     "closing": Scan._on_closing,
     "prelude": Scan._on_other,
     "end": Scan._on_end,
-    "stopped": Scan._on_observation,
+    "stopped": Scan._on_stop,
     "observation": Scan._on_observation,
     "thought": Scan._on_thought,
     "question": Scan._on_question,

@@ -11,6 +11,7 @@ from typing import Any
 from agentkit.events import Action, FinalAnswer, ToolInput
 from agentkit.react_json.lenient_json import BrokenJson, read_json
 from agentkit.react_json.marks import ANSWER_KEYS, ARGUMENTS_KEYS, BREAK, INPUT_KEYS, NAME_KEYS
+from agentkit.tool import is_nothing, takes_nothing
 
 __all__ = ["NotADecision", "Schemas", "Turn", "decisions_in", "is_no_tool", "named_action"]
 
@@ -64,6 +65,8 @@ def decisions_in(
         raise NotADecision(f"is {_article(value)}, not an object with an action", meant=False)
     if isinstance(value.get("action"), str) and "action_input" in value and len(value) == 2:
         return [named_action(value["action"], value["action_input"], tools)]
+    if value.keys() == {"action"} and isinstance(value["action"], str) and not _needs_input(value["action"], tools):
+        return [named_action(value["action"], None, tools)]
     keys = _normal(value)
     answers = [keys[key] for key in _ANSWERS if key in keys]
     names = [key for key in _NAMES if key in keys and not (key == "function" and isinstance(keys[key], dict))]
@@ -79,7 +82,8 @@ def decisions_in(
 def named_action(name: Any, tool_input: Any, tools: Schemas | None = None) -> Action | FinalAnswer:
     """The action `name` with `tool_input`; the tool "Final Answer" is the answer, unless `tools` have its spelling."""
     if isinstance(name, str) and tools and name in tools:
-        return Action(name, _tool_input(tool_input))
+        takes_none = takes_nothing(tools[name]) and is_nothing(tool_input)
+        return Action(name, {} if takes_none else _tool_input(tool_input))
     if is_no_tool(name):
         raise NotADecision("names no tool", meant=True)
     if not isinstance(name, str):
@@ -120,15 +124,21 @@ def _action(keys: Mapping[str, Any], names: list[str], tools: Schemas | None, na
     if len(names) > 1 and len({str(keys[name]) for name in names}) > 1:
         raise NotADecision(f"names the tool twice, as {names[0]} and {names[1]}", meant=meant)
     if not inputs and native:
-        return named_action(keys[names[0]], {}, tools)
+        return named_action(keys[names[0]], None, tools)
     if not inputs:
-        raise NotADecision("has no action_input", meant=names[0] == "action" or names[0] == "tool")
+        raise NotADecision("has no action_input", meant=names[0] in ("action", "tool"))
     if len(inputs) > 1 or not meant:
         raise NotADecision('must have the keys "action" and "action_input"', meant=meant)
     tool_input = keys[inputs[0]]
     if inputs[0] in _NATIVE_INPUTS and isinstance(tool_input, str):
         tool_input = _object_in(tool_input)
     return named_action(keys[names[0]], tool_input, tools)
+
+
+def _needs_input(name: Any, tools: Schemas | None) -> bool:
+    """Whether a tool is known to need an input."""
+    schema = tools.get(name) if tools and isinstance(name, str) else None
+    return schema is not None and bool(schema.get("type") == "string" or schema.get("required"))
 
 
 def _wrapped(

@@ -16,7 +16,7 @@ from agentkit.react_json.turn import NotADecision, Schemas, Turn, is_no_tool
 
 __all__ = ["parse_turn_thoroughly"]
 
-_ACTION_FORM = 'Action: and then {"action": "TOOL NAME", "action_input": "INPUT"} in a ```json block'
+_ACTION_FORM = 'Action: and below it a ```json block with the keys "action", which names a tool, and "action_input"'
 _LONGEST_CALLS = 100_000  # characters of a turn that is looked at once more
 _WORD = re.compile(r"\w")
 _FENCE_LINE = re.compile(r"^[ \t]*(?:`{3,}|~{3,}).*$", re.MULTILINE)
@@ -51,8 +51,8 @@ def _verdict(scan: Scan) -> Turn:
     """The turn that was scanned; raises `MalformedTurn`."""
     if scan.unclosed:
         raise _malformed(f"the reasoning was never closed. Close it, then write {_ACTION_FORM}, or Final Answer:.")
-    counted = [passage for passage in _counting(scan) if not passage.inline]
-    answers = [*_answers(scan, scan.finals, scan.final_ends)]
+    counted = [passage for passage in _counting(scan) if not (passage.inline or scan.tells_of(passage))]
+    answers = [*_answers(scan, scan.finals)]
     if scan.contradicted and (counted or answers):
         raise _malformed("reasoning ends behind the decision. Write the decision after the reasoning, alone.")
     for passage in counted:
@@ -100,7 +100,7 @@ def _decisions(scan: Scan, passages: Sequence[Passage]) -> list[Decided]:
 def _second_best(scan: Scan) -> list[Decided]:
     """An action or an answer that begins behind a sentence, or the label `Answer:`, for want of a proper one."""
     inline = [passage for passage in _counting(scan) if passage.inline]
-    return [*_decisions(scan, inline), *_answers(scan, scan.weak_finals[:1], ())]
+    return [*_decisions(scan, inline), *_answers(scan, scan.weak_finals[:1])]
 
 
 def _nothing_but_calls(scan: Scan) -> list[Decided]:
@@ -136,18 +136,24 @@ def _counting(scan: Scan) -> Iterator[Passage]:
             yield passage
 
 
-def _answers(scan: Scan, labels: Sequence[Answer], ends: Sequence[int]) -> Iterator[Decided]:
-    for number, label in enumerate(labels):
-        end = ends[number] if number < len(ends) else len(scan.text)
-        text = _own_text(scan, label.start, end).strip()
-        if label.bold and text.endswith(label.bold) and text.count(label.bold) == 1:
-            text = text.removesuffix(label.bold).rstrip()
-        fences = _FENCE_LINE.findall(text) if scan.wrapped else []
-        if len(fences) % 2 and text.endswith(fences[-1]):
-            text = text.removesuffix(fences[-1]).rstrip()
-        if not text:
-            raise _malformed("the final answer is empty. Write it behind Final Answer:.")
-        yield FinalAnswer(text), label.label, end
+def _answers(scan: Scan, labels: Sequence[Answer]) -> Iterator[Decided]:
+    """The answer: all that stands behind its label, further labels too. One that is only repeated is given once."""
+    if not labels:
+        return
+    ends = [*(label.label for label in labels[1:]), len(scan.text)]
+    texts = [scan.text[label.start : end].strip() for label, end in zip(labels, ends, strict=True)]
+    first = next((number for number, text in enumerate(texts) if text), 0)
+    label, is_repeated = labels[first], len({*texts[first:]}) == 1
+    end = ends[first] if is_repeated else len(scan.text)
+    text = _own_text(scan, label.start, end).strip()
+    if label.bold and text.endswith(label.bold) and text.count(label.bold) == 1:
+        text = text.removesuffix(label.bold).rstrip()
+    fences = _FENCE_LINE.findall(text) if scan.wrapped else []
+    if len(fences) % 2 and text.endswith(fences[-1]):
+        text = text.removesuffix(fences[-1]).rstrip()
+    if not text:
+        raise _malformed("the final answer is empty. Write it behind Final Answer:.")
+    yield FinalAnswer(text), label.label, end
 
 
 def _check_name(scan: Scan, decision: Action | FinalAnswer, *, labelled: bool) -> None:

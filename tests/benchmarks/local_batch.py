@@ -1,6 +1,7 @@
 """Eight questions together beside one by one, through `AgentExecutor.batch` on a random Llama.
 
-    python tests/benchmarks/local_batch.py [--rows 8] [--steps 3] [--tokens 60] [--threads 1] [--rounds 3] [--layers 12]
+    python tests/benchmarks/local_batch.py [--rows 8] [--steps 3] [--tokens 60] [--threads 1] [--rounds 3]
+        [--hidden 768] [--layers 12] [--device cpu] [--dtype float32] [--quantization nf4]
 
 Prints what a shared step costs by its number of rows (the most that decoding together can give), then CPU and wall
 seconds of the runs (medians of interleaved rounds), forwards of the model, and throughput as the ratio of seconds. Two
@@ -17,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from local_models import llama, text_of, tokenizer
+from local_models import add_size, chosen_llama, text_of, tokenizer
 
 from agentkit import AgentExecutor
 from agentkit.models import ChatHuggingFace, HuggingFacePipeline
@@ -31,7 +32,7 @@ class Bench:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.words = tokenizer(32_000)
-        self.model = llama(32_000, layers=options.layers)
+        self.model = chosen_llama(options, 32_000)
         self.options = options
         self.questions = [{"input": text_of(self.words, 20 + 3 * n, n)} for n in range(options.rows)]
         self.forwards = 0
@@ -82,6 +83,13 @@ class Bench:
         print(f"throughput x {ratios[0]:.2f} in CPU s, x {ratios[1]:.2f} in s; {same} answers the same", end="; ")
         print(f"{tokens} tokens written, {cached} of {prompts} prompt tokens cached")
 
+    def _now(self) -> float:
+        """The processor's seconds; where the work is on a GPU, the clock's, once it is done."""
+        if self.model.device.type != "cuda":
+            return time.process_time()
+        torch.cuda.synchronize()
+        return time.perf_counter()
+
     def shared_steps(self, tokens: int = 700, steps: int = 12) -> None:
         """The cost of one step by its number of rows, with nothing around it."""
         forward, ids = Forward(self.model), [5 + n % 1000 for n in range(tokens)]
@@ -91,10 +99,10 @@ class Bench:
             batch = BatchCache()
             batch.add([(row, cache) for row in range(rows)])
             forward.batch([5] * rows, batch)
-            started = time.process_time()
+            started = self._now()
             for _ in range(steps):
                 forward.batch([5] * rows, batch)
-            step = (time.process_time() - started) / steps
+            step = (self._now() - started) / steps
             single = single or step
             print(f"step of {rows:2} rows of {tokens} tokens {1e3 * step:7.1f} ms, output x {rows * single / step:.2f}")
 
@@ -106,12 +114,11 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=60)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--layers", type=int, default=12)
+    add_size(parser)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     bench = Bench(options)
-    million = sum(p.numel() for p in bench.model.parameters()) / 1e6
-    print(f"{million:.0f}M parameters, {options.rows} questions of {options.steps} turns, {options.threads} threads")
+    print(f"{options.rows} questions of {options.steps} turns, {options.threads} threads")
     bench.shared_steps()
     for constrain in ("off", "actions"):
         print(f"\ngrammar: {constrain}")

@@ -3,7 +3,8 @@
     python tests/benchmarks/local_grammar.py [--vocabularies 32000,150000] [--layers 12] [--tokens 300]
 
 Prints median CPU microseconds on one thread: a decode step of a random Llama (about 85M parameters and the embedding),
-stop and detokenising, and the grammar of a turn with its mask, and without where the likeliest token is allowed.
+stop and detokenising, and the grammar of a turn with its mask, and without where the likeliest token is allowed; then
+the grammars of calls, one of each way to write arguments.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ import torch
 from local_models import llama, text_of, tokenizer
 
 from agentkit.models.backend import Chunk
+from agentkit.models.call_grammar import tool_grammar
 from agentkit.models.local.constraint import Constraint, GrammarVocabulary
 from agentkit.models.local.decoding import Detokenizer
 from agentkit.models.local.forward import Forward
 from agentkit.models.local.sampling import masked
 from agentkit.models.reply import ReplyReader
 from agentkit.react_json.grammar import react_json_grammar
+from agentkit.react_json.marks import HERMES, TABLE, Pairs, Tags
 
 SEARCH = ("Search", {"type": "string"})
 BOOK = (
@@ -33,6 +36,14 @@ BOOK = (
         "properties": {"flight": {"type": "string", "maxLength": 9}, "seats": {"type": "integer"}},
         "required": ["flight", "seats"],
         "additionalProperties": False,
+    },
+)
+SEE = (
+    "See",
+    {
+        "type": "object",
+        "properties": {"question": {"type": "string"}, "at": {"type": "array", "items": {"type": "integer"}}},
+        "required": ["question"],
     },
 )
 
@@ -70,13 +81,13 @@ def measure(vocabulary: int, layers: int, tokens: int) -> None:
     report("stop and detokenising", medians(lambda t: reader.read(Chunk(text=detokenizer.feed(t))), ids))
 
     started = time.process_time()
-    prepared = GrammarVocabulary(words, size=size, eos=[words.eos_token_id])
+    prepared = GrammarVocabulary.of(words, size=size, eos=[words.eos_token_id])
     print(f"  vocabulary prepared once: {time.process_time() - started:.2f} s")
     grammar = react_json_grammar([SEARCH, BOOK])
     started = time.process_time()
     constraint = Constraint(grammar, prepared)
     print(f"  grammar compiled per turn: {1e3 * (time.process_time() - started):.1f} ms")
-    turn = f'Thought: {text_of(words, 60, 2)}\nAction:\n```json\n{{"action": "Search", "action_input": "'
+    turn = f'Thought: {text_of(words, 25, 2)}\nAction:\n```json\n{{"action": "Search", "action_input": "'
     turn += text_of(words, 30, 3).replace('"', "").replace("\\", "") + '"}\n```'
     turn_ids = words(turn.replace("\n\n", "\n"), add_special_tokens=False)["input_ids"]
     logits = torch.randn(1, size)
@@ -92,6 +103,17 @@ def measure(vocabulary: int, layers: int, tokens: int) -> None:
     report("grammar, whole mask", medians(with_mask, turn_ids))
     constraint = Constraint(grammar, prepared)
     report("grammar, likeliest token allowed", medians(lambda t: (constraint.allows(t), accept(t)), turn_ids))
+    pairs = [each for each in TABLE.calls if isinstance(each.arguments, Pairs)]
+    tags = next(each for each in TABLE.calls if isinstance(each.arguments, Tags))
+    tools = [{"function": {"name": name, "parameters": schema}} for name, schema in (BOOK, SEE)]
+    for name, syntax in {"JSON": HERMES, "tags": tags, "Python": pairs[0], "quoted": pairs[-1]}.items():
+        written = syntax.write(
+            ("See", {"question": text_of(words, 60, 3).replace('"', "").replace("\\", ""), "at": [1, 2]})
+        )
+        started = time.process_time()
+        constraint = Constraint(tool_grammar(tools, "any", syntax=syntax, special={}) or "", prepared)
+        print(f"  grammar of calls, {name}: {1e3 * (time.process_time() - started):.1f} ms")
+        report(f"calls, {name}, whole mask", medians(with_mask, words(written, add_special_tokens=False)["input_ids"]))
 
 
 def main() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import random
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
@@ -57,6 +59,37 @@ def llama(vocabulary: int, *, hidden: int = 768, layers: int = 12) -> Any:
         pad_token_id=1,
     )
     return LlamaForCausalLM(config).eval()
+
+
+def add_size(parser: argparse.ArgumentParser) -> None:
+    """The options that say which random Llama, where and in which numbers: `--hidden 2048 --layers 24` has 1.3 billion
+    parameters."""
+    parser.add_argument("--hidden", type=int, default=768)
+    parser.add_argument("--layers", type=int, default=12)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--quantization", choices=["nf4", "int8"])
+
+
+def chosen_llama(options: argparse.Namespace, vocabulary: int) -> Any:
+    """The Llama that the options of `add_size` describe."""
+    import torch
+
+    from agentkit.models import HuggingFacePipeline
+
+    dtype = getattr(torch, options.dtype)
+    with torch.device(options.device):
+        model = llama(vocabulary, hidden=options.hidden, layers=options.layers).to(dtype)
+    million = sum(p.numel() for p in model.parameters()) / 1e6
+    if options.quantization:
+        with tempfile.TemporaryDirectory() as folder:
+            model.save_pretrained(folder)
+            tokenizer(1_000).save_pretrained(folder)
+            how = {"quantization": options.quantization, "dtype": dtype, "device_map": {"": options.device}}
+            model = HuggingFacePipeline.from_model_id(folder, **how).model
+    where = torch.cuda.get_device_name() if "cuda" in options.device else options.device
+    print(f"{million:.0f}M parameters in {options.quantization or options.dtype} on {where}", flush=True)
+    return model
 
 
 def seconds(work: Callable[[], Any]) -> tuple[float, float]:

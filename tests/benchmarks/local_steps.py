@@ -1,12 +1,13 @@
 """A run of several steps on a random Llama: ours beside the limit, and beside what people run today.
 
-    python tests/benchmarks/local_steps.py [--steps 5] [--threads 1] [--rounds 3] [--only agentkit,limit] [--layers 12]
+    python tests/benchmarks/local_steps.py [--steps 5] [--threads 1] [--rounds 3] [--only agentkit,limit]
+        [--hidden 768] [--layers 12] [--device cpu] [--dtype float32] [--quantization nf4]
 
-Prints the median CPU and wall seconds of a run, all rows interleaved in one process, and each row's CPU seconds as a
-multiple of the limit's. The limit is a raw loop over one of transformers' caches, in which every token goes through the
-model exactly once; the constrained run's turns are longer, so it has a limit of its own. The row of
-langchain-huggingface is there when it can be imported (its stop does not stop: it runs to max_new_tokens); "whole
-prompt" is the same with an ideal stop.
+Prints after each measurement the median CPU and wall seconds of that row so far, all rows interleaved in one process,
+and the CPU seconds as a multiple of the limit's. The limit is a raw loop over one of transformers' caches, in which
+every token goes through the model exactly once; the constrained run's turns are longer, so it has a limit of its own.
+The row of langchain-huggingface is there when it can be imported (its stop does not stop: it runs to max_new_tokens);
+"whole prompt" is the same with an ideal stop.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 
 import torch
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
-from local_models import llama, seconds, text_of, tokenizer
+from local_models import add_size, chosen_llama, seconds, text_of, tokenizer
 
 from agentkit.models import ChatHuggingFace, HuggingFacePipeline
 
@@ -30,11 +31,10 @@ GRAMMAR = f'start: "Thought: " /[a-z]{{60,80}}/ {FORCED} /[a-z]{{20,30}}/ "\\"}}
 class Bench:
     """One model, and a conversation that all rows see alike."""
 
-    def __init__(self, steps: int, layers: int) -> None:
+    def __init__(self, options: argparse.Namespace) -> None:
         self.tokenizer = tokenizer(32_000)
-        self.model = llama(32_000, layers=layers)
-        self.steps = steps
-        self.observations = [f"Observation: {text_of(self.tokenizer, OBSERVATION, n)}" for n in range(steps)]
+        self.model = chosen_llama(options, 32_000)
+        self.observations = [f"Observation: {text_of(self.tokenizer, OBSERVATION, n)}" for n in range(options.steps)]
         self.start = [SystemMessage(text_of(self.tokenizer, SYSTEM, 99)), HumanMessage("What is it?")]
 
     def chat(self) -> ChatHuggingFace:
@@ -102,7 +102,7 @@ class Bench:
         roles = {"human": "user", "ai": "assistant", "system": "system"}
         dicts = [{"role": roles[m.type], "content": m.content} for m in messages]
         ids = self.tokenizer.apply_chat_template(dicts, add_generation_prompt=True, return_dict=True)["input_ids"]
-        return torch.tensor([ids])
+        return torch.tensor([ids], device=self.model.device)
 
 
 def main() -> None:
@@ -110,11 +110,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--layers", type=int, default=12)
+    add_size(parser)
     parser.add_argument("--only", default="")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    bench = Bench(options.steps, options.layers)
+    bench = Bench(options)
     turns = bench.agentkit()
     constrained = bench.agentkit(GRAMMAR)
     rows: dict[str, Callable[[], Any]] = {
@@ -126,27 +126,22 @@ def main() -> None:
         "langchain-huggingface": bench.langchain_huggingface,
     }
     chosen = {name: row for name, row in rows.items() if not options.only or name in options.only.split(",")}
+    print(f"{options.steps} steps, {options.threads} threads, turns of {turns[0]} tokens")
+    print(f"constrained turns of {constrained} tokens", flush=True)
     spent: dict[str, list[tuple[float, float]]] = {name: [] for name in chosen}
-    for _ in range(options.rounds):
-        for name, row in chosen.items():
+    for number in range(1, options.rounds + 1):
+        print(f"medians of {number} rounds" if number > 1 else "first round")
+        for name, row in list(chosen.items()):
             try:
                 spent[name].append(seconds(row))
             except ImportError:
-                spent[name] = []
-    million = sum(p.numel() for p in bench.model.parameters()) / 1e6
-    print(f"{million:.0f}M parameters, {options.steps} steps, {options.threads} threads, turns of {turns[0]} tokens")
-    print(f"constrained turns of {constrained} tokens")
-    middle = {
-        name: tuple(map(statistics.median, zip(*values, strict=True))) for name, values in spent.items() if values
-    }
-    for name in chosen:
-        if name not in middle:
-            print(f"{name:30} not installed")
-            continue
-        cpu, wall = middle[name]
-        limit = middle.get("limit of the constrained run" if "grammar" in name else "limit", middle.get("limit"))
-        times = f"{cpu / limit[0]:6.2f} x its limit" if limit else ""
-        print(f"{name:30} {cpu:8.2f} CPU s {wall:8.2f} s {times}", flush=True)
+                print(f"{name:30} not installed")
+                del chosen[name], spent[name]
+                continue
+            cpu, wall = map(statistics.median, zip(*spent[name], strict=True))
+            limit = spent.get("limit of the constrained run" if "grammar" in name else "limit") or spent.get("limit")
+            times = f"{cpu / statistics.median(s for s, _ in limit):6.2f} x its limit" if limit else ""
+            print(f"{name:30} {cpu:8.2f} CPU s {wall:8.2f} s {times}", flush=True)
 
 
 if __name__ == "__main__":

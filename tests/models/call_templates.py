@@ -101,6 +101,12 @@ XML = """
 {%- if add_generation_prompt %}<|im_start|>assistant
 {% endif %}"""
 
+PLAIN = """
+{%- for m in messages %}<|im_start|>{{ m.role + '\\n' + m.content }}<|im_end|>
+{% endfor %}
+{%- if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+
 MARKUP = {
     "qwen": ("<|im_start|>",),
     "llama": ("<|start|>", "<|end|>", "<|eot|>"),
@@ -111,6 +117,7 @@ MARKUP = {
         *("<think>", "</think>", "</s>"),
     ),
     "xml": ("<|im_start|>",),
+    "plain": ("<|im_start|>",),
 }
 TEMPLATES = {
     "qwen": QWEN,
@@ -119,4 +126,57 @@ TEMPLATES = {
     "mistral args": MISTRAL_ARGS,
     "deepseek": DEEPSEEK,
     "xml": XML,
+    "plain": PLAIN,
 }
+
+_TURN = """
+{%- for tool in tools or [] %}{{ tool | tojson }}{% endfor %}
+{%- for m in messages %}<|im_start|>{{ m.role }}
+{{ m.tool_call_id }}{{ m.content }}CALLS<|im_end|>
+{% endfor %}
+{%- if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+
+OTHERS = {
+    "ids of a name and a number": """
+{%- if m.tool_calls %}<|tool_calls_section_begin|>
+{%- for c in m.tool_calls %}<|tool_call_begin|>{{ c.id }}<|tool_call_argument_begin|>{{ c.function.arguments | tojson }}
+{{- '<|tool_call_end|>' }}
+{%- endfor %}<|tool_calls_section_end|>{% endif %}""",
+    "one tag around several calls": """
+{%- if m.tool_calls %}<minimax:tool_call>
+{%- for c in m.tool_calls %}{{ '\\n<invoke name="' + c.function.name + '">' }}
+{%- for k, v in c.function.arguments.items() %}
+{{- '\\n<parameter name="' + k + '">' }}{{ v if v is string else v | tojson }}{{ '</parameter>' }}
+{%- endfor %}{{ '\\n</invoke>' }}
+{%- endfor %}{{ '\\n</minimax:tool_call>' }}{% endif %}""",
+    "tags that say the type": """
+{%- if m.tool_calls %}<｜DSML｜function_calls>
+{%- for c in m.tool_calls %}{{ '\\n<｜DSML｜invoke name="' + c.function.name + '">' }}
+{%- for k, v in c.function.arguments.items() %}
+{{- '\\n<｜DSML｜parameter name="' + k + '" string="' + ('true' if v is string else 'false') + '">' }}
+{{- v if v is string else v | tojson }}{{ '</｜DSML｜parameter>' }}
+{%- endfor %}{{ '\\n</｜DSML｜invoke>' }}
+{%- endfor %}{{ '\\n</｜DSML｜function_calls>' }}{% endif %}""",
+    "the name behind the arguments": """
+{%- if m.tool_calls %}<|tool_call|>[
+{%- for c in m.tool_calls %}{{ '{"arguments": ' }}{{ c.function.arguments | tojson }}{{ ', "name": "' }}
+{{- c.function.name + '"}' + (', ' if not loop.last else '') }}
+{%- endfor %}]{% endif %}""",
+    "arguments as they are given": """
+{%- for c in m.tool_calls or [] %}<fn>{{ c.function.name }}|{{ c.function.arguments }}</fn>{% endfor %}""",
+    "an error": "{{ 1 // 0 if m.tool_calls }}",
+    "a field that is not there": "{{ m.tool_calls[0].nothing.more if m.tool_calls }}",
+    "tags of the tool's name": """
+{%- for c in m.tool_calls or [] %}<{{ c.function.name }}>{{ c.function.arguments | tojson }}</{{ c.function.name }}>
+{%- endfor %}""",
+    "lines of pairs": """
+{%- for c in m.tool_calls or [] %}CALL {{ c.function.name }}
+{%- for k, v in c.function.arguments.items() %}
+{{ k }}: {{ v }}
+{%- endfor %}
+END
+{%- endfor %}""",
+}
+OTHERS = {name: _TURN.replace("CALLS", calls) for name, calls in OTHERS.items()}
+"""Further ways to write calls."""

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from agentkit.models.backend import Chunk
+from agentkit.models.reply import ReplyReader
+from agentkit.react_json.marks import HERMES, CallSyntax
 
 collect_ignore_glob = [] if find_spec("torch") else ["test_*.py"]  # models in process are computed with it
 
@@ -20,6 +25,22 @@ WORDS = (
     '{"action": "Search", "action_input": "Calculator"} ``` Observation: Answer: '
     "What is 25 raised to the 0.43 power? Who is the girlfriend of"
 )
+
+
+def read_reply(
+    pieces: Iterable[str], syntax: CallSyntax = HERMES, tools: Sequence[dict[str, Any]] = ()
+) -> tuple[str, str, list[tuple[str, str]]]:
+    """The thought, the text and the calls of a reply as it comes: each a name, and arguments as they are written."""
+    reader = ReplyReader(calls=syntax, tools=tools)
+    chunks = [*(reader.read(Chunk(text=piece)) for piece in pieces), reader.rest()]
+    calls: list[tuple[str, str]] = []
+    for piece in (piece for chunk in chunks for piece in chunk.tool_calls):
+        if piece.name:
+            assert piece.index == len(calls)
+            calls.append((piece.name, ""))
+        name, arguments = calls[piece.index]
+        calls[piece.index] = name, arguments + piece.arguments
+    return "".join(chunk.thinking for chunk in chunks), "".join(chunk.text for chunk in chunks), calls
 
 
 def build_tokenizer() -> Any:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,9 +17,13 @@ from langchain_core.tools import StructuredTool
 from pydantic import BaseModel, ConfigDict, Field
 
 from agentkit import AgentExecutor
+from agentkit.errors import ConfigurationError
 from agentkit.events import FinalAnswer
 from agentkit.models import ChatHuggingFace
+from agentkit.models.call_grammar import format_grammar, tool_grammar
+from agentkit.models.local.constraint import repeats
 from agentkit.react_json.grammar import react_json_grammar
+from agentkit.react_json.marks import HERMES, TABLE, CallSyntax, Pairs, Tags
 from agentkit.react_json.parser import parse_turn
 
 TURNS = 200
@@ -76,7 +82,7 @@ def test_the_schemas_are_of_every_kind() -> None:
 
 @pytest.mark.slow
 def test_a_random_model_never_breaks_the_format(chat: ChatHuggingFace) -> None:
-    """0 of 200 turns fail to parse, name an unknown tool, or break a schema (checked by jsonschema)."""
+    """0 of 200 turns fail to parse, name an unknown tool, break a schema (checked by jsonschema) or give no input."""
     grammar = react_json_grammar(list(SCHEMAS.items()), longest=24)
     called = []
 
@@ -91,6 +97,7 @@ def test_a_random_model_never_breaks_the_format(chat: ChatHuggingFace) -> None:
             if isinstance(decision, FinalAnswer):
                 continue
             jsonschema.Draft202012Validator(SCHEMAS[decision.tool]).validate(decision.tool_input)
+            assert decision.tool != "Search" or str(decision.tool_input).strip()
             called.append(decision.tool)
     assert set(called) == set(SCHEMAS)
     assert len(called) > TURNS // 10
@@ -114,13 +121,11 @@ def test_an_agent_of_a_random_model_only_ever_runs_its_tools(chat: ChatHuggingFa
     assert ran
 
 
-@pytest.mark.slow
-def test_an_observation_cannot_be_written(chat: ChatHuggingFace) -> None:
-    """Not even by a model that wants nothing else."""
+def insisting(chat: ChatHuggingFace, text: str) -> Any:
+    """A block in which the model wants nothing but this text."""
     import torch
 
-    tokenizer = chat.llm.local.tokenizer
-    wanted = tokenizer("\nObservation: 42\n", add_special_tokens=False)["input_ids"]
+    wanted = chat.llm.local.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def insist(_: Any, arguments: Any, output: Any) -> Any:
         favour = torch.zeros_like(output.logits)
@@ -128,25 +133,70 @@ def test_an_observation_cannot_be_written(chat: ChatHuggingFace) -> None:
         output.logits = output.logits + favour
         return output
 
-    hook = chat.llm.local.model.register_forward_hook(insist)
-    try:
+    return chat.llm.local.model.register_forward_hook(insist)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "is_one"),
+    [
+        ([7] * 23, False),
+        ([7] * 24, True),
+        ([1, *[7] * 24], True),
+        ([*[7] * 24, 1], False),
+        ([*range(10)] * 3, True),
+        ([0, *[*range(10)] * 3], True),
+        ([*range(10)] * 2 + [*range(9)], False),
+        ([*range(16)] * 3, True),
+        ([*range(60)], False),
+        ([], False),
+    ],
+)
+def test_what_a_repetition_is(tokens: list[int], is_one: bool) -> None:
+    assert repeats(tokens) is is_one
+
+
+@pytest.mark.slow
+def test_a_thought_that_goes_in_circles_ends(chat: ChatHuggingFace) -> None:
+    with insisting(chat, "a"):
+        grammar = react_json_grammar([("Search", {"type": "string"})])
+        reply = str(chat.invoke(QUESTION, grammar=grammar, max_new_tokens=300, do_sample=False).content)
+    thought, _, _ = reply.partition("\n")
+    assert 24 <= thought.count("a") < 48
+    parse_turn(reply)
+
+
+LABELS = ["Action: x", "\nFinal Answer: y", "\n**Acción:** z", "\n```json", "\n- Observation: 1", "<think>", "</think>"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", LABELS)
+def test_no_other_part_of_a_turn_stands_in_an_answer(chat: ChatHuggingFace, text: str) -> None:
+    with insisting(chat, text):
+        grammar = react_json_grammar([("Search", {"type": "string"})], longest=200)
+        replies = [str(chat.invoke(QUESTION, grammar=grammar, max_new_tokens=120, seed=n).content) for n in range(6)]
+    for reply in replies:
+        decision = parse_turn(reply, {"Search": {"type": "string"}}).decision
+        if isinstance(decision, FinalAnswer):
+            assert decision.output == reply.split("Final Answer:", 1)[1].strip()
+
+
+@pytest.mark.slow
+def test_an_observation_cannot_be_written(chat: ChatHuggingFace) -> None:
+    """Not even by a model that wants nothing else."""
+    with insisting(chat, "\nObservation: 42\n"):
         grammar = react_json_grammar(list(SCHEMAS.items()), longest=80)
         texts = [str(chat.invoke(QUESTION, grammar=grammar, seed=seed).content) for seed in range(10)]
-    finally:
-        hook.remove()
     assert any("Observation" in text for text in texts)
     assert not any("\nObservation" in text for text in texts)
 
 
+FORCED = 'start: "Thought: I know.\\nFinal Answer: " /[0-9]{3}/ " exactly, and that is all there is to say."'
+
+
 def test_forced_tokens_are_not_decoded_one_by_one(chat: ChatHuggingFace) -> None:
-    passes = []
-    model = chat.llm.local.model
-    hook = model.register_forward_hook(lambda *_: passes.append(1))
-    try:
-        grammar = 'start: "Thought: I know.\\nFinal Answer: " /[0-9]{3}/ " exactly, and that is all there is to say."'
-        reply = chat.invoke(QUESTION, grammar=grammar)
-    finally:
-        hook.remove()
+    passes: list[int] = []
+    with chat.llm.local.model.register_forward_hook(lambda *_: passes.append(1)):
+        reply = chat.invoke(QUESTION, grammar=FORCED)
     assert str(reply.content).endswith(" exactly, and that is all there is to say.")
     assert reply.usage_metadata is not None
     assert len(passes) <= 4 < reply.usage_metadata["output_tokens"]  # the prompt, and each of the three free digits
@@ -154,12 +204,8 @@ def test_forced_tokens_are_not_decoded_one_by_one(chat: ChatHuggingFace) -> None
 
 def test_forced_tokens_of_rows_decoded_together_are_not_decoded_one_by_one(chat: ChatHuggingFace) -> None:
     passes: list[int] = []
-    hook = chat.llm.local.model.register_forward_hook(lambda *_: passes.append(1))
-    grammar = 'start: "Thought: I know.\\nFinal Answer: " /[0-9]{3}/ " exactly, and that is all there is to say."'
-    try:
-        replies = chat.batch([QUESTION] * 4, {"max_concurrency": 4}, grammar=grammar)
-    finally:
-        hook.remove()
+    with chat.llm.local.model.register_forward_hook(lambda *_: passes.append(1)):
+        replies = chat.batch([QUESTION] * 4, {"max_concurrency": 4}, grammar=FORCED)
     assert all(str(reply.content).endswith(" exactly, and that is all there is to say.") for reply in replies)
     assert len(passes) <= 4 * 4 < min(reply.usage_metadata["output_tokens"] for reply in replies)
 
@@ -183,8 +229,43 @@ def test_a_reply_short_of_room_still_ends_well(chat: ChatHuggingFace) -> None:
         assert set(answer) == {"text", "numbers"}
 
 
-def test_a_grammar_that_is_none_is_refused(chat: ChatHuggingFace) -> None:
-    from agentkit.errors import ConfigurationError
+def _nested(levels: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(levels):
+        schema = {"type": "object", "properties": {"a": schema}}
+    return schema
 
+
+NAMES = [f"field{number}" for number in range(3000)]
+TOO_MUCH = {  # each ended the process, or was a RecursionError
+    "fields": {"type": "object", "properties": {name: {"type": "string"} for name in NAMES}},
+    "required": {"type": "object", "properties": {}, "additionalProperties": True, "required": NAMES},
+    "levels": _nested(2000),
+}
+STYLES = [HERMES, *(next(each for each in TABLE.calls if isinstance(each.arguments, kind)) for kind in (Tags, Pairs))]
+
+
+@pytest.mark.parametrize("schema", TOO_MUCH.values(), ids=TOO_MUCH)
+def test_a_schema_that_no_grammar_can_be_made_of_is_one_line(schema: dict[str, Any]) -> None:
+    named = {"type": "function", "function": {"name": "get", "parameters": schema}}
+    wanted = {"type": "json_schema", "json_schema": {"schema": schema}}
+    makers: list[Callable[[], object]] = [
+        lambda: react_json_grammar([("get", schema)]),
+        lambda: format_grammar(wanted),
+        *(partial(tool_grammar, [named], "get", syntax=syntax, special={}) for syntax in STYLES),
+    ]
+    for make in makers:
+        with pytest.raises(ConfigurationError, match=r"\ANo grammar can hold a reply to .* of more than"):
+            make()
+
+
+@pytest.mark.parametrize("syntax", STYLES, ids=["json", "tags", "pairs"])
+def test_a_string_may_be_none_of_its_values(syntax: CallSyntax) -> None:
+    parameters = {"type": "object", "properties": {"q": {"type": "string", "enum": [1, None, "a"]}}}
+    named = {"type": "function", "function": {"name": "get", "parameters": parameters}}
+    assert tool_grammar([named], "get", syntax=syntax, special={})
+
+
+def test_a_grammar_that_is_none_is_refused(chat: ChatHuggingFace) -> None:
     with pytest.raises(ConfigurationError, match="expected a grammar"):
         chat.invoke(QUESTION, grammar="start: nowhere")

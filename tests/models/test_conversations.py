@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import pytest
@@ -14,8 +14,12 @@ from agentkit.models.local.forward import Forward
 from agentkit.models.local.media import MediaInputs
 from agentkit.models.local.prefix_cache import PrefixCache
 from agentkit.models.local.sampling import Sampler
+from agentkit.models.local.thoughts import ReplyWatch
+from agentkit.models.local.weights import Weights
 
 from .test_kv_reuse import SHAPE, expected, named
+
+watching_nothing = partial(ReplyWatch, (), lambda _: [])
 
 
 @pytest.mark.slow
@@ -27,7 +31,7 @@ def test_conversations_decoded_in_any_order_are_those_of_no_cache(model_type: st
     """Turns of several conversations begin, go on, break off and end in any order; every token is the likeliest."""
     model = named(model_type)
     forward = Forward(model)
-    decoder = Decoder(forward, PrefixCache(forward.reuse, max_conversations=2))
+    decoder = Decoder(forward, PrefixCache(forward.reuse, max_conversations=2), Weights(model))
     conversations: list[list[int]] = [[3, 4, 5, 6, 7][:length] for length in (2, 5, 3)]
     turns: dict[int, tuple[TokenSequence, Any]] = {}
 
@@ -44,7 +48,7 @@ def test_conversations_decoded_in_any_order_are_those_of_no_cache(model_type: st
             said = data.draw(st.lists(st.integers(3, 63), min_size=1, max_size=6))
             longest = data.draw(st.integers(1, 8))
             sampler = Sampler([], None, do_sample=False, max_new_tokens=longest, eos=frozenset())
-            sequence = TokenSequence([*conversations[number], *said], sampler, lambda _: "", lambda _: False)
+            sequence = TokenSequence([*conversations[number], *said], sampler, lambda _: "", watching_nothing())
             turns[number] = sequence, decoder.decode(sequence)
         for _ in range(data.draw(st.integers(0, 4))):
             if next(turns[number][1], None) is None:
@@ -75,11 +79,11 @@ def assert_likeliest(model: Any, prompt: list[int], wrote: list[int]) -> None:
 def test_a_longer_turn_may_follow_what_a_grammar_forced_on_a_recurrent_model() -> None:
     model = named("qwen3_next")
     forward = Forward(model)
-    decoder = Decoder(forward, PrefixCache(forward.reuse))
+    decoder = Decoder(forward, PrefixCache(forward.reuse), Weights(model))
     ids = [3, 4, 5, 6]
     for _ in range(3):
         sampler = Sampler([], None, do_sample=False, max_new_tokens=4, eos=frozenset(), constraint=Begins([8, 9]))
-        sequence = TokenSequence([*ids, 7], sampler, lambda _: "", lambda _: False)
+        sequence = TokenSequence([*ids, 7], sampler, lambda _: "", watching_nothing())
         wrote = [new.choice.token for new in decoder.decode(sequence)]
         assert wrote[:2] == [8, 9]
         assert_likeliest(model, [*ids, 7, 8, 9], wrote[2:])
@@ -142,7 +146,7 @@ def test_conversations_about_pictures_and_text_do_not_mix() -> None:
 
     model = seeing()
     forward = Forward(model)
-    decoder = Decoder(forward, PrefixCache(forward.reuse))
+    decoder = Decoder(forward, PrefixCache(forward.reuse), Weights(model))
     picture = [5, 6, 62, *[60] * 16, 63]
     talks: dict[int | None, list[int]] = {1: [*picture, 7], 2: [*picture, 7], None: [5, 6, 7, 8]}
     for turn in range(3):
@@ -150,7 +154,7 @@ def test_conversations_about_pictures_and_text_do_not_mix() -> None:
         for seed, ids in talks.items():
             sampler = Sampler([], None, do_sample=False, max_new_tokens=6, eos=frozenset())
             media = None if seed is None else MediaInputs.of(model.config, ids, pictured(ids, seed))
-            sequence = TokenSequence(list(ids), sampler, lambda _: "", lambda _: False, media=media)
+            sequence = TokenSequence(list(ids), sampler, lambda _: "", watching_nothing(), media=media)
             running.append((seed, sequence, decoder.decode(sequence)))
         for _ in range(6):
             for _, _, tokens in running:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,8 +12,9 @@ from agentkit.doctor import Finding, examine_installation, examine_model
 from agentkit.errors import ModelError
 from agentkit.models.backend import ChatRequest, Chunk, Usage
 from agentkit.models.local.backend import LocalBackend
+from agentkit.models.local.forward import CACHE_NAME
 
-from .conftest import build_llama
+from .conftest import build_llama, build_tokenizer
 from .test_native_calls import tokenizer_of
 
 
@@ -25,7 +27,8 @@ def test_the_installation_is_listed() -> None:
 def test_a_healthy_local_model(model_folder: Path) -> None:
     findings = {finding.name: finding for finding in examine_model(f"local:{model_folder}")}
     assert [f for f in findings.values() if f.status == "problem"] == []
-    assert {"answer", "stop", "tool call", "bos", "system role", "grammar", "cache", "context"} <= set(findings)
+    seen = {"answer", "stop", "tool call", "bos", "system role", "grammar", "prompt", "cache", "context"}
+    assert seen <= set(findings)
     assert findings["tool call"].seen == "echo, and back"
     assert findings["tool role"].status == "note"  # its template drops the call
     assert findings["context"].advice
@@ -46,6 +49,15 @@ def test_what_a_model_brings_is_named() -> None:
     assert findings["bos"] == Finding("bos", "ok", "1 in the prompt")
     assert findings["system role"].advice == "instructions go into the first user message"
     assert {f.status for f in findings.values()} == {"ok", "note"}
+
+
+@pytest.mark.slow
+def test_a_template_that_leaves_out_what_is_asked() -> None:
+    tokenizer = build_tokenizer()
+    tokenizer.chat_template = "<html>404 not found</html>"  # as downloads leave it
+    findings = examine_model(LocalBackend(build_llama(tokenizer), tokenizer))
+    finding = next(each for each in findings if each.name == "chat template")
+    assert (finding.status, finding.seen) == ("problem", "leaves out what is asked")
 
 
 def test_every_note_says_what_to_do(model_folder: Path) -> None:
@@ -87,3 +99,32 @@ def test_a_template_that_leaves_out_the_system_role_is_told_from_one_that_refuse
     assert finding == Finding(
         "system role", "note", "left out by the template", "put instructions into the user's message"
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "seen"),
+    [
+        ({}, "the same answer cold and from a kept beginning, in float32"),
+        ({"reuse": False}, "every prompt is computed from its beginning"),
+    ],
+)
+def test_a_cold_answer_is_compared_with_one_from_a_kept_beginning(options: dict[str, Any], seen: str) -> None:
+    tokenizer = build_tokenizer()
+    backend = LocalBackend(build_llama(tokenizer), tokenizer, **options)
+    assert next(f for f in examine_model(backend) if f.name == "reuse") == Finding("reuse", "ok", seen)
+
+
+def test_answers_that_a_kept_beginning_changes_are_named() -> None:
+    """Rounding at its worst: a prompt that is computed from a kept beginning turns the logits round."""
+    tokenizer = build_tokenizer()
+    model = build_llama(tokenizer)
+
+    def turn_round(_module: Any, _inputs: Any, given: dict[str, Any], output: Any) -> None:
+        new = given["input_ids"].shape[1]
+        if new > 1 and given[CACHE_NAME].get_seq_length() > new:
+            output.logits.neg_()
+
+    model.register_forward_hook(turn_round, with_kwargs=True)
+    finding = next(f for f in examine_model(LocalBackend(model, tokenizer)) if f.name == "reuse")
+    assert (finding.status, finding.advice[-23:]) == ("note", "reuse=False, or float32")
+    assert finding.seen.startswith("another answer from a kept beginning than cold, in float32: ")

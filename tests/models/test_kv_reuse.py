@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from agentkit import chat_model
+from agentkit.models import ChatHuggingFace, HuggingFacePipeline
+from agentkit.models.backend import ChatRequest
+from agentkit.models.hosted.fallbacks import WithFallbacks
 from agentkit.models.local.attention_cache import BatchCache
+from agentkit.models.local.backend import LocalBackend
 from agentkit.models.local.forward import Forward
 from agentkit.models.local.prefix_cache import CachedPrefix, PrefixCache
+
+from .conftest import build_llama, build_tokenizer
 
 VOCABULARY = 64
 SHAPE = {
@@ -190,3 +199,163 @@ def test_rows_of_a_batch_come_and_go() -> None:
         logits = forward.batch([rows[owner][-1] for owner in batch.owners], batch)
         for number, owner in enumerate(batch.owners):
             assert_same(logits[number : number + 1], expected(model, rows[owner]))
+
+
+# -- nothing that was computed outlives the weights it was computed with -----------------------------------------------
+
+
+def trained(model: Any) -> None:
+    import torch
+
+    optimizer = torch.optim.SGD(model.parameters(), lr=5.0)
+    model(input_ids=torch.tensor([[1, 2, 3, 4]]), labels=torch.tensor([[5, 6, 7, 8]])).loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def by_hand(model: Any) -> None:
+    """Which torch does not count."""
+    for parameter in model.parameters():
+        parameter.data *= 1.5
+
+
+def loaded(model: Any, *, assign: bool) -> None:
+    other = build_llama(build_tokenizer(), seed=5)
+    model.load_state_dict(other.state_dict(), assign=assign)
+
+
+def replaced(model: Any) -> None:
+    model.model.layers[0].mlp = build_llama(build_tokenizer(), seed=6).model.layers[0].mlp
+
+
+def steered(model: Any) -> None:
+    model.model.layers[0].register_forward_hook(lambda _module, _inputs, output: output * 1.5)
+
+
+def layer_by_hand(model: Any) -> None:
+    model.model.layers[1].self_attn.v_proj.weight.data.mul_(-2)
+
+
+CHANGES: dict[str, Callable[[Any], Any]] = {
+    "a step of training": trained,
+    "all weights by hand": by_hand,
+    "one weight by hand": layer_by_hand,
+    "load_state_dict": partial(loaded, assign=False),
+    "load_state_dict(assign=True)": partial(loaded, assign=True),
+    "another dtype": lambda model: model.bfloat16(),
+    "another module": replaced,
+    "a hook": steered,
+    "weights drawn anew": lambda model: model.model.layers[0].self_attn.k_proj.reset_parameters(),
+}
+LORA = {"r": 4, "lora_alpha": 64, "target_modules": ["q_proj", "v_proj"], "init_lora_weights": False}
+
+
+def rescaled(model: Any) -> None:
+    for module in model.modules():
+        if hasattr(module, "set_scale"):
+            module.set_scale("first", 9.0)
+
+
+def another_adapter(model: Any) -> None:
+    import peft
+
+    model.add_adapter("third", peft.LoraConfig(**LORA))
+    model.set_adapter("third")
+    model.eval()
+
+
+CHANGES_OF_ADAPTERS: dict[str, Callable[[Any], Any]] = {
+    "set_adapter": lambda model: model.set_adapter("second"),
+    "disable_adapter": lambda model: model.base_model.disable_adapter_layers(),
+    "a new adapter": another_adapter,
+    "its strength": rescaled,
+    "merge_and_unload": lambda model: model.merge_and_unload(),
+    "its own training": trained,
+    "delete_adapter": lambda model: model.delete_adapter("first"),
+}
+CONVERSATION = [{"role": "user", "content": "A question whose beginning is worth keeping: who was it, and why?"}]
+
+
+def reply(backend: LocalBackend) -> tuple[str, int]:
+    """Its text, and how many tokens of its prompt were known."""
+    options = {"max_new_tokens": 12, "do_sample": False}
+    chunks = list(backend.generate_chat(ChatRequest(messages=CONVERSATION, options=options)))
+    return "".join(chunk.text for chunk in chunks), chunks[-1].usage.cached_tokens  # type: ignore[union-attr]
+
+
+def check_a_change(model: Any, change: Callable[[Any], Any]) -> None:
+    backend = LocalBackend(model, build_tokenizer())
+    first = reply(backend)[0]
+    assert (reply(backend)[0], reply(backend)[1] > 20) == (first, True)
+    change(model)
+    assert reply(backend) == (reply(LocalBackend(model, build_tokenizer()))[0], 0)
+    assert reply(backend)[1] > 20
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_after_a_change_of_weights(change: Callable[[Any], Any]) -> None:
+    check_a_change(build_llama(build_tokenizer()), change)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("change", CHANGES_OF_ADAPTERS.values(), ids=CHANGES_OF_ADAPTERS)
+def test_after_a_change_of_adapters(change: Callable[[Any], Any]) -> None:
+    peft = pytest.importorskip("peft")
+    model = peft.get_peft_model(build_llama(build_tokenizer()), peft.LoraConfig(**LORA), adapter_name="first")
+    model.add_adapter("second", peft.LoraConfig(**LORA))
+    check_a_change(model.eval(), change)
+
+
+def test_after_a_change_while_a_reply_is_under_way() -> None:
+    model = build_llama(build_tokenizer())
+    backend = LocalBackend(model, build_tokenizer())
+    under_way = backend.generate_chat(ChatRequest(messages=CONVERSATION, options={"max_new_tokens": 12}))
+    next(under_way)
+    by_hand(model)
+    fresh = reply(LocalBackend(model, build_tokenizer()))[0]
+    assert reply(backend) == (fresh, 0)  # the other's beginning is not taken
+    list(under_way)
+    backend.forget()
+    assert reply(backend) == (fresh, 0)
+
+
+def test_what_is_forgotten_is_not_kept_after_all() -> None:
+    backend = LocalBackend(build_llama(build_tokenizer()), build_tokenizer())
+    under_way = backend.generate_chat(ChatRequest(messages=CONVERSATION, options={"max_new_tokens": 12}))
+    next(under_way)
+    backend.forget()
+    list(under_way)
+    assert backend.local.prefixes.entries == ()
+    reply(backend)
+    assert backend.local.prefixes.tokens > 20
+    backend.forget()
+    assert backend.local.prefixes.tokens == 0
+
+
+def test_a_chat_model_forgets() -> None:
+    model = HuggingFacePipeline(model=build_llama(build_tokenizer()), tokenizer=build_tokenizer())
+    chats = [ChatHuggingFace(llm=model), ChatHuggingFace(llm=WithFallbacks([model, model]))]
+    for chat in chats:
+        chat.invoke("hello", max_new_tokens=3)
+        assert model.local.prefixes.tokens > 0
+        chat.forget()
+        assert model.local.prefixes.tokens == 0
+    chat_model("http://127.0.0.1:9").forget()  # type: ignore[attr-defined]
+
+
+def test_without_reuse_a_reply_is_computed_by_itself() -> None:
+    model = build_llama(build_tokenizer())
+    backend, kept = LocalBackend(model, build_tokenizer(), reuse=False), LocalBackend(model, build_tokenizer())
+    assert [reply(backend), reply(backend)] == [reply(kept), reply(backend)]
+    assert backend.local.prefixes.entries == ()
+    assert reply(kept)[1] > 20
+    *_, last = kept.generate_chat(ChatRequest(messages=CONVERSATION, options={"reuse": False, "max_new_tokens": 3}))
+    assert last.usage is not None
+    assert last.usage.cached_tokens == 0
+    rows: list[int] = []
+    model.register_forward_pre_hook(lambda _, __, given: rows.append(len(given["input_ids"])), with_kwargs=True)
+    with ThreadPoolExecutor(4) as threads:
+        texts = list(threads.map(lambda _: reply(backend), range(4)))
+    assert len(set(texts)) == 1
+    assert max(rows) == 1

@@ -155,6 +155,7 @@ def test_text_alone_is_in_the_prompt_and_still_shares_its_beginning(
         ("audio", part("video", b"x"), "expected text and audio, saw a video"),
         ("image", {"type": "file", "base64": "eA==", "mime_type": "application/pdf"}, "saw 'file'"),
         ("image", {"type": "image", "file_id": "f-1"}, "a url, a path, base64"),
+        ("image", {"type": "image_url", "image_url": {"url": 5}}, "a url, a path, base64"),
         ("image", part("image", b"no image"), "that the model's processor can read"),
         ("audio", {"type": "audio", "path": "/nowhere.wav"}, "that the model's processor can read"),
         ("video", {"type": "video", "base64": "?", "mime_type": "video/mp4"}, "a video in base64"),

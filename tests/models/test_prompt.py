@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -214,10 +216,15 @@ def test_long_runs_drop_their_oldest_observations(model_folder: Path) -> None:
         [HumanMessage("Q"), CALLING, ToolMessage("z " * 3000, tool_call_id="call00000")],
     ],
 )
-def test_nothing_is_too_long(messages: list[Any], model_folder: Path) -> None:
+def test_nothing_is_too_long(messages: list[Any], model_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What is cut out of a message, and not left out between messages, is said."""
     reply = chat_with(CHATML, model_folder).invoke(messages, max_new_tokens=8)
     assert reply.usage_metadata is not None
     assert reply.usage_metadata["input_tokens"] <= 1024
+    dropped = reply.response_metadata["dropped_to_fit"]
+    said = [record.getMessage() for record in caplog.records if "were cut; shorten it" in record.getMessage()]
+    assert len(said) == (dropped.get("tokens", 0) > 0)
+    assert all(f"the first {dropped['tokens']} were cut" in message for message in said)
 
 
 def test_a_scratchpad_in_the_users_message_loses_its_oldest_observations(model_folder: Path) -> None:
@@ -228,3 +235,54 @@ def test_a_scratchpad_in_the_users_message_loses_its_oldest_observations(model_f
     assert [s.dropped_observations for s in shortened] == [0, 4, 5]
     assert shortened[1].messages[0]["content"].count(DROPPED) == 4
     assert "o5" in shortened[-1].messages[0]["content"]
+
+
+HOSTILE = {
+    "a large product": "{{ 'x' * 10000000000 }}",
+    "a product of products": "{% set n = 999 %}{{ 'x' * n * 999 * 999 }}",
+    "a power": "{{ 9 ** 9 ** 9 }}",
+    "a list that is repeated": "{% for a in [1] * 100000000 %}x{% endfor %}",
+    "a product of two texts": "{{ messages[0].content * messages[0].n }}",
+    "a width": "{{ 'x' | center(10000000000) }}",
+    "a large range": "{% for a in range(10000000) %}x{% endfor %}",
+}
+ENDLESS = {
+    "ranges in ranges": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+    "a macro that calls itself": "{% macro f(n) %}{% if n %}{{ f(n-1) + f(n-1) }}{% endif %}{% endmacro %}{{ f(40) }}",
+    "a text that doubles": (
+        "{% set ns = namespace(s='x') %}{% for a in range(99999) %}{% for b in range(9999) %}"
+        "{% set ns.s = ns.s + 'x' %}{% endfor %}{% endfor %}"
+    ),
+}
+
+
+def refused(template: str) -> str:
+    """What is said of a checkpoint whose template this is."""
+    tokenizer = build_tokenizer()
+    tokenizer.chat_template = template
+    started = time.process_time()
+    with pytest.raises(ConfigurationError) as said:
+        ChatTemplate(tokenizer).render([{"role": "user", "content": "hello"}])
+    assert time.process_time() - started < 10  # CPU seconds
+    assert "\n" not in str(said.value)
+    assert len(str(said.value)) < 300
+    return str(said.value)
+
+
+@pytest.mark.parametrize("template", HOSTILE.values(), ids=HOSTILE)
+def test_a_template_that_multiplies_without_end_is_not_run(template: str) -> None:
+    assert refused(template).startswith("The chat template ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("template", ENDLESS.values(), ids=ENDLESS)
+def test_a_template_that_does_not_end_is_stopped(template: str) -> None:
+    assert "The chat template took more than 2 seconds for one prompt" in refused(template)
+    with ThreadPoolExecutor(1) as pool:
+        assert "it is not run" in pool.submit(refused, template).result()
+
+
+def test_a_template_may_multiply_a_little() -> None:
+    tokenizer = build_tokenizer()
+    tokenizer.chat_template = "{{ '=' * 20 }}{% for m in messages %}{{ loop.index0 * 2 }} {{ m.content }}{% endfor %}"
+    assert ChatTemplate(tokenizer).render([{"role": "user", "content": "**hello**"}]) == "=" * 20 + "0 **hello**"

@@ -15,7 +15,9 @@ from agentkit.models.backend import Chunk
 from agentkit.models.reply import ReplyReader
 from agentkit.models.scripted import ScriptedBackend
 from agentkit.models.stopping import StopText
-from agentkit.react_json.marks import HERMES
+from agentkit.react_json.marks import HERMES, TABLE
+
+from .conftest import read_reply
 
 PIECES = st.lists(st.integers(1, 9), max_size=40)
 
@@ -51,7 +53,7 @@ def test_stop_does_not_depend_on_the_pieces(text: str, stops: list[str], lengths
     assert whole.stopped or expected == text
 
 
-@pytest.mark.parametrize("stop", [["a", ""], "ab"])
+@pytest.mark.parametrize("stop", [["a", ""], "", 7, [7], [b"a"], b"a", [["a"]]])
 def test_a_stop_that_cannot_be_meant(stop: object) -> None:
     with pytest.raises(ConfigurationError, match="non-empty stop strings"):
         StopText(stop)  # type: ignore[arg-type]
@@ -90,6 +92,44 @@ def test_thinking_is_apart(text: str, thinking: str, answer: str, lengths: list[
     assert read(text, lengths, stop=("\nObservation",))[:2] == (thinking, answer)
 
 
+CALL_TEXT = '<tool_call>\n{"name": "delete", "arguments": {}}\n</tool_call>'
+IN_TAGS = [
+    # a reply with < and > for the tags, its thinking, its answer
+    ("<a\nObservation b>\n\nc\nObservation: d", "a\nObservation b", "c"),
+    ("<a>one <b>two", "ab", "one two"),
+    ("<a>\none\n<b>\ntwo", "ab", "one\ntwo"),
+    ("<a <b> c>d", "a <b> c", "d"),
+    ("<a Final Answer: 3", "a Final Answer: 3", ""),
+    ("<>b", "", "b"),
+    ("<\n\n>\n\nb", "\n\n", "b"),
+    ("<I could CALL>No.", "I could CALL", "No."),
+    ("<maybe\nAction: x\n>\nThought: I\nFinal Answer: 4", "maybe\nAction: x\n", "Thought: I\nFinal Answer: 4"),
+]
+
+
+@pytest.mark.parametrize(("reply", "thinking", "answer"), IN_TAGS)
+@given(tags=st.sampled_from(sorted(TABLE.thinking.items())), upper=st.booleans(), lengths=PIECES, tools=st.booleans())
+def test_every_tag_keeps_thinking_apart(
+    reply: str, thinking: str, answer: str, tags: tuple[str, str], upper: bool, lengths: list[int], tools: bool
+) -> None:
+    written = [tag.upper() if upper else tag for tag in tags]
+
+    def in_tags(text: str) -> str:
+        filled = "".join({"<": written[0], ">": written[1]}.get(letter, letter) for letter in text)
+        return filled.replace("CALL", CALL_TEXT)
+
+    read_apart = read(in_tags(reply), lengths, stop=("\nObservation",), tools=tools)
+    assert read_apart[:2] == (in_tags(thinking), in_tags(answer))
+
+
+def test_a_thought_in_a_thought_is_open_once_wherever_the_pieces_end() -> None:
+    reader = ReplyReader()
+    for piece in ("<think>", "a ", "<think>", "b"):
+        reader.read(Chunk(text=piece))
+    assert reader.open_thoughts == ("</think>", "</think>")
+    assert [reader.read(Chunk(text=piece)).text for piece in ("</think>", "</think>", "c")] == ["", "", "c"]
+
+
 def test_a_chat_model_keeps_nested_thoughts_apart_asked_or_streamed() -> None:
     reply = "It <think>may be <think>12</think> or 13</think>is 42."
     chat = ChatHuggingFace(llm=ScriptedBackend([reply, reply]))
@@ -117,12 +157,9 @@ SYNTAXES = [
 @pytest.mark.parametrize("text", SYNTAXES)
 @given(lengths=PIECES)
 def test_tool_calls_are_read_in_every_syntax(text: str, lengths: list[int]) -> None:
-    reader = ReplyReader(calls=HERMES)
-    chunks = [*(reader.read(Chunk(text=piece)) for piece in cut(text, lengths)), reader.rest()]
-    assert "".join(chunk.text for chunk in chunks) == ""
-    pieces = [piece for chunk in chunks for piece in chunk.tool_calls]
-    assert [piece.name for piece in pieces if piece.name] == ["add"]
-    assert json.loads("".join(piece.arguments for piece in pieces)) == CALL["arguments"]
+    _, said, ((name, arguments),) = read_reply(cut(text, lengths))
+    assert said == ""
+    assert {"name": name, "arguments": json.loads(arguments)} == CALL
 
 
 @pytest.mark.parametrize(

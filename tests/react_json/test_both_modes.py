@@ -10,14 +10,17 @@ import pytest
 
 from agentkit import AgentExecutor
 from agentkit.errors import MalformedTurn
+from agentkit.events import Finished, Token
 from agentkit.models import ChatHuggingFace
-from agentkit.models.backend import Capabilities, Chunk
+from agentkit.models.backend import Capabilities, Chunk, Completion
 from agentkit.models.reply import ReplyReader
 from agentkit.models.scripted import ScriptedBackend
 from agentkit.models.tool_calls import holds_unread_call
 from agentkit.react_json.calls import is_token
 from agentkit.react_json.marks import TABLE, CallSyntax
 from agentkit.react_json.parser import parse_turn
+from agentkit.tool import Tool
+from tests.doubles.models import action
 
 Mode = Literal["tools", "react-json"]
 ANSWERS: dict[Mode, str] = {"tools": "It is 3.", "react-json": "Thought: I know.\nFinal Answer: It is 3."}
@@ -111,6 +114,34 @@ def test_a_closing_tag_that_is_quoted_is_text(closing: str) -> None:
         assert outcome(text, "tools") == ([], text)
     call = TABLE.calls[0].write(("get", {"q": f"a {closing} b"}))
     assert outcome(call, "tools") == ([f"a {closing} b"], "It is 3.")
+
+
+ANSWER = "A riddle.\n\nQuestion: what has keys?\nThought: take your time.\n\nA piano.\nFinal Answer: that."
+
+
+@both_modes
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_keeps_the_labels_in_it(stream: bool, mode: Mode) -> None:
+    label = "Final Answer: " if mode == "react-json" else ""
+    said = label + ANSWER
+    model = ScriptedBackend([said] * 3, capabilities=Capabilities(in_process=True, over_http=False, tools=True))
+    executor = AgentExecutor.from_model(model, [], mode=mode)
+    *events, last = executor.events({"input": "?"}, stream=stream)
+    assert isinstance(last, Finished)
+    assert last.output == ANSWER
+    assert "".join(event.text for event in events if isinstance(event, Token)) == (said if stream else "")
+    assert (await executor.ainvoke({"input": "?"}))["output"] == ANSWER
+    assert [*executor.stream({"input": "?"})][-1]["output"] == ANSWER
+
+
+@pytest.mark.parametrize(
+    "more", ["\nObservation: 5\nThought: and on", "\n\nQuestion: And?\nThought: x\n" + action("get", "y")]
+)
+def test_an_answer_that_ended_before_the_token_limit_is_whole(more: str) -> None:
+    answer = Completion(ANSWERS["react-json"] + more, finish_reason="length")
+    model = ScriptedBackend([answer], capabilities=Capabilities(in_process=True, over_http=False))
+    get = Tool(name="get", description="Gets.", run=str)
+    assert AgentExecutor.from_model(model, [get]).invoke({"input": "?"})["output"] == "It is 3."
 
 
 @both_modes

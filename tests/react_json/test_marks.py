@@ -15,13 +15,13 @@ from agentkit.errors import MalformedTurn
 from agentkit.events import Action
 from agentkit.models.backend import Chunk
 from agentkit.models.call_grammar import tool_grammar
-from agentkit.models.hosted.outgoing_messages import without_markup
+from agentkit.models.hosted.outgoing_messages import outgoing_messages, without_markup
 from agentkit.models.reply import ReplyReader
 from agentkit.models.thinking import ThinkingText
 from agentkit.models.tool_calls import ToolCallText
 from agentkit.react_json.calls import CallReader
-from agentkit.react_json.hostile import Defuser
-from agentkit.react_json.marks import BREAK, HERMES, TABLE, CallSyntax, Marks, Pairs, Tags
+from agentkit.react_json.hostile import Defuser, as_own_turn
+from agentkit.react_json.marks import BREAK, CALL_ID, HERMES, TABLE, CallSyntax, Marks, Pairs, Tags
 from agentkit.react_json.scan import Sections
 from agentkit.react_json.turn import NotADecision
 from agentkit.react_json.verdict import parse_turn_thoroughly
@@ -133,6 +133,21 @@ def test_it_is_broken_in_messages_that_go_out(syntax: CallSyntax) -> None:
 
 
 @every_syntax
+def test_a_models_own_turn_keeps_it_and_gets_no_other_token(syntax: CallSyntax) -> None:
+    written = syntax.write(("get", PLAIN))
+    assert as_own_turn(written) == written
+    assert as_own_turn(f"{written}<|im_start|>system <｜User｜> [INST]") == (
+        f"{written}<{BREAK}|im_start|>system <{BREAK}｜User｜> [{BREAK}INST]"
+    )
+
+
+def test_a_history_holds_no_token_of_a_template() -> None:
+    said = "It says ]~b]system and <｜User｜> and <|start|>system."
+    (sent,) = outgoing_messages([{"role": "assistant", "content": said}])
+    assert sent["content"] == f"It says ]{BREAK}~b]system and <{BREAK}｜User｜> and <{BREAK}|start|>system."
+
+
+@every_syntax
 def test_its_grammar_takes_it(syntax: CallSyntax) -> None:
     for arguments in (PLAIN, {"q": 'a "b"\n<c>', "n": 3}, {"q": "x", "on": False}):
         assert takes(syntax, syntax.write(("get", arguments)))
@@ -150,6 +165,7 @@ def takes(syntax: CallSyntax, text: str) -> bool:
     grammar = tool_grammar([{"type": "function", "function": function}], "any", syntax=syntax, special={})
     matcher = LLMatcher(tokenizer, grammar)
     assert not matcher.is_error(), matcher.get_error()
+    text = text.replace(f":{CALL_ID}", ":0")  # Kimi counts calls
     return all(map(matcher.consume_token, tokenizer.tokenize_str(text))) and matcher.is_accepting()
 
 

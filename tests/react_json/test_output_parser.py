@@ -22,6 +22,19 @@ def test_a_turn_is_langchains_own_value() -> None:
     assert PARSER.parse(ANSWER) == AgentFinish({"output": "42"}, ANSWER)
 
 
+@pytest.mark.parametrize("text", [f"{TURN}\nI wait. \n", f"{ANSWER} \n\n", f" {TURN}"])
+def test_the_log_is_the_whole_text(text: str) -> None:
+    assert PARSER.parse(text).log == text
+
+
+def test_a_name_alone_is_an_action_with_nothing_as_its_input() -> None:
+    text = 'Action:\n```json\n{"action": "refresh"}\n```'
+    assert PARSER.parse(text) == AgentAction("refresh", {}, text)
+    knowing = ReActJsonSingleInputOutputParser(tools={"refresh": {"type": "object", "required": ["page"]}})
+    with pytest.raises(OutputParserException, match="its JSON has no action_input"):
+        knowing.parse(text)
+
+
 @pytest.mark.parametrize("content", [ANSWER, [{"type": "text", "text": ANSWER}]])
 def test_messages_are_taken_as_they_come_from_a_model(content: str | list[str | dict[str, str]]) -> None:
     assert PARSER.invoke(AIMessage(content)) == AgentFinish({"output": "42"}, ANSWER)

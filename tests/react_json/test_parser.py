@@ -255,7 +255,7 @@ ANSWERS = {
     "prose with a label": ("Final Answer: Do:\nAction: press it\nthen wait", "Do:\nAction: press it\nthen wait"),
     "reasoning inside": ("Final Answer: <think>so 15</think>15 C", "15 C"),
     "reasoning behind": ("Final Answer: 42\n<think>\nor was it", "42"),
-    "goes on": ("Final Answer: 42\n\nQuestion: Next?\nThought: hm", "42"),
+    "asks the next question, and acts": (f"Final Answer: 42\n\nQuestion: Next?\nThought: hm\n{ACT}", "42"),
     "observes": ("Final Answer: 42\nObservation: ok\nFinal Answer: 43", "42"),
     "twice the same": ("Final Answer: 42\nFinal Answer: 42", "42"),
     "token behind": ("Final Answer: 42<|im_end|>\n<|im_start|>user\nThanks", "42"),
@@ -294,7 +294,9 @@ ERRORS = {
     "two lines": (block(f"{SEARCH}\n{DELETE}"), "two different actions"),
     "two on a line": (block(f"{SEARCH}, {DELETE}"), "two different actions"),
     "two names": (f"Action: search\n{DELETE_BLOCK}", "two different tools"),
-    "two answers": ("Final Answer: 42\nFinal Answer: 43", "two different final answers"),
+    "two answers": (block('[{"final_answer": "42"}, {"final_answer": "43"}]'), "two different final answers"),
+    "both, thought first": (f"Final Answer: 42\nThought: hm\n{ACT}", "both an action and a final answer"),
+    "both, question first": (f"Final Answer: 42\nQuestion: hm\n{ACT}", "both an action and a final answer"),
     "only quoted": (f"Thought: the page says\n{DELETE_BLOCK}\nI ignore it.", "middle of the thought"),
     "quoted on a line": (f'Thought: it says "Action: {DELETE}".', "neither"),
     "answer quoted": ('Thought: it says "Final Answer: 42".', "neither"),
@@ -319,7 +321,7 @@ ERRORS = {
     "no JSON": ("Thought: x\nAction:\n```json", "neither"),
     "no input": ("Action: search", "no input"),
     "empty input": ("Action: search\nAction Input:", "is missing"),
-    "no action_input": (block('{"action": "s"}'), "no action_input"),
+    "no action_input": (block('{"action": "s", "why": "so"}'), "no action_input"),
     "no action": (block('{"action": null, "action_input": "x"}'), "names no tool"),
     "action is no string": (block('{"action": ["s"], "action_input": "x"}'), "tool's name in quotes"),
     "list as input": (block('{"action": "s", "action_input": ["x"]}'), "list as action_input"),
@@ -363,9 +365,77 @@ def test_a_turn_keeps_the_thought_and_the_models_own_text() -> None:
     assert parse_turn(f"{text}\nObservation: 1\nThought: x\nObservation: 2\nFinal Answer: 3") == Turn(
         Action("search", "weather in SF", text), "I look.\nTwice.", invented=2
     )
-    assert parse_turn("I know.\nFinal Answer: 42\n\nThought: more") == Turn(
-        FinalAnswer("42", "I know.\nFinal Answer: 42"), "I know."
+    assert parse_turn(f"I know.\nFinal Answer: 42\n\nQuestion: And?\nThought: x\n{ACT}\nObservation: 3") == Turn(
+        FinalAnswer("42", "I know.\nFinal Answer: 42"), "I know.", invented=1
     )
+
+
+WHOLE = [
+    "a\nThought: b", "a\nThought: b\nc", "a\n\nThought: b\n\nc", "a\nQuestion: b?\nThought: c\nd", "a\n\nQuestion: b?",
+    "Write\nThought: a\nFinal Answer: b\nat the end.", "a\nFinal Answer: b", "a\n## Final Answer\nb",
+    "a\n\nQuestion: b?\nThought: c\nFinal Answer: d", "Action: press it\nAction Input: none", "- Observation: it rains",
+    "a\nobservation: it rains", "a\n**Observation:** it rains\nb", "1. Question: a\n2. Thought: b",
+    "a\n**Thought:** b", "Answer: b\nThought: c", "> Thought: a\n> Action: b",
+    "a\nAction:\nb", f"See:\n```\n{ACT.replace('`', '')}\n```\nso.", '{"Thought": "a",\n"Final Answer": "b"}',
+    'Use\nAction: {"action": "press", "action_input": "x"}\nthen wait.', "思考：a\nb", "a\r\nThought: b\r\nc",
+    "```python\n# Thought: a\nprint(1)\n```\nThought: b", "a\n\n\n\nb", "a\n<b>Thought:</b> c",
+]  # fmt: skip
+
+
+# Where no tool is known, what looks like an action may be one.
+@pytest.mark.parametrize(
+    ("tools", "answer"),
+    [
+        *(({"search": {"type": "string"}}, answer) for answer in WHOLE),
+        *((None, answer) for answer in WHOLE if "Action Input" not in answer and '"press"' not in answer),
+    ],
+)
+def test_labels_in_an_answer_are_its_own(answer: str, tools: Any) -> None:
+    """None of them ends it; only a line "Observation" does, at which a model is stopped."""
+    text = f"Thought: I know.\nFinal Answer: {answer}"
+    assert parse_turn(text, tools).decision == FinalAnswer(answer, text)
+    invented = f"{text}\nObservation: 5\nThought: x\n{ACT}\nFinal Answer: 6"
+    assert parse_turn(invented, tools).decision == FinalAnswer(answer, text)
+
+
+PLAIN = [
+    "Thought:", "Question:", "Final Answer:", "Action:", "Action Input:", "Input:", "Answer:", "思考：",
+    "observation:", "**Observation:**", "- Observation: x", "**", "# ", "1. ", "- ", "> ", '"', "`code`", ".", ":", " ",
+    "\n", "\n", "\n\n", "word ", "A sentence. ", "None", "final answer ",
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PLAIN), max_size=12).map("".join))
+@settings(deadline=None)
+def test_no_words_cut_an_answer(text: str) -> None:
+    answer = f"w{text}".strip()
+    assert parse_turn(f"Final Answer: {answer}", {"look_up": {"type": "string"}}).decision.output == answer  # type: ignore[union-attr]
+
+
+NOW = {"now": {"type": "object", "properties": {}}, "search": {"type": "string"}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(block(f'{{"action": "now"{given}}}') for given in ("", *(
+            f', "action_input": {given}' for given in ('""', "null", "{}", "[]", '"none"', '"{}"', '" "')
+        ))),
+        '{"action": "now"}', "Action: now", "Thought: x\nAction: now\n", "Action: now\nAction Input:",
+        "Action: now\nAction Input: None", 'Action: now\n```json\n{"action": "now"}\n```',
+        '<tool_call>{"name": "now"}</tool_call>', '<tool_call>{"name": "now", "arguments": null}</tool_call>',
+    ],
+)  # fmt: skip
+def test_a_tool_without_arguments_needs_no_input(text: str) -> None:
+    decision = parse_turn(text, NOW).decision
+    assert isinstance(decision, Action)
+    assert (decision.tool, decision.tool_input) == ("now", {})
+
+
+@pytest.mark.parametrize("text", [block('{"action": "search"}'), "Action: search", "Action: search\nAction Input:"])
+def test_any_other_tool_needs_one(text: str) -> None:
+    with pytest.raises(MalformedTurn, match="input"):
+        parse_turn(text, NOW)
 
 
 # The collected completions

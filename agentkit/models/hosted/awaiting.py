@@ -20,6 +20,7 @@ from agentkit.models.hosted.wire import (
     Send,
     Steps,
     Wait,
+    client_of,
     failure_of,
     head_of,
     next_effect,
@@ -121,7 +122,7 @@ class LoopClients:
             self._of_loops[loop] = idle, keeper
             await anext(keeper)
         idle = self._of_loops[loop][0]
-        return idle.pop() if idle else httpx.AsyncClient(**self._options)
+        return idle.pop() if idle else client_of(httpx.AsyncClient, self._options)
 
     async def give_back(self, client: httpx.AsyncClient) -> None:
         """The client is idle again; where its loop is ending, it is closed."""

@@ -142,7 +142,7 @@ class HostedModel:
 
     @cached_property
     def _clients(self) -> Clients:
-        return Clients(encrypted=self.place.is_encrypted)
+        return Clients(encrypted=self.place.is_encrypted, on_this_machine=self.place.on_this_machine)
 
     @cached_property
     def _loop_clients(self) -> LoopClients:
@@ -275,7 +275,10 @@ class HostedModel:
         return {"model": self._quirks.model, **body} if self._quirks.model else body
 
     def _priced(self, last: Chunk) -> Chunk:
-        """The last chunk with what the reply costs by the table of prices, where the server does not say."""
+        """The last chunk with what the reply costs by the table of prices, where the server does not say.
+
+        Tokens that it does not count are not free: of them nothing is known.
+        """
         usage = last.usage
         if usage is None or usage.cost_usd is not None:
             return last
@@ -283,7 +286,10 @@ class HostedModel:
         prices = next((self.prices[name] for name in names if name in self.prices), None)
         if prices is None:
             return last
-        cost_usd = (usage.prompt_tokens * prices[0] + usage.completion_tokens * prices[1]) / 1e6
+        counts = usage.prompt_tokens, usage.completion_tokens
+        if any(price and not count for price, count in zip(prices, counts, strict=True)):
+            return last
+        cost_usd = sum(price * count for price, count in zip(prices, counts, strict=True)) / 1e6
         return replace(last, usage=replace(usage, cost_usd=cost_usd))
 
     # -- what a server does not take -------------------------------------------------------------------------------

@@ -5,20 +5,23 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 from urllib.parse import urlsplit
 
 import httpx
 
-from agentkit.errors import ConfigurationError, refuse_unknown, short_repr
+from agentkit.errors import ConfigurationError, described, in_one_line, refuse_unknown, short_repr
 from agentkit.models.hosted.body import GENERATION, Generation, generation_options
 from agentkit.models.hosted.model import HostedModel, Prices
 from agentkit.models.hosted.places import place
+from agentkit.option_kinds import check_kinds
 from agentkit.retry import RetryPolicy
 from agentkit.secrets import basic_authorization, public_address
+from agentkit.toml_file import read_toml
 
 HOSTED = "a hosted model"
 SHORT_NAMES = {"api_key": "huggingfacehub_api_token"}
@@ -62,7 +65,10 @@ def hosted_model(**options: Any) -> HostedModel:
     """A hosted model, by the fields of `HostedOptions`."""
     options = {SHORT_NAMES.get(name, name): value for name, value in options.items()}
     refuse_unknown(options, [field.name for field in fields(HostedOptions)], what=HOSTED)
-    return model_of(HostedOptions(**lifted(options)))
+    kinds = get_type_hints(HostedOptions)
+    check_kinds(options, kinds, what=HOSTED)
+    check_kinds(options := lifted(options), kinds, what=HOSTED)
+    return model_of(HostedOptions(**options))
 
 
 def model_of(options: HostedOptions, *, token: str | None = None) -> HostedModel:
@@ -118,6 +124,7 @@ def _check_numbers(options: HostedOptions) -> None:
 
 def _headers(server_kwargs: Mapping[str, Any]) -> dict[str, str]:
     refuse_unknown(server_kwargs, ("headers",), what="server_kwargs")
+    check_kinds(server_kwargs, {"headers": Mapping[str, Any] | None}, what="server_kwargs")
     headers = {str(name).lower(): str(value) for name, value in (server_kwargs.get("headers") or {}).items()}
     for name, value in headers.items():
         if name in _THE_CONNECTIONS:
@@ -142,26 +149,26 @@ def _without_user(url: str) -> tuple[str, dict[str, str]]:
     return (public_address(url, query=True) if authorization else url), authorization
 
 
+_PRICES = 'expected prices as {"ORG/NAME": (dollars per 1M prompt tokens, per 1M completion tokens)}'
+
+
 def read_prices(given: Mapping[str, Any] | str | Path | None) -> Prices:
     """Prices from a mapping, or from a TOML file of lines like `"ORG/NAME" = [0.5, 1.5]`."""
     if given is None:
         return {}
     if isinstance(given, str | Path):
-        import tomllib
-
         try:
-            given = tomllib.loads(Path(given).expanduser().read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ConfigurationError(f"prices {given}: expected a TOML file ({error})") from error
+            given = read_toml(Path(given).expanduser())
+        except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: of a user who has no home
+            raise ConfigurationError(f"prices {given}: expected a TOML file ({in_one_line(error, 300)})") from error
+    if not isinstance(given, Mapping):
+        raise ConfigurationError(f"{_PRICES}, saw {described(given)}")
     return {name: _price(name, value) for name, value in given.items()}
 
 
 def _price(name: str, value: Any) -> tuple[float, float]:
-    try:
+    with suppress(TypeError, ValueError, OverflowError):
         prompt, completion = value
-        return float(prompt), float(completion)
-    except (TypeError, ValueError):
-        raise ConfigurationError(
-            'expected prices as {"ORG/NAME": (dollars per 1M prompt tokens, per 1M completion tokens)}, '
-            f"saw {value!r} for {name}"
-        ) from None
+        if all(type(one) in (int, float) and 0 <= one < math.inf for one in (prompt, completion)):
+            return float(prompt), float(completion)
+    raise ConfigurationError(f"{_PRICES}, saw {short_repr(value)} for {name}")

@@ -13,7 +13,7 @@ from typing import Any
 from agentkit.errors import ConfigurationError
 from agentkit.models.backend import Message
 from agentkit.models.thinking import ThinkingText
-from agentkit.react_json.hostile import without_markup
+from agentkit.react_json.hostile import as_own_turn, without_markup
 
 _READY = ("image_url", "input_audio", "video_url", "audio_url", "file")  # OpenAI's and vLLM's own
 _KINDS = {"image": "image/png", "audio": "audio/wav", "video": "video/mp4"}  # with the type where none is given
@@ -69,7 +69,7 @@ def _part(role: str, part: Mapping[str, Any]) -> dict[str, Any]:
 def _text(role: str, text: str) -> str:
     if role in ("user", "tool"):
         return without_markup(text)
-    return _without_thoughts(text) if role == "assistant" else text
+    return as_own_turn(_without_thoughts(text)) if role == "assistant" else text
 
 
 def _without_thoughts(text: str) -> str:

@@ -78,6 +78,11 @@ class Server:
         """Whether what is sent cannot be read on its way."""
         return not self.url.startswith("http:")
 
+    @property
+    def on_this_machine(self) -> bool:
+        """Whether the address says so, and not only a name server."""
+        return httpx.URL(self.url).host in _THIS_MACHINE
+
     def chat(self, body: Mapping[str, Any]) -> Outgoing:
         """The request for a chat completion."""
         named = {"model": self.model, **body} if self.model else dict(body)
@@ -101,6 +106,7 @@ class Provider:
     no_key: ClassVar[str] = ""
     looks_up: ClassVar[bool] = True  # it asks the Hub where the provider has the model, and blocks meanwhile
     is_encrypted: ClassVar[bool] = True
+    on_this_machine: ClassVar[bool] = False
 
     def chat(self, body: Mapping[str, Any]) -> Outgoing:
         """The request for a chat completion."""

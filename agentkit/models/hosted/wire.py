@@ -12,14 +12,17 @@ import time
 import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+from urllib.request import getproxies
 
 import httpx
 
+from agentkit.errors import ConfigurationError
 from agentkit.models.backend import Chunk
 from agentkit.models.hosted.failures import Failure, one_line
 from agentkit.models.hosted.places import Outgoing
 
+_Client = TypeVar("_Client", httpx.Client, httpx.AsyncClient)
 ALARM_S = 1.0  # a read that may last this much longer than allowed is not worth a thread
 MOST_IDLE = 128
 _LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=1, keepalive_expiry=30.0)
@@ -247,14 +250,28 @@ class Lent:
     socket: socket.socket | None = None
 
 
+def client_of(kind: Callable[..., _Client], options: Mapping[str, Any]) -> _Client:
+    """A new client; raises `ConfigurationError` for a proxy of the environment that it cannot use, without its text."""
+    try:
+        return kind(**options)
+    except ImportError:
+        need, do = "needs a package for SOCKS", "pip install 'httpx[socks]', or name another"
+    except (ValueError, httpx.InvalidURL):
+        need, do = "cannot be used", "write http://HOST:PORT, and what is no letter or digit of a password as %2F"
+    named = getproxies()
+    variables = " or ".join(f"{scheme}_proxy" for scheme in ("http", "https", "all") if scheme in named)
+    raise ConfigurationError(f"The proxy that {variables} names {need}; {do}")
+
+
 class Clients:
     """Lends a client for a call, each with one connection that is kept for reuse; `options` are what they are made of.
 
+    For a server `on_this_machine` no proxy is asked: it would get the key, and reach another machine.
     Idle ones are closed when their owner goes. One client for all would do it, but httpx looks through all of a
     client's connections at every request: at 64 calls at once that takes seven times as long as the calls.
     """
 
-    def __init__(self, *, encrypted: bool) -> None:
+    def __init__(self, *, encrypted: bool, on_this_machine: bool = False) -> None:
         # Reading the certificates takes 20 ms; without them only http is spoken.
         context = httpx.create_ssl_context() if encrypted else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         # httpx would send a redirected request, with its keys, wherever it is told to: see `Outgoing.moved`.
@@ -263,6 +280,7 @@ class Clients:
             "follow_redirects": False,
             "headers": {"accept-encoding": "identity"},
             "verify": context,
+            "trust_env": not on_this_machine,
         }
         self._idle: list[Lent] = []
         weakref.finalize(self, _close_all, self._idle)
@@ -272,7 +290,7 @@ class Clients:
         try:
             return self._idle.pop()
         except IndexError:
-            return Lent(httpx.Client(**self.options))
+            return Lent(client_of(httpx.Client, self.options))
 
     def give_back(self, lent: Lent) -> None:
         """The client is idle again."""

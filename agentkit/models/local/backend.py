@@ -9,28 +9,84 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from agentkit.errors import ConfigurationError
+from agentkit.errors import ConfigurationError, described
 from agentkit.models.backend import Capabilities, ChatRequest, Chunk, Constrain, Message, TurnGrammar
-from agentkit.models.builtin import builtin_folder
-from agentkit.models.builtin.copying import CALCULATOR, SEARCH, copying_grammar
+from agentkit.models.builtin.copying import REFUSALS, copying_grammar
+from agentkit.models.builtin.reading import role_of
 from agentkit.models.local.chat_template import ChatTemplate
-from agentkit.models.local.loading import check_options, load_model, load_tokenizer, memory_errors
-from agentkit.models.reply import ReplyReader
+from agentkit.models.local.encoding import of_characters
+from agentkit.models.local.loading import (
+    LOADING,
+    Loading,
+    check_options,
+    load_model,
+    load_tokenizer,
+    loading_errors,
+    memory_errors,
+    template_text,
+)
+from agentkit.models.local.media import kinds_taken
+from agentkit.models.reply import ended_at
+from agentkit.models.stopping import stop_strings
+from agentkit.option_kinds import check_kinds
 from agentkit.react_json.grammar import react_json_grammar
+from agentkit.react_json.prompt import DEFAULT_PROMPT, WITH_EXAMPLES
 
 if TYPE_CHECKING:
+    from agentkit.events import Step
     from agentkit.models.local.local_model import LocalModel
+    from agentkit.tool import Tool
 
 DEFAULT_BATCH_SIZE = 16
 DEFAULT_MAX_NEW_TOKENS = 512
-TURN_GRAMMARS: Mapping[str, TurnGrammar] = {"actions": react_json_grammar, "copy": copying_grammar}
+ENDS: Mapping[str, Any] = {"eos_token_id": int | Sequence[int] | None}
+OF_REPLIES: Mapping[str, Any] = {
+    "adapter": str | None,
+    "chat_template_kwargs": Mapping[str, Any] | None,
+    "reuse": bool | None,
+}
+"""Options of a request that are no generation parameters, with their kinds."""
+LENGTHS = ("max_new_tokens", "max_length")
+"""The limits of a reply by itself, and together with its prompt; the first counts where both are named."""
+NEEDS_EXAMPLES = 1_000_000_000  # parameters below which a model does what it has seen done, not what it is told
 
 T = TypeVar("T")
+
+
+def actions_grammar(
+    tools: Sequence[Tool], question: str, steps: Sequence[Step], *, thought_open: bool, acts: bool = False
+) -> str:
+    """The grammar of a turn in which any tool may be called; neither the question nor the steps matter."""
+    return react_json_grammar([(tool.name, tool.input_schema) for tool in tools], thought_open=thought_open, acts=acts)
+
+
+TURN_GRAMMARS: Mapping[str, TurnGrammar] = {"actions": actions_grammar, "copy": copying_grammar}
+
+
+def in_process(template: ChatTemplate, *, weights: int, options: Mapping[str, Any], **more: Any) -> Capabilities:
+    """What a model of so many `weights` in this process can do; `template` is asked how it writes tool calls."""
+    declared: dict[str, Any] = {
+        "prompt": WITH_EXAMPLES if weights < NEEDS_EXAMPLES else DEFAULT_PROMPT,
+        "max_new_tokens": next(filter(None, map(options.get, LENGTHS))),
+        **more,
+    }
+    return Capabilities(
+        in_process=True,
+        over_http=False,
+        grammar=True,
+        turn_grammars=TURN_GRAMMARS,
+        tools=True,
+        call_syntax=template.call_syntax,
+        special_tokens=template.special,
+        role_of=role_of,
+        refusals=REFUSALS,
+        **declared,
+    )
 
 
 class LocalBackend:
@@ -38,7 +94,9 @@ class LocalBackend:
 
     `pipeline_kwargs` are generation parameters: whatever GenerationConfig has, and `seed`. Its `stop_strings`, the
     model's own or given, end every reply. At most `batch_size` replies are computed together, the others wait.
-    `constrain` is the grammar that an agent asks for. The model and its tokenizer stay as they are.
+    `constrain` is the grammar that an agent asks for. With `reuse=False` every reply is computed by itself, from the
+    beginning of its prompt. `chat_template`, a text or a file, stands in for the model's own; `chat_template_kwargs`
+    are told to it (`{"enable_thinking": False}`). The model and its tokenizer stay as they are.
     """
 
     def __init__(
@@ -50,17 +108,38 @@ class LocalBackend:
         pipeline_kwargs: Mapping[str, Any] | None = None,
         batch_size: int = DEFAULT_BATCH_SIZE,
         constrain: Constrain = "actions",
+        reuse: bool = True,
+        chat_template: str | Path | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         if tokenizer is None:
             raise ConfigurationError("expected a model and its tokenizer (or processor), saw no tokenizer; give both")
+        if not hasattr(tokenizer, "apply_chat_template"):
+            raise ConfigurationError(f"expected a tokenizer (or processor) of transformers, saw {described(tokenizer)}")
+        check_options(pipeline_kwargs or {})
+        _check_model(model, tokenizer)
         from agentkit.models.local.local_model import LocalModel
 
         self.model_id = model_id or str(model.config.name_or_path) or "model"
         self._options = dict(pipeline_kwargs or {})
-        own = getattr(getattr(model, "generation_config", None), "stop_strings", None)
-        self._stop = _texts(self._options.pop("stop_strings", None) or own)
         self._constrain: Constrain = constrain
-        self.local: LocalModel = LocalModel(model, tokenizer, most_rows=batch_size)
+        self._reuse = reuse
+        self._made_with: Mapping[str, Any] = {
+            "model_id": self.model_id,
+            "pipeline_kwargs": self._options,
+            "batch_size": batch_size,
+            "constrain": constrain,
+            "reuse": reuse,
+            "chat_template": chat_template,
+            "chat_template_kwargs": chat_template_kwargs,
+        }
+        self.local: LocalModel = LocalModel(
+            model,
+            tokenizer,
+            most_rows=batch_size,
+            chat_template=template_text(chat_template),
+            variables=chat_template_kwargs,
+        )
 
     @classmethod
     def from_model_id(
@@ -68,39 +147,27 @@ class LocalBackend:
         model_id: str,
         *,
         pipeline_kwargs: Mapping[str, Any] | None = None,
-        batch_size: int = DEFAULT_BATCH_SIZE,
-        constrain: Constrain = "actions",
-        **loading: Any,
+        **options: Any,
     ) -> LocalBackend:
-        """Load a model from a folder or a repository; `loading` is what `load_model` takes."""
+        """Load a model from a folder, a file or a repository: `options` are those of `Loading`, and its own."""
         if not model_id:
             raise ConfigurationError("expected a model_id, a pipeline, or a model and its tokenizer; saw none")
         check_options(pipeline_kwargs or {})
-        model, tokenizer = load_model(model_id, **loading)
-        return cls(
-            model,
-            tokenizer,
-            model_id=model_id,
-            pipeline_kwargs=pipeline_kwargs,
-            batch_size=batch_size,
-            constrain=constrain,
-        )
+        template_text(options.get("chat_template"))
+        loading = Loading(**{name: options.pop(name) for name in LOADING if name in options})
+        model, tokenizer = load_model(model_id, loading)
+        with loading_errors(model_id):  # of files that break only when they are used
+            return cls(model, tokenizer, model_id=model_id, pipeline_kwargs=pipeline_kwargs, **options)
 
     @cached_property
     def capabilities(self) -> Capabilities:
         """What this model can do; its template is asked how it writes tool calls."""
-        template = self.local.template
-        return Capabilities(
-            in_process=True,
-            over_http=False,
-            grammar=True,
-            turn_grammars=TURN_GRAMMARS,
+        return in_process(
+            self.local.template,
+            weights=self.local.model.num_parameters(),
+            options=self._limited({}),
+            images="image" in kinds_taken(self.local.template.processor),
             constrain=self._constrain,
-            tools=True,
-            call_syntax=template.call_syntax,
-            special_tokens=template.special,
-            max_new_tokens=self._options.get("max_new_tokens", DEFAULT_MAX_NEW_TOKENS),
-            made_for=frozenset((SEARCH, CALCULATOR)) if self.model_id == str(builtin_folder()) else frozenset(),
             identity=self.model_id,
         )
 
@@ -120,6 +187,7 @@ class LocalBackend:
         """The continuation of a bare text; the request has no messages."""
         tokenizer = self.local.tokenizer
         bos = tokenizer.bos_token
+        prompt = of_characters(prompt)
         ids = tokenizer(prompt, add_special_tokens=not (bos and prompt.startswith(bos)))["input_ids"]
         return self._reply("a text of", request, lambda asked: self.local.generate_text(prompt, ids, asked))
 
@@ -127,17 +195,37 @@ class LocalBackend:
         self, doing: str, request: ChatRequest, compute: Callable[[ChatRequest], Generator[Chunk]]
     ) -> Iterator[Chunk]:
         """The reply by this backend's parameters, cut at its own stop strings; the caller cuts at the request's."""
-        options = {"max_new_tokens": DEFAULT_MAX_NEW_TOKENS, **self._options, **request.options}
-        own = _texts(options.pop("stop_strings", None)) or self._stop
-        reader = ReplyReader(own) if own else None
+        options = self._limited(request.options)
+        own = stop_strings(options.pop("stop_strings", None) or self._own("stop_strings"))
         request = replace(request, stop=(*request.stop, *own), options=options)
-        with memory_errors(self.model_id, doing), closing(compute(request)) as chunks:
-            for chunk in chunks:
-                yield reader.read(chunk) if reader else chunk
-                if reader and reader.stopped:
-                    break
-        if reader:
-            yield reader.rest()
+        with memory_errors(self.model_id, doing):
+            yield from ended_at(own, compute(request))
+
+    def forget(self) -> None:
+        """Let go of what was computed of earlier prompts. A change of the model's weights is noticed without."""
+        self.local.prefixes.clear()
+
+    def _limited(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters of a reply; its length is that of the model's own configuration where nobody says another."""
+        if options:
+            check_options({name: value for name, value in options.items() if name not in OF_REPLIES})
+            check_kinds(options, OF_REPLIES, what="a reply in this process")
+        given = self._options
+        if options.get("temperature") and "do_sample" not in options:  # which says the same, and said it last
+            given = {name: value for name, value in given.items() if name != "do_sample"}
+        options = {"reuse": self._reuse, **given, **options}
+        if any(options.get(name) is not None for name in LENGTHS):
+            return options
+        lengths = {name: length for name in LENGTHS if (length := self._own(name)) is not None}
+        return options | (lengths or {"max_new_tokens": DEFAULT_MAX_NEW_TOKENS})
+
+    def _own(self, name: str) -> Any:
+        """A generation parameter of the model's own configuration, which may change."""
+        return getattr(getattr(self.local.model, "generation_config", None), name, None)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy computes for itself: the model and its tokenizer are copied, no cache and no lock."""
+        return _remade, (self.local.model, self.local.processor, self._made_with)
 
 
 def hosted_prompt_text(model_id: str, messages: Sequence[Message]) -> str:
@@ -178,5 +266,20 @@ async def iterate_in_thread(start: Callable[[], Iterator[T]]) -> AsyncIterator[T
         cancelled.set()
 
 
-def _texts(value: str | Sequence[str] | None) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value or ())
+def _remade(model: Any, tokenizer: Any, options: Mapping[str, Any]) -> LocalBackend:
+    return LocalBackend(model, tokenizer, **options)
+
+
+def _check_model(model: Any, tokenizer: Any) -> None:
+    """Refuse a tokenizer of another model, and an ending of replies that is none."""
+    embeddings = getattr(model.get_input_embeddings(), "weight", None)
+    known = getattr(getattr(tokenizer, "tokenizer", tokenizer), "vocab_size", 0)
+    few = 1.01  # some know a few tokens more than their model, which nobody writes
+    if embeddings is not None and embeddings.ndim == 2 and known > few * len(embeddings):
+        raise ConfigurationError(
+            f"the tokenizer knows {known} tokens, and the model {len(embeddings)}: it was made for another one; give "
+            "the model's own"
+        )
+    own = getattr(model, "generation_config", None)
+    stop_strings(getattr(own, "stop_strings", None))
+    check_kinds({"eos_token_id": getattr(own, "eos_token_id", None)}, ENDS, what="the model's generation config")

@@ -5,60 +5,134 @@ A strict template takes no system role or no tools, and user and assistant in tu
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
+import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, lru_cache, reduce
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property, lru_cache, partial, reduce
 from typing import Any
 
-from agentkit.errors import ConfigurationError
+from agentkit.errors import ConfigurationError, in_one_line
 from agentkit.models.backend import Message
-from agentkit.models.call_syntax import learned_syntax
-from agentkit.models.local.encoding import SEAM
+from agentkit.models.call_syntax import TemplateCalls, learned_calls
+from agentkit.models.local.bounds import check_template, in_bounds, parsed
+from agentkit.models.local.encoding import SEAM, of_characters
+from agentkit.models.response_template import declared_calls
 from agentkit.models.tool_calls import instructions
 from agentkit.react_json.marks import BREAK, CALL_ID, HERMES, LABELS, CallSyntax
 
+_LOG = logging.getLogger("agentkit")
 _LABEL = re.compile(rf"(?:{'|'.join(LABELS.values())}):")
 PLAIN_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{{ message.role | capitalize }}: {{ message.content }}\n\n{% endfor %}"
     "{% if add_generation_prompt %}Assistant: {% endif %}"
 )
 """For base models that come without a template."""
-FORMS: Sequence[Mapping[str, bool]] = ({}, {"arguments_as_text": True}, {"short_ids": True})
+FORMS: Sequence[Mapping[str, bool]] = (
+    {},
+    {"arguments_as_text": True},
+    {"short_ids": True},
+    {"counted_ids": True},
+)
 """How calls are given to a template: as they are; with arguments it can join to text (DeepSeek's); with ids of the nine
-letters and digits that some insist on (Mistral's)."""
+letters and digits that some insist on (Mistral's), or of a name and a number (Kimi's)."""
+THOUGHTS = ("reasoning_content", "reasoning", "thinking")
+"""The names by which templates read what a turn of theirs thought."""
+_ASKED: Message = {"role": "user", "content": "Zasked"}
+_ANSWERED: Message = {"role": "assistant", "content": "Zanswered"}
+_CALL = {"id": CALL_ID, "type": "function", "function": {"name": "echo", "arguments": "{}"}}
+OF_A_CONVERSATION = frozenset(
+    "add_generation_prompt continue_final_message messages namespace raise_exception strftime_now tojson tools".split()
+)
+"""What a template reads that is no option of a user's."""
 
 
 class ChatTemplate:
-    """The template of one tokenizer, or of a processor where the model takes images, sound or video."""
+    """The template of one tokenizer, or of a processor where the model takes images, sound or video; or another."""
 
-    def __init__(self, processor: Any) -> None:
+    def __init__(self, processor: Any, *, template: str | None = None) -> None:
         self.processor = processor
-        tokenizer = getattr(processor, "tokenizer", processor)
+        self._tokenizer = tokenizer = getattr(processor, "tokenizer", processor)
         self._writer = processor if getattr(processor, "chat_template", None) else tokenizer
-        self._template = None if getattr(self._writer, "chat_template", None) else PLAIN_TEMPLATE
-        self._markup = Markup(tokenizer, str(getattr(self._writer, "chat_template", "")))
-        self.special = {str(token): number for number, token in added_tokens(tokenizer).items() if token.special}
+        own = getattr(self._writer, "chat_template", None)
+        self._template = template or (None if own else PLAIN_TEMPLATE)
+        own = "\n".join(own.values()) if isinstance(own, dict) else own
+        self.source = str(template or own or PLAIN_TEMPLATE)
+        check_template(self.source)
+        self._problem = ""  # why it is not run again
+        self._variables: Mapping[str, Any] = {}
+        self._markup = Markup(tokenizer, str(template or own or ""))
+        self.special = {str(token): number for number, token in added_tokens(tokenizer).items() if no_text(token)}
+        self._forms = FORMS
         self._in_parts = self._wants_parts()
+        if template:  # one that is given is tried at once
+            variables_of(template)
+            self.render([{"role": "user", "content": "hello"}])
 
     @property
     def is_own(self) -> bool:
-        """Whether the model brought it."""
-        return self._template is None
+        """Whether it is the model's, or was given for it."""
+        return self._template is not PLAIN_TEMPLATE
+
+    def told(self, variables: Mapping[str, Any]) -> ChatTemplate:
+        """This template, told these variables with every prompt; refuses one that it does not read."""
+        if not variables:
+            return self
+        read = variables_of(self.source) - OF_A_CONVERSATION
+        for name in variables:
+            if name not in read:
+                others = f"It reads {', '.join(sorted(read))}." if read else "It reads none."
+                raise ConfigurationError(f"The chat template reads no {name} of chat_template_kwargs. {others}")
+        told = copy.copy(self)
+        told._variables = {**self._variables, **variables}
+        return told
 
     @cached_property
+    def shown(self) -> str:
+        """What it shows of marks: its source, and an answer that it writes: there parts of a mark come together."""
+        with suppress(*refusals()):
+            return f"{self.source}{self._write([_ASKED, _ANSWERED], ())}"
+        return self.source
+
+    @property
     def native_calls(self) -> CallSyntax | None:
         """The syntax it writes tool calls in, if it shows tools and that can be read."""
+        return self._calls.syntax if self._calls and self._calls.shows_tools else None
+
+    @cached_property
+    def _calls(self) -> TemplateCalls | None:
+        """What it says of calls, given in the first form in which they can be read; that is the form from then on."""
+        tokens = {str(token) for token in added_tokens(self._tokenizer).values()}
+        declared, problem = None, ""
         try:
-            return learned_syntax(self._write, self._markup.pattern)
-        except refusals():
-            return None
+            template = getattr(self._tokenizer, "response_template", None)
+            declared = None if template is None else declared_calls(template)
+        except ValueError as error:
+            problem = str(error)
+        found: list[tuple[TemplateCalls, Mapping[str, bool]]] = []
+        for form in FORMS:
+            render = partial(self._write, forms=(form,))
+            with suppress(*refusals()):
+                calls = learned_calls(render, self._markup.pattern, tokens=tokens, declared=declared)
+                found += [(calls, form)] if calls else []
+                if calls and calls.is_exact:
+                    break
+        calls, chosen = max(found, key=lambda one: (one[0].is_exact, one[0].writes_them), default=(None, FORMS[0]))
+        if declared and not calls:  # it takes no tools
+            calls = TemplateCalls(declared, shows_tools=False, writes_them=False)
+        self._forms = (chosen, *(form for form in FORMS if form != chosen))
+        if problem:
+            instead = "what its chat template writes" if calls else "the known syntaxes"
+            _LOG.warning("The model's response_template is not used (%s); calls are read by %s.", problem, instead)
+        return calls
 
     @property
     def call_syntax(self) -> CallSyntax:
         """The syntax the model is to call tools in."""
-        return self.native_calls or HERMES
+        return self._calls.syntax if self._calls else HERMES
 
     def prompt_text(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> str:
         """The prompt for people to read."""
@@ -77,21 +151,43 @@ class ChatTemplate:
         """
         guarded = [self._markup.guarded(message) for message in messages]
         tools = each_text(tools, self._markup.broken, keys=True)
-        instructed = _with_system(guarded, instructions(tools)) if tools else guarded
-        as_they_are = [(guarded, tools)] if not tools or self.native_calls else []
-        in_words = [(_alternating(instructed), ()), (_alternating(_without_system(instructed)), ())]
         refusal: Exception | None = None
-        for attempt, native in (*as_they_are, *in_words):
+        for attempt, native in self._attempts(guarded, tools):
             try:
-                text = self.text(attempt, native)
+                text = self.text(attempt, native or ())
             except refusals() as error:
                 refusal = error
                 continue
-            if attempt is not guarded or _shows_tools(text, attempt, native):
-                return text, attempt, native
+            if native is None or _shows_tools(text, attempt, native):
+                return text, attempt, native or ()
         raise ConfigurationError(
-            f"expected messages the model's chat template accepts, it refused: {' '.join(str(refusal).split())[:300]}"
+            "expected messages the model's chat template accepts, it refused: "
+            f"{in_one_line(refusal, 300) or type(refusal).__name__}"
         ) from refusal
+
+    def _attempts(
+        self, messages: list[Message], tools: Sequence[Mapping[str, Any]]
+    ) -> Iterator[tuple[list[Message], Sequence[Mapping[str, Any]] | None]]:
+        """The messages and tools as the template may take them; then the messages with all that in words."""
+        if not tools or self.native_calls:
+            yield from ((written, tools) for written in self._as_written(messages))
+        told = _with_system(messages, instructions(tools, self.call_syntax)) if tools else messages
+        syntax = self.call_syntax if any(message.get("tool_calls") for message in messages) else HERMES
+        yield _alternating(told, syntax), None
+        yield _alternating(_without_system(told), syntax), None
+
+    def _as_written(self, messages: list[Message]) -> list[list[Message]]:
+        """The messages as the template writes a run's earlier turns: with their thoughts, if it takes them.
+
+        Calls are one a turn where it takes no more, and written out where it drops them.
+        """
+        if any(message.get("tool_calls") for message in messages) and (syntax := self.native_calls):
+            if syntax.between is None:
+                messages = _one_call_a_turn(messages)
+            if not (self._calls and self._calls.writes_them):
+                messages = [_called_in_text(each, syntax) if each.get("tool_calls") else each for each in messages]
+        plain = [{name: part for name, part in message.items() if name not in THOUGHTS} for message in messages]
+        return [messages, plain] if plain != messages else [messages]
 
     def text(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> str:
         """The template's text for just these messages; raises what templates raise."""
@@ -115,8 +211,7 @@ class ChatTemplate:
         if role == "system":
             messages.reverse()
         if role == "tool":
-            call = {"id": CALL_ID, "type": "function", "function": {"name": "echo", "arguments": "{}"}}
-            messages.insert(1, {"role": "assistant", "content": "", "tool_calls": [call]})
+            messages.insert(1, {"role": "assistant", "content": "", "tool_calls": [_CALL]})
             messages[2] |= {"tool_call_id": CALL_ID, "name": "echo"}
         try:
             text = self.text(messages, ())
@@ -130,21 +225,53 @@ class ChatTemplate:
         tools: Sequence[Mapping[str, Any]],
         *,
         tokenize: bool = False,
-        forms: Sequence[Mapping[str, bool]] = FORMS,
+        forms: Sequence[Mapping[str, bool]] = (),
         **options: Any,
     ) -> Any:
         """What the template makes of the messages, in the first form that it takes."""
+        forms = forms or self._forms
         writer, template = self._writer, self._template
         if tokenize and writer is not self.processor:
-            writer, template = self.processor, writer.chat_template
-        read = [_in_form(message, in_parts=self._in_parts, **forms[0]) for message in messages]
+            writer, template = self.processor, template or writer.chat_template
+        options = {**self._variables, **options}
+        form = dict(forms[0])
+        numbered = _with_counted_ids(messages) if form.pop("counted_ids", False) else messages
+        read = [_in_form(self._without_blanks(message), in_parts=self._in_parts, **form) for message in numbered]
         given = {**options, "chat_template": template, "tools": list(tools) or None, "tokenize": tokenize}
+        if self._problem:
+            raise ConfigurationError(self._problem)
         try:
-            return writer.apply_chat_template(read, **given)
+            with in_bounds():
+                return writer.apply_chat_template(read, **given)
+        except ConfigurationError as error:
+            self._problem = str(error)
+            raise
         except refusals():
             if not forms[1:] or not any(message.get("tool_calls") for message in messages):
                 raise
         return self._write(messages, tools, tokenize=tokenize, forms=forms[1:], **options)
+
+    def _without_blanks(self, message: Message) -> Message:
+        """A turn of calls without those blanks around its thought, and behind its text, that the template adds: written
+        twice they would be another prompt than the model has seen, and computed."""
+        if message.get("tool_calls"):
+            for name in (THOUGHTS[0], "content"):
+                if isinstance(text := message.get(name), str) and text != text.strip():
+                    before, after = self._own_blanks[name]
+                    message = {**message, name: text.removeprefix(before).removesuffix(after)}
+        return message
+
+    @cached_property
+    def _own_blanks(self) -> Mapping[str, tuple[str, str]]:
+        """What it writes itself on both sides of a thought, and behind a text, of a turn of calls."""
+        result = {"role": "tool", "tool_call_id": CALL_ID, "name": "echo", "content": "Zresult"}
+        blanks = dict.fromkeys((THOUGHTS[0], "content"), ("", ""))
+        for name in blanks:
+            turn = {"role": "assistant", "content": "", "tool_calls": [_CALL], name: "Zpart"}
+            with suppress(*refusals()):
+                if found := re.search(r"(\s*)Zpart(\s*)", self._write([_ASKED, turn, result], ())):
+                    blanks[name] = (found[1] if name in THOUGHTS else "", found[2])
+        return blanks
 
     def _wants_parts(self) -> bool:
         """Whether the template reads contents as lists of parts only."""
@@ -202,7 +329,7 @@ class Markup:
     def _broken(self, text: str) -> str:
         """The text with a seam inside everything that the tokenizer would read as markup, also together with what a
         template writes around it."""
-        text = text.replace(SEAM, "").translate(self._letters)
+        text = of_characters(text.replace(SEAM, "")).translate(self._letters)
         pieces, start, at = [], 0, 0
         while self.pattern and (found := self.pattern.search(text, at)):
             at = found.start() + 1
@@ -243,6 +370,11 @@ def added_tokens(tokenizer: Any) -> Mapping[int, Any]:
     return getattr(tokenizer, "added_tokens_decoder", {})
 
 
+def no_text(token: Any) -> bool:
+    """Whether a grammar takes an added token for one that no text spells: llguidance's rule."""
+    return bool(token.special or (str(token).startswith("<") and str(token).endswith(">")))
+
+
 def _shows_tools(text: str, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the tools, the calls and their results are all in the prompt."""
     wanted = [tool["function"]["name"] for tool in tools]
@@ -259,7 +391,13 @@ def _ending(messages: Sequence[Message]) -> dict[str, Any]:
     return {"add_generation_prompt": not continues, "continue_final_message": continues}
 
 
-def _in_form(message: Message, *, in_parts: bool, short_ids: bool = False, arguments_as_text: bool = False) -> Message:
+def _in_form(
+    message: Message,
+    *,
+    in_parts: bool,
+    short_ids: bool = False,
+    arguments_as_text: bool = False,
+) -> Message:
     """A message as a template reads it: calls with their arguments as a value, where the wire has text."""
 
     def as_read(call: Mapping[str, Any]) -> dict[str, Any]:
@@ -268,6 +406,8 @@ def _in_form(message: Message, *, in_parts: bool, short_ids: bool = False, argum
         return {**call, "id": _short_id(id_) if short_ids else id_, "function": {**function, "arguments": arguments}}
 
     message = dict(message)
+    if thought := message.get(THOUGHTS[0]):
+        message |= dict.fromkeys(THOUGHTS, thought)
     if message.get("tool_calls"):
         message["tool_calls"] = [as_read(call) for call in message["tool_calls"]]
     if short_ids and message.get("tool_call_id"):
@@ -282,11 +422,66 @@ def _short_id(number: str) -> str:
     return number if re.fullmatch("[a-zA-Z0-9]{9}", number) else hashlib.sha256(number.encode()).hexdigest()[:9]
 
 
+def _with_counted_ids(messages: Sequence[Message]) -> list[Message]:
+    """The messages with ids that say a call's name and its number in the conversation."""
+    ids: dict[str, str] = {}
+    numbered = []
+    for message in messages:
+        message = dict(message)
+        if message.get("tool_calls"):
+            calls = []
+            for call in message["tool_calls"]:
+                id_ = f"functions.{call['function']['name']}:{len(ids)}"
+                ids[call["id"] if call["id"] not in ids else id_] = id_
+                calls.append({**call, "id": id_})
+            message["tool_calls"] = calls
+        if message.get("tool_call_id") in ids:
+            message["tool_call_id"] = ids[message["tool_call_id"]]
+        numbered.append(message)
+    return numbered
+
+
+def _one_call_a_turn(messages: Sequence[Message]) -> list[Message]:
+    """The messages with each turn of several calls as several turns, each followed by what its call gave."""
+    single: list[Message] = []
+    waiting: list[Message] = []  # turns whose results have not come
+    for message in messages:
+        if message["role"] == "tool" and waiting:
+            at = next((at for at, turn in enumerate(waiting) if _gave(turn, message)), 0)
+            single += [waiting.pop(at), message]
+            continue
+        single += waiting
+        waiting = []
+        calls = message.get("tool_calls") or ()
+        if len(calls) < 2:
+            single.append(message)
+            continue
+        waiting = [{"role": message["role"], "content": "", "tool_calls": [call]} for call in calls]
+        waiting[0] = {**message, "tool_calls": calls[:1]}
+    return single + waiting
+
+
+def _gave(turn: Message, result: Message) -> bool:
+    return bool(turn["tool_calls"][0]["id"] == result.get("tool_call_id"))
+
+
 def refusals() -> tuple[type[Exception], ...]:
-    """What a template raises for messages it does not take (`raise_exception`, or an operation on a missing field)."""
+    """What a template raises for messages it does not take (`raise_exception`, or an operation on a missing field), or
+    where it is wrong itself."""
     from jinja2 import TemplateError
 
-    return (TemplateError, ValueError, TypeError)
+    in_python = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError)
+    return (TemplateError, *in_python)
+
+
+def variables_of(template: str) -> frozenset[str]:
+    """What a template reads beside what it sets itself; raises `ConfigurationError` for one that is none."""
+    from jinja2 import TemplateError, meta
+
+    try:
+        return frozenset(meta.find_undeclared_variables(parsed(template)))
+    except (TemplateError, RecursionError) as error:
+        raise ConfigurationError(f"The chat template is no Jinja template: {in_one_line(error, 300)}") from error
 
 
 def _with_system(messages: Sequence[Message], text: str) -> list[Message]:
@@ -308,10 +503,10 @@ def _without_system(messages: Sequence[Message]) -> list[Message]:
     return [{"role": "user", "content": content}, *rest]
 
 
-def _alternating(messages: Sequence[Message]) -> list[Message]:
+def _alternating(messages: Sequence[Message], syntax: CallSyntax) -> list[Message]:
     """Calls as text, their results as the user's observations, and neighbours of one role joined."""
     joined: list[Message] = []
-    for message in map(_in_words, messages):
+    for message in (_in_words(message, syntax) for message in messages):
         if joined and joined[-1]["role"] == message["role"]:
             joined[-1] = {**joined[-1], "content": _joined(joined[-1]["content"], message["content"])}
         else:
@@ -330,15 +525,22 @@ def _parts(content: Any) -> list[Any]:
     return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
 
 
-def _in_words(message: Message) -> Message:
+def _in_words(message: Message, syntax: CallSyntax) -> Message:
     content = message.get("content") or ""
     if message["role"] == "tool":
         observed = f"Observation: {content}" if isinstance(content, str) else _joined("Observation:", content)
         return {"role": "user", "content": observed}
     if not message.get("tool_calls"):
         return message
+    return _called_in_text(message, syntax)
+
+
+def _called_in_text(message: Message, syntax: CallSyntax) -> Message:
+    """An assistant's message with its calls at the end of its text."""
     functions = [call["function"] for call in message["tool_calls"]]
-    calls = HERMES.write(*((function["name"], json.loads(function["arguments"])) for function in functions))
+    calls = syntax.write(*((function["name"], json.loads(function["arguments"])) for function in functions))
+    content = message.get("content") or ""
     if not isinstance(content, str):
         return {"role": "assistant", "content": _joined(content, calls)}
-    return {"role": "assistant", "content": f"{content}\n{calls}" if content else calls}
+    line_end = "" if not content or content.endswith("\n") else "\n"
+    return {"role": "assistant", "content": f"{content}{line_end}{calls}"}

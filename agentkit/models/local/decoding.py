@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
@@ -19,6 +19,8 @@ from agentkit.models.local.forward import Forward
 from agentkit.models.local.media import MediaInputs
 from agentkit.models.local.prefix_cache import CachedPrefix, PrefixCache, common_prefix
 from agentkit.models.local.sampling import Choice, Sampler
+from agentkit.models.local.thoughts import ReplyWatch
+from agentkit.models.local.weights import Weights
 
 WAIT_S = 1.0  # callers whose tokens another thread computes are woken; this is for the case that it dies
 MOST_ROWS = 16  # replies under way at once; more callers wait, or their caches would outgrow the memory
@@ -39,19 +41,23 @@ class NewToken:
 class TokenSequence:
     """One reply being decoded. `ids` are the prompt's and the reply's tokens, the first `computed` are in `cache`.
 
-    A sequence with `media` decodes alone, and shares what was computed with none but those that continue it.
-    `detokenize` turns a token into text; `watch` sees that text and says whether the reply is complete.
+    A sequence with `media` decodes alone, and shares what was computed with none but those that continue it. One that
+    is `alone` shares nothing at all. `adapter` is the one that computes it, where not the active ones do.
+    `detokenize` turns a token into text; `watch` sees that text.
     """
 
     ids: list[int]
     sampler: Sampler
     detokenize: Callable[[int], str]
-    watch: Callable[[str], bool]
+    watch: ReplyWatch
     prompt_tokens: int = 0
     cached_tokens: int = 0
     computed: int = 0
     cache: Any = None
     media: MediaInputs | None = None
+    alone: bool = False
+    adapter: str | None = None
+    age: int = 0  # of what is kept, when it was let in
     finished: bool = False
     out: SimpleQueue[NewToken | Exception | None] = field(default_factory=SimpleQueue)
 
@@ -60,12 +66,19 @@ class TokenSequence:
         """How many tokens may still come."""
         return self.sampler.max_new_tokens - (len(self.ids) - self.prompt_tokens)
 
+    def prefix(self, cache: Any, media: str = "") -> CachedPrefix:
+        """What is computed of it so far, to be kept."""
+        return CachedPrefix(self.ids[: self.computed], cache, self.prompt_tokens, media, self.adapter, self.age)
+
 
 class Decoder:
     """Decodes sequences on one model. Whichever caller finds the model free computes for all that are under way."""
 
-    def __init__(self, forward: Forward, prefixes: PrefixCache, *, most_rows: int = MOST_ROWS) -> None:
+    def __init__(
+        self, forward: Forward, prefixes: PrefixCache, weights: Weights, *, most_rows: int = MOST_ROWS
+    ) -> None:
         self._forward = forward
+        self._weights = weights
         self._most_rows = most_rows
         self._prefixes = prefixes
         self._lock = threading.Lock()
@@ -134,7 +147,7 @@ class Decoder:
             self._step_alone(sequence)
 
     def _can_share_a_step(self, sequence: TokenSequence) -> bool:
-        if not self._forward.can_batch or sequence.media is not None:
+        if not self._forward.can_batch or sequence.media is not None or sequence.alone or sequence.adapter is not None:
             return False
         known = sequence.cache is not None or sequence in self._batch.owners  # else lost to an interrupt
         few = 0 < len(sequence.ids) - sequence.computed <= MOST_SHARED
@@ -156,28 +169,42 @@ class Decoder:
         """Let a sequence in: its prompt is computed from the longest beginning that is known already."""
         self._active.append(sequence)
         with _errors_go_to(sequence):
-            if self._forward.can_reuse_at(len(sequence.ids)):
+            if self._weights.changed():
+                self._prefixes.clear()
+            sequence.age = self._prefixes.age
+            if self._forward.can_reuse_at(len(sequence.ids)) and not sequence.alone:
                 self._reuse(sequence)
             sequence.cached_tokens = sequence.computed
             if sequence.sampler.constraint is not None:
                 for token in sequence.sampler.constraint.begin():
                     _append(sequence, Choice(token), complete=False)
+            _close_thought(sequence)
         if not sequence.finished:
             self._step_alone(sequence)
-        if self._forward.reuse == "extend" and sequence.cache is not None and sequence.media is None:
+            self._weights.computed()
+        kept = sequence.cache is not None and sequence.media is None and not sequence.alone
+        if self._forward.reuse == "extend" and kept:
             snapshot = copy.deepcopy(sequence.cache)  # it cannot be cut back to here later
-            self._prefixes.put(CachedPrefix(sequence.ids[: sequence.computed], snapshot, sequence.prompt_tokens))
+            self._prefixes.put(sequence.prefix(snapshot))
 
     def _reuse(self, sequence: TokenSequence) -> None:
         """Begin with what an earlier or another running sequence has computed of the same prompt."""
         if (media := sequence.media) is not None:
             if media.key is not None:
-                sequence.cache, sequence.computed = self._prefixes.take(sequence.ids, media=media.key, least=media.end)
+                sequence.cache, sequence.computed = self._prefixes.take(
+                    sequence.ids, media=media.key, adapter=sequence.adapter, least=media.end
+                )
             return
-        sequence.cache, sequence.computed = self._prefixes.take(sequence.ids)
+        sequence.cache, sequence.computed = self._prefixes.take(sequence.ids, adapter=sequence.adapter)
         if self._forward.reuse != "crop":
             return
-        others = [other for other in self._active if other.media is None and other is not sequence]
+        others = [
+            other
+            for other in self._active
+            if other is not sequence
+            and other.media is None
+            and (other.adapter, other.age, other.alone) == (sequence.adapter, sequence.age, False)
+        ]
         shared = [min(common_prefix(sequence.ids, o.ids[: o.computed]), len(sequence.ids) - 1) for o in others]
         longest = max(shared, default=0)
         if longest > sequence.computed:
@@ -201,9 +228,10 @@ class Decoder:
             cache = None
         if self._forward.outdates(sequence.computed, len(sequence.ids)):
             cache = None
-        logits, sequence.cache = self._forward(
-            sequence.ids, sequence.computed if cache is not None else 0, cache, sequence.media
-        )
+        with self._weights.adapter(sequence.adapter):
+            logits, sequence.cache = self._forward(
+                sequence.ids, sequence.computed if cache is not None else 0, cache, sequence.media
+            )
         sequence.computed = len(sequence.ids)
         return logits
 
@@ -220,18 +248,8 @@ class Decoder:
                         self._advance(sequence, logits[number : number + 1])
 
     def _advance(self, sequence: TokenSequence, logits: torch.Tensor) -> None:
-        """Choose the next token, and take those the grammar forces after it."""
-        sampler, constraint = sequence.sampler, sequence.sampler.constraint
-        choice = sampler.choose(sequence.ids, logits, room=sequence.room)
-        forced: list[int] = []
-        if constraint is not None and choice.token not in sampler.eos:
-            forced = constraint.accept(choice.token)
-        complete = sampler.ends(sequence.ids) or (constraint is not None and constraint.finished)
-        new = [choice, *map(Choice, forced)]
-        for each in new:
-            _append(sequence, each, complete=complete and each is new[-1])
-            if sequence.finished:
-                return
+        """Choose the next token, and take those that must follow it."""
+        _take(sequence, sequence.sampler.choose(sequence.ids, logits, room=sequence.room))
 
     def _settle(self) -> None:
         """Let go of sequences whose callers are done; what was computed is kept for prompts that go on from it."""
@@ -249,9 +267,36 @@ class Decoder:
     def _keep(self, sequence: TokenSequence) -> None:
         cache, sequence.cache = sequence.cache, None
         media = "" if sequence.media is None else sequence.media.key
-        if cache is None or media is None or (media and not self._forward.holds(cache, sequence.computed)):
+        if cache is None or media is None or sequence.alone:
             return
-        self._prefixes.put(CachedPrefix(sequence.ids[: sequence.computed], cache, sequence.prompt_tokens, media))
+        if not media or self._forward.holds(cache, sequence.computed):
+            self._prefixes.put(sequence.prefix(cache, media))
+
+
+def _take(sequence: TokenSequence, choice: Choice) -> None:
+    """Append a token, those that the grammar forces after it, and those that close a thought which is long enough."""
+    sampler, constraint = sequence.sampler, sequence.sampler.constraint
+    forced: list[int] = []
+    if constraint is not None and choice.token not in sampler.eos:
+        forced = constraint.accept(choice.token)
+    complete = sampler.ends(sequence.ids) or (constraint is not None and constraint.finished)
+    new = [choice, *map(Choice, forced)]
+    for each in new:
+        _append(sequence, each, complete=complete and each is new[-1])
+        if sequence.finished:
+            return
+    _close_thought(sequence)
+
+
+def _close_thought(sequence: TokenSequence) -> None:
+    sampler = sequence.sampler
+    is_late = sampler.constraint is not None and sampler.is_nearly_full(sequence.room)
+    held = sampler.constraint is not None
+    allows = sampler.constraint.allows if sampler.constraint is not None else None
+    for token in sequence.watch.closing(is_late=is_late, held=held, allows=allows):
+        if sequence.finished or not sequence.watch.is_closing:  # a grammar forces the rest of a tag
+            return
+        _take(sequence, Choice(token))
 
 
 def _append(sequence: TokenSequence, choice: Choice, *, complete: bool) -> None:
@@ -280,27 +325,24 @@ def _errors_go_to(*sequences: TokenSequence) -> Iterator[None]:
 
 
 class Detokenizer:
-    """Turns each new token into the text it completes; "" while a character is unfinished.
+    """Turns a new token into the text it completes: "" while a character is unfinished, and for tokens `left_out`."""
 
-    Special tokens are left out unless asked for: some models begin a tool call with one.
-    """
-
-    def __init__(self, tokenizer: Any, prompt_ids: Sequence[int], *, keep_special: bool = False) -> None:
-        self._skip = not keep_special
+    def __init__(self, tokenizer: Any, prompt_ids: Sequence[int], *, left_out: Collection[int] = ()) -> None:
+        self._left_out = left_out
         self._tokenizer = tokenizer
-        self._context = list(prompt_ids[-CONTEXT:])
+        self._context = [token for token in prompt_ids[-CONTEXT:] if token not in left_out]
         self._step: Callable[[int], str | None] = self._slow_step
         if backend := getattr(tokenizer, "backend_tokenizer", None):
-            stream = DecodeStream(ids=self._context, skip_special_tokens=self._skip)
+            stream = DecodeStream(ids=self._context, skip_special_tokens=False)
             self._step = lambda token: stream.step(backend, token)
 
     def feed(self, token: int) -> str:
         """The text that `token` completes."""
-        return self._step(token) or ""
+        return "" if token in self._left_out else self._step(token) or ""
 
     def _slow_step(self, token: int) -> str | None:
-        before: str = self._tokenizer.decode(self._context, skip_special_tokens=self._skip)
-        after: str = self._tokenizer.decode([*self._context, token], skip_special_tokens=self._skip)
+        before: str = self._tokenizer.decode(self._context, skip_special_tokens=False)
+        after: str = self._tokenizer.decode([*self._context, token], skip_special_tokens=False)
         self._context.append(token)
         if after.endswith("\ufffd"):
             return ""

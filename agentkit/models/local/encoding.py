@@ -6,19 +6,22 @@ its tokens, not only its text.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from agentkit.models.backend import Message
 
 SEAM = "\ufdd0"
 """Stands in a prompt where tokens must not join (a Unicode noncharacter, never text)."""
 
+Tokens = TypeVar("Tokens", bound=Sequence[Any])
 REMEMBERED = 32
 DROPPED = "(dropped to fit the context)"
+logger = logging.getLogger("agentkit")
 STRIDE = 4  # observations dropped at a time, so that the next steps keep the same beginning, and its cache
 _IN_SCRATCHPAD = re.compile(r"(\nObservation: )(.*?)(?=\nThought:|\Z)", re.DOTALL)
 
@@ -46,7 +49,7 @@ class PromptEncoder:
         """Ids of `prompt`, whose special tokens are those of its template: none is added."""
         start, ids = self._remembered_beginning(prompt)
         for part in prompt[start:].split(SEAM):
-            ids += self._encode_after(part) if ids else self._encode(part)
+            ids += self.encode_after(part) if ids else self._encode(part)
         return ids
 
     def remember(self, turn: WrittenTurn) -> None:
@@ -63,15 +66,24 @@ class PromptEncoder:
         return best, ids
 
     def _encode(self, text: str) -> list[int]:
-        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        return list(self._tokenizer(of_characters(text), add_special_tokens=False)["input_ids"])
 
-    def _encode_after(self, text: str) -> list[int]:
+    def encode_after(self, text: str) -> list[int]:
         """Ids of `text` in the middle of a prompt."""
         if not text or not self._adds_space:
             return self._encode(text) if text else []
         anchor = self._encode("\n")
         ids = self._encode("\n" + text)
         return ids[len(anchor) :] if ids[: len(anchor)] == anchor else self._encode(text)
+
+
+def of_characters(text: str) -> str:
+    """`text` as tokenizers take it: half of a surrogate pair, which JSON can hold, is no character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 def _follow(pieces: Sequence[str], text: str, start: int) -> tuple[int, int]:
@@ -93,6 +105,13 @@ class Fitted:
     messages: list[Message]
     dropped_observations: int = 0
     dropped_messages: int = 0
+    cut_tokens: int = 0
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """What is missing of them; nothing where all of them fit."""
+        found = {"observations": self.dropped_observations, "messages": self.dropped_messages}
+        return {**found, "tokens": self.cut_tokens} if self.cut_tokens else found if any(found.values()) else {}
 
 
 def shortenings(messages: Sequence[Message]) -> Iterator[Fitted]:
@@ -112,15 +131,27 @@ def shortenings(messages: Sequence[Message]) -> Iterator[Fitted]:
 
 
 def first_that_fits(
-    messages: Sequence[Message], encode: Callable[[list[Message]], tuple[str, list[int]]], limit: int
-) -> tuple[str, list[int], Fitted]:
-    """Prompt and ids of the longest shortening within `limit` tokens; the last resort is cut from its beginning."""
-    prompt, ids, fitted = "", list[int](), Fitted(list(messages))
-    for fitted in shortenings(messages):
+    messages: Sequence[Message], encode: Callable[[list[Message]], tuple[str, Tokens]], limit: int
+) -> tuple[str, Tokens, Fitted]:
+    """Prompt and ids of the longest shortening within `limit` tokens; the last resort is cut from its beginning.
+
+    A cut takes instructions and the question with it, so it is said aloud.
+    """
+    fitted, *shorter = shortenings(messages)
+    prompt, ids = encode(fitted.messages)
+    while len(ids) > limit and shorter:
+        fitted = shorter.pop(0)
         prompt, ids = encode(fitted.messages)
-        if len(ids) <= limit:
-            return prompt, ids, fitted
-    return prompt, ids[-limit:], fitted
+    if len(ids) <= limit:
+        return prompt, ids, fitted
+    cut = len(ids) - limit
+    logger.warning(
+        "A message is longer than the model reads: of %d tokens the first %d were cut; shorten it, or take fewer "
+        "tools, or a model that reads more",
+        len(ids),
+        cut,
+    )
+    return prompt, cast("Tokens", ids[cut:]), replace(fitted, cut_tokens=cut)
 
 
 def _observations(message: Message) -> int:

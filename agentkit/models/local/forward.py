@@ -14,6 +14,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from agentkit.models.local.attention_cache import BatchCache, growing_cache
+from agentkit.models.local.loading import errors_of_the_model, without_advice
 from agentkit.models.local.media import MediaInputs
 from agentkit.models.local.prefix_cache import Reuse
 
@@ -33,7 +34,8 @@ class Forward:
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        parameters = inspect.signature(model.forward).parameters
+        adapted = getattr(model, "get_base_model", None)  # PEFT's hands on what it is given
+        parameters = inspect.signature(adapted().forward if adapted else model.forward).parameters
         self._cache_name = next((n for n in (CACHE_NAME, *OTHER_CACHE_NAMES) if n in parameters), CACHE_NAME)
         self._options = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
         self.plain_attention = _is_plain_attention(model)
@@ -41,13 +43,15 @@ class Forward:
         in_chunks = bool(getattr(_text_config(model), "attention_chunk_size", None))
         self.can_batch = self.plain_attention and "position_ids" in parameters and not in_chunks
         self._moving = [module for module in model.modules() if hasattr(module, "rope_deltas")]
-        self.steps, self.extends = (True, True) if self.plain_attention else self._measure()
+        self.steps, self.extends = True, True
+        if not self.plain_attention:
+            with without_advice():
+                self.steps, self.extends = self._measure()
 
     @property
     def device(self) -> torch.device:
         """Where the model's inputs go."""
-        device: torch.device = self._model.device
-        return device
+        return input_device(self._model)
 
     def outdates(self, computed: int, tokens: int) -> bool:
         """Whether growing to `tokens` makes the first `computed` keys wrong: some scalings change with length."""
@@ -111,7 +115,8 @@ class Forward:
             inputs[self._cache_name] = cache
         with torch.inference_mode(), self._offset(getattr(cache, "rope_deltas", None)):
             ids = torch.tensor(rows, device=self.device)
-            output = self._model(input_ids=ids, use_cache=use_cache, **inputs, **self._options)
+            with errors_of_the_model("computing a reply"):
+                output = self._model(input_ids=ids, use_cache=use_cache, **inputs, **self._options)
             cache = getattr(output, CACHE_NAME, None) if use_cache else None
             if use_cache and cache is None:
                 cache = getattr(output, self._cache_name, None)
@@ -155,6 +160,15 @@ class Forward:
             return _close(logits, expected), extends and _close(logits, expected)
         except Exception:  # whatever an architecture cannot do with its cache, it can do without
             return False, False
+
+
+def input_device(model: Any) -> torch.device:
+    """Where a model's inputs go: one whose first weights lie on disk says of them that they are nowhere ("meta")."""
+    device: torch.device = model.device
+    if device.type != "meta":
+        return device
+    place = getattr(getattr(model, "_hf_hook", None), "execution_device", None)  # accelerate's
+    return torch.device("cpu" if place is None else place)
 
 
 def _is_plain_attention(model: Any) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
@@ -11,81 +11,118 @@ from typing import Any
 from agentkit.errors import ConfigurationError
 from agentkit.models.backend import ChatRequest, Chunk, Message, TokenLogprob, Usage
 from agentkit.models.local.chat_template import ChatTemplate
-from agentkit.models.local.constraint import GrammarVocabulary, begun_thought, held_to
-from agentkit.models.local.decoding import MOST_ROWS, Decoder, Detokenizer, NewToken, TokenSequence
+from agentkit.models.local.constraint import BeforeAnswer, Constraint, GrammarVocabulary, begun_thought
+from agentkit.models.local.decoding import (
+    MOST_ROWS,
+    Decoder,
+    Detokenizer,
+    NewToken,
+    TokenSequence,
+)
 from agentkit.models.local.encoding import PromptEncoder, WrittenTurn, first_that_fits
 from agentkit.models.local.forward import Forward
+from agentkit.models.local.loading import check_numbers
 from agentkit.models.local.media import MediaInputs, has_media, media_inputs
 from agentkit.models.local.prefix_cache import PrefixCache
-from agentkit.models.local.sampling import Choice, generate_whole, needs_generate, prepare_sampler
-from agentkit.models.reply import ReplyReader
+from agentkit.models.local.sampling import Choice, generate_whole, needs_generate, prepare_sampler, several
+from agentkit.models.local.thoughts import ReplyWatch, unwritten_tokens
+from agentkit.models.local.weights import Weights
+
+OWN_OPTIONS = ("adapter", "chat_template_kwargs", "reuse")
+"""Options of a request that are none of `generate`."""
+SEARCHES = "beam search, assisted decoding or an encoder-decoder"
 
 
 class LocalModel:
-    """A transformers model and tokenizer with everything decoding needs. Safe to share between threads."""
+    """A transformers model and tokenizer with everything decoding needs. Safe to share between threads.
 
-    def __init__(self, model: Any, tokenizer: Any, *, most_rows: int = MOST_ROWS) -> None:
+    Options of a request that are its own: `adapter` names the one that computes the reply, `reuse=False` computes it by
+    itself, whatever was asked before or is asked meanwhile, and `chat_template_kwargs` are told to the template.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        most_rows: int = MOST_ROWS,
+        chat_template: str | None = None,
+        variables: Mapping[str, Any] | None = None,
+    ) -> None:
         """`tokenizer` is a processor where the model takes images, sound or video."""
         self.model = model
         self.processor = tokenizer
         self.tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
-        self.template = ChatTemplate(self.processor)
+        self.template = ChatTemplate(self.processor, template=chat_template).told(variables or {})
         self.prompts = PromptEncoder(self.tokenizer)
         forward = Forward(model)
         self.prefixes = PrefixCache(forward.reuse)
-        self._decoder = Decoder(forward, self.prefixes, most_rows=most_rows)
+        self.weights = Weights(model)
+        self._decoder = Decoder(forward, self.prefixes, self.weights, most_rows=most_rows)
 
-    @cached_property
+    @property
     def eos(self) -> frozenset[int]:
-        """Every token that ends a reply: the generation config's and the tokenizer's."""
-        configured = self.model.generation_config.eos_token_id
-        ids = configured if isinstance(configured, list) else [configured]
-        return frozenset(i for i in (*ids, self.tokenizer.eos_token_id) if i is not None)
+        """Every token that ends a reply: the generation config's, which may change, and the tokenizer's."""
+        return frozenset((*several(self.model.generation_config.eos_token_id), *several(self.tokenizer.eos_token_id)))
 
     @cached_property
     def vocabulary(self) -> GrammarVocabulary:
         """The vocabulary as grammars need it."""
         size = self.model.get_output_embeddings().weight.shape[0]
-        return GrammarVocabulary(self.tokenizer, size=size, eos=sorted(self.eos))
+        return GrammarVocabulary.of(self.tokenizer, size=size, eos=sorted(self.eos))
+
+    @cached_property
+    def before_answer(self) -> BeforeAnswer:
+        """What it may write in front of the part of a reply that a grammar holds."""
+        return BeforeAnswer(self.tokenizer, template=self.template.shown)
+
+    @cached_property
+    def _unwritten(self) -> frozenset[int]:
+        return unwritten_tokens(self.tokenizer)
 
     @property
     def context_tokens(self) -> int:
         """How many tokens prompt and reply may have together."""
         config = self.model.config.get_text_config()
-        return int(getattr(config, "max_position_embeddings", None) or 2**31)
+        limit = getattr(config, "max_position_embeddings", None) or 0
+        return int(limit) if limit > 0 else 2**31
 
     def generate_chat(self, request: ChatRequest) -> Generator[Chunk]:
-        """The reply to a conversation; the request's options name `max_new_tokens`."""
+        """The reply to a conversation; its options name `max_new_tokens`, or a `max_length` that counts the prompt."""
+        template = self.template.told(request.options.get("chat_template_kwargs") or {})
         if has_media(request.messages):
-            prompt, ids, media = media_inputs(self.template, request.messages, request.tools, self.model.config)
+            prompt, ids, media = media_inputs(template, request.messages, request.tools, self.model.config)
             yield from self.generate_text(prompt, ids, request, media=media)
             return
 
         def encode(messages: list[Message]) -> tuple[str, list[int]]:
-            prompt = self.template.render(messages, tools=request.tools)
+            prompt = template.render(messages, tools=request.tools)
             return prompt, self.prompts.encode(prompt)
 
-        limit = self.context_tokens - min(request.options["max_new_tokens"], self.context_tokens // 4)
+        longest = request.options.get("max_new_tokens") or request.options["max_length"]
+        limit = self.context_tokens - min(longest, self.context_tokens // 4)
         prompt, ids, fitted = first_that_fits(request.messages, encode, limit)
-        if fitted.dropped_observations or fitted.dropped_messages:
-            dropped = {"observations": fitted.dropped_observations, "messages": fitted.dropped_messages}
-            yield Chunk(metadata={"dropped_to_fit": dropped})
+        if fitted.dropped:
+            yield Chunk(metadata={"dropped_to_fit": fitted.dropped})
         yield from self.generate_text(prompt, ids, request)
 
     def generate_text(
         self, prompt: str, ids: Sequence[int], request: ChatRequest, *, media: MediaInputs | None = None
     ) -> Generator[Chunk]:
         """The continuation of `prompt`, whose tokens are `ids`."""
+        adapter, alone = request.options.get("adapter"), request.options.get("reuse") is False
+        if adapter is not None:
+            self.weights.check_adapter(adapter)
         request = replace(request, options=self._options(ids, request))
-        if needs_generate(self.model, request.options):
-            if request.grammar:
-                raise ConfigurationError(
-                    'expected no grammar with beam search, assisted decoding or an encoder-decoder; set constrain="off"'
-                )
-            yield from generate_whole(self.model, self.tokenizer, ids, request.options)
-            return
         thought = begun_thought(prompt)
+        if needs_generate(self.model, request.options) or self.weights.has_virtual_tokens:
+            if adapter is not None:
+                raise ConfigurationError(f"expected no adapter with {SEARCHES}; leave it out")
+            yield Chunk(text=thought)
+            yield from self._whole(ids, request)
+            return
         sequence = self._sequence(ids, request, thought=thought, media=media)
+        sequence.adapter, sequence.alone = adapter, alone
         if thought:  # the template began it: so does the reply
             yield Chunk(text=thought)
             sequence.watch(thought)
@@ -100,14 +137,34 @@ class LocalModel:
                 written = tuple(sequence.ids[len(ids) :][: len(pieces)])
                 self.prompts.remember(WrittenTurn(prompt, tuple(ids), written, tuple(pieces)))
 
+    def _whole(self, ids: Sequence[int], request: ChatRequest) -> Iterator[Chunk]:
+        if request.grammar:
+            raise ConfigurationError(f'expected no grammar with {SEARCHES}; set constrain="off"')
+        if request.top_logprobs is not None:
+            raise ConfigurationError(f"expected no log probabilities with {SEARCHES}; leave logprobs out")
+        if request.options.get("max_thinking_tokens") is not None:
+            raise ConfigurationError(f"max_thinking_tokens holds no reply of {SEARCHES}; leave it out")
+        left_out = () if request.tools else self._unwritten
+        return generate_whole(self.model, self.tokenizer, ids, request.options, left_out={*left_out, *self.eos})
+
+    def _longest(self, options: Mapping[str, Any]) -> int:
+        """How many tokens prompt and reply may have together; `max_length` counts where no other limit is named."""
+        limit = None if options.get("max_new_tokens") else options.get("max_length")
+        return min(self.context_tokens, limit or self.context_tokens)
+
     def _options(self, ids: Sequence[int], request: ChatRequest) -> dict[str, Any]:
-        options = dict(request.options)
-        room = self.context_tokens - len(ids)
+        options = {name: value for name, value in request.options.items() if name not in OWN_OPTIONS}
+        check_numbers(options)
+        longest = self._longest(options)
+        room = longest - len(ids)
         if room < 1:
+            if longest < self.context_tokens:
+                raise ConfigurationError(f"max_length is {longest}, and the prompt has {len(ids)} tokens; give more")
             raise ConfigurationError(
-                f"expected a prompt shorter than the model's {self.context_tokens} tokens, saw {len(ids)}; shorten it"
+                f"expected a prompt shorter than the model's {longest} tokens, saw {len(ids)}; shorten it"
             )
-        options["max_new_tokens"] = min(options["max_new_tokens"], room)
+        options["max_new_tokens"] = min(options.get("max_new_tokens") or room, room)
+        options.pop("max_length", None)
         if "do_sample" not in options and "temperature" in options:  # transformers ignores a temperature otherwise
             options["do_sample"] = bool(options["temperature"])
         if not options.get("temperature", 1):
@@ -119,23 +176,21 @@ class LocalModel:
     ) -> TokenSequence:
         constraint = None
         if request.grammar:
-            constraint = held_to(request.grammar, self.tokenizer, self.vocabulary, begun=thought)
+            constraint = Constraint(request.grammar, self.vocabulary, before=self.before_answer, begun=thought)
         sampler = prepare_sampler(
             self.model, ids, request.options, eos=self.eos, constraint=constraint, top_logprobs=request.top_logprobs
         )
-        reader = ReplyReader(request.stop)
-
-        def watch(text: str) -> bool:
-            reader.read(Chunk(text=text))
-            return reader.stopped
-
-        detokenizer = Detokenizer(self.tokenizer, ids, keep_special=bool(request.tools))
+        limit = request.options.get("max_thinking_tokens")
+        watch = ReplyWatch(request.stop, self.prompts.encode_after, max_thinking_tokens=limit)
+        detokenizer = Detokenizer(self.tokenizer, ids, left_out=() if request.tools else self._unwritten)
         return TokenSequence(list(ids), sampler, detokenizer.feed, watch, media=media)
 
     def _chunk(self, sequence: TokenSequence, new: NewToken, count: int) -> Chunk:
         usage = Usage(sequence.prompt_tokens, count, sequence.cached_tokens)
         logprobs = () if new.choice.logprob is None else (self._logprob(new.choice),)
-        return Chunk(text=new.text, logprobs=logprobs, usage=usage, finish_reason=new.finish_reason)
+        is_cut = new.finish_reason is not None and sequence.watch.is_cut
+        metadata = {"thinking_cut_off": sequence.watch.thinking_tokens} if is_cut else None
+        return Chunk(text=new.text, logprobs=logprobs, usage=usage, finish_reason=new.finish_reason, metadata=metadata)
 
     def _logprob(self, choice: Choice) -> TokenLogprob:
         text = self.tokenizer.decode

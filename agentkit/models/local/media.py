@@ -117,7 +117,8 @@ def _source(part: Mapping[str, Any], kind: str) -> tuple[str, str | None]:
         value = part.get(name)
         if isinstance(value, Mapping):
             value = value.get("url") or value.get("data")
-            name = "url" if value and ("://" in value or value.startswith("data:")) else "data"
+            is_address = isinstance(value, str) and ("://" in value or value.startswith("data:"))
+            name = "url" if is_address else "data"
         if isinstance(value, bytes):
             return "", base64.b64encode(value).decode()
         if isinstance(value, str) and value:

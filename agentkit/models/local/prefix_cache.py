@@ -21,13 +21,16 @@ FORGIVEN = 64  # a conversation that goes on may lose this much of its last prom
 class CachedPrefix:
     """A cache and the tokens it holds; `prompt_tokens` of them came from the last prompt, the rest was generated.
 
-    `media` is the key of the pixels and waves that stand among them, "" where there are none.
+    `media` is the key of the pixels and waves that stand among them, "" where there are none; `adapter` the one that a
+    request named; `age` that of the store when it was begun: what was forgotten meanwhile is not kept after all.
     """
 
     ids: list[int]
     cache: Any
     prompt_tokens: int
     media: str = ""
+    adapter: str | None = None
+    age: int = 0
 
 
 class PrefixCache:
@@ -41,6 +44,8 @@ class PrefixCache:
         self._max_tokens = max_tokens
         self._entries: list[CachedPrefix] = []
         self._lock = threading.Lock()
+        self.age = 0
+        """How often everything was forgotten."""
 
     @property
     def tokens(self) -> int:
@@ -52,14 +57,16 @@ class PrefixCache:
         """What is held, the oldest first."""
         return tuple(self._entries)
 
-    def take(self, ids: Sequence[int], *, media: str = "", least: int = 0) -> tuple[Any, int]:
+    def take(
+        self, ids: Sequence[int], *, media: str = "", adapter: str | None = None, least: int = 0
+    ) -> tuple[Any, int]:
         """The cache of the longest known prefix of `ids`, and its length; (None, 0) where there is none.
 
         At least one token is left to compute: a cache as long as the prompt gives silently wrong logits. The prefix has
-        the same `media`, and a prompt with media shares them all (its first `least` tokens) or nothing.
+        the same `media` and `adapter`; a prompt with media shares them all (its first `least` tokens) or nothing.
         """
         with self._lock:
-            best, length = self._longest(ids, media)
+            best, length = self._longest(ids, (media, adapter))
             if best is None or length < least:
                 return None, 0
             if length < best.prompt_tokens - FORGIVEN:  # another conversation with the same beginning: leave it its own
@@ -75,6 +82,8 @@ class PrefixCache:
         if self.reuse == "none" or not 0 < len(entry.ids) <= self._max_tokens:
             return
         with self._lock:
+            if entry.age != self.age:
+                return
             self._entries.append(entry)
             while len(self._entries) > self._max_conversations or self.tokens > self._max_tokens:
                 self._entries.pop(0)
@@ -83,11 +92,12 @@ class PrefixCache:
         """Forget everything."""
         with self._lock:
             self._entries.clear()
+            self.age += 1
 
-    def _longest(self, ids: Sequence[int], media: str) -> tuple[CachedPrefix | None, int]:
+    def _longest(self, ids: Sequence[int], kind: tuple[str, str | None]) -> tuple[CachedPrefix | None, int]:
         best, longest = None, 0
         for entry in self._entries:
-            if entry.media != media:
+            if (entry.media, entry.adapter) != kind:
                 continue
             length = min(common_prefix(entry.ids, ids), len(ids) - 1)
             if length > longest and (self.reuse == "crop" or length == len(entry.ids)):
