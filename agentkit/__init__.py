@@ -1,13 +1,14 @@
 """ReAct agents on open chat models: the format never breaks, and the same run replays without a key or a network."""
 
-from __future__ import annotations
-
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
+# What `python -m agentkit` imports here, the current folder may have: nothing but what Python has loaded by then.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from agentkit.cassette import Cassette as Cassette
     from agentkit.langchain.community import load_tools as load_tools
     from agentkit.langchain.executor import AgentExecutor as AgentExecutor
@@ -36,7 +37,7 @@ _HOME = {
 __all__ = sorted(_HOME.keys() - {"hub"})
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     if name not in _HOME:
         raise AttributeError(f"module 'agentkit' has no attribute {name!r}")
     home = import_module(_HOME[name])

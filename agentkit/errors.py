@@ -36,6 +36,7 @@ __all__ = [
     "in_one_line",
     "nearest",
     "refuse_unknown",
+    "said",
     "short_repr",
     "to_install",
 ]
@@ -115,9 +116,17 @@ def described(value: object) -> str:
     return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
+def said(error: BaseException) -> str:
+    """What an error says; a tool's own may fail at that, too."""
+    try:
+        return str(error)
+    except Exception as failure:
+        return f"a {type(error).__name__} that has no text ({type(failure).__name__})"
+
+
 def in_one_line(text: object, most: int | None = None) -> str:
     """What an error or another's message says, for a message of one line, no longer than `most` characters."""
-    line = " ".join(str(text).split())
+    line = " ".join((said(text) if isinstance(text, BaseException) else str(text)).split())
     return line if most is None else _beginning(line, most)
 
 

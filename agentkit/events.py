@@ -3,6 +3,7 @@ consumes them."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -17,6 +18,7 @@ StopReason = Literal[
     "max_cost",
     "stuck",  # the same action gave the same observation again and again
     "not_grounded",  # the answer holds a number or a name that no observation gave
+    "declined",  # the model says that it has no answer
 ]
 
 CallMode = Literal["react-json", "tools"]
@@ -27,7 +29,8 @@ CallMode = Literal["react-json", "tools"]
 class Usage:
     """Tokens of one model call, or of a run: `cached_tokens` of the `prompt_tokens` were not computed again.
 
-    `cost_usd` is in US dollars, `None` where neither the server nor a price table says.
+    `cost_usd` is in US dollars, `None` where neither the server nor a price table says. A count that is stated as less
+    than none, as text or as no number says nothing, and neither does such a cost: a budget is held to what is known.
     """
 
     prompt_tokens: int = 0
@@ -35,12 +38,32 @@ class Usage:
     cached_tokens: int = 0
     cost_usd: float | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("prompt_tokens", "completion_tokens", "cached_tokens"):
+            stated = getattr(self, name)
+            if type(stated) is not int or stated < 0:
+                object.__setattr__(self, name, int(stated) if type(stated) is float and 0 <= stated < math.inf else 0)
+        cost = self.cost_usd
+        if cost is not None and not (type(cost) in (int, float) and 0 <= cost < math.inf):
+            object.__setattr__(self, "cost_usd", None)
+
     def __add__(self, other: Usage) -> Usage:
         return Usage(
             self.prompt_tokens + other.prompt_tokens,
             self.completion_tokens + other.completion_tokens,
             self.cached_tokens + other.cached_tokens,
             self.cost_usd if other.cost_usd is None else (self.cost_usd or 0.0) + other.cost_usd,
+        )
+
+    def updated(self, later: Usage | None) -> Usage:
+        """This with what the same reply said later: totals so far, of which some come once and then as none."""
+        if later is None:
+            return self
+        return Usage(
+            max(self.prompt_tokens, later.prompt_tokens),
+            max(self.completion_tokens, later.completion_tokens),
+            max(self.cached_tokens, later.cached_tokens),
+            self.cost_usd if later.cost_usd is None else max(self.cost_usd or 0.0, later.cost_usd),
         )
 
     @property
@@ -61,33 +84,37 @@ class Source:
 class Called:
     """How a model called a tool in its own syntax: the call's `id`, the `text` beside it, and the step its turn began.
 
-    Calls of one `turn` stood in one message.
+    Calls of one `turn` stood in one message. `thinking` is what came before them, of a model that is given it back.
     """
 
     id: str
     turn: int
     text: str = ""
+    thinking: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
     """Call `tool` with `tool_input`; `log` is the model's own text up to and including the action.
 
-    For one that was `called` in the model's own syntax, `log` is what the dialect would say.
+    For one that was `called` in the model's own syntax, `log` is what the dialect would say. `origin` is the object it
+    was made of, where an agent of others decided it, which is given back as it came.
     """
 
     tool: str
     tool_input: ToolInput
     log: str = ""
     called: Called | None = None
+    origin: Any = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class FinalAnswer:
-    """The run's answer; `log` is the model's own text."""
+    """The run's answer; `log` is the model's own text. One that `declines` says that the model has none."""
 
     output: str
     log: str = ""
+    declines: bool = False
 
 
 @dataclass(frozen=True, slots=True)

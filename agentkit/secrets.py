@@ -14,10 +14,11 @@ import base64
 import binascii
 import copy
 import re
+import unicodedata
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache, partial
 from itertools import accumulate, pairwise, zip_longest
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
@@ -139,6 +140,7 @@ def _is_secret_value(value: str, *, phrases: bool = True, shortest: int = SHORTE
 # Beginnings as the rules of detect-secrets and gitleaks have them, and those of model providers, which these lack.
 _SHAPES = {
     "hf_ gsk_ r8_ xai- pplx- fw_ dop_v1_ npm_ api_org_ tvly- lin_api_ ntn_ dapi sbp_ glsa_": "[A-Za-z0-9]{16,}",
+    "jina_ rpa_ rubygems_ tfp_ glc_ ops_ sntrys_ figd_ cal_live_ secret_ vercel_ ddp_": r"[A-Za-z0-9]{20,}[\w+/=-]*",
     "sk- sk_": r"(?:[a-z]{1,12}[-_]){0,3}(?=[A-Za-z_-]{0,40}\d)[\w-]{0,40}?[A-Za-z0-9]{12,}[\w-]*",
     "rk_live_ rk_test_ whsec_": "[A-Za-z0-9]{16,}",
     "ghp_ gho_ ghr_ ghs_ ghu_ github_pat_": r"\w{20,}",
@@ -151,12 +153,22 @@ _SHAPES = {
     "discord.com/api/webhooks/ discordapp.com/api/webhooks/": r"\d{15,}/[\w-]{30,}",
     "eyJ": r"(?<![\w-]eyJ)[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,}",
     "SG.": r"[\w-]{16,}\.[\w-]{16,}",
-    "pypi- nvapi- ATATT3x": r"[\w=-]{40,}",
+    "pypi- nvapi- ATATT3x EAACEdEose0cBA CFPAT- PMAK- dp.pt. tskey-auth-": r"[\w=-]{30,}",
+    "ATBB NRAK- EZAK pul-": "(?=[A-Za-z]{0,30}[0-9])[A-Za-z0-9]{24,}",
     "shpat_ shpss_ shpca_ shppa_ lsv2_pt_ lsv2_sk_": r"[0-9a-f]{32}\w*",
     "AGE-SECRET-KEY-1": "[0-9A-Z]{50,}",
+    "1//0 eyJrIjoi sk.eyJ": r"[\w.-]{40,}",
+    "pat": r"[A-Za-z0-9]{14}\.[0-9a-f]{64}",
 }
+
+
+def _beginning(one: str) -> str:
+    """No letter before it. It comes first in its pattern, for that is looked for faster."""
+    return rf"{re.escape(one)}(?<!\w{re.escape(one)})"
+
+
 _BY_BEGINNING = [
-    (beginnings.split(), re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, beginnings.split()))}){rest}", re.ASCII))
+    (beginnings.split(), re.compile(rf"(?:{'|'.join(map(_beginning, beginnings.split()))}){rest}", re.ASCII))
     for beginnings, rest in _SHAPES.items()
 ]
 _PRIVATE_KEY = re.compile(
@@ -164,7 +176,7 @@ _PRIVATE_KEY = re.compile(
     r"(?:(?:(?!-----)[\s\S]){0,20000}-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
     r"|(?:(?:\s|\\+[nr])*[A-Za-z0-9+/=]{16,})+(?:(?:\s|\\+[nr])*[A-Za-z0-9+/=]{1,64})?)"
 )
-_BY_BEGINNING += [(["PRIVATE KEY"], _PRIVATE_KEY), ([":AA"], re.compile(r"\b\d{8,10}:AA[\w-]{32,}"))]
+_BY_BEGINNING += [(["PRIVATE KEY"], _PRIVATE_KEY), ([":AA"], re.compile(r"(?<!\d)\d{8,10}:AA[\w-]{32,}"))]
 # These are looked for in the text in lower case, which is faster than to ignore the case.
 _HEADER = re.compile(r"\b(?:bearer|(?P<basic>basic))\s+(?P<secret>[\w.~+/=-]{12,})")
 _ADDRESS = re.compile(
@@ -172,16 +184,24 @@ _ADDRESS = re.compile(
     r"|:\\/\\/[^\s/?#@:\"'<>\\]{0,200}:(?P<escaped>[^\s/?#\"'<>\\]{1,300})@"
     r"|%3a%2f%2f[^\s/?#@:\"'<>\\%]{0,200}%3a(?P<encoded>[^\s/?#@:\"'<>\\&]{1,300}?)%40"
 )
+_COOKIE = re.compile(r"\bcookie[\"']?[ \t]{0,3}[:=][ \t]{0,3}[\"']?(?=[^\s=;]{1,100}=)[^\n\"']{1,8000}")
+_CRUMB = re.compile(r"=(?P<secret>[^\s;,\"'=]+)")
+_COMMAND = re.compile(  # what a program is told on its command line, or reads in .netrc
+    r"(?:\bcurl\b[^\n]{0,300}?[ \t](?:-u|--user|--proxy-user)[ \t=]{0,3}[\"']?[^\s:\"']{1,80}:"
+    r"|\b(?:mysql|mariadb)\w{0,20}[ \t][^\n]{0,200}?(?<=[ \t])-p|\bsshpass[ \t]+-p[ \t]?"
+    r"|\blogin[ \t][^\n]{0,200}?[ \t]-p[ \t]+|\bredis-cli[ \t][^\n]{0,200}?(?<=[ \t])-a[ \t]+"
+    r"|\blogin\s+\S{1,100}\s+password\s+)[\"']?(?P<secret>[^\s\"']+)"
+)
 _PARAMETER = re.compile(r"(?:[?&;]|%3f|%26)(?P<name>[\w.-]{2,60})(?:=|%3d)(?P<secret>(?:(?!%26)[^\s&#\"'<>\\;])+)")
 _ASSIGNED_WORDS = ("key", "token", "secret", "pass", "pwd", "credential", "auth")
 _ASSIGNED = re.compile(
-    rf"(?:{'|'.join(_ASSIGNED_WORDS)})[\w.-]{{0,30}}?"
-    r"(?P<mark>\\*[\"']?[ \t]{0,3}(?:=>|:=|=|:|%3d)[ \t]{0,3}|>|(?<=[a-z])[ \t]+(?=\S))"
-    r"(?P<quote>\\*[\"'`])?(?:(?:bearer|basic|token|digest)[ \t]+)?"
+    rf"(?:{'|'.join(_ASSIGNED_WORDS)})[\w.-]{{0,30}}?(?:[ \t](?:provided|given|used))?"
+    r"(?P<mark>\\*[\"']?[ \t]{0,3}(?:=>|:=|=|:|%3d)[ \t]{0,3}|>|[ \t](?:is|was)[ \t]|(?<=[a-z])[ \t]+(?=\S))"
+    r"(?P<quote>\\*[\"'`])?(?:(?:bearer|basic|token|digest|(?:api|genie)?-?key|oauth|dpop|negotiate|splunk)[ \t]+)?"
     r"(?P<secret>(?(quote)[^\"'`<>\\\n]{1,2000}|(?![*&|\[{])[^\s\"'`<>\\,;&)\]}]{1,2000}))"
 )
 _UNQUOTED = re.compile(r"[^\s\"'`<>\\,;&)\]}]{0,2000}")
-_NAME_BEFORE = re.compile(r"[\w.-]{0,60}\Z")
+_NAME_BEFORE = re.compile(r"(?:(?i:\b(?:api|access|secret|private|signing)) )?[\w.-]{0,60}\Z")
 _MEMBER = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+[(\[]?|[A-Za-z_]\w*[(\[].*")
 
 
@@ -195,6 +215,14 @@ def _by_shape(text: str) -> Iterator[tuple[int, int]]:
         start, end = match.span("secret")
         if (match["basic"] and _is_pair(text[start:end])) or _is_secret_value(text[start:end], phrases=False):
             yield start, end
+    for match in _matches(_COMMAND, lower, ("curl", "mysql", "mariadb", "sshpass", "login", "redis-cli")):
+        start, end = match.span("secret")
+        if _is_secret_value(text[start:end], phrases=False, shortest=6):
+            yield start, end
+    for header in _matches(_COOKIE, lower, ("cookie",)):
+        for match in _CRUMB.finditer(text, *header.span()):
+            if _is_secret_value(match["secret"], phrases=False):
+                yield match.span("secret")
     for match in _matches(_ADDRESS, lower, ("@", "%40")):
         start, end = match.span(match.lastgroup or 0)
         if not is_placeholder(text[start:end]) and (match["user"] is None or _strength(text[start:end]) == "generated"):
@@ -261,22 +289,46 @@ def _is_secret_under(name: str, value: str, place: Literal["address", "quoted", 
 
 # -- what variables hold, in any encoding ------------------------------------------------------------------------------
 
-_ESCAPE = re.compile(
-    r"%[0-9a-fA-F]{2}|\\(?:u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|[0-3][0-7]{2}|[nrt\"'/\\])"
-    r"|&(?:amp|lt|gt|quot|apos|#\d{2,6}|#[xX][0-9a-fA-F]{2,5});"
+_ESCAPE = re.compile(  # and what shows nothing: sequences that colour a text, characters without width
+    r"%[0-9a-fA-F]{2}|\\(?:u[0-9a-fA-F]{4}|u\{[0-9a-fA-F]{2,5}\}|U000[0-9a-fA-F]{5}|x[0-9a-fA-F]{2}|[0-3][0-7]{2}"
+    r"|[nrt\"'/\\])|&(?:amp|lt|gt|quot|apos|#\d{2,6}|#[xX][0-9a-fA-F]{2,5});"
+    r"|(?:\x1b\[|\x9b)[0-?]{0,40}[ -/]{0,4}[@-~]|\x1b\][^\x07\x1b]{0,400}(?:\x07|\x1b\\)|\x1b[@-Z^-~]"
+    "|[\uff01-\uff5e\u2460-\u24ff\U0001d400-\U0001d7ff]"
+    "|[\0\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff"
+    "\U000e0000-\U000e01ef]"
 )
 _ESCAPED = {"\\n": "\n", "\\r": "\r", "\\t": "\t", "&amp;": "&", "&lt;": "<", "&gt;": ">", "&quot;": '"'}
-_GAPS = " \t\n\r\f\v\x85\xa0\u2028\u2029\u200b\u200c\u200d\u2060\ufeff\u00ad\\>|\"'+="  # where a long text is broken
-_GAP = re.compile(f"[{re.escape(_GAPS)}]+")
-_WITHOUT_GAPS = dict.fromkeys(map(ord, _GAPS))
-_MOST_NESTED = 3  # encodings within each other: JSON in JSON in an address
+_LONG = "[A-Za-z0-9+/_-]{16,}"
+_PACKED = re.compile(  # hexadecimal digits, base32 or base64, perhaps in lines
+    rf"{_LONG}(?:\r?\n[ \t]{{0,20}}{_LONG})*(?:\r?\n[ \t]{{0,20}}[A-Za-z0-9+/_-]{{1,15}}(?![^\s=]))?={{0,6}}"
+)
+_TRIED = 64  # characters that tell whether a run is a text
+_OF_TEXT = bytes(range(32, 127)) + b"\0\t\n\r"
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
+_HEXADECIMAL = b"0123456789abcdefABCDEF"
+_FIRST_OF_TEXT = b"ACDIJKLMNOPQRSTUVWXYZabcdef"  # of four letters of base64
+_GAP = re.compile("[^A-Za-z0-9]+")  # whatever a long text is broken with
+_NO_GAP = bytes(range(256)).lower()
+_IN_GAPS = bytes(code for code in range(256) if not chr(code).isascii() or not chr(code).isalnum())
+_FEWEST_LAYERS, _MOST_LAYERS = 3, 12  # of encodings within each other: JSON in JSON in an address
+_MOST_CHARACTERS = 2_000_000  # that are looked at for more than the fewest
 _SHORTEST_BROKEN = 12
 _PHRASES = re.compile(r"PASS|PW|SECRET|TOKEN|API|ACCESS|PRIVATE|MASTER|CRED|AUTH|SIGN|ENC", re.IGNORECASE)
 
 
 def _unescaped(match: re.Match[str]) -> str:
-    token = match[0]
-    if token[0] == "%" or token[:2] in ("\\u", "\\x"):
+    return _character(match[0])
+
+
+@lru_cache(maxsize=10_000)
+def _character(token: str) -> str:
+    """What an escape stands for; nothing for what shows nothing."""
+    if token[0] not in "%\\&":
+        visible = "\uff01" <= token <= "\uff5e" or "\u2460" <= token <= "\u24ff" or "\U0001d400" <= token < "\U0001d800"
+        return unicodedata.normalize("NFKC", token) if visible else ""
+    if token[:3] == "\\u{":
+        return chr(int(token[3:-1], 16))
+    if token[0] == "%" or token[:2] in ("\\u", "\\U", "\\x"):
         return chr(int(token[1 if token[0] == "%" else 2 :], 16))
     if token[:2] == "&#":
         return chr(int(f"0{token[2:-1]}", 16 if token[2] in "xX" else 10))
@@ -285,54 +337,130 @@ def _unescaped(match: re.Match[str]) -> str:
     return _ESCAPED.get(token, token[1] if token[0] == "\\" else "'")
 
 
+def _unpacked(packed: str) -> str:
+    """What a run stands for, where that is a text; else the run."""
+    run = packed.encode().translate(_URL_SAFE, b" \t\r\n=")
+    for read in _readings(run[:_TRIED], has_slash="/" in packed):
+        raw = read(run[:_TRIED])
+        if _is_text(raw) and (len(run) <= _TRIED or _is_text(raw := read(run))):
+            return raw.decode("utf-8", "replace")
+    return packed
+
+
+def _readings(run: bytes, *, has_slash: bool) -> Iterator[Callable[[bytes], bytes]]:
+    """How a run may be read. In base64 every fourth letter of a text is one of few, as the first six bits of a byte."""
+    if not run.translate(None, _HEXADECIMAL):
+        yield _of_hexadecimal
+    if run.isupper():
+        yield _of_base32
+    for offset in range(4 if has_slash else 1):  # it may begin with a piece of a path
+        if len(run[offset::4].translate(None, _FIRST_OF_TEXT)) * 32 <= len(run) * 3:
+            yield partial(_of_base64, offset=offset)
+
+
+def _of_hexadecimal(run: bytes) -> bytes:
+    try:
+        return binascii.unhexlify(run)
+    except binascii.Error:
+        return b""
+
+
+def _of_base32(run: bytes) -> bytes:
+    try:
+        return base64.b32decode(run + b"=" * (-len(run) % 8))
+    except binascii.Error:
+        return b""
+
+
+def _of_base64(run: bytes, offset: int) -> bytes:
+    """Its text from there on."""
+    end = len(run) - ((len(run) - offset) % 4 == 1)
+    return binascii.a2b_base64(run[offset:end] + b"==")
+
+
+def _is_text(raw: bytes) -> bool:
+    return len(raw) >= SHORTEST and len(raw.translate(None, _OF_TEXT)) * 8 <= len(raw)
+
+
+_Meaning = Callable[[re.Match[str]], str]
+
+
 class _View:
     """A text, perhaps made of another by replacing what matches; knows where its characters stand in the first."""
 
-    def __init__(self, text: str, base: _View | None = None, pattern: re.Pattern[str] = _GAP) -> None:
+    def __init__(
+        self, text: str, base: _View | None = None, changed: tuple[re.Pattern[str], _Meaning] | None = None
+    ) -> None:
         self.text = text
         self._base = base
-        self._pattern = pattern
+        self._changed = changed
 
     def closed(self) -> _View:
-        """Without what stands where lines are broken."""
-        return _View(self.text.translate(_WITHOUT_GAPS), self, _GAP)
+        """Its letters and digits alone, in lower case: whatever else breaks a text into lines, groups or a list."""
+        return _View(_letters_and_digits(self.text), self, (_GAP, lambda match: ""))
 
-    def decoded(self) -> _View:
-        """With its escapes resolved."""
-        return _View(_ESCAPE.sub(_unescaped, self.text), self, _ESCAPE)
+    def decoded(self, unpacked: _Meaning) -> _View:
+        """With its escapes resolved; where there is none, with what is packed in it. Itself where nothing is."""
+        may_escape = not self.text.isascii() or any(sign in self.text for sign in "%\\&\x1b\0")
+        for pattern, meaning in ((_ESCAPE, _unescaped), (_PACKED, unpacked))[not may_escape :]:
+            if (text := pattern.sub(meaning, self.text)) != self.text:
+                return _View(text, self, (pattern, meaning))
+        return self
 
     @cached_property
     def _places(self) -> tuple[Sequence[int], Sequence[int]]:
         """Where each character begins and ends."""
-        if self._base is None:
+        if self._base is None or self._changed is None:
             return range(len(self.text)), range(1, len(self.text) + 1)
+        pattern, meaning = self._changed
         begin: list[int] = []
         end: list[int] = []
         place = 0
-        for match in self._pattern.finditer(self._base.text):
+        for match in pattern.finditer(self._base.text):
             begin.extend(range(place, match.start()))
             end.extend(range(place + 1, match.start() + 1))
             place = match.end()
-            if self._pattern is _ESCAPE:
-                begin.append(match.start())
-                end.append(place)
+            length = len(meaning(match))
+            begin.extend([match.start()] * length)
+            end.extend([place] * length)
         begin.extend(range(place, len(self._base.text)))
         end.extend(range(place + 1, len(self._base.text) + 1))
         begins, ends = self._base._places
         return [begins[one] for one in begin], [ends[one - 1] for one in end]
 
+    def span(self, start: int, end: int) -> tuple[int, int]:
+        """Where a stretch of this text stands in the first."""
+        begins, ends = self._places
+        return begins[start], ends[end - 1]
+
     def spans(self, form: str) -> Iterator[tuple[int, int]]:
         """Where this stands, in the first text."""
         start = self.text.find(form) if form else -1
         while start >= 0:
-            begins, ends = self._places
-            yield begins[start], ends[start + len(form) - 1]
+            yield self.span(start, start + len(form))
             start = self.text.find(form, start + len(form))
+
+
+def _layers(text: str) -> Iterator[_View]:
+    """The text, and it with one encoding after another taken off, until nothing changes."""
+    view, room = _View(text), _MOST_CHARACTERS
+    meanings = cache(_unpacked)  # most runs of a text are in its next layer, too
+
+    def unpacked(match: re.Match[str]) -> str:
+        return meanings(match[0])
+
+    for layer in range(_MOST_LAYERS):
+        yield view
+        room -= len(view.text)
+        deeper = view.decoded(unpacked) if layer < _FEWEST_LAYERS or room > 0 else view
+        if deeper is view:
+            return
+        view = deeper
 
 
 @dataclass(frozen=True, slots=True)
 class _Needle:
-    """A form of a variable's value; `broken` is it without what stands where lines are broken, "" if it is none."""
+    """A form of a variable's value; `broken` are its letters and digits alone, "" where they are too few."""
 
     variable: str
     text: str
@@ -340,25 +468,35 @@ class _Needle:
 
 
 def _needles(variable: str, value: str) -> Iterator[_Needle]:
-    """The value as it is, in hexadecimal digits, in base32, and in base64 at any place of a longer text."""
-    yield _Needle(variable, value, _closed(value) if _strength(value) == "generated" else "")
+    """The value as it is, backwards, in hexadecimal digits, in base32, in base64 and base85 at any place of a text."""
+    for text in (value, value[::-1]):
+        yield _Needle(variable, text, _closed(text) if _strength(value) == "generated" else "")
     raw = value.encode("utf-8", "surrogateescape")
     for other in {raw.decode("latin-1"), value.replace(" ", "+")} - {value}:
         yield _Needle(variable, other)
-    base32 = base64.b32encode(raw).decode().rstrip("=")
-    for digits in (raw.hex(), raw.hex().upper(), raw.hex(":"), raw.hex(":").upper(), base32, base32.lower()):
-        yield _Needle(variable, digits, _closed(digits))
+    for digits in (raw.hex(), "0x" + "0x".join(map("{:02x}".format, raw)), base64.b32encode(raw).decode()):
+        yield _Needle(variable, "", _closed(digits))
+    if len(raw) >= _SHORTEST_BROKEN:
+        yield _Needle(variable, "", _closed("".join(map(str, raw))))  # a list of its bytes
     for shift in range(3):
         first = -(-shift * 8 // 6)  # the first character that depends on the value alone
         last = (shift + len(raw)) * 8 // 6
         text = base64.b64encode(b"\0" * shift + raw).decode()[first:last]
         for form in {text, text.translate(str.maketrans("+/", "-_"))} if len(text) >= SHORTEST else ():
             yield _Needle(variable, form, _closed(form))
+    for start in range(4):
+        group = raw[start : len(raw) - (len(raw) - start) % 4]
+        for encode in (base64.b85encode, base64.a85encode) if len(group) >= SHORTEST else ():
+            yield _Needle(variable, encode(group).decode())
 
 
 def _closed(text: str) -> str:
-    closed = text.translate(_WITHOUT_GAPS)
+    closed = _letters_and_digits(text)
     return closed if len(closed) >= _SHORTEST_BROKEN else ""
+
+
+def _letters_and_digits(text: str) -> str:
+    return text.encode("ascii", "ignore").translate(_NO_GAP, _IN_GAPS).decode()
 
 
 def _secrets_in(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -374,7 +512,7 @@ def _secrets_in(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         if not _is_secret_name(name):
             continue
         user, _, password = value.partition(":")
-        for form in (value, value.strip("\"'"), password if user.isalnum() else ""):
+        for form in (value, value.strip("\"'"), password if user.isalnum() and password[:2] != "//" else ""):
             if _is_secret_value(form, phrases=_PHRASES.search(name) is not None):
                 yield form, name
         if "\n" in value:
@@ -442,9 +580,9 @@ class Secrets:
     def scrub_pieces(self, pieces: Sequence[str]) -> list[str]:
         """A text that came in pieces, without the secrets in the whole of it; as many pieces."""
         text = "".join(pieces)
-        known = list(self._of_variables(text))
-        self.used.update(variable for variable, _ in known)
-        spans = _merged([*(span for _, span in known), *_by_shape(text), *_by_place(text)])
+        hidden = list(self._hidden(text))
+        self.used.update(variable for variable, _ in hidden if variable)
+        spans = _merged([*(span for _, span in hidden), *_by_place(text)])
         if not spans:
             return list(pieces)
         ends = list(accumulate(map(len, pieces)))
@@ -452,22 +590,18 @@ class Secrets:
 
     def find(self, text: str) -> str | None:
         """What kind of secret stands in `text`, if there is one."""
-        if (known := next(self._of_variables(text), None)) is not None:
-            return f"the value of {known[0]}"
-        return "what looks like a token" if any(_by_shape(text)) or any(_by_place(text)) else None
+        if (hidden := next(self._hidden(text), None)) is not None and hidden[0]:
+            return f"the value of {hidden[0]}"
+        return "what looks like a token" if hidden is not None or any(_by_place(text)) else None
 
-    def _of_variables(self, text: str) -> Iterator[tuple[str, tuple[int, int]]]:
-        """Which variables' values stand in the text, and where, however they are encoded there."""
-        view = _View(text) if self._known else None
-        for _ in range(_MOST_NESTED + 1):
-            if view is None:
-                return
-            closed = view.closed()
+    def _hidden(self, text: str) -> Iterator[tuple[str, tuple[int, int]]]:
+        """Which variables' values stand in the text and where, however they are encoded; "" for other secrets."""
+        for view in _layers(text):
+            closed = view.closed() if self._known else view
             for needle in self._known:
                 yield from ((needle.variable, span) for span in view.spans(needle.text))
                 yield from ((needle.variable, span) for span in closed.spans(needle.broken))
-            decoded = view.decoded()
-            view = None if decoded.text == view.text else decoded
+            yield from (("", view.span(start, end)) for start, end in _by_shape(view.text))
 
 
 def _raw(environment: Mapping[str, str]) -> Mapping[Any, Any]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
@@ -19,8 +18,10 @@ from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from agentkit.errors import LONGEST_SHOWN, ConfigurationError, did_you_mean, in_one_line, nearest, short_repr
+from agentkit.toml_file import NoFile, read_toml
+from agentkit.user_files import user_folder
 
-MODELS = "builtin, local:FOLDER, local:ORG/NAME, hf:ORG/NAME, http(s)://ADDRESS, PROVIDER:NAME."
+MODELS = "small, builtin, local:FOLDER, local:ORG/NAME, hf:ORG/NAME, http(s)://ADDRESS, PROVIDER:NAME."
 
 Group = Literal["model", "tools", "limits"]
 """What a setting is about. Those of the model and the tools change what the model reads, limits when a run ends."""
@@ -67,7 +68,7 @@ class RunSettings:
     allow: tuple[str, ...] | None = _setting(
         None, "tools", "Names of the tools that may run, with commas.", metavar="NAMES"
     )
-    prompt: str = _setting("react-json", "model", "A name, a file, or hub:OWNER/NAME.")
+    prompt: str = _setting("auto", "model", "A name, a file, or hub:OWNER/NAME; auto: the one that fits the model.")
     mode: Literal["auto", "react-json", "tools"] = _setting(
         "auto", "model", "How the model names a tool: in its text, or by calls of its own."
     )
@@ -101,7 +102,7 @@ class RunSettings:
     max_tokens: int | None = _setting(None, "limits", "Tokens of the whole run at most.", least=1)
     max_cost: float | None = _setting(None, "limits", "US dollars of the whole run at most.", above=0)
     max_repeats: int | None = _setting(
-        3, "limits", "How often an action may give the same observation before the run is stuck.", least=1
+        3, "limits", "How often in a row an action may give the same observation: then the run is stuck.", least=1
     )
     early_stopping_method: Literal["force", "generate"] = _setting(
         "force", "limits", "After the last turn: end, or ask for an answer."
@@ -240,14 +241,13 @@ def _pairs(words: Sequence[Any]) -> Iterator[tuple[str, Any]]:
             raise ValueError(word)
         try:
             yield key, json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             yield key, text
 
 
 # -- where values come from --------------------------------------------------------------------------------------------
 
 FILE = "agentkit.toml"
-LARGEST_FILE = 1_000_000
 PREFIX = "AGENTKIT_"
 OTHER_VARIABLES = ("AGENTKIT_API_KEY", "AGENTKIT_API_KEY_HOSTS")
 """What is no setting, and begins as their variables do."""
@@ -280,7 +280,8 @@ def find_settings(
     environment = os.environ if environment is None else environment
     file = (here or Path.cwd()) / FILE
     theirs = _from_file(file)
-    from_file = _from_file(_of_user(environment)) or {} if theirs is None else theirs
+    users = user_folder("config", environment) / FILE
+    from_file = _from_file(users) or {} if theirs is None else theirs
     own = _from_environment(environment) | changes(given)
     return FoundSettings(
         settings=RunSettings(**{**from_file, **own}),
@@ -322,31 +323,19 @@ def _unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:
             yield f"{name} is no variable of agentkit and has no effect; {hint}"
 
 
-def _of_user(environment: Mapping[str, str]) -> Path:
-    home = Path(environment.get("HOME") or "~").expanduser()
-    return Path(environment.get("XDG_CONFIG_HOME") or home / ".config") / "agentkit" / FILE
-
-
 def _from_file(path: Path) -> dict[str, Any] | None:
     """What a file says; `None` where there is none. One that cannot be read is an error, not passed over."""
-    import tomllib
-
     try:
-        facts = path.stat()
-        if not stat.S_ISREG(facts.st_mode):
-            raise ConfigurationError(f"{path} is no file; rename it, or write settings into a file of that name")
-        if facts.st_size > LARGEST_FILE:
-            raise ConfigurationError(f"{path} is larger than {LARGEST_FILE // 1_000_000} MB; is this a settings file?")
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        content = read_toml(path)
+    except NoFile as error:
+        raise ConfigurationError(f"{path} {error}; rename it, or write settings into a file of that name") from error
     except (FileNotFoundError, NotADirectoryError):
         if path.is_symlink():
             raise ConfigurationError(f"{path} is a link to nothing; mend or remove it") from None
         return None
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read ({error.strerror}); mend or remove it") from error
-    except ConfigurationError:
-        raise
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         reason = in_one_line(error, LONGEST_SHOWN)
         raise ConfigurationError(f"{path}: expected TOML ({reason}); mend or remove the file") from error
     for name in content:

@@ -14,8 +14,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 LEAVES = {
-    *("errors", "events", "deadline", "recorder", "secrets", "tool", "number_words", "retry", "approximate_tokens"),
-    *("printable", "http_body"),
+    *("errors", "option_kinds", "events", "deadline", "recorder", "secrets", "tool", "number_words", "retry"),
+    *("approximate_tokens", "printable", "http_body", "toml_file", "user_files"),
 }
 """Values and contracts at the top of the package: each may import those before it in this order, none anything else."""
 
@@ -23,13 +23,15 @@ DIALECT = LEAVES | {"react_json"}
 TOOLBOX = LEAVES | {"toolbox"}
 MODELS = DIALECT | {"models"}
 CORE = MODELS | TOOLBOX | {"core"}
-ADAPTERS = CORE | {"settings", "langchain", "models.local", "models.hosted", "models.builtin", "prompts"}
+OWN_MODELS = {"models.builtin", "models.small"}
+RUNNERS = {"models.local", "models.gguf", "models.hosted"}
+ADAPTERS = CORE | OWN_MODELS | RUNNERS | {"settings", "langchain", "prompts"}
 RUNS = ADAPTERS | {"cassette", "mcp", "tools", "runs"}
 
 # Each part, and the parts it may import. A part is the longest name here that a module's begins with.
 MAY_IMPORT: Mapping[str, set[str]] = {
     **dict.fromkeys(LEAVES, LEAVES),
-    "settings": {"errors"},
+    "settings": {"errors", "toml_file", "user_files"},
     "prompts": set(),
     "react_json": DIALECT | {"prompts"},
     "toolbox": TOOLBOX,
@@ -37,12 +39,14 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "models": MODELS,
     "models.builtin": MODELS | {"models.builtin"},
     "models.local": MODELS | {"models.local", "models.builtin"},
+    "models.gguf": MODELS | {"models.gguf", "models.local", "models.builtin"},
     "models.hosted": MODELS | {"models.hosted"},
-    "models.spec": MODELS | {"models.local", "models.hosted", "models.builtin", "models.spec"},
+    "models.small": LEAVES | {"models.small"},
+    "models.spec": MODELS | OWN_MODELS | RUNNERS | {"models.spec"},
     "core": CORE,
     # Towards LangChain: what its models, tools, prompts and steps are to ours, and ours to it.
     "langchain": ADAPTERS | {"models.spec"},
-    "mcp": TOOLBOX | {"mcp"},
+    "mcp": DIALECT | TOOLBOX | {"mcp"},
     "cassette": CORE | {"cassette", "settings", "prompts"},
     "runs": RUNS | {"models.spec"},
     "report": CORE | {"cassette", "report"},
@@ -165,4 +169,14 @@ def test_help_loads_the_command_line_alone() -> None:
     code = "import agentkit.cli.app, sys; print(*sorted(name for name in sys.modules if name.startswith('agentkit.')))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     parts = {part_of(module) for module in done.stdout.split()}
-    assert parts <= {"cli", "settings", "errors", "events", "printable", "number_words", "report"}
+    assert parts <= {
+        "cli",
+        "settings",
+        "errors",
+        "events",
+        "printable",
+        "number_words",
+        "report",
+        "toml_file",
+        "user_files",
+    }

@@ -73,7 +73,34 @@ def test_version_and_help() -> None:
         (["resume", "x" * 300], "give a shorter name"),
         (["run", "hi", "--mcp", "'"], "expected an MCP server's command or address"),
         (["run", "hi", "--model", "http://127.0.0.1:1", "--option", "timeout=-1"], "timeout is seconds, more than 0"),
-        (["run", "hi", "--model", "http://127.0.0.1:1", "--option", "max_retries=x"], "max_retries is a whole number"),
+        *(
+            (["run", "hi", "--model", "http://127.0.0.1:1", "--option", option], said)
+            for option, said in (
+                ("max_retries=x", "max_retries is a whole number, not 'x'"),
+                ("temperature=x", "temperature is a number, not 'x'"),
+                ("model_kwargs=3", "model_kwargs is an object of names and values, not 3"),
+                ("notice=x", "notice is a function, not 'x'"),
+                ('server_kwargs={"headers": 3}', "headers is an object of names and values, not 3"),
+                ('model_kwargs={"top_k": "x"}', "top_k is a whole number, not 'x'"),
+                ("stop_sequences=[1]", "stop_sequences is a list of text, not a list"),
+            )
+        ),
+        *(
+            (["run", "hi", "--option", option], said)
+            for option, said in (
+                ("model_kwargs=3", "model_kwargs is an object of names and values, not 3"),
+                ("pipeline_kwargs=[]", "pipeline_kwargs is an object of names and values, not a list"),
+                ("batch_size=x", "batch_size is a whole number, not 'x'"),
+                ("batch_size=0", "batch_size is at least 1, not 0"),
+                ("attn_implementation=3", "attn_implementation is text, not 3"),
+                ("generation_config=3", "generation_config is an object of Python's, not 3"),
+                ("eos_token_id=x", "eos_token_id is a whole number or a list, not 'x'"),
+                ("max_time=x", "max_time: expected a number of at least 0, saw 'x'"),
+                ("seed=x", "seed: expected a whole number of at least 0, saw 'x'"),
+                ("stop_strings=3", "stop_strings is text or a list of text, not 3"),
+                ("dtype=nope", "expected a dtype as 'bfloat16', 'float16' or 'float32', saw 'nope'"),
+            )
+        ),
     ],
 )
 def test_wrong_use_is_one_clear_line_and_exit_code_2(words: list[str], message: str) -> None:
@@ -249,6 +276,8 @@ def test_ctrl_c_ends_a_run_that_waits_for_its_model(tmp_path: Path) -> None:
 @pytest.mark.torch
 @pytest.mark.slow
 def test_doctor_says_what_works() -> None:
+    empty = agentkit("doctor", "")
+    assert (empty.returncode, "error: unknown model '': expected" in empty.stderr) == (2, True)
     done = agentkit("doctor", "builtin", "--json")
     findings = {finding["name"]: finding for finding in json.loads(done.stdout)}
     assert done.returncode == 0, done.stdout

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from agentkit.printable import word
 from tests.test_cli import agentkit
 
 WEATHER = f"{sys.executable} -m tests.mcp.servers weather"
@@ -90,6 +91,17 @@ def test_the_question_is_the_whole_input_and_no_line_of_it_is_the_models(given: 
 def test_a_name_that_could_be_a_question_stands_in_quotes() -> None:
     shown = asked_at_a_terminal("Calculator? [y/N] y", "1+1", "n\n")[1]
     assert shown.endswith('Run it with this input: "Calculator? [y/N] y"? [y/N] ')
+
+
+@pytest.mark.parametrize("filling", [" ", "-", "漢", "a word "])
+def test_no_line_of_the_question_is_a_long_name_either(filling: str) -> None:
+    name = f"deploy{filling * 60}Run it with this input: Calculator"[-128:]
+    *lines, last = asked_at_a_terminal(name, "1+1", "n\n")[1].removesuffix(" [y/N] ").split("\n")
+    assert lines[:3] == ['input | "1+1"', "This may have side effects.", "Run it with this input:"]
+    named = [*lines[3:], last]
+    assert all(line.startswith(" tool | ") for line in named)
+    assert "".join(line.removeprefix(" tool | ") for line in named) == f"{word(name)}?"
+    assert all(sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in line) < 60 for line in named)
 
 
 @pytest.mark.parametrize(

@@ -374,6 +374,15 @@ def test_the_time_limit_ends_a_run() -> None:
     assert result["run"]["stop_reason"] == "max_execution_time"
 
 
+@pytest.mark.parametrize("name", ["max_iterations", "max_execution_time"])
+def test_an_agent_of_langchains_may_have_a_limit_of_0(name: str) -> None:
+    def asked(inputs: Any) -> Any:
+        raise AssertionError("the run ends before its first turn")
+
+    executor = AgentExecutor(RunnableLambda(asked), [calculator], **{name: 0})
+    assert executor.invoke({"input": "x"})["output"] == "Agent stopped due to iteration limit or time limit."
+
+
 async def test_the_time_limit_cancels_a_call_that_hangs() -> None:
     async def hang(x: Any) -> Any:
         await asyncio.Event().wait()

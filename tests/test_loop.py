@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from agentkit.core.loop import FORCED_OUTPUT, Limits, ModelCall, ReActLoop, ToolCalls, Turn
@@ -9,6 +11,7 @@ from agentkit.errors import ConfigurationError, MalformedTurn
 from agentkit.events import (
     Action,
     ActionChosen,
+    Called,
     FinalAnswer,
     Finished,
     LimitReached,
@@ -136,9 +139,74 @@ def test_a_closing_turn_without_an_answer_is_none(decision: object) -> None:
 
 def test_the_same_step_again_and_again_is_stuck_and_asks_for_the_best_answer() -> None:
     loop = ReActLoop({"input": "?"}, limits=Limits(max_repeats=3))
-    act(loop), act(loop), act(loop, observation="5"), act(loop)
+    act(loop), act(loop), act(loop)
     assert loop.next(0) == LimitReached("stuck", closing_turn=True)
     assert isinstance(loop.next(0), ModelCall)
+
+
+def called(turn: int, *tools: str) -> tuple[Action, ...]:
+    return tuple(Action(tool, {}, "log", Called(f"{turn}-{tool}", turn)) for tool in tools)
+
+
+PRESS, READ = Action("press", "down"), Action("read", {})
+SAME: dict[str, list[Any]] = {
+    "an action": [(PRESS, "ok")] * 3,
+    "keys in another order": [
+        (Action("f", {"a": 1, "b": 2}), "-"),
+        (Action("f", {"b": 2, "a": 1}), "-"),
+        (Action("f", {"a": 1, "b": 2}), "-"),
+    ],
+    "a name in other case": [(Action("f", {}), "-"), (Action("F", {}), "-"), (Action("f", {}), "-")],
+    "calls of one turn": [(called(n, "a", "b"), "1", "2") for n in range(3)],
+    "in another order": [
+        (called(0, "a", "b"), "-", "-"),
+        (called(1, "b", "a"), "-", "-"),
+        (called(2, "a", "b"), *"--"),
+    ],
+    "a malformed turn": ["hm", "hm\n", " hm"],
+    "nothing": ["", "", ""],
+    "keys of several types": [(Action("f", {"a": {1: 1, "b": 2}}), "-")] * 3,
+}
+PROGRESS: dict[str, list[Any]] = {
+    "another observation": [(PRESS, f"line {n}") for n in range(9)],
+    "a time stamp in it": [(PRESS, f"pending at 12:00:0{n}") for n in range(9)],
+    "another input": [(Action("press", key), "ok") for key in (" ", "\n", "\t", "")],
+    "something between": [(PRESS, "ok"), (READ, "nothing")] * 4,
+    "another observation between": [(PRESS, "ok"), (PRESS, "ok"), (PRESS, "no"), (PRESS, "ok"), (PRESS, "ok")],
+    "slips that differ": ["a", "b", "c"],
+    "a mended slip between": [(PRESS, "ok"), (PRESS, "ok"), "hm", (PRESS, "ok"), (PRESS, "ok"), "hm"],
+    "an action between slips": ["hm", "hm", (PRESS, "ok"), "hm", "hm"],
+    "one turn that calls thrice": [(called(0, "a", "a", "a"), "-", "-", "-"), (called(3, "a", "a"), "-", "-")],
+    "a call more": [(called(0, "a"), "-"), (called(1, "a", "b"), "-", "-"), (called(3, "a"), "-")],
+    "calls that read on": [(called(n, "press", "read"), "ok", f"page {n}") for n in range(5)],
+}
+
+
+def taken(loop: ReActLoop, turn: Any) -> None:
+    loop.next(0)
+    if isinstance(turn, str):
+        list(loop.replied(Turn(MalformedTurn("no"), text=turn)))
+    else:
+        actions, *observations = turn
+        list(loop.replied(Turn(actions if isinstance(actions, tuple) else (actions,))))
+        list(loop.observed([*map(Observation, observations)]))
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2, 9])
+@pytest.mark.parametrize(
+    ("turns", "stuck"),
+    [(turns, stuck) for table, stuck in ((SAME, True), (PROGRESS, False)) for turns in table.values()],
+    ids=[*SAME, *PROGRESS],
+)
+def test_stuck_is_the_same_in_a_row_with_nothing_else_between(turns: list[Any], stuck: bool, kept: int) -> None:
+    """Also where the run goes on after steps that were taken before."""
+    before = ReActLoop({"input": "?"}, limits=Limits(max_iterations=None, max_repeats=None))
+    for turn in turns[:kept]:
+        taken(before, turn)
+    loop = ReActLoop({"input": "?"}, limits=Limits(max_iterations=None), steps=before.steps)
+    for turn in turns[kept:]:
+        taken(loop, turn)
+    assert isinstance(loop.next(0), LimitReached) == stuck
 
 
 def test_a_malformed_turn_becomes_an_observation() -> None:
@@ -146,6 +214,20 @@ def test_a_malformed_turn_becomes_an_observation() -> None:
     loop.next(0)
     assert list(loop.replied(Turn(MalformedTurn("no action"), text="hm"))) == [ParseError("hm", "mend: no action")]
     assert loop.steps == [Step(Action("_Exception", "mend: no action", "hm"), "mend: no action")]
+
+
+def test_a_model_is_never_told_the_same_twice_of_malformed_turns() -> None:
+    loop = ReActLoop({"input": "?"}, limits=Limits(max_iterations=None, max_repeats=None))
+    for number in range(6):
+        assert isinstance(loop.next(0), ModelCall)
+        list(loop.replied(Turn(MalformedTurn("no action"), text=f"hm {number}")))
+    act(loop)
+    loop.next(0)
+    list(loop.replied(Turn(MalformedTurn("no action"), text="hm")))
+    messages = [str(step.observation) for step in loop.steps if step.action.tool == "_Exception"]
+    assert all(message.startswith("no action") for message in messages)
+    assert len({*messages[:6]}) == 6
+    assert messages[0] == messages[6] == "no action"
 
 
 def test_a_malformed_turn_is_raised_when_nobody_recovers() -> None:

@@ -19,6 +19,7 @@ from agentkit.errors import ConfigurationError
 from agentkit.models.backend import Capabilities
 from agentkit.runs.build import build
 from agentkit.settings import SETTINGS, RunSettings, find_settings, option, read_settings, type_of
+from agentkit.user_files import user_folder
 
 # Each setting: its value, as it is written on the command line (words after the option), in the environment, in TOML.
 WAYS: dict[str, tuple[Any, list[str], str, str]] = {
@@ -231,12 +232,18 @@ def test_a_file_that_cannot_be_meant_is_refused(tmp_path: Path, toml: str, messa
         (lambda path: path.symlink_to("nowhere"), "agentkit.toml is a link to nothing"),
         (lambda path: path.write_bytes(b"model = '\xff'"), "expected TOML"),
         (lambda path: path.write_bytes(b"#" * 2_000_000), "larger than 1 MB"),
+        (lambda path: path.write_text("a" + ".a" * 100_000 + " = 1"), "a line has more than 200 dots"),
     ],
 )
 def test_a_settings_file_is_read_or_refused_and_never_passed_over(tmp_path: Path, make: Any, message: str) -> None:
     make(tmp_path / "agentkit.toml")
     with pytest.raises(ConfigurationError, match=message):
         read(tmp_path)
+
+
+def test_an_option_that_is_nested_too_deep_is_text(tmp_path: Path) -> None:
+    deep = "[" * 50_000
+    assert find_settings({"options": f"stop={deep}"}, environment={}, here=tmp_path).settings.options == {"stop": deep}
 
 
 def test_a_file_that_a_windows_editor_saved_is_read(tmp_path: Path) -> None:
@@ -302,3 +309,16 @@ def test_no_limit_takes_what_is_no_number(name: str, tmp_path: Path) -> None:
         read(tmp_path, {name: "many"})
     with pytest.raises(ConfigurationError, match=f"AGENTKIT_{name.upper()}: expected a "):
         read(tmp_path, **{f"AGENTKIT_{name.upper()}": "many"})
+
+
+@pytest.mark.parametrize("kind", ["cache", "config", "state"])
+def test_a_relative_folder_of_the_users_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = f"XDG_{kind.upper()}_HOME"
+    assert user_folder(kind, {name: str(tmp_path), "HOME": "/nowhere"}) == tmp_path / "agentkit"
+    for home in (".", "", "/nowhere/at/all"):
+        found = user_folder(kind, {name: ".", "HOME": home})
+        assert found.is_absolute()
+        assert not found.is_relative_to(Path.cwd())

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
-from functools import partial
+import time
+import types
+from collections.abc import Callable, Iterator
+from contextvars import copy_context
+from functools import partial, reduce
 from typing import Any, Literal
 from unittest.mock import AsyncMock, Mock
 
@@ -15,19 +19,26 @@ import numpy
 import pytest
 from langchain_core.documents import Document
 from langchain_core.tools import StructuredTool, tool
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic.v1 import BaseModel as BaseModelV1
 
 from agentkit import AgentExecutor, create_react_json_agent
 from agentkit.core.loop import ModelCall
 from agentkit.deadline import within
 from agentkit.errors import ConfigurationError, ToolError
 from agentkit.events import Action, Observation, Source
-from agentkit.langchain.tools import as_langchain, from_langchain, schema_of
+from agentkit.langchain.results import kept_results
+from agentkit.langchain.tools import as_langchain, from_langchain
 from agentkit.models import ChatHuggingFace, HuggingFaceEndpoint
+from agentkit.models.backend import Capabilities, Completion, NativeCall
 from agentkit.models.hosted.body import request_body
+from agentkit.models.scripted import ScriptedBackend
 from agentkit.react_json.grammar import react_json_grammar
+from agentkit.react_json.prompt import describe_tools
 from agentkit.retry import RetryPolicy
+from agentkit.runs.build import as_tool
 from agentkit.tool import Result, Tool
+from agentkit.toolbox.run_scope import ScopedToolbox, call_id, calling
 from agentkit.toolbox.toolbox import Toolbox
 from tests.doubles.models import Scripted, action, final
 
@@ -110,6 +121,15 @@ def test_no_tool_outlasts_the_runs_deadline() -> None:
         assert observe(Toolbox([hung(timeout_s=3600)]), Action("hung", "x")) == [
             "Error: hung gave no result within the time the run had left."
         ]
+
+
+@pytest.mark.parametrize("limit_s", [1e10, 1e300, 10**400])
+@pytest.mark.parametrize("of", ["tool", "tools", "run"])
+def test_a_limit_that_no_clock_can_hold_is_a_long_one(limit_s: float, of: str) -> None:
+    waits = ours("waits", lambda text: threading.Event().wait(0.01), timeout_s=limit_s if of == "tool" else None)
+    box = Toolbox([waits], timeout_s=limit_s if of == "tools" else None)
+    with within(limit_s if of == "run" else None):
+        assert observe(box, Action("waits", "x")) == [False]
 
 
 def test_a_process_ends_though_a_tool_hangs() -> None:
@@ -241,6 +261,16 @@ async def test_an_async_approval_is_awaited(approve: Any) -> None:
     assert paid == [900]
 
 
+@pytest.mark.parametrize("awaited", [False, True])
+async def test_a_yes_when_the_time_of_the_run_is_over_runs_nothing(awaited: bool) -> None:
+    asked: list[Action] = []
+    executor, paid = paying(lambda chosen: asked.append(chosen) or not threading.Event().wait(0.2))
+    executor.max_execution_time = 0.1
+    result = await executor.ainvoke("?") if awaited else executor.invoke("?")
+    assert (result["output"], len(asked)) == ("Agent stopped due to iteration limit or time limit.", 1)
+    assert paid == []
+
+
 @pytest.mark.parametrize("approve", ASYNC.values(), ids=ASYNC)
 def test_a_blocking_run_refuses_an_async_approval(approve: Any) -> None:
     executor, paid = paying(approve)
@@ -255,7 +285,7 @@ def test_what_cannot_be_asked_is_wrong_use(approve: Any) -> None:
         paying(approve)
 
 
-@pytest.mark.parametrize("written", [{"amount": "900", "more": 1}, '{"amount": 900}', 900])
+@pytest.mark.parametrize("written", [{"amount": "900"}, '{"amount": 900}', 900])
 def test_what_is_asked_is_what_runs_whatever_becomes_of_it_meanwhile(written: Any) -> None:
     asked: list[Any] = []
 
@@ -270,10 +300,11 @@ def test_what_is_asked_is_what_runs_whatever_becomes_of_it_meanwhile(written: An
     assert (asked, paid) == ([("wire", {"amount": 900})], [900])
 
 
-def test_arguments_that_do_not_fit_are_not_asked_about() -> None:
+@pytest.mark.parametrize("wrong", [{"amount": "much"}, {"amount": 900, "more": 1}])
+def test_arguments_that_do_not_fit_are_not_asked_about(wrong: Any) -> None:
     asked: list[Action] = []
     executor, paid = paying(asked.append)
-    executor.agent.model.turns[0] = action("wire", {"amount": "much"})  # type: ignore[attr-defined]
+    executor.agent.model.turns[0] = action("wire", wrong)  # type: ignore[attr-defined]
     (step,) = executor.invoke("?")["intermediate_steps"]
     assert step[1].startswith("Error: action_input does not fit wire")
     assert asked == paid == []
@@ -479,6 +510,40 @@ def test_a_long_observation_is_cut_and_says_so(text: str, kept: str) -> None:
     assert value == f"{kept}...\n{note}"
 
 
+@pytest.mark.parametrize("made", [lambda: "\n" * 30_000_000, lambda: "key " * 8_000_000, lambda: bytes(8_000_000)])
+def test_no_more_of_a_long_observation_is_read_than_can_be_kept(made: Callable[[], Any]) -> None:
+    box = Toolbox([ours("long", lambda _: made())], max_observation_tokens=1000)
+    begun_s = time.process_time()
+    (value,) = observe(box, Action("long", "x"))
+    assert len(value) < 50_000
+    assert value.endswith("characters were cut here; ask for less, or for one part]")
+    assert time.process_time() - begun_s < 2
+
+
+def test_a_key_at_the_end_of_what_is_kept_is_redacted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEATHER_API_KEY", "b7f3-winter-sun")
+    for blanks in range(10_150, 10_220):
+        page = " " * blanks + "b7f3-winter-sun" + " " * 20_000
+        (value,) = observe(
+            Toolbox([ours("page", lambda _, page=page: page)], max_observation_tokens=10), Action("page", "x")
+        )
+        assert "b7f3-win" not in value
+
+
+class Unwritable:
+    def __str__(self) -> str:
+        raise RuntimeError("a bug of its own")
+
+
+DEEP: list[Any] = reduce(lambda inner, _: [inner], range(5000), [])
+
+
+@pytest.mark.parametrize("value", [10**10_000, Unwritable(), DEEP], ids=["digits", "bug", "levels"])
+def test_a_result_that_has_no_text_is_told_to_the_model(value: Any) -> None:
+    (told,) = observe(Toolbox([ours("odd", lambda _: value)]), Action("odd", "x"))
+    assert told.startswith(f"Error: the tool gave a {type(value).__name__} that has no text (")
+
+
 def test_what_fits_is_left_as_it_is() -> None:
     value = {"rows": [1, 2]}
     assert observe(Toolbox([ours("rows", lambda _: value)], max_observation_tokens=20), Action("rows", "x")) == [value]
@@ -622,12 +687,51 @@ ONE_OF = 'expected one of ["air", "sea"]'
         ("Ada", "to Ada"),
         ({"copies": 2}, f"Error: action_input does not fit send (to: missing). {SCHEMA}"),
         ({"to": "Ada", "copies": True}, f"Error: action_input does not fit send (copies: expected integer). {SCHEMA}"),
+        ({"to": "Ada", "copies": 2.0}, "to Ada"),
+        ({"to": "Ada", "copies": 2.5}, f"Error: action_input does not fit send (copies: expected integer). {SCHEMA}"),
         ({"to": "A", "via": "x"}, f"Error: action_input does not fit send (via: {ONE_OF}). {SCHEMA}"),
         ({"to": "Ada", "from": "x"}, f"Error: action_input does not fit send (from: unknown). {SCHEMA}"),
     ],
 )  # fmt: skip
 def test_a_tool_of_several_arguments_is_held_to_its_schema(tool_input: Any, value: str) -> None:
     assert observations([SEND], action("send", tool_input)) == [value]
+
+
+def taking(properties: Any, **schema: Any) -> Tool:
+    return ours("take", str, schema={"type": "object", "properties": properties, **schema})
+
+
+@pytest.mark.parametrize("mode", ["react-json", "tools"])
+@pytest.mark.parametrize(
+    ("one", "wrong"),
+    [
+        (taking({"city": {}, "days": {}}), "Cities: unknown; did you mean 'city'?"),
+        (taking({"city": {"type": "string"}}), "Cities: unknown; did you mean 'city'?"),
+        (taking({}), "Cities: unknown; city: unknown). It takes no arguments"),
+        (taking({"city": {}}, additionalProperties=True), None),
+        (taking({"city": {}}, additionalProperties={}), None),
+        (taking({"city": {}}, patternProperties={"^C": {}}), None),
+        (taking({"city": {}}, anyOf=[{"required": ["city"]}]), None),
+        (taking({"city": True, "Cities": {}}), None),
+        (ours("take", str, schema={"type": "object"}), None),
+    ],
+)
+def test_an_argument_that_a_tool_does_not_list_is_not_dropped(
+    one: Tool, wrong: str | None, mode: Literal["react-json", "tools"]
+) -> None:
+    given = {"Cities": ["Oslo"], "city": "Oslo"}
+    model = ScriptedBackend(
+        [
+            Completion("", tool_calls=(NativeCall("c1", "take", json.dumps(given)),))
+            if mode == "tools"
+            else action("take", given),
+            final("done"),
+        ],
+        capabilities=Capabilities(tools=True),
+    )
+    executor = AgentExecutor.from_model(model, [one], mode=mode, return_intermediate_steps=True)
+    (step,) = executor.invoke("?")["intermediate_steps"]
+    assert (wrong is None and step[1] == str(given)) or f"does not fit take ({wrong}" in step[1]
 
 
 def test_a_langchain_tools_arguments_go_back_with_the_schema() -> None:
@@ -638,12 +742,13 @@ def test_a_langchain_tools_arguments_go_back_with_the_schema() -> None:
 
 def test_the_grammar_lets_a_model_write_just_the_arguments_that_fit() -> None:
     llguidance = pytest.importorskip("llguidance")
-    tools = [as_langchain(one) for one in (weather, double, now, SEND)]
-    lark = react_json_grammar([(one.name, schema_of(one)) for one in tools])
+    tools = [as_tool(one) for one in (weather, double, now, SEND, look_up)]
+    lark = react_json_grammar([(one.name, one.input_schema) for one in tools])
     grammar, tokenizer = llguidance.LLMatcher.grammar_from_lark(lark), llguidance.LLTokenizer("byte")
 
     def fits(name: str, tool_input: Any) -> bool:
-        tokens = tokenizer.tokenize_str(action(name, tool_input))
+        text = action(name, tool_input)
+        tokens = tokenizer.tokenize_str(text if tool_input is not None else text.replace(', "action_input": null', ""))
         matcher = llguidance.LLMatcher(tokenizer, grammar)
         return matcher.try_consume_tokens(tokens) == len(tokens) and bool(matcher.is_accepting())
 
@@ -652,5 +757,216 @@ def test_the_grammar_lets_a_model_write_just_the_arguments_that_fit() -> None:
         ("weather", {"place": {"city": "Oslo"}, "unit": "K"}),
         ("double", {"number": "x"}),
         ("send", {"copies": 1}),
+        ("send", None),
+        ("look_up", {"query": "x"}),
     ]
-    assert [fits(*call) for call in [*right, ("now", {}), *wrong]] == [True] * 4 + [False] * 3
+    right += [("now", {}), ("now", None), ("look_up", "x")]
+    assert [fits(*call) for call in [*right, *wrong]] == [True] * len(right) + [False] * len(wrong)
+
+
+# -- inputs in their shortest form -----------------------------------------------------------------------------------
+
+
+def look_up(query: str) -> str:
+    """Looks it up."""
+    return f"<{query}>"
+
+
+class Asked(BaseModel):
+    query: str
+
+
+QUERY = {"type": "object", "properties": {"query": {"type": "string"}}, "required": ["query"]}
+LOOKED = {"name": "look_up", "description": "Looks it up."}
+ONE_STRING: dict[str, Any] = {
+    "a function": look_up,
+    "LangChain's": StructuredTool.from_function(look_up, **LOOKED),
+    "by a model": StructuredTool.from_function(look_up, **LOOKED, args_schema=Asked),
+    "by a schema": StructuredTool.from_function(look_up, **LOOKED, args_schema=QUERY),
+    "ours": Tool(**LOOKED, run=lambda given: look_up(**given), schema=QUERY),
+    "ours, bare": Tool(**LOOKED, run=look_up),
+}
+
+
+@pytest.mark.parametrize("one", ONE_STRING.values(), ids=ONE_STRING.keys())
+def test_a_tool_of_one_string_takes_it_as_it_is_whoever_wrote_it(one: Any) -> None:
+    found = as_tool(one)
+    assert describe_tools([found]) == "look_up: Looks it up."
+    assert found.input_schema["type"] == "string"
+    for given in ("x", {"query": "x"}, {"q": "x"}):
+        assert observations([one], action("look_up", given)) == ["<x>"]
+    assert observations([one], action("look_up", {"query": 7}), action("look_up", 7)) == ["<7>", "<7>"]
+    assert observations([one], action("look_up", '{"a": 1}')) == ['<{"a": 1}>']
+
+
+def test_what_a_string_may_be_is_shown() -> None:
+    def pick(size: Literal["small", "large"]) -> str:
+        """Picks one."""
+        return size
+
+    def find(place: str) -> str:
+        """Finds it.
+
+        Args:
+            place: a city
+        """
+        return place
+
+    assert describe_tools(map(as_tool, [pick, find])).splitlines() == [
+        'pick: Picks one. action_input: {"enum": ["small", "large"]}',
+        "find: Finds it. action_input: a city",
+    ]
+
+
+NO_ARGUMENTS: dict[str, Any] = {
+    "a function": now,
+    "LangChain's": StructuredTool.from_function(now),
+    "ours": Tool(name="now", description="Tells the time.", run=lambda given: now(**given), schema={"type": "object"}),
+}
+NO_INPUT = ["", ', "action_input": ""', ', "action_input": null', ', "action_input": {}', ', "action_input": "none"']
+
+
+@pytest.mark.parametrize("one", NO_ARGUMENTS.values(), ids=NO_ARGUMENTS.keys())
+def test_a_tool_without_arguments_needs_no_input(one: Any) -> None:
+    assert describe_tools([as_tool(one)]) == "now: Tells the time. It takes no action_input."
+    for given in NO_INPUT:
+        turn = f'Thought: x\nAction:\n```json\n{{"action": "now"{given}}}\n```'
+        assert observations([one], turn) == ["noon"]
+    assert observations([one], action("now", "in Oslo")) == [
+        "Error: now takes no arguments; leave action_input out."
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", ["", "null", "{}"])
+@pytest.mark.parametrize("one", NO_ARGUMENTS.values(), ids=NO_ARGUMENTS.keys())
+def test_neither_does_a_native_call(one: Any, arguments: str) -> None:
+    call = Completion("", tool_calls=(NativeCall("call00001", "now", arguments),), finish_reason="tool_calls")
+    model = ScriptedBackend([call, "noon"], capabilities=Capabilities(in_process=True, over_http=False, tools=True))
+    executor = AgentExecutor.from_model(model, [one], mode="tools", return_intermediate_steps=True)
+    assert [seen for _, seen in executor.invoke("?")["intermediate_steps"]] == ["noon"]
+    ((function,), _) = (request.tools for request in model.requests)
+    assert function["function"]["parameters"]["properties"] == {}
+
+
+class Titled(BaseModel):
+    model_config = ConfigDict(title="What to find")
+    q: str
+    n: int
+
+
+class Inner(BaseModelV1):
+    deep: int = 0
+
+
+class OfV1(BaseModelV1):
+    q: str
+    n: int
+    inner: Inner = Inner()
+
+    class Config:
+        title = "Old"
+
+
+class Checked(Titled):
+    @model_validator(mode="after")
+    def fits(self) -> Checked:
+        if self.n > 9:
+            raise ValueError("n is at most 9")
+        return self
+
+
+@pytest.mark.parametrize("approve", [None, lambda action: True])
+@pytest.mark.parametrize(
+    ("schema", "given", "told"),
+    [
+        *((schema, {"q": "a", "n": "many"}, "does not fit find (n: ") for schema in (Titled, OfV1, Checked)),
+        *((schema, {"q": "a"}, "does not fit find (n: ") for schema in (Titled, OfV1, Checked)),
+        (OfV1, {"q": "a", "n": 1, "inner": {"deep": "x"}}, "does not fit find (inner.deep: "),
+        (Checked, {"q": "a", "n": 10}, "n is at most 9"),
+    ],
+)
+def test_arguments_that_do_not_fit_any_schema_are_an_observation(
+    schema: Any, given: Any, told: str, approve: Any
+) -> None:
+    find = StructuredTool.from_function(
+        lambda q, n, inner=None: q * n, name="find", description="d", args_schema=schema
+    )
+    refused, found = observations([find], action("find", given), action("find", {"q": "a", "n": 2}), approve=approve)
+    assert told in refused
+    assert '"q": {"type": "string"}' in refused
+    assert found == "aa"
+
+
+def test_a_validation_error_of_the_tools_own_is_a_bug() -> None:
+    def find(q: str, n: int) -> str:
+        return Asked(query=n).query  # type: ignore[arg-type]
+
+    with pytest.raises(ValidationError):
+        observations([StructuredTool.from_function(find, name="find", description="d", args_schema=Titled)],
+                     action("find", {"q": "a", "n": 1}))  # fmt: skip
+
+
+def test_a_call_that_nobody_awaits_any_more_ends_in_another_context() -> None:
+    """As an event loop closes what is left when it ends."""
+
+    @types.coroutine
+    def waiting() -> Iterator[None]:
+        yield
+
+    async def scoped() -> None:
+        with calling("1"), kept_results():
+            await waiting()
+
+    call = ScopedToolbox(Mock(arun=lambda actions: scoped())).arun([])
+    copy_context().run(call.send, None)
+    call.close()
+    assert call_id() is None
+
+
+class Wordless(ToolError):
+    def __str__(self) -> str:
+        raise LookupError("no words")
+
+
+class WordlessBug(ConnectionError):
+    def __str__(self) -> str:
+        return 3  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("error", [Wordless(), WordlessBug()])
+@pytest.mark.parametrize(
+    "one", [ours("send", Mock()), StructuredTool.from_function(Mock, name="send", description="d")]
+)
+def test_an_error_that_has_no_text_is_told_all_the_same(error: Exception, one: Any) -> None:
+    def fail(text: str) -> str:
+        raise error
+
+    made = ours("send", fail, idempotent=True) if isinstance(one, Tool) else as_langchain(fail)
+    name = as_langchain(made).name
+    (told,) = observations([made], action(name, "Ada"), handle_tool_error=True)
+    assert f"a {type(error).__name__} that has no text (" in told
+
+
+CONTENT = [{"type": "text", "text": "long " * 100}, {"type": "image", "base64": "QUJD" * 100}]
+
+
+@pytest.mark.parametrize(
+    ("given", "direct", "expected"),
+    [
+        ("long " * 100, True, "long " * 20 + "\n[400 characters were cut here]"),
+        (["long " * 100], True, str(["long " * 100])[:100] + "\n[404 characters were cut here]"),
+        ("long " * 19, True, "long " * 19),
+        (CONTENT[:1] + CONTENT[1:], False, None),
+    ],
+)
+def test_no_result_is_longer_than_keys_can_be_looked_for(
+    given: Any, direct: bool, expected: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentkit.toolbox.toolbox.MOST_CHARACTERS", 100)
+    (found,) = observe(Toolbox([ours("big", lambda _: given, return_direct=direct)]), Action("big", "x"))
+    if expected is not None:
+        assert found == expected
+    else:
+        assert [block["type"] for block in found] == ["text", "text"]
+        assert found[0]["text"].startswith("long " * 20 + "\n[400 characters were cut")
+        assert "QUJD" not in str(found)

@@ -64,7 +64,7 @@ def test_a_limit_that_cannot_be(name: str, value: Any) -> None:
     assert refusal(from_model(**{name: value})).startswith(name)
 
 
-@pytest.mark.parametrize("name", [name for name in NUMBERS if name != "trim_intermediate_steps"])
+@pytest.mark.parametrize("name", [one for one in NUMBERS if one != "trim_intermediate_steps"])
 def test_a_limit_of_nothing(name: str) -> None:
     assert refusal(from_model(**{name: 0})).startswith(name)
 
@@ -76,7 +76,8 @@ def test_a_limit_of_nothing(name: str) -> None:
         ("must_be_grounded", "no", "expected yes or no, saw 'no'"),
         ("verbose", "yes", "expected True or False, saw 'yes'"),
         ("return_run", [], "expected True or False, saw a list"),
-        ("handle_parsing_errors", 5, "expected True or False, saw 5"),
+        ("handle_parsing_errors", 5, "expected True or False, a text, or a function of the error, saw 5"),
+        ("handle_tool_error", [True], "handle_tool_error: expected True or False, a text, or a function"),
         ("mode", "tool", "did you mean 'tools'?"),
         ("mode", None, "mode: expected text, saw None"),
         ("callbacks", StdOutCallbackHandler(), "callbacks: expected a list, saw a StdOutCallbackHandler"),
@@ -295,6 +296,36 @@ def test_a_tool_that_cannot_run(run: Any, says: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("name", 5, "name is text, not 5"),
+        ("name", None, "name is text, not None"),
+        ("description", 5, "description is text, not 5"),
+        ("description", None, "description is text, not None"),
+        ("arun", "look", "arun is a function, not 'look'"),
+        ("parse", 5, "parse is a function, not 5"),
+        ("return_direct", "no", "return_direct is true or false, not 'no'"),
+        ("deterministic", "yes", "deterministic is true or false, not 'yes'"),
+        ("side_effects", "no", "side_effects is true or false, not 'no'"),
+        ("side_effects", 0, "side_effects is true or false, not 0"),
+        ("idempotent", None, "idempotent is true or false, not None"),
+        ("reads", "PRICE_KEY", "reads is a list of text, not 'PRICE_KEY'"),
+        ("reads", (5,), "reads is a list of text, not"),
+        ("timeout_s", "5", "timeout_s is a number, not '5'"),
+        ("timeout_s", True, "timeout_s is a number, not True"),
+        ("timeout_s", 0, "timeout_s is more than 0, or None for no limit, not 0"),
+        ("timeout_s", -1.5, "timeout_s is more than 0, or None for no limit, not -1.5"),
+        ("timeout_s", math.nan, "timeout_s is more than 0, or None for no limit, not nan"),
+    ],
+    ids=_id,
+)
+def test_a_tool_with_a_field_of_the_wrong_kind(field: str, value: Any, says: str) -> None:
+    given: dict[str, Any] = {"name": "look", "description": "Looks.", "run": str, field: value}
+    with pytest.raises(ConfigurationError, match=re.escape(says)):
+        Tool(**given)
+
+
+@pytest.mark.parametrize(
     ("schema", "says"),
     [
         (None, "saw None"),
@@ -385,13 +416,22 @@ def test_a_reply_of_a_script_that_is_none(reply: Any) -> None:
     assert "expected a reply that is text" in refusal(lambda: AgentExecutor.from_model(model, []).invoke("2+2"))
 
 
-def test_tools_that_a_model_was_not_trained_with_are_warned_about(caplog: pytest.LogCaptureFixture) -> None:
-    made_for = Capabilities(in_process=True, over_http=False, made_for=frozenset(("Calculator", "Search")))
-    model = ScriptedBackend([ANSWER], capabilities=made_for)
+def test_tools_that_a_model_will_not_use_are_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+    declared = Capabilities(
+        in_process=True,
+        over_http=False,
+        grammar=True,
+        constrain="copy",
+        role_of=lambda tool: "" if tool.name == "weather" else "x",
+    )
+    model = ScriptedBackend([ANSWER], capabilities=declared)
     AgentExecutor.from_model(model, ["calculator", "search"])
     assert caplog.messages == []
     AgentExecutor.from_model(model, ["calculator", weather])
-    (said,) = caplog.messages
-    assert said.startswith(
-        "The model was trained with Calculator and Search alone, and may not know how to use weather"
-    )
+    AgentExecutor.from_model(model, [weather])
+    AgentExecutor.from_model(model, [])
+    assert caplog.messages == [
+        "The model only searches and calculates: it will not use weather",
+        "The model only searches and calculates, and was given weather: it will decline every question",
+        "The model only searches and calculates, and was given no tools: it will decline every question",
+    ]

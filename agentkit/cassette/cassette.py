@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from types import TracebackType
@@ -40,12 +40,11 @@ class Cassette:
     Recording writes `NAME.partial.yaml` as the run goes on and renames it when the block ends; when the block ends by
     an exception, or the process dies, the partial file stays, and what `NAME.yaml` held is untouched. A file that is no
     cassette is never written over, and one that another recorder writes is refused; `place` is the file where it is
-    held already. Replaying blocks
-    the network for the whole process; a run that asks for anything else than the recording holds raises
-    `CassetteDrift`, at the latest when the block ends. Resuming plays a partial file if there is
+    held already. Replaying blocks the network for the whole process; a run that asks for anything else than the
+    recording holds raises `CassetteDrift`, at the latest when the block ends. Resuming plays a partial file if there is
     one, else a complete one that ended at a limit, and goes on live; a call with side effects that was under way when
-    the recording ended runs again only if `run_again(tool, tool_input)` is true. `environment` is where keys are looked
-    up, `os.environ` unless another is given.
+    the recording ended (or another one, that says so with `under_way`) runs again only if `run_again(tool, tool_input)`
+    is true. `environment` is where keys are looked up, `os.environ` unless another is given.
     """
 
     def __init__(
@@ -55,6 +54,7 @@ class Cassette:
         *,
         run: RunSpec | None = None,
         run_again: RunAgain | None = None,
+        under_way: Sequence[Entry] = (),
         environment: MutableMapping[str, str] | None = None,
         place: Place | None = None,
     ) -> None:
@@ -64,6 +64,7 @@ class Cassette:
         self.mode: RecorderMode = mode
         self.run = run
         self.run_again = run_again
+        self._under_way = under_way
         self._given_environment = environment
         self._given_place = place
         self._replaying: Replaying | None = None
@@ -114,7 +115,8 @@ class Cassette:
         from agentkit.cassette.seams import http  # before the clock starts: vcrpy imports every HTTP library
 
         place = self._given_place or undo.enter_context(Place(self.path))
-        document = Document(items=()) if self.mode == "record" else self._unfinished()
+        is_new = self.mode == "record"
+        document = Document(items=(), begun=self._under_way) if is_new else self._unfinished()
         self.run = self.run or document.run
         replaying = self._played(document, goes_on=True)
         self._recording = Recording(place, self.run, self._environment, lanes=self._lanes, before=document)
@@ -250,6 +252,12 @@ class Cassette:
     def tool(self, name: str, tool_input: Any) -> Entry | None:
         """A call's result; `None`: run the tool."""
         return None if self._is_silent else self.replaying.tool(name, tool_input)
+
+    def runs_again(self, begun: Entry) -> None:
+        """The call that was under way was allowed to run again."""
+        self.replaying.runs_again(begun)
+        if self._recording is not None:
+            self._recording.runs_again(begun)
 
     def call(self, *, silent: bool = False, stands: Stands | None = None) -> AbstractContextManager[Call]:
         """A live call of a model or a tool; `stands` says which exchange over HTTP is enough to have it again."""

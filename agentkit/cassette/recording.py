@@ -14,7 +14,7 @@ from typing import Any
 from agentkit.cassette.format.entries import Entry, without_surrogates
 from agentkit.cassette.format.event_stream import scrubbed_lines
 from agentkit.cassette.format.events import Item, RecordedEvent, as_mapping
-from agentkit.cassette.format.file import Document
+from agentkit.cassette.format.file import Document, without_result
 from agentkit.cassette.format.place import Place
 from agentkit.cassette.format.run_spec import RunSpec
 from agentkit.cassette.format.turns import scrubbed_reply
@@ -98,7 +98,8 @@ class Recording:
         self._environment = environment
         self._run = run
         self._lanes = lanes
-        self._items: list[Item] = list(before.items)
+        self._open_before = before.begun  # which stay open until they are decided
+        self._items: list[Item] = [*before.items, *before.begun]
         self._head = dict(before.head)
         self._remembered: dict[str, Any] = dict(self._head.pop("remembered", {}))
         self.secrets.used.update(self._head.pop("keys", ()))
@@ -183,6 +184,12 @@ class Recording:
                 elif not call.ended:
                     call.held.append(timed)
 
+    def runs_again(self, begun: Entry) -> None:
+        """A call that was under way begins anew, and what is written of that stands for both."""
+        with self._lock:
+            self._items = [item for item in self._items if item is not begun]
+            self._journal.rewrite()
+
     def mark_http(self, entry: Entry) -> None:
         """An exchange of this context was recorded earlier."""
         for call in self._calls():
@@ -236,7 +243,8 @@ class Recording:
 
     @property
     def _holds_entries(self) -> bool:
-        return any(isinstance(item, Entry) for item in self._items)
+        entries = (item for item in self._items if isinstance(item, Entry))
+        return any(all(entry is not open_ for open_ in self._open_before) for entry in entries)
 
     def _scrubbed(self, entry: Entry) -> Entry:
         response = dict(entry.response)
@@ -287,8 +295,10 @@ class Recording:
         return ""
 
     def _document(self, seconds: float) -> Document:
+        still_open = without_result(item for item in self._items if isinstance(item, Entry))
+        ended = [item for item in self._items if not (isinstance(item, Entry) and item.begun)]
         return Document(
-            items=[item for item in self._items if not (isinstance(item, Entry) and item.begun)],
+            items=[*ended, *still_open],  # a run that ended at a limit goes on, and may come to such a call again
             run=self.written_run,
             head=self._whole_head(),
             complete=True,

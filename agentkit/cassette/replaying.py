@@ -206,12 +206,16 @@ class Replaying:
             raise self._drifted(f"this run calls {name}, {_instead(window)}")
 
     def begun(self, name: str, tool_input: Any) -> Entry | None:
-        """The call that was under way when the recording ended, if it is this one, however it is written."""
-        run, wanted = self._lanes.current.number or 1, (name.strip().casefold(), _bare(tool_input))
+        """The call that was under way when the recording ended, if it is this one, however it is written.
+
+        That of a recorded run that nobody took up may be any run's: the run may have begun otherwise this time.
+        """
+        name, tool_input = name.strip().casefold(), _bare(tool_input)
         with self._lock:
+            others = self._tracks.keys() - {track.number for track in self._free} - {self._lanes.current.number}
             for entry in self._begun:
-                is_same_tool = entry.run == run and entry.name.strip().casefold() == wanted[0]
-                if is_same_tool and not self._difference(_bare(entry.body.get("input")), wanted[1]):
+                is_same_tool = entry.run not in others and entry.name.strip().casefold() == name
+                if is_same_tool and not self._difference(_bare(entry.body.get("input")), tool_input):
                     return entry
             return None
 

@@ -20,7 +20,8 @@ from agentkit.printable import escaped, word
 if TYPE_CHECKING:
     from agentkit.events import Action
 
-MARGIN = "input | "
+MARGIN, MARGIN_OF_NAME = "input | ", " tool | "
+HINT = " [y/N] "
 NARROWEST = 20
 SHOWN_CHARS = 400  # of an input that nobody is asked about
 
@@ -55,13 +56,17 @@ def can_ask() -> bool:
 
 def ask(tool: str, tool_input: Any, reason: str, deed: str) -> bool:
     """Ask about one call of a tool; anything but yes is no, and so is what was typed before the question."""
-    return confirmed([*in_margin(escaped(tool_input), MARGIN), reason, f"{deed} with this input: {word(tool)}?"])
+    asks, name = f"{deed} with this input:", f"{word(tool)}?"
+    last = [f"{asks} {name}"]
+    if len(list(in_margin(last[0], HINT))) > 1:  # a name that the terminal breaks could pass for a line of ours
+        last = [asks, *in_margin(name, MARGIN_OF_NAME)]
+    return confirmed([*in_margin(escaped(tool_input), MARGIN), reason, *last])
 
 
 def confirmed(question: Sequence[str]) -> bool:
     """Whether yes is the answer to these lines, of which the last one asks; what was typed before is none."""
     _forget_what_was_typed()
-    print("\n".join(question), end=" [y/N] ", file=sys.stderr, flush=True)
+    print("\n".join(question), end=HINT, file=sys.stderr, flush=True)
     answer = _line()
     if not answer.endswith(("\n", "\r")):
         print(file=sys.stderr)  # the end of the input is no line that somebody sent off
@@ -69,18 +74,18 @@ def confirmed(question: Sequence[str]) -> bool:
     return answer.strip().lower() in ("y", "yes")
 
 
-def in_margin(text: str, margin: str) -> Iterator[str]:
-    """The text in lines that a terminal does not break again, each behind the margin."""
+def in_margin(text: str, margin: str, further: str = "") -> Iterator[str]:
+    """The text in lines that a terminal does not break again, each behind the margin; `further` ones behind another."""
     room, line, used = max(NARROWEST, _columns() - len(margin) - 1), "", 0
     for part in re.findall(r" *[^ ]+| +", text):
         widths = [2 if unicodedata.east_asian_width(letter) in "WFA" else 1 for letter in part]
         if line and used + sum(widths) > room:
             yield margin + line
-            line, used = "", 0
+            margin, line, used = further or margin, "", 0
         for letter, width in zip(part, widths, strict=True):
             if used + width > room:
                 yield margin + line
-                line, used = "", 0
+                margin, line, used = further or margin, "", 0
             line, used = line + letter, used + width
     yield margin + line
 

@@ -37,7 +37,8 @@ def diff(first: Path, second: Path) -> int:
         view.note("the same questions, steps and answers")
         return 0
     console = output_console(width=WIDE)
-    _print_rows(console, one, other, (*comparison.settings, *comparison.steps, *comparison.endings))
+    rows = (*comparison.settings, *comparison.steps, *comparison.endings)
+    _print_rows(console, one.without_secrets(), other.without_secrets(), rows)
     view.note(f"they part at step {comparison.parted}" if comparison.parted else "the steps are the same")
     return DIFFERENT
 

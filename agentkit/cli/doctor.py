@@ -8,6 +8,7 @@ from itertools import chain
 import click
 
 from agentkit.cli.options import json_option
+from agentkit.cli.run import for_models_here
 from agentkit.cli.view import View, print_table
 from agentkit.errors import ModelError
 from agentkit.printable import json_text
@@ -26,7 +27,8 @@ def doctor(spec: str | None, as_json: bool) -> int:
 
     view = View(as_json=as_json)
     view.wait("looking …")
-    findings = list(chain(examine_installation(), examine_model(spec) if spec else ()))
+    with for_models_here([] if spec is None else [spec]):
+        findings = list(chain(examine_installation(), () if spec is None else examine_model(spec)))
     view.settle()
     if as_json:
         print(json_text([asdict(finding) for finding in findings]))

@@ -31,21 +31,23 @@ def resume(file: Path, given: Given, trust: bool, yes: bool, view: View) -> int:
     """Go on with a run that was cut off. What it holds is played, the rest is live; also after a limit."""
     from agentkit.runs.resume import resume
 
-    def run_again(tool: str, tool_input: Any) -> bool:
-        view.settle()
-        happened = "This was under way when the recording ended, and may have had its effect."
-        return can_ask() and ask(tool, tool_input, happened, "Run it again")
-
-    run = resume(file, run_again=run_again, **changes(given))
+    run = resume(file, **changes(given))
     _refuse_answered(run.path)
     return go_on(run, view, trust=trust, yes=yes)
 
 
 def go_on(run: Continuation, view: View, *, trust: bool, yes: bool) -> int:
     """Show a run that goes on live, to its end."""
+
+    def run_again(tool: str, tool_input: Any) -> bool:
+        view.settle()
+        happened = "This was under way when the recording ended, and may have had its effect."
+        return can_ask() and ask(tool, tool_input, happened, "Run it again")
+
     foreign = agreed(run.origin, run.run.settings, view, trust=trust)
-    build = partial(build_live, view=view, yes=yes, foreign=foreign)
-    run = replace(run, build=build, begun=partial(know, is_own=not foreign))
+    unnamed = run.origin.names & {"tools"}  # a recording of the user's own may have been given other calls since
+    build = partial(build_live, view=view, yes=yes, foreign={*foreign, *unnamed})
+    run = replace(run, build=build, run_again=run_again, begun=partial(know, is_own=not foreign))
     view.note(run.title)
     view.wait("loading the model …")
     with what_is_left(run.path, view):
@@ -59,7 +61,8 @@ def _refuse_answered(file: Path) -> None:
     from agentkit.cassette.format.file import partial_of
     from agentkit.report.story import read_story
 
-    if not partial_of(file).exists() and all(run.stop_reason == "answer" for run in read_story(file).runs):
+    reasons = [] if partial_of(file).exists() else [run.stop_reason for run in read_story(file).runs]
+    if reasons and all(reason == "answer" for reason in reasons):
         raise ConfigurationError(
             f"{file}: this run has its answer, nothing is left to go on with; agentkit fork {file} goes another way"
         )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Collection, Iterator
+import warnings
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agentkit.cli.approval import approver
+from agentkit.cli.approval import approver, can_ask, confirmed
 from agentkit.cli.options import (
     PATH,
     Given,
@@ -59,7 +60,7 @@ def run(question: str, given: Given, record: Path | None, force: bool, trust: bo
             return view.show(runner.events(inputs), model=settings.model)
         with recording_into(record, replaces=force) as place:
             runner = begin(settings, view, yes=yes, foreign=foreign)
-            spec = RunSpec.of(inputs, settings, text=runner.prompt)
+            spec = RunSpec.of(inputs, runner.settings, text=runner.prompt)
             return record_run(spec, runner, view, place, is_own=not foreign)
 
 
@@ -95,6 +96,8 @@ def begin(
     finally:
         view.settle()
     view.note(_model_line(settings.model))
+    if view.verbose:
+        view.note(f"prompt: {runner.settings.prompt}")
     return runner
 
 
@@ -112,15 +115,62 @@ def build_live(
     """
     from agentkit.runs.build import build
 
-    runner = build(settings, prompt, foreign=foreign)
+    if "small" in (settings.model, *settings.fallbacks):
+        bring_base(view, yes=yes)
+    with for_models_here([settings.model, *settings.fallbacks]):
+        runner = build(settings, prompt, foreign=foreign)
     named = () if "tools" in foreign else [tool for _, tool in zip(settings.tools, runner.tools, strict=False)]
     unsaid = {tool.name for tool in named if tool.side_effects is None}
-    runner = replace(runner, approve=approver(yes=yes, unasked=unsaid, before=view.settle))
-    if settings.model == "builtin":
-        from agentkit.models.local.loading import use_one_thread
+    return replace(runner, approve=approver(yes=yes, unasked=unsaid, before=view.settle))
 
-        use_one_thread()  # this process is the command's own
-    return runner
+
+def bring_base(view: View, *, yes: bool) -> None:
+    """Fetch the base of `small` where it is not on this machine, and `yes` or somebody at the terminal allows it."""
+    from agentkit.models.gguf.loading import is_installed
+    from agentkit.models.small import ABOUT_BASE, fetch_base, find_base
+
+    if find_base() is not None or not is_installed():
+        return
+    view.settle()
+    if not yes and not (can_ask() and confirmed([f"{ABOUT_BASE}. Fetch it?"])):
+        return  # who loads the model says what is missing
+    shown = -1
+
+    def progress(here: int, whole: int) -> None:
+        nonlocal shown
+        if here // 2**22 > shown:
+            shown = here // 2**22
+            view.wait(f"fetching the base of small: {here / 1e6:.0f} of {whole / 1e6:.0f} MB …")
+
+    view.note(f"{ABOUT_BASE} …")
+    try:
+        file = fetch_base(progress)
+    finally:
+        view.settle()
+    view.note(f"kept in {file}")
+
+
+@contextmanager
+def for_models_here(models: Sequence[str]) -> Iterator[None]:
+    """While these models are loaded: those that compute in this process, which is the command's, leave others room.
+
+    What their libraries warn of is for programmers, and stays unsaid.
+    """
+    from agentkit.models.spec import read_spec
+
+    read = [read_spec(spec, loads=False) for spec in models]
+    local = [spec.name for spec in read if spec.place == "local"]
+    if models and not local:
+        yield
+        return
+    from agentkit.models.local.loading import ADVISING, size_of
+    from agentkit.models.local.threads import sharing_the_processor
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else a tool that forks this process has it warn
+    names = "|".join((*ADVISING, "torch", "huggingface_hub", "tokenizers"))
+    warnings.filterwarnings("ignore", module=rf"(?:{names})(?:\.|$)")
+    with sharing_the_processor(max(map(size_of, local), default=0), TRANSFORMERS_VERBOSITY="error"):
+        yield
 
 
 def record_run(spec: RunSpec, runner: Runner, view: View, place: Place, *, is_own: bool) -> int:

@@ -30,7 +30,7 @@ def show(file: Path, page: Path | None, html: bool, as_json: bool) -> int:
 
     if page is not None and not html:
         raise ConfigurationError(f"expected one cassette, saw {page} too; a page is written with --html")
-    story = read_story(file)
+    story = read_story(file).without_secrets()
     if html:
         return _write_page(story, page or file.with_suffix(".html"))
     if as_json:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from agentkit.runs.trust import Origin
     from agentkit.settings import RunSettings
 
-MARGIN = "  - "
+MARGIN, FURTHER = "  - ", "  | "  # an effect that goes on is none of its own
 
 
 def agreed(origin: Origin | None, settings: RunSettings, view: View, *, trust: bool) -> Collection[str]:
@@ -40,6 +40,6 @@ def _ask(file: str, wanted: list[str], view: View) -> None:
             f"{file} asks to {'; '.join(wanted)}; nobody can be asked here: read the file, and give --trust to let it"
         )
     view.settle()
-    lines = [line for effect in wanted for line in in_margin(effect, MARGIN)]
+    lines = [line for effect in wanted for line in in_margin(effect, MARGIN, FURTHER)]
     if not confirmed([f"{file} asks to", *lines, "The file says so, not you. Let it, now and later?"]):
         raise ConfigurationError(f"{file} was not allowed that; give options of your own in the place of what it says")

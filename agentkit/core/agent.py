@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from agentkit.core.mode import AutoPlanner, KnownModes, ModeFinder
 from agentkit.core.native_planner import PROMPT as NATIVE_PROMPT
 from agentkit.core.native_planner import Function, NativePlanner, functions_of
-from agentkit.core.planner import Grammar, Planner, ReactJsonPlanner
+from agentkit.core.planner import Estimates, Grammar, Planner, ReactJsonPlanner
 from agentkit.errors import ConfigurationError
-from agentkit.events import CallMode
+from agentkit.events import CallMode, Step
 from agentkit.models.backend import Capabilities
 from agentkit.models.chat import ChatModel
+from agentkit.react_json.examples import worked_runs
 from agentkit.react_json.hostile import check_offered, without_markup
-from agentkit.react_json.prompt import DEFAULT_PROMPT, Prompt, read_prompt, render_text_description
-from agentkit.tool import Tool
+from agentkit.react_json.prompt import DEFAULT_PROMPT, EXAMPLES, ChatPrompt, Prompt, describe_tools, read_prompt
+from agentkit.recorder import active
+from agentkit.tool import Tool, text_of
 from agentkit.toolbox.registry import check_names
 
 logger = logging.getLogger("agentkit")
@@ -28,7 +30,7 @@ AgentMode = Literal["auto", "react-json", "tools"]
 
 @dataclass(frozen=True)
 class ReactAgent:
-    """`model` with `tools`, asked by `prompt` (the default one where there is none).
+    """`model` with `tools`, asked by `prompt`; where there is none, by the one that the model's backend declares.
 
     `mode` is how the model names a tool: "react-json", in the text of its turns; "tools", by calls in its own syntax;
     "auto", whichever works. A model in this process keeps to the dialect, to which a grammar can hold it, and so does
@@ -38,7 +40,7 @@ class ReactAgent:
 
     model: ChatModel
     tools: Sequence[Tool]
-    prompt: Prompt | None = None
+    prompt: ChatPrompt | None = None
     mode: AgentMode = "auto"
     first: ChatModel | None = None
 
@@ -53,23 +55,31 @@ class ReactAgent:
         check_offered(self.tools)
         if self.mode == "tools":
             check_native_calls(self.model.model_id, self.model.capabilities)
-        made_for = self.model.capabilities.made_for
-        if made_for and (strange := [tool.name for tool in self.tools if tool.name not in made_for]):
-            logger.warning(
-                "The model was trained with %s alone, and may not know how to use %s; take another one for that",
-                " and ".join(sorted(made_for)),
-                ", ".join(strange),
-            )
+        if role_of := self._role_of:
+            unused = ", ".join(tool.name for tool in self.tools if not role_of(tool))
+            if not any(map(role_of, self.tools)):
+                about = "The model only searches and calculates, and was given %s: it will decline every question"
+                logger.warning(about, unused or "no tools")
+            elif unused:
+                logger.warning("The model only searches and calculates: it will not use %s", unused)
 
     def planner(self, model: ChatModel | None = None, *, stream: bool = False) -> Planner:
         """What plans one run; `model` stands in for the agent's own, the same one watched."""
         asked = model or self.model
-        schemas = {tool.name: tool.schema for tool in self.tools}
+        schemas, estimates = {tool.name: tool.schema for tool in self.tools}, self._estimates
         planners: dict[CallMode, Callable[[], Planner]] = {
             "react-json": lambda: ReactJsonPlanner(
-                asked, self.react_prompt, tools=schemas, grammar=self._grammar(), stream=stream
+                asked,
+                self.react_prompt,
+                tools=schemas,
+                grammar=self._grammar(),
+                stream=stream,
+                estimates=estimates,
+                names=self._roles,
             ),
-            "tools": lambda: NativePlanner(asked, self._functions, self._native_prompt, stream=stream),
+            "tools": lambda: NativePlanner(
+                asked, self._functions, self._native_prompt, stream=stream, estimates=estimates
+            ),
         }
         if self.mode == "react-json" or (self.mode == "auto" and not self._may_call_tools):
             return planners["react-json"]()
@@ -78,18 +88,46 @@ class ReactAgent:
         return AutoPlanner(self._finder, self.first or self.model, planners)
 
     @cached_property
-    def react_prompt(self) -> Prompt:
+    def _estimates(self) -> Estimates:
+        return Estimates()
+
+    @property
+    def chosen_prompt(self) -> ChatPrompt:
+        """The prompt of the dialect, before the tools are filled in; in a cassette's block, that of the recording."""
+        return self.prompt or read_prompt(self._fitting)
+
+    @property
+    def react_prompt(self) -> ChatPrompt:
         """The prompt of the dialect, with the tools filled in."""
-        prompt = self.prompt or read_prompt(DEFAULT_PROMPT)
-        names = ", ".join(tool.name for tool in self.tools)
-        return prompt.filled(tools=without_markup(render_text_description(self.tools)), tool_names=names)
+        name = "" if self.prompt is not None else self._fitting
+        if name not in self._filled:
+            prompt = self.chosen_prompt
+            values: dict[str, Any] = {"tools": without_markup(describe_tools(self.tools))}
+            if _shows_examples(prompt):
+                values[EXAMPLES] = lambda given: worked_runs(self.tools, text_of(given.get("input", "")))
+            self._filled[name] = prompt.filled(**values, tool_names=", ".join(tool.name for tool in self.tools))
+        return self._filled[name]
+
+    @cached_property
+    def _filled(self) -> dict[str, ChatPrompt]:
+        return {}
+
+    @property
+    def _fitting(self) -> str:
+        """The name of the prompt that fits the model; a replay, which may have no model, has the recorded one."""
+        declared, recorder = self.model.capabilities.best_prompt, active()
+        if recorder is None or not self.model.capabilities.in_process:
+            return declared
+        if declared == DEFAULT_PROMPT and recorder.mode != "replay":  # goes without saying, and is not recorded
+            return declared
+        return str(recorder.remembered("prompt", lambda: declared, default=DEFAULT_PROMPT))
 
     @cached_property
     def _is_default(self) -> bool:
         return self.prompt is None or self.prompt == read_prompt(DEFAULT_PROMPT)
 
     @property
-    def _native_prompt(self) -> Prompt:
+    def _native_prompt(self) -> ChatPrompt:
         return NATIVE_PROMPT if self._is_default else self.react_prompt
 
     @property
@@ -107,15 +145,37 @@ class ReactAgent:
     def _functions(self) -> tuple[Function, ...]:
         return functions_of(self.tools)
 
+    @property
+    def _role_of(self) -> Callable[[Tool], str] | None:
+        """What the model calls a tool, where it knows tools by roles alone."""
+        capabilities = self.model.capabilities
+        return capabilities.role_of if capabilities.constrain == "copy" else None
+
+    @cached_property
+    def _roles(self) -> Mapping[str, str]:
+        """The tools' names by what the model calls them."""
+        role_of = self._role_of
+        return {role: tool.name for tool in reversed(self.tools) if role_of is not None and (role := role_of(tool))}
+
     def _grammar(self) -> Grammar | None:
         """The grammar the model's turns are held to, where the model can be held to one."""
         capabilities = self.model.capabilities
         make = capabilities.turn_grammars.get(capabilities.constrain)
         if make is None:
             return None
-        tools = [(tool.name, tool.schema) for tool in self.tools]
         thought_open = not self.react_prompt.keeps_messages
-        return lambda question, observations: make(tools, question, observations, thought_open=thought_open)
+        needs_examples = _shows_examples(self.chosen_prompt) and not all(tool.side_effects for tool in self.tools)
+
+        def grammar(question: str, steps: Sequence[Step]) -> str:
+            acts = needs_examples and not steps
+            return make(self.tools, question, steps, thought_open=thought_open, acts=acts)
+
+        return grammar
+
+
+def _shows_examples(prompt: ChatPrompt) -> bool:
+    """Whether it is made for a model that does what it sees done; what that answers at once, it makes up."""
+    return isinstance(prompt, Prompt) and EXAMPLES in prompt.fields
 
 
 def check_native_calls(model_id: str, capabilities: Capabilities) -> None:

@@ -8,9 +8,9 @@ list of steps.
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby, takewhile
 from typing import Any, Literal
 
 from agentkit.errors import ConfigurationError, MalformedTurn
@@ -32,7 +32,7 @@ from agentkit.events import (
     Usage,
 )
 from agentkit.react_json.grounding import ungrounded
-from agentkit.react_json.scratchpad import CLOSING_NOTE
+from agentkit.react_json.scratchpad import CLOSING_NOTE, told_again
 
 MALFORMED = "_Exception"  # the tool name LangChain gives to the step of a turn that could not be parsed
 FORCED_OUTPUT: dict[StopReason, str] = {
@@ -113,15 +113,15 @@ class ReActLoop:
         self._iterations = self._tools_executed = self._invented = self._parse_errors = 0
         self._sources: dict[Source, None] = {}
         self._readings: dict[str, None] = {}
-        self._repeats: Counter[str] = Counter()
-        self._most_repeats = 0
+        self._last_turn: frozenset[Hashable] = frozenset()
+        self._repeats = 0
         self._pending: tuple[Action, ...] = ()
         self._stopped: StopReason | None = None
         self._ended_by: StopReason | None = None
         self._closing = False
         self._end: tuple[Any, bool, FinalAnswer | None, dict[str, Any] | None] | None = None
-        for step in steps:
-            self._record(*step)
+        for _, turn in turns_of(steps):
+            self._record(turn)
 
     # -- what to do next -------------------------------------------------------------------------------------------
 
@@ -142,7 +142,7 @@ class ReActLoop:
         limits = self._limits
         if self._ended_by is not None:
             return self._ended_by
-        if limits.max_repeats is not None and self._most_repeats >= limits.max_repeats:
+        if limits.max_repeats is not None and self._repeats >= limits.max_repeats:
             return "stuck"
         if limits.max_iterations is not None and self._iterations >= limits.max_iterations:
             return "max_iterations"
@@ -199,26 +199,32 @@ class ReActLoop:
             return
         if self._usage.cost_usd is None:
             raise ConfigurationError(
-                "max_cost cannot be held: neither the server nor a price table says what this model costs; "
-                "give max_tokens instead"
+                "max_cost cannot be held: neither the server nor a price table says what this model costs, "
+                "or the server does not count its tokens; give max_tokens instead"
             )
         self._cost_unknown = True  # money was spent already: end the run, keep its steps
 
     def _malformed(self, error: MalformedTurn, text: str) -> ParseError:
         self._parse_errors += 1
-        error.text = text
+        error.text = error.text or text
         if self._recover is None:
             raise error
         observation = self._recover(error)
-        self._record(Action(MALFORMED, observation, text), observation)
+        if self._recover is str and (before := self._malformed_in_a_row()):
+            observation = told_again(observation, before)
+        self._record([Step(Action(MALFORMED, observation, text), observation)], error.text)
         return ParseError(text, observation)
+
+    def _malformed_in_a_row(self) -> int:
+        """How many of the last turns could not be parsed."""
+        return sum(1 for _ in takewhile(lambda step: step.action.tool == MALFORMED, reversed(self.steps)))
 
     def observed(self, observations: Sequence[Observation]) -> Iterator[Event]:
         """The results of the last `ToolCalls`, in its order."""
         actions, self._pending = self._pending, ()
+        self._record([Step(action, seen.value) for action, seen in zip(actions, observations, strict=True)])
         for action, observation in zip(actions, observations, strict=True):
             self._tools_executed += observation.executed
-            self._record(action, observation.value)
             self._sources |= dict.fromkeys(observation.sources)
             self._readings |= dict.fromkeys(observation.readings)
             yield Observed(action, observation.value, observation.executed, observation.sources, observation.readings)
@@ -230,14 +236,21 @@ class ReActLoop:
         """End the run from outside, by a deadline that struck within a call."""
         self._pending, self._closing, self._stopped, self._ended_by = (), False, None, reason
 
-    def _record(self, action: Action, observation: Any) -> None:
-        self.steps.append(Step(action, observation))
-        key = json.dumps([action.tool, action.tool_input, str(observation)], sort_keys=True, default=str)
-        self._repeats[key] += 1
-        self._most_repeats = max(self._most_repeats, self._repeats[key])
+    def _record(self, turn: Sequence[Step], text: str | None = None) -> None:
+        """Take in a turn, and count how often just the same came of it, with nothing else between.
+
+        A malformed turn is the same by its `text`: what the model is told of it may be the same for any.
+        """
+        self.steps += turn
+        seen = frozenset(_identity(step, text) for step in turn)
+        self._repeats = self._repeats + 1 if seen == self._last_turn else 1
+        self._last_turn = seen
 
     def _answer(self, answer: FinalAnswer, return_values: dict[str, Any] | None) -> None:
-        if self._must_be_grounded and self.ungrounded(answer.output):
+        if answer.declines:
+            self._stopped = "declined"
+            self._end = (answer.output, False, answer, None)
+        elif self._must_be_grounded and self.ungrounded(answer.output):
             self._stopped = "not_grounded"
             self._end = (f"{NOT_GROUNDED_OUTPUT} (Not confirmed: {answer.output})", False, answer, None)
         else:
@@ -270,3 +283,30 @@ class ReActLoop:
             readings=tuple(self._readings),
         )
         return Finished(output, answered, summary, tuple(self.steps), final.log if final else "", return_values)
+
+
+def turns_of(steps: Sequence[Step], first: int = 0) -> Iterator[tuple[int, list[Step]]]:
+    """The steps of each turn: those that were called in one message, or one alone. With the number of its first step.
+
+    `first` is the number in the run of `steps[0]`.
+    """
+
+    def turn(numbered: tuple[int, Step]) -> int:
+        number, (action, _) = numbered
+        return action.called.turn if action.called else -1 - number
+
+    for _, numbered in groupby(enumerate(steps, first), key=turn):
+        (number, step), *others = numbered
+        yield number, [step, *(other for _, other in others)]
+
+
+def _identity(step: Step, text: str | None) -> Hashable:
+    """What makes a step the same as another: of JSON, neither the order of keys nor white space between them."""
+    action, observation = step
+    if action.tool == MALFORMED:
+        return MALFORMED, (action.log if text is None else text).strip()
+    try:
+        given = json.dumps(action.tool_input, sort_keys=True, default=str)
+    except (TypeError, ValueError, RecursionError):  # keys of several types, or a value that holds itself
+        given = repr(action.tool_input)
+    return action.tool.strip().casefold(), given, str(observation)

@@ -13,7 +13,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, get_args
 
 from agentkit.core.loop import ModelCall, Turn
@@ -24,6 +23,7 @@ from agentkit.models.backend import ChatRequest, Completion
 from agentkit.models.chat import ChatModel
 from agentkit.recorder import active
 from agentkit.toolbox.calling import in_daemon_thread
+from agentkit.user_files import user_folder
 
 QUESTION = "What is the area code of Lisbon? Look it up."
 TOOL: Mapping[str, Any] = {
@@ -45,8 +45,7 @@ class KnownModes:
 
     def __init__(self, *, environment: Mapping[str, str] | None = None, clock: Callable[[], float] = time.time) -> None:
         environment = os.environ if environment is None else environment
-        home = environment.get("XDG_CACHE_HOME") or Path(environment.get("HOME", "~")).expanduser() / ".cache"
-        self.path = Path(home) / "agentkit" / "modes.json"
+        self.path = user_folder("cache", environment) / "modes.json"
         self._clock = clock
         self._lock = threading.Lock()
 

@@ -9,11 +9,10 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from typing import Any
 
-from agentkit.core.loop import MALFORMED, ModelCall, Turn
-from agentkit.core.planner import ModelPlanner
+from agentkit.core.loop import MALFORMED, ModelCall, Turn, turns_of
+from agentkit.core.planner import Estimates, ModelPlanner
 from agentkit.errors import MalformedTurn
 from agentkit.events import Action, Called, FinalAnswer, Step, ToolInput
 from agentkit.models.backend import ChatRequest, Completion, Message, NativeCall
@@ -21,14 +20,15 @@ from agentkit.models.chat import ChatModel
 from agentkit.models.tool_calls import holds_unread_call
 from agentkit.react_json.lenient_json import BrokenJson, read_json
 from agentkit.react_json.parser import parse_turn
-from agentkit.react_json.prompt import Prompt
-from agentkit.react_json.scratchpad import observation_text
+from agentkit.react_json.prompt import ChatPrompt, Prompt
+from agentkit.react_json.scratchpad import observation_text, with_pictures
 from agentkit.react_json.turn import Turn as ParsedTurn
 from agentkit.tool import Tool
 
 PROMPT = Prompt.parse(
     """[system]
 You answer questions with the help of tools. Call a tool whenever it can find out or calculate something that the answer needs; do not guess. Call several at once only where none needs what another gives. When you know the answer, write it without calling a tool: the answer to the question, and nothing else.
+[messages chat_history?]
 [human]
 {input}
 [messages agent_scratchpad]""",  # noqa: E501
@@ -46,9 +46,15 @@ class NativePlanner(ModelPlanner):
     """Plans turns of native calls. What a model called comes back to it as it was: one message a turn, with ids."""
 
     def __init__(
-        self, model: ChatModel, functions: Sequence[Function], prompt: Prompt = PROMPT, *, stream: bool = False
+        self,
+        model: ChatModel,
+        functions: Sequence[Function],
+        prompt: ChatPrompt = PROMPT,
+        *,
+        stream: bool = False,
+        estimates: Estimates | None = None,
     ) -> None:
-        super().__init__(model, prompt, stream=stream)
+        super().__init__(model, prompt, stream=stream, estimates=estimates)
         self._functions = {function.name: function for function in functions}
         self._by_tool = {function.tool.name: function for function in functions}
         self._schemas = tuple(function.as_openai() for function in functions)
@@ -61,25 +67,32 @@ class NativePlanner(ModelPlanner):
             messages=messages, tools=self._schemas, token_budget=call.max_new_tokens, stream=self._stream
         )
 
-    def _written(self, steps: Sequence[tuple[int, Step]]) -> Iterator[Message]:
-        for _, turn in groupby(steps, key=_turn_number):
-            yield from self._turn_messages([*turn])
+    def _written(self, steps: Sequence[Step], first: int) -> Iterator[Message]:
+        for number, turn in turns_of(steps, first):
+            yield from self._turn_messages(turn, number)
 
-    def _turn_messages(self, turn: list[tuple[int, Step]]) -> Iterator[Message]:
-        action, observation = turn[0][1]
+    def _turn_messages(self, turn: Sequence[Step], first: int) -> Iterator[Message]:
+        action, observation = turn[0]
         if action.tool == MALFORMED:
             if action.log:
                 yield {"role": "assistant", "content": action.log}
             yield {"role": "user", "content": str(observation)}
             return
-        calls = [self._call(step.action, number) for number, step in turn]
+        calls = [self._call(step.action, number) for number, step in enumerate(turn, first)]
+        # in a run that goes on with another model, a step may hold a thought that its server would not take
+        thought = action.called.thinking if action.called and self._model.capabilities.in_process else ""
         yield {
             "role": "assistant",
             "content": action.called.text if action.called else "",
+            **({"reasoning_content": thought} if thought else {}),
             "tool_calls": [_as_openai(call) for call in calls],
         }
-        for call, (_, step) in zip(calls, turn, strict=True):
+        for call, step in zip(calls, turn, strict=True):
             yield {"role": "tool", "content": observation_text(*step), "tool_call_id": call.id, "name": call.name}
+        if self._model.capabilities.images:  # which most servers take in a user's message alone
+            content = with_pictures("What the tools gave holds:", [step.observation for step in turn])
+            if not isinstance(content, str):
+                yield {"role": "user", "content": content}
 
     def _call(self, action: Action, number: int) -> NativeCall:
         """The call that an action came from; made up for an action from elsewhere."""
@@ -101,16 +114,19 @@ class NativePlanner(ModelPlanner):
         try:
             if completion.finish_reason == "length":  # clients mend what is cut off: half a call would look whole
                 raise MalformedTurn("Your turn was cut off at the token limit; nothing was called. Be more brief.")
-            if completion.tool_calls:
-                actions = self._actions(completion.tool_calls, text, turn=call.first_step + len(call.steps))
+            is_unread = not text.startswith(LABEL) and holds_unread_call(text, self._functions)
+            if completion.tool_calls and not is_unread:
+                first = call.first_step + len(call.steps)
+                shown = thinking if self._model.capabilities.in_process else ""  # by templates; not all servers take it
+                actions = self._actions(completion.tool_calls, text, turn=first, thinking=shown)
                 return Turn(actions, text, text, thinking, usage=usage)
-            if (turn := self._in_dialect(text)) is not None:
+            if not completion.tool_calls and (turn := self._in_dialect(text)) is not None:
                 if isinstance(turn.decision, FinalAnswer):
                     return Turn(turn.decision, text, turn.thought, thinking, usage=usage)
                 written = replace(self._call(turn.decision, 0), id="")
                 actions = self._actions([written], turn.thought, turn=call.first_step + len(call.steps))
                 return Turn(actions, text, turn.thought, thinking, usage=usage)
-            if not text.startswith(LABEL) and holds_unread_call(text, self._functions):
+            if is_unread:
                 raise MalformedTurn("Your tool call could not be read; nothing was called. Write it again, whole.")
             return Turn(_answer(text), text, thinking=thinking, usage=usage)
         except MalformedTurn as error:
@@ -135,24 +151,19 @@ class NativePlanner(ModelPlanner):
         is_example = bool(turn.thought) and "```" in text and not labelled
         return turn if is_a_tools and not is_example else None
 
-    def _actions(self, calls: Sequence[NativeCall], text: str, *, turn: int) -> tuple[Action, ...]:
+    def _actions(self, calls: Sequence[NativeCall], text: str, *, turn: int, thinking: str = "") -> tuple[Action, ...]:
         """All calls or none: one that cannot be read may be what the others were for."""
         ids = [call.id for call in calls]
         if len(set(ids)) < len(ids) or any(len(id_) in (0, MADE_UP) for id_ in ids):
             ids = [_id(turn, place) for place in range(len(calls))]
-        return tuple(self._action(call, Called(id_, turn, text)) for call, id_ in zip(calls, ids, strict=True))
+        called = [Called(id_, turn, text, thinking) for id_ in ids]
+        return tuple(self._action(call, how) for call, how in zip(calls, called, strict=True))
 
     def _action(self, call: NativeCall, called: Called) -> Action:
         function = self._functions.get(call.name)
         arguments = read_arguments(call, function)
         tool, tool_input = (function.tool.name, function.input_of(arguments)) if function else (call.name, arguments)
         return Action(tool, tool_input, in_dialect(called.text, tool, tool_input), called)
-
-
-def _turn_number(step: tuple[int, Step]) -> int:
-    """Which steps were called in one turn; a step that was not called is one of its own."""
-    number, (action, _) = step
-    return action.called.turn if action.called else -1 - number
 
 
 def _as_openai(call: NativeCall) -> dict[str, Any]:
@@ -190,7 +201,7 @@ class Function:
     @property
     def parameters(self) -> Mapping[str, Any]:
         """The schema of the arguments, which are always an object."""
-        return ONE_STRING if self.tool.takes_one_string else self.tool.schema
+        return ONE_STRING if self.tool.takes_one_string else _listed(self.tool.schema)
 
     def as_openai(self) -> dict[str, Any]:
         """OpenAI's function schema."""
@@ -204,6 +215,11 @@ class Function:
             if isinstance(value, str | int | float) and not isinstance(value, bool):
                 return str(value)
         return arguments
+
+
+def _listed(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The schema with the list of properties that servers ask for, also where there are none."""
+    return schema if "properties" in schema else {**schema, "properties": {}}
 
 
 def functions_of(tools: Iterable[Tool]) -> tuple[Function, ...]:

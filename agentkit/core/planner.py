@@ -5,26 +5,30 @@ A planner serves one run.
 
 from __future__ import annotations
 
+import logging
 import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from agentkit.core.loop import ModelCall, Turn
 from agentkit.errors import MalformedTurn
-from agentkit.events import FinalAnswer, ModeFound, Step
+from agentkit.events import FinalAnswer, ModeFound, Step, Usage
 from agentkit.models.backend import ChatRequest, Completion, Message
-from agentkit.models.chat import ChatModel
+from agentkit.models.chat import ChatModel, estimated_usage
 from agentkit.react_json.parser import parse_turn
-from agentkit.react_json.prompt import SCRATCHPAD, Prompt
-from agentkit.react_json.scratchpad import format_log_to_str, observation_text
+from agentkit.react_json.prompt import SCRATCHPAD, ChatPrompt
+from agentkit.react_json.scratchpad import format_log_to_str, harmless_steps, observation_text, with_pictures
 from agentkit.react_json.turn import Schemas
+
+logger = logging.getLogger("agentkit")
 
 STOP = ("\nObservation",)
 _INVENTED = re.compile(r"\nObservation\S*\s+\S")  # a stop string that a server left in its place is none
 
-Grammar = Callable[[str, Sequence[str]], str]
-"""From the question and the observations so far to the grammar (llguidance Lark) the next turn is held to."""
+Grammar = Callable[[str, Sequence[Step]], str]
+"""From the question and the steps so far, observations as text, to the grammar (llguidance Lark) of the next turn."""
 
 
 class Planner(Protocol):
@@ -35,43 +39,70 @@ class Planner(Protocol):
     def aplan(self, call: ModelCall) -> AsyncIterator[str | ModeFound | Turn]: ...
 
 
+class Estimates:
+    """Says once that a budget of tokens is held to an estimate, where a model does not say what it used."""
+
+    def __init__(self) -> None:
+        self._said = False
+
+    def checked(self, stated: Usage, estimated: Usage, model_id: str) -> Usage:
+        """The usage to count, which is what was `stated` where that is complete."""
+        if estimated != stated and not self._said:
+            self._said = True
+            logger.warning(
+                "%s does not say how many tokens it used; max_tokens is held to an estimate from the text", model_id
+            )
+        return estimated
+
+
 class ModelPlanner(ABC):
     """Asks a model for each turn of a conversation: a prompt, and what the steps so far are in it.
 
     How a step is written, a request made and a completion read is a subclass's.
     """
 
-    def __init__(self, model: ChatModel, prompt: Prompt, *, stream: bool = False) -> None:
+    def __init__(
+        self, model: ChatModel, prompt: ChatPrompt, *, stream: bool = False, estimates: Estimates | None = None
+    ) -> None:
         self._model = model
         self._prompt = prompt
         self._stream = stream
-        self._frame: tuple[list[Message], list[Message]] | None = None
+        self._estimates = estimates or Estimates()
+        self._around: Callable[[Sequence[Message]], list[Message]] | None = None
         self._seen: Sequence[Step] | None = None
         self._read = 0
         self._log: list[Message] = []
 
     def plan(self, call: ModelCall) -> Iterator[str | Turn]:
-        for piece in self._model.complete(self._request(call)):
-            yield piece if isinstance(piece, str) else self._turn(piece, call)
+        request = self._request(call)
+        for piece in self._model.complete(request):
+            yield piece if isinstance(piece, str) else self._turn(self._counted(piece, request), call)
 
     async def aplan(self, call: ModelCall) -> AsyncIterator[str | Turn]:
-        async for piece in self._model.acomplete(self._request(call)):
-            yield piece if isinstance(piece, str) else self._turn(piece, call)
+        request = self._request(call)
+        async for piece in self._model.acomplete(request):
+            yield piece if isinstance(piece, str) else self._turn(self._counted(piece, request), call)
+
+    def _counted(self, completion: Completion, request: ChatRequest) -> Completion:
+        """The completion with the tokens it used, where a budget needs them."""
+        if request.token_budget is None:
+            return completion
+        usage = self._estimates.checked(completion.usage, estimated_usage(request, completion), self._model.model_id)
+        return replace(completion, usage=usage)
 
     def _conversation(self, call: ModelCall) -> list[Message]:
         """The messages; the loop's own list of steps only grows, and by whole turns, so what was made is kept."""
-        if self._frame is None:
-            self._frame = frame(self._prompt, call.inputs)
+        if self._around is None:
+            self._around = self._prompt.around(call.inputs)
         if call.steps is not self._seen:
             self._seen, self._read, self._log = call.steps, 0, []
-        self._log += self._written([*enumerate(call.steps[self._read :], call.first_step + self._read)])
+        self._log += self._written(call.steps[self._read :], call.first_step + self._read)
         self._read = len(call.steps)
-        head, tail = self._frame
-        return [*head, *self._log, *tail]
+        return self._around(self._log)
 
     @abstractmethod
-    def _written(self, steps: Sequence[tuple[int, Step]]) -> Iterable[Message]:
-        """The messages of steps, each with its number in the run."""
+    def _written(self, steps: Sequence[Step], first: int) -> Iterable[Message]:
+        """The messages of steps; `first` is the number in the run of the first."""
 
     @abstractmethod
     def _request(self, call: ModelCall) -> ChatRequest: ...
@@ -86,20 +117,24 @@ class ReactJsonPlanner(ModelPlanner):
     def __init__(
         self,
         model: ChatModel,
-        prompt: Prompt,
+        prompt: ChatPrompt,
         *,
         tools: Schemas | None = None,
         grammar: Grammar | None = None,
         stream: bool = False,
+        estimates: Estimates | None = None,
+        names: Mapping[str, str] = {},
     ) -> None:
-        super().__init__(model, prompt, stream=stream)
+        super().__init__(model, prompt, stream=stream, estimates=estimates)
         self._tools = tools
+        self._names = names
         self._grammar = grammar
 
     def _request(self, call: ModelCall) -> ChatRequest:
         grammar = None
         if self._grammar is not None:
-            grammar = self._grammar(str(call.inputs.get("input", "")), [observation_text(*step) for step in call.steps])
+            steps = [step._replace(observation=observation_text(*step)) for step in call.steps]
+            grammar = self._grammar(str(call.inputs.get("input", "")), steps)
         return ChatRequest(
             messages=self._messages(call),
             stop=STOP,
@@ -111,35 +146,44 @@ class ReactJsonPlanner(ModelPlanner):
     def _messages(self, call: ModelCall) -> list[Message]:
         if self._prompt.keeps_messages:
             return self._conversation(call)
-        values = {**call.inputs, SCRATCHPAD: format_log_to_str(call.steps)}
-        return [{**message} for message in self._prompt.render(values)]
+        values = {**call.inputs, SCRATCHPAD: format_log_to_str(harmless_steps(call.steps))}
+        return [*self._prompt.render(values)]
 
-    def _written(self, steps: Sequence[tuple[int, Step]]) -> Iterator[Message]:
-        for _, (action, observation) in steps:
+    def _written(self, steps: Sequence[Step], first: int) -> Iterator[Message]:
+        for action, observation in steps:
             yield {"role": "assistant", "content": action.log}
-            yield {"role": "user", "content": f"Observation: {observation_text(action, observation)}"}
+            text = f"Observation: {observation_text(action, observation)}"
+            shown = [observation] if self._model.capabilities.images else []
+            yield {"role": "user", "content": with_pictures(text, shown)}
 
     def _turn(self, completion: Completion, call: ModelCall) -> Turn:
-        return turn_of(completion, self._tools)
+        turn, can = turn_of(completion, self._tools), self._model.capabilities
+        decision = turn.decision
+        if isinstance(decision, FinalAnswer) and can.constrain == "copy" and decision.output in can.refusals:
+            return replace(turn, decision=replace(decision, declines=True))
+        if self._names and isinstance(decision, tuple):
+            called = tuple(replace(action, tool=self._names.get(action.tool, action.tool)) for action in decision)
+            return replace(turn, decision=called)
+        return turn
 
 
-def frame(prompt: Prompt, inputs: Mapping[str, object]) -> tuple[list[Message], list[Message]]:
-    """The messages before and after the steps, which are the same at every turn."""
-    marker: Message = {"role": SCRATCHPAD, "content": ""}
-    messages: list[Message] = [{**message} for message in prompt.render({**inputs, SCRATCHPAD: [marker]})]
-    place = messages.index(marker)
-    return messages[:place], messages[place + 1 :]
+def _cut_off(usage: Usage) -> str:
+    return f"cut off at {usage.completion_tokens} tokens" if usage.completion_tokens else "cut off at the token limit"
 
 
 def turn_of(completion: Completion, tools: Schemas | None = None) -> Turn:
     """Parse a completion; what is wrong with it is part of the turn, for the loop to deal with."""
     text, thinking, usage = completion.text, completion.thinking, completion.usage
     behind_stop = len(_INVENTED.findall(completion.cut_off))
+    is_cut_off = completion.finish_reason == "length"
     try:
         parsed = parse_turn(text, tools)
-        if isinstance(parsed.decision, FinalAnswer) and completion.finish_reason == "length":
-            raise MalformedTurn("Invalid format: the answer was cut off at the token limit. Answer more briefly.")
     except MalformedTurn as error:
-        return Turn(error, text, thinking=thinking, invented=error.invented + behind_stop, usage=usage)
-    decided = parsed.decision if isinstance(parsed.decision, FinalAnswer) else (parsed.decision,)
-    return Turn(decided, text, parsed.thought, thinking, parsed.invented + behind_stop, usage)
+        told = MalformedTurn(f"{error} The turn was {_cut_off(usage)}: write less.") if is_cut_off else error
+        return Turn(told, text, thinking=thinking, invented=error.invented + behind_stop, usage=usage)
+    if not isinstance(parsed.decision, FinalAnswer):
+        return Turn((parsed.decision,), text, parsed.thought, thinking, parsed.invented + behind_stop, usage)
+    if is_cut_off and not completion.cut_off and parsed.decision.log == text.rstrip():
+        told = MalformedTurn(f"Invalid format: the answer was {_cut_off(usage)}. Answer more briefly.")
+        return Turn(told, text, thinking=thinking, invented=behind_stop, usage=usage)
+    return Turn(parsed.decision, text, parsed.thought, thinking, parsed.invented + behind_stop, usage)

@@ -9,22 +9,27 @@ import logging
 import os
 import re
 import shlex
+import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar, copy_context
 from datetime import timedelta
 from functools import cache
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from agentkit.errors import ConfigurationError, ToolError, import_failure, in_one_line, short_repr
 from agentkit.http_body import MOST_BYTES, Body, Unreadable
 from agentkit.printable import printable
-from agentkit.secrets import basic_authorization, is_address, public_address
+from agentkit.react_json.hostile import check_offered
+from agentkit.secrets import Secrets, basic_authorization, is_address, public_address
+from agentkit.tool import Tool
+from agentkit.toolbox.registry import check_names, plain_name
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
@@ -34,6 +39,10 @@ MOST_CHARACTERS = {"name": 128, "description": 20_000, "schema": 100_000}  # of 
 MOST_TOGETHER = 2_000_000
 MOST_LINE = 8_000_000
 MOST_REASON = 1000
+MOST_HELD = 65_536  # of a line on standard error
+MOST_NAMED = 3  # of the tools that are left out
+GROUP_S = 2.0  # that what a server left behind may take to end, before it is killed
+KILLED_S = 0.5  # that it may take then
 STOP_S = 10.0  # the transport itself waits 2 s for a process to end before it kills it
 
 Spec = str | Mapping[str, Any]
@@ -52,7 +61,10 @@ _UNPARSED = re.compile(r"^(Failed to parse [^:]{1,40}): \d+ validation errors? .
 _VARIABLE = re.compile(r"\$\{([^}]+)\}")
 
 
+logger = logging.getLogger("agentkit")
+
 _flooded: ContextVar[Callable[[], None]] = ContextVar("agentkit_mcp_flooded")
+_started: ContextVar[Callable[[Any], None]] = ContextVar("agentkit_mcp_started", default=lambda process: None)
 
 
 class McpServer:
@@ -74,6 +86,9 @@ class McpServer:
         self._over = asyncio.Event()
         self._context = copy_context()
         self._client: Any = None
+        self._calls = 0  # that wait for a result
+        self._left_out: dict[str, None] = {}  # why tools that it offers are left out
+        self._unreadable = ""  # the first that the server sent and was no message: it answers nothing
 
     @property
     def is_remote(self) -> bool:
@@ -87,7 +102,8 @@ class McpServer:
         except ConfigurationError:
             raise
         except TimeoutError:
-            raise self._failed(f"no answer in the protocol within {self._start_s:g} s") from None
+            sent = f", but {self._unreadable}" if self._unreadable else ""
+            raise self._failed(f"no answer in the protocol within {self._start_s:g} s{sent}") from None
         except Exception as error:
             raise self._failed(_reason(error)) from error
 
@@ -95,6 +111,7 @@ class McpServer:
         """Connect, unless connected; the future gives the tools."""
         if self._running is None or self._running.done():
             self._ready, self._over, self._context = Future(), asyncio.Event(), copy_context()
+            self._left_out = {}
             self._running = self._portal.start_task_soon(self._serve)
         return self._ready
 
@@ -119,14 +136,55 @@ class McpServer:
 
             logging.getLogger("mcp").addHandler(logging.NullHandler())  # a line that is no message is no traceback
             options = self._connection.get("session_kwargs") or {}
-            async with Client(_transport(self._connection), **options) as self._client:
-                ready.set_result(await _listed(self._client))
+            async with Client(self._watched(_transport(self._connection)), **options) as self._client:
+                ready.set_result(self._usable(await _listed(self._client)))
                 await self._over.wait()
         except Exception as error:
             if not ready.done():
                 ready.set_exception(not_installed(error) if isinstance(error, ImportError) else error)
 
+    def _usable(self, listed: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The tools that a run can have, once it is said which others there are; raises `ValueError` where none is.
+
+        Of two with one name it has neither: it could not tell which of them it is that only reads.
+        """
+        named: dict[str, list[dict[str, Any]]] = {}
+        for tool in listed:
+            named.setdefault(plain_name(tool["name"]), []).append(tool)
+        reasons = [*self._left_out, *filter(None, (_one_of_several(same) for same in named.values()))]
+        tools = [tool for same in named.values() if len(same) == 1 for tool in same]
+        if reasons and not tools:
+            raise ValueError(reasons[0])
+        if reasons:
+            more = f"; and {len(reasons) - MOST_NAMED} more" if len(reasons) > MOST_NAMED else ""
+            logger.warning("MCP server %r: left out: %s%s", self.name, "; ".join(reasons[:MOST_NAMED]), more)
+        return tools
+
+    @asynccontextmanager
+    async def _watched(self, transport: Any) -> AsyncIterator[Any]:
+        """The transport with what comes seen first."""
+        async with transport as (reading, writing):
+            yield _Watched(reading, self._seen), writing
+
+    def _seen(self, item: Any) -> None:
+        """Take out of a list what is no tool for a run: for one of another shape the package refuses all of them.
+
+        Of what is no message it tells nobody, and the request waits on.
+        """
+        if isinstance(item, Exception):
+            if not self._unreadable:
+                self._unreadable = self._public(_unreadable(item))
+                if self._calls:
+                    logger.warning("MCP server %r was called and sent %s", self.name, self._unreadable)
+            return
+        result = getattr(item.message, "result", None)
+        if isinstance(result, dict) and isinstance(tools := result.get("tools"), list):
+            wrong = [_wrong(tool) for tool in tools]
+            self._left_out |= dict.fromkeys([reason for reason in wrong if reason][:MOST_TOOLS])
+            result["tools"] = [tool for tool, reason in zip(tools, wrong, strict=True) if not reason]
+
     async def _called(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        self._calls += 1
         try:
             return _wire(await self._client.call_tool(name, arguments))
         except Exception as error:
@@ -134,6 +192,8 @@ class McpServer:
             if reason in ("ClosedResourceError", "Connection closed"):
                 reason = f"the MCP server of {name} has ended; do without it."
             raise ToolError(f"Error: {self._public(reason)}") from error
+        finally:
+            self._calls -= 1
 
     def _public(self, reason: str) -> str:
         """A reason without the query of the address, which may be a key."""
@@ -142,7 +202,12 @@ class McpServer:
 
     def _failed(self, reason: str) -> ConfigurationError:
         seen = f"expected an MCP server, saw: {self._public(reason)}"
-        return ConfigurationError(f"MCP server {self.name!r}: {seen}; run the command by hand, or mend it")
+        advice = (
+            "is it running, and is the address right?"
+            if "url" in self._connection
+            else "run the command by hand, or mend it"
+        )
+        return ConfigurationError(f"MCP server {self.name!r}: {seen}; {advice}")
 
 
 def not_installed(error: ImportError) -> ConfigurationError:
@@ -160,7 +225,8 @@ def connection_of(spec: Spec) -> dict[str, Any]:
     try:
         command, *args = shlex.split(spec)
     except ValueError as error:
-        raise ConfigurationError(f"expected an MCP server's command or address, saw {spec!r} ({error})") from None
+        reason = error if spec.strip() else "nothing is in it"
+        raise ConfigurationError(f"expected an MCP server's command or address, saw {spec!r} ({reason})") from None
     return {"transport": "stdio", "command": command, "args": args}
 
 
@@ -209,20 +275,64 @@ async def _over_stdio(**given: Any) -> AsyncIterator[Any]:
     given["encoding"] = _in_bounded_lines(given.get("encoding") or "utf-8")
     reading, writing = os.pipe()
     threading.Thread(target=_pass_on, args=(reading,), name="agentkit-mcp-stderr", daemon=True).start()
+    started: list[Any] = []
+    _watch_starts()
+    _started.set(started.append)
     with CancelScope() as flooded, open(writing, "w", encoding="utf-8") as errors:
         _flooded.set(flooded.cancel)
-        async with stdio_client(StdioServerParameters(**given), errlog=errors) as streams:
-            yield streams
+        try:
+            async with stdio_client(StdioServerParameters(**given), errlog=errors) as streams:
+                yield streams
+        finally:
+            with CancelScope(shield=True):
+                await _end_what_is_left(started)
     if flooded.cancelled_caught:
         raise ValueError(f"a line of more than {MOST_LINE} characters")
 
 
+@cache
+def _watch_starts() -> None:
+    """Have the package's transport say what it starts, which it gives to nobody."""
+    from mcp.client import stdio
+
+    start = stdio._create_platform_compatible_process
+
+    async def told(*given: Any, **named: Any) -> Any:
+        process = await start(*given, **named)
+        _started.get()(process)
+        return process
+
+    stdio._create_platform_compatible_process = told
+
+
+async def _end_what_is_left(started: Iterable[Any]) -> None:
+    """End what servers started and left behind: the package ends it only with a server that it has to kill.
+
+    Each server leads a group of processes; on Windows the package's job object holds them.
+    """
+    for process in started if hasattr(os, "killpg") else ():
+        for number, wait_s in ((signal.SIGTERM, GROUP_S), (signal.SIGKILL, KILLED_S)):
+            with suppress(ProcessLookupError, PermissionError):  # there are none, or macOS has them for ended
+                os.killpg(process.pid, number)
+                ends_s = time.monotonic() + wait_s
+                while time.monotonic() < ends_s:
+                    await asyncio.sleep(0.01)
+                    os.killpg(process.pid, 0)
+                continue
+            break
+
+
 def _pass_on(pipe: int) -> None:
     """Copy to this process' own standard error (what stands in sys.stderr, in a notebook, need not be a file)."""
-    text = codecs.getincrementaldecoder("utf-8")("replace")
-    while piece := os.read(pipe, 65_536):
+    decoder, held, piece = codecs.getincrementaldecoder("utf-8")("replace"), "", b"\n"
+    while piece:
+        piece = os.read(pipe, 65_536)
+        text = held + decoder.decode(piece, not piece)
+        end = text.rfind("\n") + 1 if piece and len(text) < MOST_HELD else len(text)
+        text, held = text[:end], text[end:]  # a key is known by the whole of it
         with suppress(OSError, ValueError, AttributeError):
-            os.write(sys.__stderr__.fileno(), printable(text.decode(piece)).encode(errors="replace"))  # type: ignore[union-attr]
+            shown = printable(Secrets(os.environ).scrub_text(text)).encode(errors="replace")
+            os.write(sys.__stderr__.fileno(), shown)  # type: ignore[union-attr]
     os.close(pipe)
 
 
@@ -328,7 +438,7 @@ def _expanded(text: str) -> str:
 
 
 async def _listed(client: Any) -> list[dict[str, Any]]:
-    """All tools of a server, page by page."""
+    """The tools of a server, page by page."""
     tools: list[dict[str, Any]] = []
     cursors: set[str] = set()
     cursor, characters = None, 0
@@ -380,6 +490,69 @@ def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:
         "read_only": hints.get("readOnlyHint") is True,
         "idempotent": hints.get("readOnlyHint") is True or hints.get("idempotentHint") is True,
     }
+
+
+class _Watched:
+    """A stream of messages, each of them shown to `see` before anybody has it."""
+
+    def __init__(self, inner: Any, see: Callable[[Any], None]) -> None:
+        self._inner = inner
+        self._see = see
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        self._see(item := await self._inner.__anext__())
+        return item
+
+    async def receive(self) -> Any:
+        self._see(item := await self._inner.receive())
+        return item
+
+    async def __aenter__(self) -> Self:
+        await self._inner.__aenter__()
+        return self
+
+    async def __aexit__(self, *raised: Any) -> Any:
+        return await self._inner.__aexit__(*raised)
+
+
+def _wrong(listed: Any) -> str:
+    """Why no run can have a tool that is offered; "" for one that it can."""
+    from mcp.types import Tool as Listed
+    from pydantic import ValidationError
+
+    try:
+        Listed.model_validate(listed, by_name=False)
+        tool = _tool(listed)
+        _length(tool)
+        check_offered([Tool(**{part: tool[part] for part in MOST_CHARACTERS}, run=str)])
+    except ValidationError as error:
+        name = listed.get("name") if isinstance(listed, dict) else listed
+        return f"tool {short_repr(name)}, which is {_reason(error).removeprefix('a reply that is ')}"
+    except (ValueError, ConfigurationError) as error:
+        return in_one_line(error, MOST_REASON)
+    return ""
+
+
+def _one_of_several(same: Sequence[Mapping[str, Any]]) -> str:
+    try:
+        check_names([tool["name"] for tool in same])
+    except ConfigurationError as error:
+        return str(error)
+    return ""
+
+
+def _unreadable(error: Exception) -> str:
+    """What came that is no message, as far as the error says."""
+    from pydantic import ValidationError
+
+    given = error.errors(include_url=False)[0]["input"] if isinstance(error, ValidationError) else None
+    return f"what is no message: {short_repr(given)}" if given is not None else _reason(error)
 
 
 def _reason(error: BaseException) -> str:

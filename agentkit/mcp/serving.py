@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agentkit import __version__
-from agentkit.errors import AgentkitError, ConfigurationError, ToolError
+from agentkit.errors import AgentkitError, ConfigurationError, ToolError, said
 from agentkit.mcp.server import not_installed
 from agentkit.retry import RetryPolicy
 from agentkit.secrets import Secrets
@@ -66,9 +66,9 @@ def server_of(tools: Sequence[Tool]) -> Server[Any]:
         try:
             text = await _text(known, params.name, params.arguments or {})
         except AgentkitError as error:
-            text, failed = str(error), True
+            text, failed = said(error), True
         except Exception as error:  # a bug of the tool's: the package would send its text as it is
-            text, failed = f"{type(error).__name__}: {error}", True
+            text, failed = f"{type(error).__name__}: {said(error)}", True
         text = Secrets(os.environ).scrub_text(text)
         return types.CallToolResult(content=[types.TextContent(text=text)], is_error=failed)
 

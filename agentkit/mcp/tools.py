@@ -6,7 +6,7 @@ import asyncio
 import json
 import weakref
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from itertools import chain, count
@@ -17,7 +17,7 @@ from agentkit.events import Source
 from agentkit.mcp.server import McpServer, Spec
 from agentkit.recorder import active
 from agentkit.tool import Result, Tool
-from agentkit.toolbox.registry import check_names
+from agentkit.toolbox.registry import plain_name
 
 
 class McpTools(list[Tool]):
@@ -57,7 +57,7 @@ def mcp_tools(
         if active() is None:
             for server in connected.servers:
                 server.begin()  # all at once
-        offered = [(server, tool) for server in connected.servers for tool in _distinct(server, _offered(server))]
+        offered = [(server, tool) for server in connected.servers for tool in _offered(server)]
         names = _names([(server.label, str(tool["name"])) for server, tool in offered], taken)
         tools = [
             _tool(connected, server, tool, name, call_timeout_s)
@@ -99,13 +99,6 @@ def _offered(server: McpServer, *, anew: bool = False) -> list[dict[str, Any]]:
     return remembered
 
 
-def _distinct(server: McpServer, offered: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
-    """What a server offers, no two tools of one name."""
-    with _errors_of(server):
-        check_names([str(tool["name"]) for tool in offered])
-    return offered
-
-
 @contextmanager
 def _errors_of(server: McpServer) -> Iterator[None]:
     """Names the server whose tools cannot be had."""
@@ -116,16 +109,20 @@ def _errors_of(server: McpServer) -> Iterator[None]:
 
 
 def _names(named: list[tuple[str, str]], taken: Collection[str]) -> list[str]:
-    used = {name.casefold() for name in taken}
-    shared = Counter([*used, *(name.casefold() for _, name in named)])
+    used = {_key(name) for name in taken}
+    shared = Counter([*used, *(_key(name) for _, name in named)])
     names = []
     for label, name in named:
-        plain = f"{label}_{name}" if shared[name.casefold()] > 1 else name
+        plain = f"{label}_{name}" if shared[_key(name)] > 1 else name
         candidates = chain([plain], (f"{plain}_{number}" for number in count(2)))
-        whole = next(name for name in candidates if name.casefold() not in used)
-        used.add(whole.casefold())
+        whole = next(name for name in candidates if _key(name) not in used)
+        used.add(_key(whole))
         names.append(whole)
     return names
+
+
+def _key(name: str) -> str:
+    return plain_name(name).casefold()
 
 
 def _tool(connected: _Connected, server: McpServer, offered: dict[str, Any], name: str, timeout_s: float) -> Tool:

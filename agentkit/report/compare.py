@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from typing import Any
 
 from agentkit.report.story import Story, StoryRun, StoryStep
 from agentkit.report.wording import ending, input_text
+from agentkit.secrets import Secrets
 
 CONTEXT_WORDS = 12
 MOST_WORDS = 3_000  # comparing takes the product of both lengths
@@ -18,6 +20,8 @@ _WORD = re.compile(r"\s+|\w+|[^\w\s]")
 
 Words = tuple[tuple[bool, str], ...]
 """Stretches of a text, each with whether it changed."""
+Texts = tuple[str, str, str]
+"""A field's label, and what it holds in both runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +48,24 @@ class Comparison:
         return not (self.settings or self.steps or self.endings)
 
 
-def compare(first: Story, second: Story) -> Comparison:
-    """Compare two cassettes, run by run."""
-    steps: list[Row] = []
-    endings: list[Row] = []
+def compare(first: Story, second: Story, environment: Mapping[str, str] | None = None) -> Comparison:
+    """Compare two cassettes, run by run. Secrets are compared and not shown: two that differ are a difference."""
+    secrets = Secrets(os.environ if environment is None else environment)
+    steps: list[Texts] = []
+    endings: list[Texts] = []
     parted = None
     for number, (one, other) in enumerate(zip_longest(first.runs, second.runs), 1):
         label = f"run {number}, " if max(len(first.runs), len(second.runs)) > 1 else ""
-        rows, place = _steps(one, other, label)
+        texts, place = _steps(one, other, label)
         parted = parted or place
-        steps += rows
-        endings += _rows(_ends(one), _ends(other), label)
-    return Comparison(
-        settings=tuple(_rows(_settings(first), _settings(second), "")),
-        parted=parted,
-        steps=tuple(steps),
-        endings=tuple(endings),
-    )
+        steps += texts
+        endings += _changed(_ends(one), _ends(other), label)
+
+    def rows(texts: Iterable[Texts]) -> tuple[Row, ...]:
+        return tuple(Row(secrets.scrub_text(label), *changed_words(one, other, secrets)) for label, one, other in texts)
+
+    settings = _changed(_settings(first), _settings(second), "")
+    return Comparison(settings=rows(settings), parted=parted, steps=rows(steps), endings=rows(endings))
 
 
 def _settings(story: Story) -> dict[str, str]:
@@ -83,19 +88,19 @@ def _ends(run: StoryRun | None) -> dict[str, str]:
     return {"answer": str(run.output) if run.answered else "", "ended by": ending(run)}
 
 
-def _steps(first: StoryRun | None, second: StoryRun | None, label: str) -> tuple[list[Row], int | None]:
+def _steps(first: StoryRun | None, second: StoryRun | None, label: str) -> tuple[list[Texts], int | None]:
     """What differs from the step on where the runs part, and its number."""
-    rows: list[Row] = []
+    texts: list[Texts] = []
     parted = None
     pairs = zip_longest(first.steps if first else (), second.steps if second else ())
     for number, (one, other) in enumerate(pairs, 1):
-        found = _rows(_fields(one), _fields(other), f"{label}step {number}: ")
-        if not rows and (prompt := _prompt(one, other)):
-            found = [*_rows(*prompt, f"{label}step {number}: "), *found]
+        found = _changed(_fields(one), _fields(other), f"{label}step {number}: ")
+        if not texts and (prompt := _prompt(one, other)):
+            found = [*_changed(*prompt, f"{label}step {number}: "), *found]
         if found:
             parted = parted or number
-            rows += found
-    return rows, parted
+            texts += found
+    return texts, parted
 
 
 def _fields(step: StoryStep | None) -> dict[str, str]:
@@ -128,35 +133,50 @@ def _messages(step: StoryStep) -> dict[str, str]:
     return found
 
 
-def _rows(first: dict[str, str], second: dict[str, str], prefix: str) -> list[Row]:
+def _changed(first: dict[str, str], second: dict[str, str], prefix: str) -> list[Texts]:
     names = [*first, *(name for name in second if name not in first)]
     pairs = ((name, first.get(name, ""), second.get(name, "")) for name in names)
-    return [Row(prefix + name, *changed_words(one, other)) for name, one, other in pairs if one != other]
+    return [(prefix + name, one, other) for name, one, other in pairs if one != other]
 
 
-def changed_words(first: str, second: str) -> tuple[Words, Words]:
-    """Both texts in stretches that changed and the words around them."""
-    one, other = _WORD.findall(first), _WORD.findall(second)
+def changed_words(first: str, second: str, secrets: Secrets) -> tuple[Words, Words]:
+    """Both texts in stretches that changed and the words around them, without their secrets."""
+    (one, first_shown), (other, second_shown) = _words(first, secrets), _words(second, secrets)
     if not one or not other:
-        return _whole(first), _whole(second)
+        return _whole(first_shown), _whole(second_shown)
     before = _shared(one, other)
     after = _shared(one[before:][::-1], other[before:][::-1])
-    middles = one[before : len(one) - after], other[before : len(other) - after]
+    blocks = _blocks(one[before : len(one) - after], other[before : len(other) - after])
     left, right = [], []
     if before:
-        left.append((False, _context(one[:before], True, False)))
+        left.append((False, _context(first_shown[:before], True, False)))
         right.append(left[0])
-    for kind, start, end, from_, to in _blocks(*middles):
+    for kind, *places in blocks:
+        start, end, from_, to = (before + place for place in places)
         if kind == "equal":
-            left.append((False, _context(middles[0][start:end], False, False)))
-            right.append((False, _context(middles[1][from_:to], False, False)))
+            left.append((False, _context(first_shown[start:end], False, False)))
+            right.append((False, _context(second_shown[from_:to], False, False)))
         else:
-            left.append((True, "".join(middles[0][start:end])))
-            right.append((True, "".join(middles[1][from_:to])))
+            left.append((True, "".join(first_shown[start:end])))
+            right.append((True, "".join(second_shown[from_:to])))
     if after:
-        left.append((False, _context(one[-after:], False, True)))
+        left.append((False, _context(first_shown[-after:], False, True)))
         right.append(left[-1])
     return tuple(_parts(left)), tuple(_parts(right))
+
+
+def _words(text: str, secrets: Secrets) -> tuple[list[str], list[str]]:
+    """A text's words, and what is shown of each; a secret is one word, which is the same or another as a whole."""
+    words: list[str] = []
+    shown: list[str] = []
+    pieces = _WORD.findall(text)
+    for piece, clean in zip(pieces, secrets.scrub_pieces(pieces), strict=True):
+        if clean:
+            words.append(piece)
+            shown.append(clean)
+        else:
+            words[-1] += piece
+    return words, shown
 
 
 def _shared(first: Sequence[str], second: Sequence[str]) -> int:
@@ -175,8 +195,8 @@ def _parts(parts: Sequence[tuple[bool, str]]) -> Iterator[tuple[bool, str]]:
     return ((changed, text) for changed, text in parts if text)
 
 
-def _whole(text: str) -> Words:
-    return ((True, text),) if text else ()
+def _whole(words: Sequence[str]) -> Words:
+    return ((True, "".join(words)),) if words else ()
 
 
 def _context(words: Sequence[str], first: bool, last: bool) -> str:

@@ -2,10 +2,14 @@
 
 What was decided comes from the recorded events, what it took from the interactions they stand below. Nothing is asked,
 executed or compared, so a recording that drifted, was cut off or was made by a script can be read too.
+
+A file that a hand changed, or that came from elsewhere, may hold keys, which no recording does: what is shown of a
+story is shown `without_secrets`, as it would have been recorded.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
@@ -36,6 +40,7 @@ from agentkit.events import (
 from agentkit.models.backend import Completion
 from agentkit.report.exchange import Exchange, completion_of, observed_of, place_of, prompt_of
 from agentkit.report.reconstruction import with_events
+from agentkit.secrets import Secrets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +149,12 @@ class Story:
         elif self.spec.forked_from:
             how += f", forked from {self.spec.forked_from}"
         return how.strip() + ("" if self.complete else ", cut off")
+
+    def without_secrets(self, environment: Mapping[str, str] | None = None) -> Story:
+        """The story as it may leave: without what is secret by its shape, or in the environment of whoever reads it."""
+        secrets = Secrets(os.environ if environment is None else environment)
+        scrubbed: Story = secrets.scrub(self)
+        return replace(scrubbed, path=self.path)
 
 
 def read_story(path: Path) -> Story:

@@ -21,6 +21,7 @@ ENDED = {
     "max_cost": "the cost budget is spent",
     "stuck": "the same action gave the same observation again and again",
     "not_grounded": "no observation confirms the answer",
+    "declined": "the model says that it has no answer",
 }
 STOPPED = {
     "KeyboardInterrupt": "it was interrupted",

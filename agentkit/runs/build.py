@@ -50,8 +50,9 @@ class Runner:
     @property
     def prompt(self) -> Prompt:
         """The prompt, before the tools are filled in."""
-        assert self.agent.prompt is not None
-        return self.agent.prompt
+        prompt = self.agent.chosen_prompt
+        assert isinstance(prompt, Prompt)
+        return prompt
 
     def run(self, inputs: dict[str, Any], *, stream: bool = True) -> Run:
         """One run; with `stream`, its events have the model's text piece by piece."""
@@ -90,11 +91,8 @@ def build(
     """
     check_approve(approve)
     spec = read_spec(settings.model, settings.options, loads=model is None)
-    if model is None and settings.max_cost is not None and spec.place == "local":
-        raise ConfigurationError(
-            f"max_cost cannot be held for {settings.model}, which runs in this process and has no price; leave it out, "
-            "or give max_tokens"
-        )
+    in_process = spec.place == "local" if model is None else model.capabilities.in_process
+    check_max_cost(settings, settings.model, in_process=in_process)
     if settings.mode == "tools" and model is None:
         check_native_calls(settings.model, Capabilities(tools=True, constrain=spec.constrain))
     mcp = None
@@ -102,7 +100,8 @@ def build(
         tools, mcp = find_tools(settings), _connected(settings)
         tools += mcp or ()
     offered = allowed(tools, settings.allow)
-    prompt = prompt or read_prompt(settings.prompt)
+    if prompt is None and settings.prompt != prompts.AUTO:
+        prompt = read_prompt(settings.prompt)
     first = None
     if model is None:
         model, first = _models(settings, foreign)
@@ -111,7 +110,18 @@ def build(
     if settings.must_be_grounded is None:
         settings = replace(settings, must_be_grounded=spec.constrain == "copy")
     agent = ReactAgent(model, offered, prompt, settings.mode, first=first)
+    if prompt is None:
+        settings = replace(settings, prompt=agent.chosen_prompt.name)
     return Runner(settings=settings, agent=agent, tools=tools, mcp=mcp, approve=approve)
+
+
+def check_max_cost(settings: RunSettings, model: str, *, in_process: bool) -> None:
+    """Raise `ConfigurationError` for a budget of money for a model that has no price."""
+    if settings.max_cost is not None and in_process:
+        raise ConfigurationError(
+            f"max_cost cannot be held for {model}, which runs in this process and has no price; leave it out, "
+            "or give max_tokens"
+        )
 
 
 def make_run(
@@ -258,6 +268,11 @@ class NotLoaded:
         self.capabilities = Capabilities(
             in_process=True, over_http=False, grammar=True, constrain=read.constrain, tools=True, identity=read.name
         )
+        if read.constrain == "copy":
+            from agentkit.models.builtin.copying import REFUSALS
+            from agentkit.models.builtin.reading import role_of
+
+            self.capabilities = replace(self.capabilities, role_of=role_of, refusals=REFUSALS)
 
     def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
         raise CassetteError(f"{self.model_id} was not loaded, its cassette replays; ask it while the cassette is open")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -88,9 +89,10 @@ def replay_files(paths: Sequence[Path], *, workers: int | None = None) -> Iterat
     from concurrent.futures.process import BrokenProcessPool
     from multiprocessing import get_context
 
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_leave_interrupts)
-    with pool:
+    with _current_folder_left_out():
+        pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_leave_interrupts)
         futures = [pool.submit(replay_file, path) for path in paths]
+    with pool:
         try:
             for path, future in zip(paths, futures, strict=True):
                 try:
@@ -101,6 +103,20 @@ def replay_files(paths: Sequence[Path], *, workers: int | None = None) -> Iterat
                     )
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _current_folder_left_out() -> Iterator[None]:
+    """Python starts the processes of this block without the current folder, in which a stranger's modules may lie."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = before or "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 def _leave_interrupts() -> None:

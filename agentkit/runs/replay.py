@@ -13,16 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from agentkit.cassette.cassette import Cassette
-from agentkit.cassette.format.file import load
+from agentkit.cassette.format.entries import Entry, is_chat
+from agentkit.cassette.format.file import Document, load
 from agentkit.cassette.format.run_spec import RunSpec
 from agentkit.cassette.seams.model import ReplayedChat
 from agentkit.errors import CassetteError
-from agentkit.events import Event
+from agentkit.events import ActionChosen, Event
 from agentkit.models.backend import ChatBackend
 from agentkit.models.chat import BackendChat, ChatModel
 from agentkit.models.spec import read_spec
+from agentkit.react_json.prompt import AUTO
 from agentkit.runs.build import OURS, NotLoaded, build
-from agentkit.secrets import REDACTED
+from agentkit.secrets import REDACTED, Secrets
 from agentkit.settings import RunSettings
 from agentkit.tool import Tool
 from agentkit.toolbox.registry import canonical
@@ -53,6 +55,12 @@ class Replay:
         return self._document.complete
 
     @property
+    def under_way(self) -> tuple[Entry, ...]:
+        """Calls with side effects that began and did not end, as those of a recording's only run."""
+        secrets = Secrets(self._environment)
+        return tuple(replace(secrets.scrub(entry), run=1) for entry in self._document.begun)
+
+    @property
     def title(self) -> str:
         """The recording in one line."""
         head = self._document.head
@@ -68,7 +76,7 @@ class Replay:
         """
         with Cassette(self.path, mode="replay", environment=self._environment) as cassette:
             settings, prompt = self.run.settings, self.run.kept_prompt
-            if prompt is None:
+            if prompt is None and settings.prompt != AUTO:
                 raise cassette.replaying.missing(f"the prompt {settings.prompt}")
             tools, model = _tools(cassette, settings), self._model(cassette)
             settings = replace(settings, allow=_allowed(cassette, settings, tools))
@@ -80,7 +88,7 @@ class Replay:
         recorded = any(entry.kind == "http" and entry.asks_a_model for entry in self._document.entries)
         place = read_spec(settings.model, settings.options, loads=False).place
         if not recorded or place == "local":
-            return ReplayedChat(cassette, settings.model)
+            return ReplayedChat(cassette, settings.model, in_process=_gives_thoughts_back(self._document))
         if place == "langchain":
             raise cassette.replaying.missing(f"turns of {settings.model}, but HTTP that only its client can read")
         return BackendChat(_hosted(cassette, settings))
@@ -104,6 +112,15 @@ def described(path: Path, run: RunSpec | None) -> RunSpec:
             f'replay it there, with Cassette("{path}", mode="replay")'
         )
     return run
+
+
+def _gives_thoughts_back(document: Document) -> bool:
+    """Whether the recorded model was shown its thoughts of earlier turns: not in every recording of one in process."""
+    actions = (one.event.action for one in document.events if isinstance(one.event, ActionChosen))
+    if any(action.called is not None and action.called.thinking for action in actions):
+        return True
+    asked = (entry.body["messages"] for entry in document.entries if entry.kind == "turn" and is_chat(entry.body))
+    return any(isinstance(one, Mapping) and one.get("reasoning_content") for messages in asked for one in messages)
 
 
 # -- what a replay has of a run ----------------------------------------------------------------------------------------

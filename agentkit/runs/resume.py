@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from agentkit.cassette.cassette import Cassette
-from agentkit.cassette.format.entries import plain
+from agentkit.cassette.format.entries import Entry, plain
+from agentkit.cassette.format.events import called_as_mapping
 from agentkit.cassette.format.file import finished_of, load, partial_of
 from agentkit.cassette.format.place import Place
-from agentkit.cassette.format.run_spec import RunSpec
+from agentkit.cassette.format.run_spec import RunSpec, is_bundled
 from agentkit.cassette.recording import without_loose_ends
 from agentkit.cassette.tape import RunAgain
 from agentkit.core.loop import MALFORMED
@@ -50,12 +51,12 @@ class Executor(Protocol):
     def events(self, input: dict[str, Any], /) -> Iterator[Event]: ...
 
 
-Build = Callable[[RunSettings, Prompt], Executor]
+Build = Callable[[RunSettings, Prompt | None], Executor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Continuation:
-    """A run that goes on. `kept` are events of steps that a fork takes over; a resumed run gives its own again.
+    """A run that goes on. A fork takes over `kept` events, and calls that may have had their effect, `under_way`.
 
     `origin` is the file that says what the run is made of, and `begun` is told of the one that is written.
     """
@@ -67,6 +68,7 @@ class Continuation:
     mode: RecorderMode
     kept: tuple[Event, ...] = ()
     run_again: RunAgain | None = None
+    under_way: tuple[Entry, ...] = ()
     environment: MutableMapping[str, str]
     replaces: bool = True
     origin: Origin
@@ -91,6 +93,7 @@ class Continuation:
                 self.mode,
                 run=self.run,
                 run_again=self.run_again,
+                under_way=self.under_way,
                 environment=self.environment,
                 place=place,
             ) as cassette:
@@ -142,15 +145,17 @@ def fork(
     step: int,
     build: Build | None = None,
     trusted: bool = False,
+    run_again: RunAgain | None = None,
     environment: MutableMapping[str, str] | None = None,
     replaces: bool = True,
     **settings: Any,
 ) -> Continuation:
     """Another run, recorded in `into`, that begins with the first steps of the run in `path`.
 
-    `replaces` says whether a recording that is there already may be written over.
+    `replaces` says whether a recording that is there already may be written over. A call that was under way when the
+    recording ended runs again only if `run_again(tool, tool_input)` says so.
     """
-    if Path(into).resolve() == Path(path).resolve():
+    if os.path.realpath(into) == os.path.realpath(path):
         raise ConfigurationError(f"expected another file than {path} to record into, which stays as it is")
     replay = Replay(path, environment=environment)
     given = replay.run.steps  # of a fork, which its own events do not hold
@@ -171,6 +176,8 @@ def fork(
         origin=origin,
         mode="record",
         kept=tuple(event for turn in turns for event in turn),
+        run_again=run_again,
+        under_way=replay.under_way,
         replaces=replaces,
         environment=os.environ if environment is None else environment,
     )
@@ -179,7 +186,7 @@ def fork(
 def _trusted(origin: Origin, trusted: bool, environment: Mapping[str, str] | None) -> Build:
     """What builds the run, once it is known that it may."""
 
-    def build(settings: RunSettings, prompt: Prompt) -> Executor:
+    def build(settings: RunSettings, prompt: Prompt | None) -> Executor:
         known = os.environ if environment is None else environment
         return build_runner(settings, prompt, foreign=foreign_names(origin, settings, known, consent))
 
@@ -196,7 +203,8 @@ def _changed(run: RunSpec, changes: dict[str, Any]) -> RunSpec:
         raise ConfigurationError(f"expected settings of a run ({', '.join(SETTINGS)}), saw {', '.join(strange)}")
     settings = replace(run.settings, **changes)
     if "prompt" in changes:
-        return run.with_settings(settings, text=read_prompt(settings.prompt))
+        own = not is_bundled(settings.prompt)
+        return run.with_settings(settings, text=read_prompt(settings.prompt) if own else None)
     return replace(run, settings=settings)
 
 
@@ -250,4 +258,5 @@ def _as_mapping(action: Action, observation: Any, thought: str) -> dict[str, Any
         "tool_input": plain(action.tool_input),
         "log": action.log,
         "observation": plain(observation),
+        **({"called": called_as_mapping(action.called)} if action.called else {}),
     }

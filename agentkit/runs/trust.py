@@ -11,9 +11,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import stat
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,13 +29,16 @@ from agentkit.runs.build import OURS
 from agentkit.secrets import is_address
 from agentkit.settings import SETTINGS, FoundSettings, RunSettings
 from agentkit.toolbox.registry import canonical
+from agentkit.user_files import is_users_alone, user_folder
 
 Standing = Literal["own", "trusted"]
 """The user's own words, kept in a recording; or a file of anybody's that the user let do what it says."""
 
 MOST_EFFECTS = 40
 LONGEST_EFFECT = 2_000
+LARGEST_BYTES = 20_000_000  # of what was agreed to: a hundred thousand files
 _NAMES = "trusted"
+_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +94,18 @@ def _effects(settings: RunSettings, names: Collection[str]) -> Iterator[str]:
         for spec in settings.fallbacks:
             yield from _of_model(spec)
     if "options" in names:
-        told = {key: value for key, value in settings.options.items() if type(value) not in (int, float)}
-        yield from (f"set the model's option {word(key)} to {escaped(value)}" for key, value in told.items())
+        for key, value in settings.options.items():
+            if type(value) not in (int, float) or key not in _numbers():
+                yield f"set the model's option {word(key)} to {escaped(value)}"
+
+
+@cache
+def _numbers() -> frozenset[str]:
+    """The options that are numbers and start, read and send nothing; 1 is as good as true for any other."""
+    from agentkit.models.hosted.options import HostedOptions
+
+    kinds = {field.name: re.findall(r"\w+", str(field.type)) for field in fields(HostedOptions)}
+    return frozenset(name for name, kind in kinds.items() if {"int", "float"}.intersection(kind))
 
 
 def _of_model(spec: str) -> Iterator[str]:
@@ -113,26 +129,23 @@ def _path(path: str) -> str:
 
 def standing(origin: Origin, wanted: Collection[str], environment: Mapping[str, str]) -> Standing | None:
     """What is known of this file, as it is, and what it asks for; `None` for one that the user has not agreed to."""
-    file, known = _file(environment), None
-    if file is not None:
-        with suppress(OSError, UnicodeDecodeError):
-            for line in file.read_text(encoding="utf-8").splitlines():
-                digest, _, rest = line.partition(" ")
-                if digest == _digest(origin, wanted):
-                    known = rest.partition(" ")[0]
+    known, wished = None, _digest(origin, wanted)
+    for line in _written(environment):
+        digest, _, rest = line.partition(" ")
+        if digest == wished:
+            known = rest.partition(" ")[0]
     return "own" if known == "own" else "trusted" if known == "trusted" else None
 
 
 def remember(origin: Origin, wanted: Collection[str], what: Standing, environment: Mapping[str, str]) -> None:
     """Know from now on that the user agrees; without a folder to write that down, it is asked again."""
     file = _file(environment)
-    if file is None or not wanted or standing(origin, wanted, environment) == what:
+    if not wanted or standing(origin, wanted, environment) == what:
         return
-    line = f"{_digest(origin, wanted)} {what} {json.dumps(str(origin.file.resolve()))}\n"
+    line = f"{_digest(origin, wanted)} {what} {json.dumps(os.path.realpath(origin.file))}\n"
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-        descriptor = os.open(file, flags, 0o600)
+        descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _FLAGS, 0o600)
         try:
             os.write(descriptor, line.encode())
         finally:
@@ -156,13 +169,19 @@ def foreign_names(
     return () if known == "own" else origin.names
 
 
-def _file(environment: Mapping[str, str]) -> Path | None:
-    if state := environment.get("XDG_STATE_HOME"):
-        return Path(state) / "agentkit" / _NAMES
-    home = Path(environment.get("HOME") or "~").expanduser()
-    return home / ".local" / "state" / "agentkit" / _NAMES if home.is_dir() else None
+def _written(environment: Mapping[str, str]) -> list[str]:
+    """The lines of what was agreed to; none of a file that others can write, or that is none."""
+    with suppress(OSError), open(os.open(_file(environment), os.O_RDONLY | _FLAGS), "rb") as file:
+        status = os.fstat(file.fileno())
+        if stat.S_ISREG(status.st_mode) and is_users_alone(status):
+            return file.read(LARGEST_BYTES).decode("utf-8", "replace").splitlines()
+    return []
+
+
+def _file(environment: Mapping[str, str]) -> Path:
+    return user_folder("state", environment) / _NAMES
 
 
 def _digest(origin: Origin, wanted: Collection[str]) -> str:
-    said: Any = [str(origin.file.resolve()), hashlib.sha256(origin.content).hexdigest(), sorted(wanted)]
+    said: Any = [os.path.realpath(origin.file), hashlib.sha256(origin.content).hexdigest(), sorted(wanted)]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()

@@ -6,13 +6,16 @@ An answer of any other kind, and a failure to answer, is a no: the model is told
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from agentkit.errors import ConfigurationError
+from agentkit.errors import ConfigurationError, said
 from agentkit.events import Action
 from agentkit.toolbox.calling import in_daemon_thread
+
+logger = logging.getLogger("agentkit.toolbox")
 
 Approve = Callable[[Action], bool | Awaitable[bool]]
 """Asked before a tool runs that does not say that it only reads; a plain or an async function."""
@@ -32,7 +35,7 @@ def is_yes(answer: Any, asked: str) -> bool:
     """Whether this is the value True; what is neither a yes nor a no is noted in the log."""
     if answer is not True and answer is not False and answer is not None:
         kind = f"{type(answer).__module__}.{type(answer).__qualname__}".removeprefix("builtins.")
-        _note(f"{asked} gave a value of the type {kind}, which is no yes: only True is")
+        logger.warning(f"{asked} gave a value of the type {kind}, which is no yes: only True is")
     return answer is True
 
 
@@ -68,7 +71,7 @@ def _answer(name: str, function: Callable[..., Any], *asked: Any) -> Any:
 
 
 def _failed(name: str, error: Exception) -> bool:
-    _note(f"{name} failed, which is no yes ({type(error).__name__}: {error})")
+    logger.warning(f"{name} failed, which is no yes ({type(error).__name__}: {said(error)})")
     return False
 
 
@@ -90,9 +93,3 @@ def _cannot_await(name: str) -> ConfigurationError:
         f"{name} is async, which cannot be awaited here; give a plain function"
         + (", or run with ainvoke or astream" if name == "approve" else "")
     )
-
-
-def _note(text: str) -> None:
-    import logging
-
-    logging.getLogger("agentkit.toolbox").warning(text)

@@ -28,7 +28,7 @@ def wait_s(tool: Tool, error: Exception, attempts: Attempts) -> float:
         return wait_s
     if isinstance(error, ToolError):
         raise error
-    seen = in_one_line(f"{type(error).__name__}: {error}")
+    seen = f"{type(error).__name__}: {in_one_line(error)}"
     raise ToolError(f"Error: {tool.name} failed {attempts.failures} times, last with {seen}") from error
 
 
@@ -81,9 +81,10 @@ def call(tool: Tool, tool_input: ToolInput, retries: RetryPolicy, abandoned: thr
 
 async def acall(tool: Tool, tool_input: ToolInput, retries: RetryPolicy, limit_s: float | None) -> Any:
     """What the tool gives, awaited; raises `OutOfTime` and what the tool raises."""
-
     import asyncio
 
+    if limit_s is not None and limit_s <= 0:
+        raise OutOfTime
     attempts = retries.begin()
     started = False
     try:

@@ -35,11 +35,16 @@ def _installed_name(key: str) -> str | None:
     return name_of(load(next(iter(found)))) if found else None
 
 
+def plain_name(name: str) -> str:
+    """A tool's name as a model reads it."""
+    return " ".join(unicodedata.normalize("NFKC", name).split())
+
+
 def check_names(names: Sequence[str]) -> None:
     """Raise `ConfigurationError` for two tools that a model could not tell apart."""
     seen: dict[str, str] = {}
     for name in names:
-        plain = " ".join(unicodedata.normalize("NFKC", name).split())
+        plain = plain_name(name)
         if plain in seen:
             both = repr(name) if name == seen[plain] else f"{seen[plain]!r} and {name!r}, which is one name to a model"
             raise ConfigurationError(f"Two tools are named {both}; rename one, or leave it out")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -34,6 +35,30 @@ def once(key: Hashable, compute: Callable[[], T]) -> T:
     return found
 
 
+_call_id: ContextVar[str | None] = ContextVar("agentkit_call_id", default=None)
+
+
+def calling(call_id: str) -> AbstractContextManager[None]:
+    """The block in which one action runs."""
+    return set_within(_call_id, call_id)
+
+
+@contextmanager
+def set_within(variable: ContextVar[Any], value: Any) -> Iterator[None]:
+    """The block in which a variable has this value."""
+    outer = variable.get()
+    variable.set(value)
+    try:
+        yield
+    finally:
+        variable.set(outer)  # not reset: what nobody awaits any more is closed in another context
+
+
+def call_id() -> str | None:
+    """The id of the action that runs here: the model's own where it called the tool in its own syntax."""
+    return _call_id.get()
+
+
 class ScopedToolbox:
     """A run's toolbox; `once` keeps values from its first call to its last.
 
@@ -46,15 +71,9 @@ class ScopedToolbox:
         self._values: dict[Hashable, _Once] = {}
 
     def run(self, actions: Sequence[Any]) -> Any:
-        token = _kept.set(self._values)
-        try:
+        with set_within(_kept, self._values):
             return self._toolbox.run(actions)
-        finally:
-            _kept.reset(token)
 
     async def arun(self, actions: Sequence[Any]) -> Any:
-        token = _kept.set(self._values)
-        try:
+        with set_within(_kept, self._values):
             return await self._toolbox.arun(actions)
-        finally:
-            _kept.reset(token)

@@ -9,29 +9,36 @@ from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from agentkit.approximate_tokens import cut_to_tokens
-from agentkit.deadline import remaining_s
-from agentkit.errors import ToolError
+from agentkit.deadline import LONGEST_S, remaining_s
+from agentkit.errors import ToolError, said
 from agentkit.events import Action, Observation, Source, ToolInput
 from agentkit.retry import RetryPolicy
 from agentkit.secrets import Secrets
-from agentkit.tool import Result, Tool
+from agentkit.tool import Result, Tool, is_content
 from agentkit.toolbox.approval import Approve, aask, ask, check_approve
 from agentkit.toolbox.calling import OutOfTime, ThreadCall, acall, call
 from agentkit.toolbox.registry import check_names
+from agentkit.toolbox.run_scope import calling
 
 if TYPE_CHECKING:
     import asyncio
 
+MOST_CHARACTERS = 20_000_000  # of a result
+_CUT = "\n[{:,} characters were cut here]"
+MARGIN = 5000  # characters behind what is kept of an observation, so that a key at its end is seen whole
+
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """A tool with its input, and the action that must be approved first (None: nobody is asked)."""
+    """A tool with its input, the call's id, and the action that must be approved first (None: nobody is asked)."""
 
     tool: Tool
     tool_input: ToolInput
+    id: str
     asked: Action | None = None
 
 
@@ -65,6 +72,7 @@ class Toolbox:
         self._max_tokens = max_observation_tokens
         self._retries = retries or RetryPolicy()
         self._known_secrets = Secrets(os.environ)
+        self._numbers = count(1)
 
     @property
     def deterministic(self) -> frozenset[str]:
@@ -105,22 +113,27 @@ class Toolbox:
         if isinstance(chosen, Observation):
             return lambda: chosen
         tool, tool_input, limit_s = chosen.tool, chosen.tool_input, self._limit_s(chosen.tool)
+        if limit_s is not None and limit_s <= 0:  # the run's time ended while it was asked about
+            return partial(self._failed, tool, OutOfTime())
         if alone and limit_s is None:
-            return partial(self._observed, tool, partial(call, tool, tool_input, self._retries))
-        return partial(self._observed, tool, ThreadCall(tool, tool_input, self._retries, limit_s).result)
+            return partial(self._observed, chosen, partial(call, tool, tool_input, self._retries))
+        with calling(chosen.id):
+            return partial(self._observed, chosen, ThreadCall(tool, tool_input, self._retries, limit_s).result)
 
-    def _observed(self, tool: Tool, get: Callable[[], Any]) -> Observation:
+    def _observed(self, chosen: _Call, get: Callable[[], Any]) -> Observation:
         try:
-            return self._told(tool, get())
+            with calling(chosen.id):
+                return self._told(chosen.tool, get())
         except (ToolError, OutOfTime) as error:
-            return self._failed(tool, error)
+            return self._failed(chosen.tool, error)
 
     async def _arun_one(self, chosen: _Call | Observation) -> Observation:
         if isinstance(chosen, Observation):
             return chosen
         tool = chosen.tool
         try:
-            return self._told(tool, await acall(tool, chosen.tool_input, self._retries, self._limit_s(tool)))
+            with calling(chosen.id):
+                return self._told(tool, await acall(tool, chosen.tool_input, self._retries, self._limit_s(tool)))
         except (ToolError, OutOfTime) as error:
             return self._failed(tool, error)
 
@@ -134,13 +147,17 @@ class Toolbox:
             return _refused(f"{action.tool} is not a valid tool, try one of [{names}].")
         if tool.name not in self._allowed:
             return _refused(f"{tool.name} is not allowed in this run, try one of [{names}].")
+        called = action.called.id if action.called else getattr(action.origin, "tool_call_id", None)
+        call_id = called or f"call_{next(self._numbers)}"
         if self._approve is None or tool.only_reads:
-            return _Call(tool, action.tool_input)
+            return _Call(tool, action.tool_input, call_id)
         try:
-            arguments = deepcopy(tool.arguments(action.tool_input))
+            with calling(call_id):
+                arguments = deepcopy(tool.arguments(action.tool_input))
         except ToolError as error:
             return self._failed(tool, error)
-        return _Call(tool, arguments, replace(action, tool=tool.name, tool_input=deepcopy(arguments)))
+        asked = dict(deepcopy(arguments)) if isinstance(arguments, dict) else arguments
+        return _Call(tool, arguments, call_id, replace(action, tool=tool.name, tool_input=asked))
 
     def _approved(self, chosen: _Call | Observation) -> _Call | Observation:
         if isinstance(chosen, Observation) or chosen.asked is None or self._approve is None:
@@ -167,7 +184,7 @@ class Toolbox:
 
     def _limit_s(self, tool: Tool) -> float | None:
         limits_s = (self._own_limit_s(tool), remaining_s())
-        return min((limit_s for limit_s in limits_s if limit_s is not None), default=None)
+        return min((min(limit_s, LONGEST_S) for limit_s in limits_s if limit_s is not None), default=None)
 
     def _own_limit_s(self, tool: Tool) -> float | None:
         return self._timeout_s if tool.timeout_s is None else tool.timeout_s
@@ -183,17 +200,20 @@ class Toolbox:
 
     def _failed(self, tool: Tool, error: ToolError | OutOfTime) -> Observation:
         if isinstance(error, ToolError):
-            return self._admitted(Observation(str(error)))
+            return self._admitted(Observation(said(error)))
         own_s = self._own_limit_s(tool)
         limit = "the time the run had left" if own_s is None or remaining_s() == 0 else f"{own_s:g} s"
         return Observation(f"Error: {tool.name} gave no result within {limit}.")
 
     def _admitted(self, observation: Observation) -> Observation:
-        """The observation with its secrets redacted and its text cut; what is returned to the caller is not cut."""
+        """The observation with its secrets redacted and its text cut: what is returned to the caller only in length."""
         secrets = self._secrets
-        value = _redacted(observation.value, secrets)
-        if self._max_tokens is not None and not observation.return_direct:
-            value = _cut(value, self._max_tokens)
+        most = None if observation.return_direct else self._max_tokens
+        is_whole = most is None or is_content(observation.value)
+        value, left_out = _beginning(_bounded(observation.value) if is_whole else observation.value, most)
+        value = _redacted(value, secrets)
+        if most is not None:
+            value = _cut(value, most, left_out)
         if value is observation.value and not observation.sources and not observation.readings:
             return observation
         sources = tuple(Source(secrets.scrub_text(s.title), secrets.scrub_text(s.link)) for s in observation.sources)
@@ -209,11 +229,52 @@ def _refused(why: str) -> Observation:
     return Observation(why, executed=False)
 
 
+def _text(value: Any) -> str:
+    try:
+        return value if isinstance(value, str) else str(value)
+    except Exception as error:  # too deep, too many digits, or a bug of the object's
+        raise ToolError(
+            f"Error: the tool gave a {type(value).__name__} that has no text ({type(error).__name__})."
+        ) from error
+
+
+def _bounded(value: Any) -> Any:
+    """The value, of which no text is longer than anybody reads: keys are looked for in all that is left."""
+    if is_content(value):
+        left = MOST_CHARACTERS
+        blocks = []
+        for block in value:
+            text = _text(block.get("text")) if block["type"] == "text" else None
+            length = len(_text(block) if text is None else text)
+            kept = "" if text is None else text[: max(0, left)]
+            left -= length
+            blocks.append(block if left >= 0 else {"type": "text", "text": kept + _CUT.format(length - len(kept))})
+        return blocks if left < 0 else value
+    text = _text(value)
+    cut = len(text) - MOST_CHARACTERS
+    return value if cut <= 0 else text[:MOST_CHARACTERS] + _CUT.format(cut)
+
+
+def _beginning(value: Any, max_tokens: int | None) -> tuple[Any, int]:
+    """As much of the value as can be left once it is cut, with some more, and how much of its text that leaves out.
+
+    Blanks are no tokens: without an end to them they would be all of an observation.
+    """
+    text = _text(value)
+    if max_tokens is None or is_content(value) or (left_out := len(text) - _most_characters(max_tokens) - MARGIN) <= 0:
+        return value, 0
+    return text[:-left_out], left_out
+
+
+def _most_characters(max_tokens: int) -> int:
+    return 10_000 + 20 * max_tokens
+
+
 def _redacted(value: Any, secrets: Secrets) -> Any:
     """The value without secrets: one of its type, or its text where they cannot be taken out of its parts."""
     if isinstance(value, str):
         return secrets.scrub_text(value)
-    text = str(value)
+    text = _text(value)
     if (scrubbed := secrets.scrub_text(text)) == text:
         return value
     with suppress(Exception):  # whatever an object of the tool's makes of being taken apart
@@ -223,9 +284,14 @@ def _redacted(value: Any, secrets: Secrets) -> Any:
     return scrubbed
 
 
-def _cut(value: Any, max_tokens: int) -> Any:
-    text = value if isinstance(value, str) else str(value)
-    if len(text) <= max_tokens or (kept := cut_to_tokens(text, max_tokens)) == text:
+def _cut(value: Any, max_tokens: int, left_out: int) -> Any:
+    if is_content(value):
+        texts = [_cut(one.get("text"), max_tokens, 0) if one["type"] == "text" else None for one in value]
+        return [one if text is None else {**one, "text": text} for one, text in zip(value, texts, strict=True)]
+    text = _text(value)
+    total = len(text) + left_out
+    head = text[: _most_characters(max_tokens)] if left_out else text
+    if total <= max_tokens or ((kept := cut_to_tokens(head, max_tokens)) == text and not left_out):
         return value
-    cut = len(text) - len(kept.removesuffix("..."))
-    return f"{kept}\n[{cut:,} of {len(text):,} characters were cut here; ask for less, or for one part]"
+    cut = total - len(kept.removesuffix("..."))
+    return f"{kept}\n[{cut:,} of {total:,} characters were cut here; ask for less, or for one part]"

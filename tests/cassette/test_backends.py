@@ -213,10 +213,12 @@ def test_a_model_that_is_asked_past_the_cassette_leaves_no_complete_recording(pa
     message = AIMessage("hi", usage_metadata={"input_tokens": 3, "output_tokens": 1, "total_tokens": 4})
     model = FakeListChatModel(responses=["hi"])
     chain = RunnableLambda(lambda inputs: AgentFinish({"output": model.invoke("x").text}, "hi"))
-    executor = AgentExecutor(chain, [], max_tokens=100)
     with Cassette(path, "record", environment={}):  # nothing says that a model was asked
-        executor.invoke({"input": "Hello"})
+        AgentExecutor(chain, []).invoke({"input": "Hello"})
     assert load(path).complete
+    gap = "not complete, run 1 asked a model of which nothing was recorded"
+    with pytest.raises(CassetteError, match=gap), Cassette(path, "record", environment={}):
+        AgentExecutor(chain, [], max_tokens=100).invoke({"input": "Hello"})  # whose tokens are estimated
 
     class Counted(FakeListChatModel):
         def _generate(self, *args: Any, **kwargs: Any) -> Any:
@@ -225,6 +227,5 @@ def test_a_model_that_is_asked_past_the_cassette_leaves_no_complete_recording(pa
             return result
 
     model = Counted(responses=["hi"])
-    gap = "not complete, run 1 asked a model of which nothing was recorded"
     with pytest.raises(CassetteError, match=gap), Cassette(path, "record", environment={}):
         AgentExecutor(chain, [], max_tokens=100).invoke({"input": "Hello"})

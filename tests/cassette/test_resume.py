@@ -5,27 +5,33 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from langchain_core.exceptions import OutputParserException
 
 from agentkit.cassette import Cassette, Replay, RunSpec, fork, resume
 from agentkit.cassette.format.file import load, partial_of
 from agentkit.core.loop import Limits
 from agentkit.errors import CassetteDrift, CassetteError, ConfigurationError, ModelError
-from agentkit.events import ActionChosen, Event, Finished, LimitReached, Observed, ParseError
+from agentkit.events import Action, ActionChosen, Event, Finished, LimitReached, Observed, ParseError
 from agentkit.langchain.chat_model import chat_model
 from agentkit.langchain.executor import AgentExecutor
 from agentkit.models import ChatHuggingFace
+from agentkit.models.chat import BackendChat
 from agentkit.models.scripted import ScriptedBackend
 from agentkit.number_words import count
 from agentkit.react_json.prompt import Prompt
+from agentkit.runs.build import build as build_runner
 from agentkit.settings import RunSettings
 from agentkit.tool import Tool
+from agentkit.toolbox.toolbox import Toolbox
 from tests.cassette.runs import TURNS, ScriptedModel, Tools, a_run, answer, observations, run
 from tests.doubles.models import action, final
 from tests.doubles.server import ChatServer, body, breaks, error, reset, say, serving
@@ -77,6 +83,43 @@ def test_a_run_cut_off_anywhere_goes_on_there(path: Path, done: int, torn: int) 
     assert answer(run(path, "replay", ScriptedBackend(()), Tools())) == "125"
 
 
+SEEN = [("x", "1"), ("x", "2"), ("y", "1"), ("What was that?", None), ("And that?", None)]
+
+
+@pytest.mark.slow
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    turns=st.lists(
+        st.sampled_from(SEEN).flatmap(lambda one: st.lists(st.just(one), min_size=1, max_size=3)), max_size=5
+    ),
+    repeats=st.integers(1, 3),
+    done=st.integers(1, 30),
+)
+def test_a_run_cut_off_anywhere_is_stuck_where_it_would_have_been(
+    turns: list[list[tuple[str, str | None]]], repeats: int, done: int
+) -> None:
+    steps = [one for same in turns for one in same]
+    stuck = next((end for end in range(repeats, len(steps) + 1) if len({*steps[end - repeats : end]}) == 1), None)
+    replies = [text if seen is None else action("Look", text) for text, seen in steps[:stuck]] + [final("done")]
+    results = [seen for _, seen in steps[:stuck] if seen is not None]
+
+    def ran(path: Path, mode: Any, asked: int = 0, looked: int = 0) -> list[Event]:
+        left = iter(results[looked:])  # what closed the run is asked for again
+        look = Tool(name="Look", description="Looks.", run=lambda _: next(left))
+        limits = Limits(max_iterations=None, max_repeats=repeats)
+        return run(path, mode, ScriptedBackend(replies[asked:] or replies[-1:]), [look], limits=limits)
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "run.yaml")
+        whole = ran(path, "record")
+        ends, kinds = entry_ends(path), [entry.kind for entry in load(path).entries]
+        done = min(done, len(kinds))
+        cut(path, ends[done])
+        resumed = ran(path, "resume", kinds[:done].count("turn"), kinds[:done].count("tool"))
+    assert told(resumed) == told(whole)
+    assert [event.reason for event in resumed if isinstance(event, LimitReached)] == ["stuck"] * (stuck is not None)
+
+
 @pytest.mark.parametrize("kind", [ScriptedBackend, ScriptedModel])
 def test_each_entry_is_on_the_disk_before_the_run_goes_on(path: Path, kind: Any) -> None:
     seen: list[list[str]] = []
@@ -123,7 +166,7 @@ def test_a_run_that_ended_at_a_limit_goes_on_with_another(path: Path, method: An
 def mail(sent: list[str], **options: Any) -> list[Tool]:
     def send(text: str) -> str:
         sent.append(text)
-        if text == "die" and len(sent) == 1:
+        if sent == ["hello"] * (len(sent) - 1) + ["die"]:
             raise KeyboardInterrupt
         return "sent"
 
@@ -196,6 +239,100 @@ def test_one_that_was_not_to_run_again_is_asked_about_when_the_model_repeats_it(
     assert (len(asked), sent) == (2, ["die"])
     assert answer(list(goes_on(again, final("done")))) == "done"
     assert (len(asked), sent) == (3, ["die"])
+
+
+def interrupted(*call: Any) -> bool:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("no_answer", "raised"), [(None, CassetteError), (interrupted, KeyboardInterrupt)])
+def test_a_question_that_nobody_answered_is_asked_again(
+    path: Path, no_answer: Any, raised: type[BaseException]
+) -> None:
+    sent = died_in_the_mail(path)
+    for _ in range(2):
+        with pytest.raises(raised):
+            resumed(path, sent, no_answer)
+    asked: list[Any] = []
+    resumed(path, sent, lambda *call: asked.append(call))
+    assert (asked, sent) == ([("Mail", "die")], ["die"])
+
+
+@pytest.mark.parametrize(("answers", "times"), [([False, False], 1), ([False, True], 2), ([True], 3)])
+def test_it_is_asked_again_after_a_limit_unless_it_ran(path: Path, answers: list[bool], times: int) -> None:
+    sent, left = died_in_the_mail(path), list(answers)
+    for iterations, turn in ((1, ()), (2, (action("Mail", "die"),))):
+        with Cassette(path, "resume", environment={}, run_again=lambda *call: left.pop(0)):
+            list(a_run(ScriptedBackend(turn), mail(sent), limits=Limits(max_iterations=iterations)).events())
+        assert load(path).complete
+    assert (left, len(sent)) == ([], times)
+    assert bool(load(path).begun) == (True not in answers)
+
+
+@pytest.mark.parametrize("question", ["the second", "begins otherwise this time"])
+@pytest.mark.parametrize("again", [True, False])
+def test_the_run_that_was_broken_off_is_found_among_several(path: Path, question: str, again: bool) -> None:
+    sent: list[str] = []
+    asked: list[Any] = []
+
+    def both(mode: Any, second: str, first_turns: tuple[str, ...], second_turns: tuple[str, ...]) -> None:
+        with Cassette(path, mode, environment={}, run_again=lambda *call: asked.append(call) or again):
+            for question, turns in (("the first", first_turns), (second, second_turns)):
+                list(a_run(ScriptedBackend(turns), mail(sent), question=question).events())
+
+    with pytest.raises(KeyboardInterrupt):
+        both("record", "the second", (final("nothing to send"),), (action("Mail", "die"),))
+    turns = (final("done"),) if question == "the second" else (action("Mail", "die"), final("done"))
+    with suppress(CassetteDrift):  # of the recorded run that did not come
+        both("resume", question, (), turns)
+    assert (asked, sent) == ([("Mail", "die")], ["die"] * (1 + again))
+
+
+def test_a_run_of_tools_alone_that_was_broken_off_is_known_among_several(path: Path) -> None:
+    sent: list[str] = []
+
+    def by_hand(mode: Any, *texts: str) -> list[Any]:
+        with Cassette(path, mode, environment={}, run_again=lambda *call: False) as cassette:
+            calls = [cassette.toolbox(Toolbox(mail(sent))).run([Action("Mail", text)]) for text in texts]
+        return [one.executed for (one,) in calls]
+
+    with pytest.raises(KeyboardInterrupt):
+        by_hand("record", "hello", "die")
+    assert by_hand("resume", "hello", "die") == [True, False]
+    assert sent == ["hello", "die"]
+
+
+@pytest.mark.parametrize("step", [0, 1])
+@pytest.mark.parametrize("again", [True, False, None])
+def test_a_fork_asks_about_the_call_that_was_under_way_as_resuming_does(
+    path: Path, step: int, again: bool | None
+) -> None:
+    sent, asked = [], []
+
+    def build(*turns: str) -> Any:
+        model = BackendChat(ScriptedBackend(turns))
+        return lambda settings, prompt: build_runner(settings, prompt, model=model, tools=mail(sent))
+
+    spec = RunSpec.of(QUESTION, model="local:ORG/NAME", tools=("mine",), mode="react-json")
+    first = build(action("Mail", "hello"), action("Mail", "die"))
+    with pytest.raises(KeyboardInterrupt), Cassette(path, "record", run=spec, environment={}):
+        list(first(spec.settings, None).events(QUESTION))
+    into, partial = path.with_name("into.yaml"), partial_of(path)
+    before = partial.read_bytes()
+    turns = (*[action("Mail", "hello")] * (1 - step), action("Mail", {"text": "die"}), final("done"))
+    run_again = None if again is None else lambda *call: asked.append(call) or again
+    forked = fork(partial, into, step=step, build=build(*turns), run_again=run_again, environment={})
+    if again is None:
+        with pytest.raises(CassetteError, match=r"was under way when the recording ended and may have run"):
+            list(forked.events())
+        assert load(partial_of(into)).begun  # and so it is asked again when the fork is resumed
+    else:
+        assert answer(list(forked.events())) == "done"
+        assert len(asked) == 1
+        assert bool(load(into).begun) == (not again)
+        assert answer(list(Replay(into, environment={}).events())) == "done"
+    assert sent.count("die") == 1 + bool(again)
+    assert partial.read_bytes() == before
 
 
 @pytest.mark.parametrize("options", [{"idempotent": True}, {"deterministic": True}])

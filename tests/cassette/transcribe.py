@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from agentkit import render_text_description
 from agentkit.cassette import Cassette, RunSpec
 from agentkit.cassette.format.entries import Entry
 from agentkit.cassette.format.events import RecordedEvent
@@ -22,7 +23,8 @@ from agentkit.core.run import Run
 from agentkit.events import Action, Event, Finished, Observation
 from agentkit.langchain.community import community_tool
 from agentkit.models.backend import Capabilities, ChatRequest, Completion
-from agentkit.react_json.prompt import render_text_description
+from agentkit.react_json.prompt import read_prompt
+from agentkit.settings import RunSettings
 from agentkit.toolbox.registry import find_tool
 
 FILE = Path(__file__).parents[2] / "cassettes" / "leo-dicaprio.yaml"
@@ -103,10 +105,13 @@ class _Printed:
 
 def transcript() -> str:
     """The file's text."""
-    run = RunSpec.of({"input": QUESTION}, model=f"hf:{MODEL}", tools=("search", "calculator"), prompt="react-json-text")
-    tools = [find_tool(name, community_tool) for name in run.settings.tools]
-    names = ", ".join(tool.name for tool in tools)
-    prompt = run.read_prompt().filled(tools=render_text_description(tools), tool_names=names)
+    names = ("search", "calculator")
+    tools = [find_tool(name, community_tool) for name in names]
+    prompt = read_prompt("react-json-text").filled(
+        tools=render_text_description(tools), tool_names=", ".join(tool.name for tool in tools)
+    )
+    settings = RunSettings(model=f"hf:{MODEL}", tools=names, prompt="as-printed")
+    run = RunSpec.of({"input": QUESTION}, settings, text=prompt)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run.yaml"
         with Cassette(path, "record", run=run, environment={}) as cassette:

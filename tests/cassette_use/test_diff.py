@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agentkit.cli.diff import diff
 from agentkit.report.compare import Row, changed_words, compare
 from agentkit.report.story import read_story
+from agentkit.secrets import REDACTED, Secrets
 from tests.cassette_use.recordings import TURNS, record
 from tests.doubles.models import action, final
 from tests.test_cli import agentkit
@@ -89,7 +91,7 @@ TEXT = st.text(alphabet="ab \n.", max_size=60)
 @settings(deadline=None)
 @given(first=TEXT, second=TEXT)
 def test_short_texts_are_whole_and_changed_where_they_differ(first: str, second: str) -> None:
-    words = changed_words(first, second)
+    words = changed_words(first, second, Secrets({}))
     assert tuple("".join(text for _, text in side) for side in words) == (first, second)
     if first == second:
         assert not any(changed for side in words for changed, _ in side)
@@ -97,7 +99,7 @@ def test_short_texts_are_whole_and_changed_where_they_differ(first: str, second:
 
 def test_words_far_from_a_change_are_left_out() -> None:
     before, after = "so " * 100, " and" * 100
-    first, second = changed_words(f"{before}one{after}", f"{before}two{after}")
+    first, second = changed_words(f"{before}one{after}", f"{before}two{after}", Secrets({}))
     assert first == ((False, "… " + "so " * 12), (True, "one"), (False, " and" * 12 + " …"))
     assert second == ((False, "… " + "so " * 12), (True, "two"), (False, " and" * 12 + " …"))
 
@@ -115,7 +117,7 @@ def test_a_fork_differs_from_its_origin_in_what_it_did_otherwise(tmp_path: Path)
 
 def test_of_a_long_prompt_only_the_change_is_shown(tmp_path: Path) -> None:
     text = " ".join(f"word{number}" for number in range(5_000))
-    first, second = changed_words(f"{text} mine {text}", f"{text} yours and theirs {text}")
+    first, second = changed_words(f"{text} mine {text}", f"{text} yours and theirs {text}", Secrets({}))
     assert [words for changed, words in first if changed] == ["mine"]
     assert [words for changed, words in second if changed] == ["yours and theirs"]
     assert sum(len(words) for _, words in (*first, *second)) < 1_500
@@ -131,3 +133,35 @@ def test_each_message_of_a_role_is_compared(path: Path) -> None:
         for prompt in (messages, changed)
     )
     assert rows(compare(one, other).steps) == [("step 1: prompt (user)", "One", "Three")]
+
+
+PASSWORDS = ("Umbra-5521-copper", "Cobalt-7713-linen")
+KEYS = ("sk-proj-abcdefgh1234567890ABCDEFGH123456", "sk-proj-abcdefgh1234567890ABCDEFGH654321")
+
+
+@pytest.mark.parametrize(("one", "other"), [PASSWORDS, KEYS])
+def test_two_keys_differ_and_neither_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], one: str, other: str
+) -> None:
+    """In files that a hand changed; a recording holds none."""
+    monkeypatch.setenv("OLD_PASSWORD", PASSWORDS[0])
+    monkeypatch.setenv("NEW_PASSWORD", PASSWORDS[1])
+    stand_in = "Z" * len(one)
+    before = record(tmp_path / "a.yaml", question=f"Is it {stand_in}?", found=f"It is {stand_in}.")
+    text = before.read_text(encoding="utf-8")
+    paths = [tmp_path / f"{number}.yaml" for number in range(3)]
+    for path, key in zip(paths, (one, other, one), strict=True):
+        path.write_text(text.replace(stand_in, key), encoding="utf-8")
+    assert diff.main([str(paths[0]), str(paths[2])], standalone_mode=False) == 0
+    assert diff.main([str(paths[0]), str(paths[1])], standalone_mode=False) == 1
+    shown = capsys.readouterr().out
+    assert f"It is [-{REDACTED}-]." in shown
+    assert f"It is {{+{REDACTED}+}}." in shown
+    assert not [part for key in (one, other) for part in (key, key[-6:]) if part in shown]
+
+
+def test_a_key_that_is_longer_than_what_is_shown_around_a_change_is_not_shown_in_part() -> None:
+    key = "-----BEGIN PRIVATE KEY-----\n" + "Aa1+/ " * 60 + "\n-----END PRIVATE KEY-----"
+    for first, second in ((f"{key} one", f"{key} two"), (f"one {key}", f"two {key}"), (key, "none"), ("", key)):
+        for words in changed_words(first, second, Secrets({})):
+            assert not any("Aa1" in text or "PRIVATE" in text for _, text in words)

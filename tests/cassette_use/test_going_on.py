@@ -107,6 +107,10 @@ def test_a_run_that_met_a_limit_goes_on_with_more(tmp_path: Path, server: Server
     again = agentkit("resume", str(file))
     assert again.returncode == 2
     assert "this run has its answer, nothing is left to go on with" in again.stderr
+    text = file.read_text()
+    file.write_text(text[: text.index("final answer")])  # in the first prompt: no turn is left of it
+    cut = agentkit("resume", str(file), "--json", "--quiet")
+    assert json.loads(cut.stdout)["output"] == "132"
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from agentkit import AgentExecutor
-from agentkit.cassette import Cassette, RunSpec, fork
+from agentkit.cassette import Cassette, Replay, RunSpec, fork, resume
 from agentkit.cassette.format.file import load
 from agentkit.cli.show import show
 from agentkit.cli.view import View
+from agentkit.errors import AgentkitError
 from agentkit.events import Event, Finished, RunStarted, Source, Token, Usage
 from agentkit.models.backend import Capabilities, Completion, NativeCall
 from agentkit.models.scripted import ScriptedBackend
@@ -150,7 +151,7 @@ def test_a_turn_that_was_refused_is_no_answer(tmp_path: Path) -> None:
     run = the_run(tmp_path / "run.yaml")
     assert (run.answered, run.stop_reason) == (False, "max_iterations")
     assert run.steps[-1].answer is None
-    assert "cut off at the token limit" in str(run.steps[-1].rejection)
+    assert "the answer was cut off at" in str(run.steps[-1].rejection)
     assert run.steps[-1].text == final("Ada, and 12")
 
 
@@ -213,3 +214,71 @@ def test_a_fork_of_a_fork_keeps_the_steps_of_both(tmp_path: Path) -> None:
     for step, kept in ((1, ["1+1"]), (2, ["1+1", "3+3"])):
         third = fork(tmp_path / "second.yaml", tmp_path / "third.yaml", step=step, environment={})
         assert [one["tool_input"] for one in third.run.steps] == kept
+
+
+def test_what_was_called_together_is_known_after_a_fork_and_a_resume(tmp_path: Path) -> None:
+    """Two calls at once, again and again: the third turn is the one at which nothing moves, whoever took the first."""
+    together = tuple(NativeCall(f"call0000{n}", "Calculator", f'{{"input": "{n}+{n}"}}') for n in (1, 2))
+    capabilities = Capabilities(in_process=True, over_http=False, tools=True)
+    question = {"input": "What is 1 + 1, and 2 + 2?"}
+
+    def live(turns: int) -> Any:
+        script = [Completion("", tool_calls=together, finish_reason="tool_calls")] * turns
+        model = ScriptedBackend(script, capabilities=capabilities)
+        return lambda *_: AgentExecutor.from_model(model, ["calculator"], mode="tools")
+
+    def ending(events: Iterable[Event]) -> tuple[str, int]:
+        last = [*events][-1]
+        assert isinstance(last, Finished)
+        return last.summary.stop_reason, len(last.steps)
+
+    path, into = tmp_path / "run.yaml", tmp_path / "fork.yaml"
+    spec = RunSpec.of(question, model="local:ORG/MODEL", tools=("calculator",), mode="tools")
+    with Cassette(path, "record", run=spec, environment={}), suppress(AgentkitError):
+        list(live(2)().events(question))  # broken off where the script ends
+    assert ending(fork(path, into, step=2, build=live(2), environment={}).events()) == ("stuck", 6)
+    assert ending(Replay(into, environment={}).events()) == ("stuck", 6)
+    assert ending(resume(path, build=live(2), environment={}).events()) == ("stuck", 6)
+    assert ending(Replay(path, environment={}).events()) == ("stuck", 6)
+
+
+@pytest.mark.parametrize("in_process", [True, False])
+@pytest.mark.parametrize("broken_off", [1, 2, 3])
+def test_a_resumed_run_shows_a_model_what_the_whole_run_showed_it(
+    broken_off: int, in_process: bool, tmp_path: Path
+) -> None:
+    """Its thoughts of earlier turns, where it computes in this process; those of a server are none of its messages."""
+    thoughts = ["two at once,\nI think\n", "  then <tool_call> one", "", "done"]
+    calls = [
+        tuple(NativeCall(f"call0000{n}", "Calculator", json.dumps({"input": f"{n}+{turn}"})) for n in range(count))
+        for turn, count in enumerate((2, 1, 1))
+    ]
+    script = [
+        Completion(f"Turn {number}.", thinking=thought, tool_calls=called, finish_reason="tool_calls")
+        for number, (thought, called) in enumerate(zip(thoughts[:3], calls, strict=True))
+    ]
+    script.append(Completion("132", thinking=thoughts[3]))
+    capabilities = Capabilities(in_process=in_process, over_http=False, tools=True)
+    question = {"input": "What is it?"}
+
+    def live(replies: list[Completion]) -> tuple[ScriptedBackend, AgentExecutor]:
+        model = ScriptedBackend(replies, capabilities=capabilities)
+        return model, AgentExecutor.from_model(model, ["calculator"], mode="tools")
+
+    whole, executor = live(script)
+    list(executor.events(question))
+    path = tmp_path / "run.yaml"
+    spec = RunSpec.of(question, model="local:ORG/MODEL", tools=("calculator",), mode="tools")
+    with Cassette(path, "record", run=spec, environment={}), suppress(AgentkitError):
+        list(live(script[:broken_off])[1].events(question))
+    rest, going_on = live(script[broken_off:])
+    *_, last = resume(path, build=lambda *_: going_on, environment={}).events()
+    assert isinstance(last, Finished)
+    assert (last.summary.stop_reason, last.output) == ("answer", "132")
+    asked = [request.messages for request in whole.requests]
+    assert [request.messages for request in rest.requests] == asked[broken_off:]
+    shown = [message["reasoning_content"] for message in asked[-1] if "reasoning_content" in message]
+    assert shown == (thoughts[:2] if in_process else [])
+    *_, replayed = Replay(path, environment={}).events()
+    assert isinstance(replayed, Finished)
+    assert replayed.output == "132"

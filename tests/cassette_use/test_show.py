@@ -23,8 +23,9 @@ from agentkit.report.compare import compare
 from agentkit.report.page import page
 from agentkit.report.story import read_story
 from agentkit.report.wording import ending, made_with
+from agentkit.secrets import REDACTED
 from tests.cassette_use.recordings import QUESTION, TURNS, record, speaker, tools
-from tests.doubles.models import final
+from tests.doubles.models import action, final
 from tests.test_cli import SEEDS_RUN, agentkit
 
 SHOWN = """\
@@ -41,7 +42,7 @@ Observation: Ada is 25. See https://example.org/ada.
 Step 2{times}100 (40 cached) + 60 tokens
 Wrote: I would say 125.
 Not understood: Invalid format: there is neither an action nor a final answer. \
-Write Action: and then {{"action": "TOOL NAME", "action_input": "INPUT"}} in a ```json block, \
+Write Action: and below it a ```json block with the keys "action", which names a tool, and "action_input", \
 or Final Answer: and the answer.
 
 Step 3{times}100 (40 cached) + 60 tokens
@@ -341,3 +342,45 @@ def test_a_recording_without_any_reply_is_shown(tmp_path: Path, capsys: pytest.C
     file.write_text(json.dumps({"version": 1, "interactions": [refused]}))
     assert show([str(file), "--json"], standalone_mode=False) == 0
     assert "401" in capsys.readouterr().out
+
+
+# -- files that a hand changed, or that came from elsewhere ------------------------------------------------------------
+
+STAND_IN = "Z" * 40  # as long as a key: a file holds lengths of texts
+KEYS = {
+    "a variable's value": "Umbra-5521-copper-Umbra-5521-copper-9917",
+    "a model provider's": "sk-proj-abcdefgh1234567890ABCDEFGH123456",
+    "a code host's": "ghp_abcdefgh1234567890ABCDEFGH1234567890",
+}
+
+
+def edited(path: Path, key: str) -> Path:
+    """A cassette that holds the key wherever a text can stand."""
+    at = f" {STAND_IN} "
+    turns = (
+        f"<think>t{at}</think>" + action("Search", {"query": at, "api": [at]}, f"It is{at}."),
+        f"Nonsense{at}" * 60,
+        action(f"No{at}", at),
+        final(f"Answer{at}"),
+    )
+    settings = {"model": f"http://127.0.0.1:1/v1?a={STAND_IN}", "options": {"stop": [STAND_IN], "user": STAND_IN}}
+    record(path, turns, question=f"Q{at}", found=f"found{at}" * 60, **settings)
+    text = path.read_text(encoding="utf-8").replace(STAND_IN, key)
+    path.write_text(text.replace("agentkit:\n", f"agentkit:\n  note: kept {key}\n", 1), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("words", [[], ["--json"], ["--html"]])
+@pytest.mark.parametrize("key", KEYS.values(), ids=list(KEYS))
+def test_a_key_in_a_file_is_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], key: str
+) -> None:
+    path = edited(tmp_path / "run.yaml", key)
+    before = path.read_bytes()
+    assert key.encode() in before
+    monkeypatch.setenv("SHOP_PASSWORD", KEYS["a variable's value"])
+    assert show.main([str(path), *words], standalone_mode=False) == 0
+    out = path.with_suffix(".html").read_text(encoding="utf-8") if "--html" in words else capsys.readouterr().out
+    assert out.count(REDACTED) + out.count(html.escape(REDACTED)) > 9
+    assert not [part for part in (key, key[12:]) if part in out]
+    assert path.read_bytes() == before

@@ -165,6 +165,13 @@ def test_the_second_failure_is_raised(server: ChatServer, chat: Make) -> None:
     assert len(server.requests) == 2
 
 
+@pytest.mark.parametrize("text", ['{"total": ', "The total", '{"sum": 4}'])
+def test_json_that_the_token_limit_cut_off_is_no_fault_of_the_schema(server: ChatServer, chat: Make, text: str) -> None:
+    server.plays = [say(text, finish="length"), say(text, finish="length")]
+    with pytest.raises(OutputParserException, match=r"\AThe reply was cut off at \d+ tokens, before its JSON was"):
+        chat().with_structured_output(Sum).invoke("2 + 2?")
+
+
 def test_any_object_will_do_without_a_schema(server: ChatServer, chat: Make) -> None:
     server.plays = [say("no"), say('{"a": 1}')]
     assert chat().with_structured_output(method="json_mode").invoke("2 + 2?") == {"a": 1}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -286,3 +287,39 @@ def test_the_hubs_own_machines_want_a_key_of_their_own() -> None:
     assert at.no_key == (
         "no key was sent, HF_TOKEN goes to Hugging Face's own hosts only; for this one set AGENTKIT_API_KEY"
     )
+
+
+@pytest.mark.parametrize("ask", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "socks5://127.0.0.1:9", "ftp://127.0.0.1:9"])
+def test_no_proxy_is_asked_for_this_machine(
+    server: ChatServer, monkeypatch: pytest.MonkeyPatch, proxy: str, ask: Ask
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, proxy)
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    assert ask(chat_model(server.url, max_retries=0)).content
+
+
+@pytest.mark.parametrize("ask", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize(
+    ("variable", "proxy"),
+    [
+        ("all_proxy", "socks5://user:Zebra7741Quartz@127.0.0.1:9"),
+        ("ALL_PROXY", "socks5h://user:Zebra7741Quartz@127.0.0.1:9"),
+        ("HTTPS_PROXY", "ftp://user:Zebra7741Quartz@127.0.0.1:9"),
+        ("https_proxy", "http://user:Zebra7741Quartz/1@127.0.0.1:9"),
+        ("http_proxy", "http://user:Zebra7741Quartz#1@127.0.0.1:9"),
+        ("HTTP_PROXY", "http://us er:Zebra7741Quartz@ho st:x"),
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, variable: str, proxy: str, ask: Ask
+) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv(variable, proxy)
+    with pytest.raises(ConfigurationError, match=rf"^The proxy that {variable.lower()} names ") as raised:
+        ask(chat_model("http://models.example", max_retries=0))
+    assert "Zebra" not in "".join(traceback.format_exception(raised.value))

@@ -238,6 +238,24 @@ def test_cost_is_what_the_server_says_or_the_table(
     assert usage == Usage(1_000_000, 100_000, 0, cost_usd)
 
 
+@pytest.mark.parametrize("counted", [{}, {"prompt_tokens": 20}, {"completion_tokens": 9}, {"total_tokens": 29}])
+@pytest.mark.parametrize("none", [None, 0, -5, "9", 10**40])
+def test_tokens_that_are_not_counted_have_no_price(
+    server: ChatServer, backend: Callable[..., HostedModel], counted: dict[str, int], none: Any
+) -> None:
+    server.plays = [say("hello", usage={**dict.fromkeys(TOKENS, none), **counted})]
+    usage = usage_of(backend(prices={"served": (2, 10)}))
+    assert usage is not None
+    assert usage.cost_usd is None
+
+
+def test_tokens_that_cost_nothing_need_not_be_counted(server: ChatServer, backend: Callable[..., HostedModel]) -> None:
+    server.plays = [say("hello", usage={"completion_tokens": 100_000})]
+    usage = usage_of(backend(prices={"served": (0, 10)}))
+    assert usage is not None
+    assert usage.cost_usd == 1.0
+
+
 def test_prices_may_stand_in_a_file(server: ChatServer, backend: Callable[..., HostedModel], tmp_path: Path) -> None:
     (tmp_path / "prices.toml").write_text('"served" = [2, 10.0]\n')
     server.plays = [say("hello", usage=TOKENS)]

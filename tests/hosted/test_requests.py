@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import threading
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,12 @@ def test_an_unknown_option_is_refused_with_the_nearest_known_one(server: ChatSer
         ({"endpoint_url": "localhost:8000"}, "expected an address like http"),
         ({"endpoint_url": "http://x", "temperature": "hot"}, "option temperature of a hosted model"),
         ({"endpoint_url": "http://x", "prices": {"m": 3}}, "expected prices as"),
+        *(
+            ({"endpoint_url": "http://x", "prices": {"m": (1, value)}}, "expected prices as")
+            for value in (-1, math.nan, math.inf, True, "1", 10**5000)
+        ),
         ({"endpoint_url": "http://x", "prices": "no-such-file.toml"}, "expected a TOML file"),
+        ({"endpoint_url": "http://x", "prices": "/dev/zero"}, r"expected a TOML file \(is no file\)"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(options: dict[str, Any], said: str) -> None:

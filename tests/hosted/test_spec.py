@@ -22,6 +22,8 @@ from agentkit.models.hosted.options import hosted_model
         ("Qwen/Qwen3-4B", {}, "did you mean hf:Qwen/Qwen3-4B or local:Qwen/Qwen3-4B"),
         ("local:./nowhere", {}, "no folder ./nowhere"),
         ("http://127.0.0.1:9", {"max_new_token": 3}, "did you mean 'max_new_tokens'"),
+        ("http://127.0.0.1:9", {"adapter": "x"}, "adapter is for a model in this process; leave it out"),
+        ("hf:org/name", {"max_thinking_tokens": 3}, "max_thinking_tokens is for a model in this process"),
         ("nobody:model", {}, "nobody"),
     ],
 )

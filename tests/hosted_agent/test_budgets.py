@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from langchain_core.agents import AgentAction
+from langchain_core.language_models import FakeListLLM, GenericFakeChatModel
 from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableLambda
 
 from agentkit import AgentExecutor, chat_model
 from agentkit.core.loop import FORCED_OUTPUT
 from agentkit.errors import ConfigurationError
 from agentkit.events import Finished, LimitReached, Usage
 from agentkit.langchain.model import usage_of
-from agentkit.models.backend import ChatRequest, Chunk, Completion
+from agentkit.models.backend import Capabilities, ChatRequest, Chunk, Completion, ToolCallPiece
 from tests.doubles.models import Scripted, action, reply
 from tests.hosted_agent.caller import TOOLS, Caller
 from tests.hosted_agent.server import Server
@@ -59,6 +65,19 @@ def test_a_cost_budget_that_cannot_be_held_is_an_error_at_the_first_reply(server
     assert len(server.bodies) == 1
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_a_price_table_holds_no_budget_where_the_server_counts_no_tokens(server: Server, mode: Any) -> None:
+    turn = (
+        reply(calls=[("calculator", '{"expression": "1+1"}')]) if mode == "tools" else reply(action("calculator", "1"))
+    )
+    server.native = server.dialect = [replace(turn, usage=Usage())]
+    model = chat_model(server.url, prices={"scripted": (1, 2)})
+    executor = AgentExecutor.from_model(model, TOOLS, mode=mode, max_cost=1, max_repeats=None)
+    with pytest.raises(ConfigurationError, match=r"max_cost cannot be held: .* does not count its tokens"):
+        executor.invoke(QUESTION)
+    assert len(server.bodies) == 1
+
+
 def test_a_cost_that_becomes_unknown_ends_the_run(server: Server) -> None:
     script(server, 0.1, None, 0.1)
     executor = AgentExecutor.from_model(server.url, TOOLS, mode="tools", max_cost=1, return_run=True)
@@ -78,6 +97,34 @@ def test_without_a_cost_budget_costs_are_only_counted(server: Server) -> None:
 )
 def test_a_cost_is_read_where_clients_put_it(metadata: dict[str, Any], cost: float | None) -> None:
     assert usage_of(AIMessage("", response_metadata=metadata)).cost_usd == cost
+
+
+@pytest.mark.parametrize("stated", [-20, -(10**9), "20", math.nan, math.inf, True, None, [20], 0])
+def test_a_count_that_is_none_is_estimated_so_that_the_budget_holds(stated: Any) -> None:
+    counts = {"input_tokens": stated, "output_tokens": stated, "total_tokens": stated}
+    turn = AIMessage(action("calculator", "1+1")).model_copy(update={"usage_metadata": counts})
+    model = GenericFakeChatModel(messages=itertools.repeat(turn))
+    executor = AgentExecutor.from_model(
+        model, TOOLS, mode="react-json", max_tokens=500, max_repeats=None, return_run=True
+    )
+    run = executor.invoke(QUESTION)["run"]
+    assert run["stop_reason"] == "max_tokens"
+    assert 500 <= run["usage"]["prompt_tokens"] + run["usage"]["completion_tokens"] < 2000
+
+
+@pytest.mark.parametrize("counted", [[20, 10], "many", 30])
+def test_usage_of_another_kind_says_nothing(counted: Any) -> None:
+    assert usage_of(AIMessage("").model_copy(update={"usage_metadata": counted})) == Usage()
+
+
+@pytest.mark.parametrize("cost", [-0.5, math.nan, math.inf, "0.2", [1], True])
+def test_a_cost_that_is_none_does_not_count_as_one(cost: Any) -> None:
+    turn = AIMessage(action("calculator", "1+1"), response_metadata={"cost_usd": cost})
+    executor = AgentExecutor.from_model(
+        GenericFakeChatModel(messages=itertools.repeat(turn)), TOOLS, mode="react-json", max_cost=1
+    )
+    with pytest.raises(ConfigurationError, match="max_cost cannot be held"):
+        executor.invoke(QUESTION)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -131,8 +178,105 @@ class RunningOn:
 
 def test_a_token_budget_holds_where_a_stop_comes_before_the_usage() -> None:
     executor = AgentExecutor.from_model(
-        RunningOn(), TOOLS, mode="react-json", max_tokens=700, max_repeats=50, return_run=True
+        RunningOn(), TOOLS, mode="react-json", max_tokens=500, max_repeats=50, return_run=True
     )
     run = executor.invoke(QUESTION)["run"]
     assert (run["stop_reason"], run["invented_observations"]) == ("max_tokens", 2)
     assert run["usage"]["prompt_tokens"] > run["usage"]["completion_tokens"] > 0
+
+
+class Metered:
+    """A model in this process that goes on and on, with a script of what its replies say they used."""
+
+    model_id = "metered"
+    capabilities = Capabilities(in_process=True, over_http=False, tools=True)
+
+    def __init__(self, *said: list[Usage | None]) -> None:
+        self.said = said
+        self.asked = 0
+
+    def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
+        said = self.said[min(self.asked, len(self.said) - 1)]
+        self.asked += 1
+        text = f'{{"expression": "{self.asked}+1"}}'
+        if request.tools:
+            yield Chunk(tool_calls=(ToolCallPiece(id="call00001", name="calculator", arguments=text),), usage=said[0])
+        else:
+            yield Chunk(text=action("calculator", f"{self.asked}+1"), usage=said[0])
+        for usage in said[1:]:
+            yield Chunk(usage=usage)
+        yield Chunk(finish_reason="stop")
+
+    async def agenerate_chat(self, request: ChatRequest) -> AsyncIterator[Chunk]:
+        for chunk in self.generate_chat(request):
+            yield chunk
+
+
+UNTOLD: dict[str, tuple[list[Usage | None], ...]] = {
+    "nothing": ([None],),
+    "zeros": ([Usage()],),
+    "zeros at the end": ([Usage(900, 9), Usage()],),
+    "the prompt first, the reply last": ([Usage(900, 0), None, Usage(0, 9)],),
+    "the prompt alone": ([Usage(900, 0)],),
+    "the reply alone": ([Usage(0, 900)],),
+    "only at first": ([Usage(30, 9)], [None]),
+    "only later": ([None], [Usage(900, 9)]),
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("said", UNTOLD.values(), ids=UNTOLD.keys())
+def test_a_token_budget_holds_whatever_a_model_says_of_its_usage(
+    said: tuple[list[Usage | None], ...], mode: Any, stream: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = Metered(*said)
+    executor = AgentExecutor.from_model(model, TOOLS, mode=mode, max_tokens=800, max_iterations=None)
+    for _ in range(2):
+        model.asked = 0
+        *_, last = executor.events(QUESTION, stream=stream)
+        assert isinstance(last, Finished)
+        assert last.summary.stop_reason == "max_tokens"
+        assert model.asked <= 8
+    told = all(
+        usages[0] and usages[0].prompt_tokens and any(u and u.completion_tokens for u in usages) for usages in said
+    )
+    words = [record.getMessage() for record in caplog.records if "estimate" in record.getMessage()]
+    assert words == (
+        []
+        if told
+        else ["metered does not say how many tokens it used; max_tokens is held to an estimate from the text"]
+    )
+
+
+def test_without_a_token_budget_nothing_is_estimated(caplog: pytest.LogCaptureFixture) -> None:
+    executor = AgentExecutor.from_model(Metered([None]), TOOLS, mode="tools", max_iterations=2, return_run=True)
+    assert executor.invoke(QUESTION)["run"]["usage"]["prompt_tokens"] == 0
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("told", [False, True])
+async def test_a_chains_tokens_are_counted_whatever_its_model_says(
+    told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    def think(inputs: dict[str, Any]) -> AgentAction:
+        if told:
+            GenericFakeChatModel(messages=iter(["x " * 100])).invoke("a question " * 100)
+        return AgentAction("calculator", f"{len(inputs['intermediate_steps'])}+1", "I add. " * 10)
+
+    executor = AgentExecutor(RunnableLambda(think), TOOLS, max_tokens=900, max_iterations=None, return_run=True)
+    for run in (executor.invoke(QUESTION)["run"], (await executor.ainvoke(QUESTION))["run"]):
+        assert (run["stop_reason"], run["model_calls"] < 10) == ("max_tokens", True)
+    assert len([record for record in caplog.records if "estimate" in record.getMessage()]) == 2
+
+
+def test_a_chain_one_of_whose_models_has_no_price_holds_no_cost() -> None:
+    priced = AIMessage("", response_metadata={"cost_usd": 0.1})
+
+    def think(inputs: dict[str, Any]) -> AgentAction:
+        GenericFakeChatModel(messages=iter([priced])).invoke("?")
+        FakeListLLM(responses=["x"]).invoke("?")
+        return AgentAction("calculator", "1+1", "")
+
+    with pytest.raises(ConfigurationError, match="max_cost cannot be held"):
+        AgentExecutor(RunnableLambda(think), TOOLS, max_cost=1).invoke(QUESTION)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agentkit import AgentExecutor
-from agentkit.cassette import Cassette, Replay, RunSpec
+from agentkit.cassette import Cassette, Replay, RunSpec, fork
 from agentkit.errors import CassetteError
 from agentkit.events import Event, Finished, ModeFound, Token
 from agentkit.models import ChatHuggingFace
@@ -100,6 +100,23 @@ def test_a_run_of_native_calls_replays_in_its_executor(model: tuple[Any, str], t
     again = ChatHuggingFace(llm=native_backend()) if model[1] == "local:ORG/NAME" else model[0]
     with Cassette(tmp_path / "run.yaml", environment={}):
         assert settled(run(again, mode="tools")) == settled(recorded)
+
+
+@pytest.mark.parametrize("trimmed", [False, True])
+def test_a_run_that_goes_on_gives_back_what_was_thought_before(trimmed: bool, tmp_path: Path) -> None:
+    whole, rest = native_backend(), native_backend()
+    record(tmp_path / "run.yaml", (ChatHuggingFace(llm=whole), "local:ORG/NAME"), "tools")
+    next(rest.generate_chat(whole.requests[0]))  # the turn that is taken over
+
+    def build(*_: Any) -> AgentExecutor:
+        trim: Any = {"trim_intermediate_steps": list} if trimmed else {}  # a function is given LangChain's steps
+        return AgentExecutor.from_model(ChatHuggingFace(llm=rest), [calculator], mode="tools", **trim)
+
+    forked = list(fork(tmp_path / "run.yaml", tmp_path / "fork.yaml", step=1, build=build, environment={}).events())
+    assert rest.requests[1].messages[2]["reasoning_content"] == "hm"
+    assert rest.requests[1].messages == whole.requests[1].messages
+    again = list(Replay(tmp_path / "fork.yaml", environment={}).events())
+    assert settled(again)[-1] == settled(forked)[-1]
 
 
 @pytest.mark.parametrize(("written", "instead"), [("Both.", "All."), ('"3*3"', '"3*4"'), ("Answer: 13", "Answer: 14")])

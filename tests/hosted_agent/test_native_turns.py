@@ -259,8 +259,9 @@ def test_steps_from_elsewhere_become_calls() -> None:
         '[TOOL_CALLS]calculator[ARGS]{"expression": ',
     ],
 )
-def test_a_call_that_cannot_be_read_is_no_answer(damaged: str) -> None:
-    result, model = run([reply(damaged), reply("4")])
+@pytest.mark.parametrize("beside", [[], [SQUARES]], ids=["alone", "beside a call that can be read"])
+def test_a_call_that_cannot_be_read_is_no_answer(damaged: str, beside: list[Any]) -> None:
+    result, model = run([reply(damaged, beside), reply("4")])
     assert (result["output"], result["run"]["parse_errors"], result["run"]["tools_executed"]) == ("4", 1, 0)
     assert "could not be read; nothing was called" in history(model)[-1][1]
 
@@ -331,3 +332,15 @@ def test_what_is_no_call_is_the_answer(text: str, answer: str) -> None:
     model = ScriptedBackend([text], capabilities=Capabilities(tools=True))
     result = AgentExecutor.from_model(model, TOOLS, mode="tools", return_intermediate_steps=True).invoke(QUESTION)
     assert (result["output"], observations(result)) == (answer, [])
+
+
+@pytest.mark.parametrize("in_process", [True, False])
+def test_what_a_model_in_process_thought_before_a_call_comes_back_within_the_run(in_process: bool) -> None:
+    """Its chat template shows it, or leaves it out; servers do not all take it."""
+    calls = (NativeCall("c1", "calculator", '{"expression": "2+2"}'),)
+    replies = [Completion("", thinking="I add.", tool_calls=calls), Completion("4", thinking="It is 4.")]
+    model = ScriptedBackend(replies, capabilities=Capabilities(tools=True, in_process=in_process))
+    executor = AgentExecutor.from_model(model, TOOLS, mode="tools")
+    assert executor.invoke(QUESTION)["output"] == "4"
+    calling = model.requests[1].messages[-2]
+    assert calling.get("reasoning_content") == ("I add." if in_process else None)

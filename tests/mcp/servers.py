@@ -100,13 +100,19 @@ def mixed() -> MCPServer:
 
 
 def raw(*names: str) -> None:
-    """Offers tools of these names, whatever they are, and says something to the terminal."""
-    sys.stderr.write("starting\x1b]0;OWNED\x07\n")
+    """Offers tools of these names, whatever they are, says something to the terminal, and answers no call."""
+    sys.stderr.write("starting hf_AbcdefghijKLM")
+    sys.stderr.flush()
+    sys.stderr.write("nop1234567890\x1b]0;OWNED\x07\n")
     sys.stderr.flush()
     tools = [{"name": name, "description": "d", "inputSchema": {"type": "object"}} for name in names]
     for line in sys.stdin:
         asked = json.loads(line)
         result: dict[str, object] = {"tools": tools}
+        if asked["method"] == "tools/call":
+            sys.stdout.write("half a reply\n")
+            sys.stdout.flush()
+            continue
         if asked["method"] == "initialize":
             version = asked["params"]["protocolVersion"]
             info = {"name": "raw", "version": "1"}
@@ -118,10 +124,6 @@ def raw(*names: str) -> None:
 
 if __name__ == "__main__":
     match sys.argv[1]:
-        case "junk":
-            sys.stdout.write("Welcome!\n")
-            sys.stdout.flush()
-            threading.Event().wait(60)
         case "dead":
             sys.exit(3)
         case "noisy":

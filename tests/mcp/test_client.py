@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -191,17 +192,29 @@ def test_what_a_server_prints_before_it_speaks_the_protocol_does_no_harm() -> No
     ("spec", "reason"),
     [
         (command("dead"), "Connection closed"),
-        (command("junk"), "no answer in the protocol within 2 s"),
+        (
+            "sh -c 'echo Welcome!; exec sleep 60'",
+            "no answer in the protocol within 5 s, but what is no message: 'Welcome!'",
+        ),
         ("no-such-command --at all", "no command 'no-such-command'"),
         ("http://127.0.0.1:9/mcp", "All connection attempts failed"),
     ],
 )
 def test_a_server_that_does_not_serve_is_one_error(spec: str, reason: str) -> None:
+    import_module("mcp")  # which may take longer than the server may
     with pytest.raises(ConfigurationError) as raised:
-        mcp_tools(spec, start_timeout_s=2 if "junk" in spec else 30)
+        mcp_tools(spec, start_timeout_s=5 if "Welcome" in spec else 30)
     assert str(raised.value) == (
-        f"MCP server {spec!r}: expected an MCP server, saw: {reason}; run the command by hand, or mend it"
+        f"MCP server {spec!r}: expected an MCP server, saw: {reason}; "
+        + ("is it running, and is the address right?" if "://" in spec else "run the command by hand, or mend it")
     )
+
+
+@pytest.mark.parametrize("spec", ["", "  "])
+def test_a_server_of_no_name(spec: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        mcp_tools(spec)
+    assert str(raised.value) == f"expected an MCP server's command or address, saw {spec!r} (nothing is in it)"
 
 
 @pytest.mark.slow
@@ -239,9 +252,37 @@ def test_names_that_no_model_could_tell_apart_are_wrong_use(names: str, wrong: s
         mcp_tools(f"{command('raw')} {names}")
 
 
-def test_what_a_server_says_on_its_standard_error_drives_no_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_a_server_says_on_its_standard_error_drives_no_terminal_and_holds_no_key(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     with mcp_tools(f"{command('raw')} look"):
         said = ""
         while "\n" not in said:
             said += capfd.readouterr().err
-    assert said == "starting\N{REPLACEMENT CHARACTER}]0;OWNED\N{REPLACEMENT CHARACTER}\n"
+    assert said == "starting <REDACTED>\N{REPLACEMENT CHARACTER}]0;OWNED\N{REPLACEMENT CHARACTER}\n"
+
+
+def test_what_a_called_server_sends_that_is_no_message_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    with mcp_tools(f"{command('raw')} look", call_timeout_s=0.2) as tools:
+        assert observations(run_of(tools, action("look", {})).invoke("?")) == [
+            "Error: look gave no result within 0.2 s."
+        ]
+    (note,) = {record.getMessage() for record in caplog.records if record.name == "agentkit"}
+    assert note.endswith(" was called and sent what is no message: 'half a reply'")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="POSIX")
+@pytest.mark.parametrize("child", ["sleep 600", "(trap '' TERM; sleep 600)"])
+def test_what_a_server_started_ends_with_it(child: str, tmp_path: Path) -> None:
+    """Also where the server itself ends as soon as it is asked to. A pipe is at its end when no process holds it."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    held = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    script = f"{child} > {pipe} 2>&1 < /dev/null & {command('weather')}"
+    with mcp_tools({"command": "sh", "args": ["-c", script]}) as tools:
+        assert named(tools, "forecast").call({"city": "Oslo"}) == Result("Oslo: sunny for 1 days")
+        with pytest.raises(BlockingIOError):
+            os.read(held, 1)
+    assert os.read(held, 1) == b""
+    os.close(held)

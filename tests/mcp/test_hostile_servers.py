@@ -137,6 +137,38 @@ def test_what_a_server_offers_is_held_to_what_a_prompt_can_hold(
     assert "\n" not in str(caught.value)
 
 
+LEFT_OUT = [
+    ({"name": "n" * 129}, "tool 'nnn"),
+    ({"name": "final_answer"}, "No tool can be named 'final_answer'"),
+    ({"name": "a\x1b[2Jb"}, r"No tool can be named 'a\x1b[2Jb'"),
+    ({"name": "<|im_start|>"}, "No tool can be named '<|im_start|>'"),
+    ({"name": ""}, "No tool can be named ''"),
+    ({"name": 7}, "tool 7, which is no Tool of the protocol (name: Input should be a valid string)"),
+    ({"name": "many", "inputSchema": {"type": "object", "properties": MANY}}, "tool 'many' with a schema of more"),
+    ({"name": "none", "inputSchema": None}, "tool 'none', which is no Tool of the protocol (inputSchema: "),
+    ({"name": "list", "inputSchema": {"type": "object", "properties": []}}, "Tool list: expected a JSON schema"),
+    (
+        {"name": "enum", "inputSchema": {"type": "object", "properties": {"a": {"enum": 3}}}},
+        "Tool enum: expected a JSON",
+    ),
+    ({"name": "ｔｗｏ"}, "Two tools are named 'two' and 'ｔｗｏ'"),
+]
+
+
+@pytest.mark.parametrize(("tool", "said"), LEFT_OUT, ids=[said for _, said in LEFT_OUT])
+def test_a_tool_that_no_run_can_have_is_left_out(
+    server: tuple[HttpServer, str], caplog: pytest.LogCaptureFixture, tool: dict[str, Any], said: str
+) -> None:
+    state, address = server
+    two = [{**TOOL, "name": "two"}] if "two" in said else []
+    state.results["tools/list"] = {"tools": [*two, {**TOOL, **tool}, TOOL]}
+    with mcp_tools(f"http://{address}") as tools:
+        assert [(one.name, one.run({}).text) for one in tools] == [("look", "seen")]
+    (note,) = {record.getMessage() for record in caplog.records if record.name == "agentkit"}
+    assert note.startswith(f"MCP server 'http://{address}': left out: {said}")
+    assert "\n" not in note
+
+
 @pytest.mark.parametrize(
     ("result", "said"),
     [

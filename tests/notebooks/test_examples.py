@@ -37,7 +37,7 @@ def imported(name: str) -> ModuleType:
 
 @pytest.mark.parametrize(
     ("question", "printed", "code"),
-    [(QUESTION, "391\n", 0), ("Who painted the Mona Lisa?", "I can only calculate and look things up.\n", 0)],
+    [(QUESTION, "391\n", 0), ("Who painted the Mona Lisa?", "I can only calculate and look things up.\n", 1)],
 )
 def test_the_script_answers(question: str, printed: str, code: int) -> None:
     words = [sys.executable, str(EXAMPLES / "script.py"), question]

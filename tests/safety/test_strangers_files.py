@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import stat
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,18 +14,21 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 
 from agentkit.cassette import Cassette, Replay, RunSpec, fork, resume
 from agentkit.cli.app import app
+from agentkit.cli.trust import agreed
+from agentkit.cli.view import View
 from agentkit.errors import AgentkitError, CassetteDrift, CassetteError, ConfigurationError
 from agentkit.events import Event, Finished
 from agentkit.models.chat import BackendChat
 from agentkit.models.scripted import ScriptedBackend
 from agentkit.printable import word
 from agentkit.runs.build import Runner, build
-from agentkit.runs.trust import effects
+from agentkit.runs.trust import Origin, effects
 from agentkit.settings import SETTINGS, RunSettings
 from agentkit.tool import Tool
 from agentkit.toolbox import registry
@@ -235,6 +241,40 @@ def test_what_a_model_makes_a_run_do_is_known(spec: str, wanted: list[str]) -> N
     assert effects(RunSettings(model=spec), SETTINGS) == wanted
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (
+            {"temperature": 0.5, "max_new_tokens": 9, "timeout": 3, "do_sample": 1, "model_kwargs": {}},
+            ["do_sample", "model_kwargs"],
+        ),
+        ({"trust_remote_code": 1}, ["trust_remote_code"]),
+        ({"trust_remote_code": 1.0, "top_p": True}, ["trust_remote_code", "top_p"]),
+        ({"batch_size": 4_000_000_000}, ["batch_size"]),
+    ],
+)
+def test_only_numbers_that_are_meant_as_numbers_go_without_saying(options: dict[str, Any], told: list[str]) -> None:
+    found = effects(RunSettings(options=options), SETTINGS)
+    assert [effect.removeprefix("set the model's option ").partition(" ")[0] for effect in found] == told
+
+
+def test_an_effect_that_goes_on_on_the_next_line_is_none_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr("agentkit.cli.approval._line", lambda: "n\n")
+    monkeypatch.setattr("agentkit.cli.trust.can_ask", lambda: True)
+    started = "true " + "x" * 41 + " - read the files in /tmp/harmless " * 3
+    settings = RunSettings(mcp=(started,), docs="/notes")
+    origin = Origin(file=Path("theirs.yaml"), names=frozenset(SETTINGS), content=b"")
+    with pytest.raises(ConfigurationError, match="was not allowed that"):
+        agreed(origin, settings, View(), trust=False)
+    lines = capsys.readouterr().err.splitlines()[1:-1]
+    first, *_ = effects(settings, ["mcp"])
+    assert [line for line in lines if line.startswith("  - ")] == [lines[0], "  - read the files in /notes"]
+    assert lines[0].removeprefix("  - ") + "".join(line.removeprefix("  | ") for line in lines[1:-1]) == first
+
+
 def test_more_than_anybody_reads_is_refused() -> None:
     for many in (("x" * 3_000,), tuple(f"command {number}" for number in range(50))):
         with pytest.raises(ConfigurationError, match="more than anybody could read"):
@@ -296,6 +336,63 @@ def test_a_harmless_file_and_values_of_the_user_need_no_question(here: Path) -> 
     assert not (here / "state").exists()
 
 
+def put(kind: str, kept: Path, here: Path) -> None:
+    """Replace what was agreed to with something that is no such file, or that others may have written."""
+    said = kept.read_bytes()
+    match kind:
+        case "writable by all":
+            kept.chmod(0o666)
+        case "noise":
+            kept.write_bytes(b"\xff\x00" * 999)
+        case "another version's":
+            kept.write_bytes(said.replace(b" trusted ", b" maybe "))
+        case _:
+            kept.unlink()
+    match kind:
+        case "pipe":
+            os.mkfifo(kept)
+        case "link":
+            (here / "elsewhere").write_bytes(said)
+            kept.symlink_to(here / "elsewhere")
+        case "endless":
+            kept.symlink_to("/dev/zero")
+        case "folder":
+            kept.mkdir()
+
+
+@pytest.mark.parametrize(
+    "kind", ["writable by all", "noise", "another version's", "pipe", "link", "endless", "folder", "gone"]
+)
+def test_what_was_agreed_to_is_known_from_the_users_own_file_only(here: Path, kind: str) -> None:
+    cassette(model="local:./nowhere")
+    assert "no folder" in command("record", "theirs.yaml", "--trust")
+    assert "no folder" in command("record", "theirs.yaml")
+    (kept,) = (here / "state" / "agentkit").iterdir()
+    put(kind, kept, here)
+    assert "give --trust" in command("record", "theirs.yaml")
+    assert "no folder" in command("record", "theirs.yaml", "--trust")
+
+
+def test_nothing_in_the_folder_of_the_moment_says_what_was_agreed_to(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(here / "home"))
+    (here / "home").mkdir()
+    cassette(model="local:./nowhere")
+    assert "no folder" in command("record", "theirs.yaml", "--trust")
+    monkeypatch.setenv("XDG_STATE_HOME", "state")  # which a repository may have, too
+    assert "give --trust" in command("record", "theirs.yaml")
+
+
+def test_links_that_lead_in_a_circle_are_one_line(here: Path) -> None:
+    (here / "loop.yaml").symlink_to("loop.yaml")
+    for words in (["record", "loop.yaml"], ["resume", "loop.yaml"], ["fork", "loop.yaml", "--step", "0"]):
+        assert "Too many levels of symbolic links" in command(*words)
+    cassette("theirs.partial.yaml", model="local:./nowhere")
+    (here / "theirs.yaml").symlink_to("theirs.yaml")
+    assert "give --trust" in command("record", "theirs.partial.yaml")
+
+
 def test_a_command_in_another_folder_is_another_command(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     theirs = str(cassette(model="local:/nowhere/at/all", mcp=["./server"]).resolve())
     assert "no folder" in command("record", theirs, "--trust")
@@ -345,3 +442,102 @@ def test_the_users_own_recording_is_known_from_its_first_moment(here: Path, monk
     assert app(["record", "theirs.yaml"], standalone_mode=False) == 0
     assert seen[:3] == [(), (), ("model",)]  # the key goes to what the user named, and not to what a file did
     assert "model" in seen[3]
+
+
+SENT: list[str] = []
+
+
+def _send(text: str) -> str:
+    SENT.append(text)
+    if len(SENT) == 1:
+        raise KeyboardInterrupt
+    return "sent"
+
+
+SEND = Tool(name="Send", description="Sends.", run=_send)
+
+
+@pytest.mark.parametrize(
+    ("words", "sent"),
+    [
+        ([], ["hello"]),
+        (["--yes"], ["hello", "changed"]),
+    ],
+    ids=str,
+)
+def test_nobody_named_the_tools_of_a_recording_that_goes_on(
+    here: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], sent: list[str]
+) -> None:
+    """Its settings are known as the user's own, and its calls are whatever stands in the file by now."""
+    SENT.clear()
+    registered(monkeypatch, EntryPoint("send", f"{__name__}:SEND", registry.GROUP))
+
+    def built(settings: RunSettings, prompt: Any = None, **options: Any) -> Runner:
+        turns = (action("Send", "hello"),) if not SENT else (final("done"),)
+        return build(settings, prompt, model=BackendChat(ScriptedBackend(turns)))
+
+    monkeypatch.setattr("agentkit.runs.build.build", built)
+    given = ["--model", "local:ORG/NAME", "--mode", "react-json", "--tools", "send"]
+    with pytest.raises(click.Abort):
+        app(["run", "hi", *given, "--record", "mine.yaml"], standalone_mode=False)
+    partial = here / "mine.partial.yaml"
+    lines = partial.read_text().replace("hello", "changed").splitlines(keepends=True)
+    partial.write_text("".join(line for line in lines if "sha256:" not in line))
+    assert app(["resume", "mine.yaml", *words], standalone_mode=False) == 0
+    assert sent == SENT
+
+
+def test_a_replay_runs_no_tool_that_changes_something_though_it_gives_the_same_again(here: Path) -> None:
+    ran: list[str] = []
+
+    def run(mode: Any) -> list[Event]:
+        settings = RunSettings(model="local:ORG/NAME", tools=())
+        send = Tool(
+            name="Send", description="", run=lambda text: ran.append(text), side_effects=True, deterministic=True
+        )
+        turns = (action("Send", "hello"), final("sent"))
+        with Cassette("run.yaml", mode, environment={}):
+            runner = build(settings, model=BackendChat(ScriptedBackend(turns)), tools=[send])
+            return list(runner.events(QUESTION))
+
+    assert len(run("record")) == len(run("replay"))
+    assert ran == ["hello"]
+
+
+# -- modules that lie in the current folder --------------------------------------------------------------------------
+
+ROOT = Path(__file__).parents[2]
+LOADED = "import sys; print(*sys.modules)"
+BAIT = "import os; os.write(2, b'it ran {}\\n')"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--version"], "agentkit 0.1.0"),
+        (["tools"], "calculator"),
+        (["replay", "cassettes"], "unstoppable-force.yaml"),
+        (["run", "What is 2 + 2?"], "4"),
+    ],
+    ids=lambda words: words[0] if isinstance(words, list) else "",
+)
+def test_python_m_agentkit_imports_nothing_of_the_current_folder(
+    words: list[str], expected: str, tmp_path: Path
+) -> None:
+    loaded = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=True).stdout.split()
+    for name in {*sys.stdlib_module_names, "click", "httpx", "yaml", "pydantic", "torch", "numpy"}.difference(loaded):
+        (tmp_path / f"{name}.py").write_text(BAIT.format(name))
+    shutil.copytree(ROOT / "cassettes", tmp_path / "cassettes")
+    command = [sys.executable, "-m", "agentkit", *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert "it ran" not in done.stderr
+    assert expected in done.stdout
+
+
+def test_a_checkout_that_is_installed_nowhere_runs_where_it_lies(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "agentkit", tmp_path / "agentkit", ignore=shutil.ignore_patterns("model", "__pycache__"))
+    elsewhere = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path.endswith("-packages"))}
+    command = [sys.executable, "-S", "-m", "agentkit", "--version"]  # -S: no path file leads to the installed one
+    done = subprocess.run(command, cwd=tmp_path, env=elsewhere, capture_output=True, text=True)
+    assert done.stdout == "agentkit 0.1.0\n", done.stderr

@@ -78,7 +78,7 @@ def as_mapping(event: Event) -> dict[str, Any]:
         case Thought(text, thinking):
             return _without_nothing("thought", {"thought": text, "thinking": thinking})
         case ActionChosen(action):
-            called = asdict(action.called) if action.called else None
+            called = called_as_mapping(action.called) if action.called else None
             values = {"action": action.tool, "input": plain(action.tool_input), "log": action.log, "called": called}
             return _without_nothing("action", values) | {"input": values["input"]}
         case Observed(_, observation):
@@ -92,6 +92,11 @@ def as_mapping(event: Event) -> dict[str, Any]:
         case BrokenOff(error, message):
             return _without_nothing("broken_off", {"broken_off": error, "message": message})
     raise TypeError(f"no event of a run: {type(event).__name__}")
+
+
+def called_as_mapping(called: Called) -> dict[str, Any]:
+    """How a tool was called; no thinking is left out, as cassettes that know of none have it."""
+    return {name: value for name, value in asdict(called).items() if value or name != "thinking"}
 
 
 def facts_of(observed: Observed | Observation) -> dict[str, Any]:
@@ -249,7 +254,8 @@ def _action(value: Mapping[str, Any]) -> Action:
     if not isinstance(tool_input, str | dict):
         raise TypeError("an action's input is text or a mapping")
     if called is not None:
-        called = Called(_text(called["id"]), int(called["turn"]), _text(called.get("text", "")))
+        text, thinking = _text(called.get("text", "")), _text(called.get("thinking", ""))
+        called = Called(_text(called["id"]), int(called["turn"]), text, thinking)
     log = value.get("log", in_dialect(called.text, tool, tool_input) if called is not None else "")
     return Action(tool, tool_input, _text(log), called)
 

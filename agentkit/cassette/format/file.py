@@ -302,7 +302,7 @@ def _document(value: Any) -> Document:
     entries = [item for item in items if isinstance(item, Entry)]
     return Document(
         items=[item for item in items if not (isinstance(item, Entry) and item.begun)],
-        begun=_without_result(entries),
+        begun=without_result(entries),
         run=run,
         head={key: item for key, item in head.items() if key not in ("format", "version", "run")},
         format=number,
@@ -355,7 +355,7 @@ def _endings(values: Any) -> dict[int, Mapping[str, Any]]:
     return {value.get("run", place): value for place, value in enumerate(values, 1)}
 
 
-def _without_result(entries: Sequence[Entry]) -> list[Entry]:
+def without_result(entries: Iterable[Entry]) -> list[Entry]:
     """Calls that began and did not end."""
     left: dict[tuple[int, str, str], list[Entry]] = {}
     for entry in entries:

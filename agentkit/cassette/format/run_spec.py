@@ -10,8 +10,8 @@ from typing import Any
 
 from agentkit import __version__, prompts
 from agentkit.errors import CassetteError, ConfigurationError
-from agentkit.events import Action, Step
-from agentkit.react_json.prompt import BUNDLED, Prompt, read_prompt
+from agentkit.events import Action, Called, Step
+from agentkit.react_json.prompt import AUTO, BUNDLED, Prompt, read_prompt
 from agentkit.secrets import public_address
 from agentkit.settings import SETTINGS, RunSettings, default_of
 
@@ -36,7 +36,7 @@ class RunSpec:
     """One run: `inputs` of the executor and its settings.
 
     `prompt_text` holds the prompt where it is no bundled one. `steps` are those that the run begins with, kept from the
-    cassette it was `forked_from`: mappings of tool, tool_input, log and observation.
+    cassette it was `forked_from`: mappings of tool, tool_input, log and observation, and of how it was called.
     """
 
     inputs: Mapping[str, Any]
@@ -104,7 +104,7 @@ class RunSpec:
         """The steps as the loop has them."""
         return tuple(
             Step(
-                Action(step["tool"], step.get("tool_input", ""), str(step.get("log", ""))),
+                Action(step["tool"], step.get("tool_input", ""), str(step.get("log", "")), _called(step.get("called"))),
                 step.get("observation", ""),
             )
             for step in self.steps
@@ -116,11 +116,16 @@ class RunSpec:
         name = self.settings.prompt
         if self.prompt_text is not None:
             return Prompt.parse(self.prompt_text, name=name)
-        return read_prompt(name) if is_bundled(name) else None
+        return read_prompt(name) if is_bundled(name) and name != AUTO else None
 
-    def read_prompt(self) -> Prompt:
-        """The prompt for a live run: the bundled one, the file if it is still there, else the text that was kept."""
+    def read_prompt(self) -> Prompt | None:
+        """The prompt for a live run: the bundled one, the file if it is still there, else the text that was kept.
+
+        None where the model says which one.
+        """
         name = self.settings.prompt
+        if name == AUTO:
+            return None
         if self.prompt_text is None or (not name.startswith("hub:") and Path(name).is_file()):
             return read_prompt(name)
         return Prompt.parse(self.prompt_text, name=name)
@@ -130,15 +135,25 @@ def _is_step(step: Any) -> bool:
     return isinstance(step, Mapping) and isinstance(step.get("tool"), str)
 
 
+def _called(value: Any) -> Called | None:
+    """How a step was called, which says what was called together."""
+    match value:
+        case {"id": str(id_), "turn": int(turn), "text": str(text)}:
+            return Called(id_, turn, text, str(value.get("thinking", "")))
+    return None
+
+
 def is_bundled(prompt: str) -> bool:
     """Whether a prompt of this name ships with agentkit."""
-    return prompt in prompts.names() or prompt.removeprefix("hub:") in BUNDLED
+    return prompt == AUTO or prompt in prompts.names() or prompt.removeprefix("hub:") in BUNDLED
 
 
 def _to_file(prompt: Prompt) -> str:
     """A prompt in the file format."""
     headings = (
-        (f"messages {section.text}", "") if section.role == "messages" else (section.role, section.text)
+        (f"messages {section.text}{'?' * section.optional}", "")
+        if section.role == "messages"
+        else (section.role, section.text)
         for section in prompt.sections
     )
     return "\n".join(f"[{heading}]\n{text}" for heading, text in headings)

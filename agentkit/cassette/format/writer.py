@@ -99,11 +99,11 @@ class Journal:
 
     def add(self, run: RunSpec | None, head: Mapping[str, Any], items: Sequence[Item]) -> None:
         """Write the last of the items; all of them, where the head is a new one."""
-        last = items[-1]
-        is_begun = isinstance(last, Entry) and last.begun
+        goes_on = head == self._head and not self._is_stale
+        is_begun = any(isinstance(item, Entry) and item.begun for item in (items[-1:] if goes_on else items))
         self._holds_begun = self._holds_begun or is_begun
-        if head == self._head and not self._is_stale:
-            self._append(self._texts.of(last), force=is_begun)
+        if goes_on:
+            self._append(self._texts.of(items[-1]), force=is_begun)
             return
         self._texts = ItemTexts(run)
         whole = f"{head_text(run, head)}interactions:\n{''.join(map(self._texts.of, items))}"

@@ -171,12 +171,15 @@ class _ChatTurn(_Turn):
 
 
 class ReplayedChat:
-    """The model of a replay that loads none: any name answers. How it calls tools was recorded."""
+    """The model of a replay that loads none: any name answers. How it calls tools was recorded.
 
-    def __init__(self, cassette: Tape, model_id: str) -> None:
+    `in_process`: the recorded one was, as its thoughts were given back to it.
+    """
+
+    def __init__(self, cassette: Tape, model_id: str, *, in_process: bool = False) -> None:
         self._cassette = cassette
         self.model_id = model_id
-        self.capabilities = Capabilities(tools=True, identity=model_id)
+        self.capabilities = Capabilities(in_process=in_process, tools=True, identity=model_id)
 
     def complete(self, request: ChatRequest) -> Iterator[str | Completion]:
         entry = self._cassette.turn(request_body("", request.messages, request.stop, request.tools), any_model=True)

@@ -24,8 +24,8 @@ Played = Callable[[Action, Observation], None]
 class TapedToolbox:
     """Gives recorded observations, and records the others unless HTTP was recorded in their place.
 
-    Played runs execute deterministic tools again and compare, and of those that only read the ones that spoke HTTP. Any
-    other tool is recorded by its result alone, and no replay runs it, whatever a file says; that one which must not run
+    Played runs execute tools that only read again: deterministic ones, to compare, and those that spoke HTTP. Any other
+    tool is recorded by its result alone, and no replay runs it, whatever a file says; that one which must not run
     twice begins is recorded before it does. `played` is told of each call that was answered without the tool: nobody
     else announces it.
     """
@@ -37,9 +37,9 @@ class TapedToolbox:
         self._toolbox = toolbox
         self._cassette = cassette
         self._played = played
-        self._deterministic = frozenset(name.casefold() for name in toolbox.deterministic)
         self._not_twice = frozenset(name.casefold() for name in toolbox.not_twice)
         self._only_reads = frozenset(name.casefold() for name in toolbox.only_reads)
+        self._executed_again = self._only_reads & {name.casefold() for name in toolbox.deterministic}
 
     def run(self, actions: Sequence[Action]) -> list[Observation]:
         if len(actions) == 1 or self._cassette.plays:
@@ -79,7 +79,7 @@ class TapedToolbox:
                     "(side_effects=False)"
                 )
             return None if self._may_run(action) else self._not_run_again(action)
-        if _name(action) in self._deterministic and entry.response.get("executed", True):
+        if _name(action) in self._executed_again and entry.response.get("executed", True):
             return None
         (observation,) = read_as(self._cassette.path, entry, lambda one: [observation_of(one)])
         if self._played is not None and observation.executed:
@@ -99,15 +99,15 @@ class TapedToolbox:
             )
         if not ask(cassette.run_again, tool, deepcopy(tool_input), name="run_again"):
             return False
-        cassette.replaying.runs_again(begun)
+        cassette.runs_again(begun)
         return True
 
     def _not_run_again(self, action: Action) -> Observation:
         told = f"{action.tool} was interrupted, and whether it took effect is not known. Do without it."
         observation = Observation(told, executed=False)
+        self._begin(action, None)  # the result ends one beginning: it is as open as before
         with self._cassette.call() as call:
             call.add(lambda: _entry(action, observation))
-        self._begin(action, None)  # it is as open as before
         return observation
 
     def _is_silent(self, action: Action, entry: Entry | None) -> bool:
