@@ -535,13 +535,27 @@ class Unwritable:
         raise RuntimeError("a bug of its own")
 
 
-DEEP: list[Any] = reduce(lambda inner, _: [inner], range(5000), [])
+DEEP: list[Any] = reduce(lambda inner, _: [inner], range(200_000), [])
 
 
 @pytest.mark.parametrize("value", [10**10_000, Unwritable(), DEEP], ids=["digits", "bug", "levels"])
 def test_a_result_that_has_no_text_is_told_to_the_model(value: Any) -> None:
     (told,) = observe(Toolbox([ours("odd", lambda _: value)]), Action("odd", "x"))
     assert told.startswith(f"Error: the tool gave a {type(value).__name__} that has no text (")
+
+
+@pytest.mark.parametrize("levels", [60, 300])
+@pytest.mark.parametrize("direct", [False, True])
+def test_a_result_of_more_levels_than_a_recording_holds_is_its_text(levels: int, direct: bool) -> None:
+    value = reduce(lambda inner, _: {"a": inner}, range(levels), {})
+    (told,) = observe(Toolbox([ours("odd", lambda _: value, return_direct=direct)]), Action("odd", "x"))
+    assert told == str(value)
+
+
+def test_a_result_that_holds_itself_is_its_text() -> None:
+    value: list[Any] = [1]
+    value.append(value)
+    assert observe(Toolbox([ours("odd", lambda _: value)]), Action("odd", "x")) == ["[1, [...]]"]
 
 
 def test_what_fits_is_left_as_it_is() -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import asyncio
 
 MOST_CHARACTERS = 20_000_000  # of a result
+MOST_LEVELS = 50  # of a result that is kept as lists and dicts
 _CUT = "\n[{:,} characters were cut here]"
 MARGIN = 5000  # characters behind what is kept of an observation, so that a key at its end is seen whole
 
@@ -209,8 +210,8 @@ class Toolbox:
         """The observation with its secrets redacted and its text cut: what is returned to the caller only in length."""
         secrets = self._secrets
         most = None if observation.return_direct else self._max_tokens
-        is_whole = most is None or is_content(observation.value)
-        value, left_out = _beginning(_bounded(observation.value) if is_whole else observation.value, most)
+        value = _text(observation.value) if _is_deep(observation.value) else observation.value
+        value, left_out = _beginning(_bounded(value) if most is None or is_content(value) else value, most)
         value = _redacted(value, secrets)
         if most is not None:
             value = _cut(value, most, left_out)
@@ -236,6 +237,21 @@ def _text(value: Any) -> str:
         raise ToolError(
             f"Error: the tool gave a {type(value).__name__} that has no text ({type(error).__name__})."
         ) from error
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether it has more levels than a recording can hold; parts that are in several places are looked at once."""
+    level = [value]
+    for _ in range(MOST_LEVELS):
+        parts = [
+            part for one in level for part in (one.values() if isinstance(one, dict) else one if _holds(one) else ())
+        ]
+        level = list({id(part): part for part in parts if _holds(part)}.values())
+    return bool(level)
+
+
+def _holds(value: Any) -> bool:
+    return isinstance(value, dict | list | tuple)
 
 
 def _bounded(value: Any) -> Any:
