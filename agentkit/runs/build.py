@@ -23,6 +23,7 @@ from agentkit.errors import CassetteError, ConfigurationError, MalformedTurn
 from agentkit.events import Action, Event, Observation, Step
 from agentkit.models.backend import Capabilities, ChatBackend, ChatRequest, Chunk, capabilities_of
 from agentkit.models.chat import BackendChat, ChatModel
+from agentkit.models import spec as specs
 from agentkit.models.spec import backend_of, read_spec
 from agentkit.react_json import prompt as prompts
 from agentkit.react_json.prompt import Prompt
@@ -90,6 +91,7 @@ def build(
     user: no key goes to an address that one of them names. What is cheap to check is checked before the model loads.
     """
     check_approve(approve)
+    settings = settled(settings)
     spec = read_spec(settings.model, settings.options, loads=model is None)
     in_process = spec.place == "local" if model is None else model.capabilities.in_process
     check_max_cost(settings, settings.model, in_process=in_process)
@@ -113,6 +115,11 @@ def build(
     if prompt is None:
         settings = replace(settings, prompt=agent.chosen_prompt.name)
     return Runner(settings=settings, agent=agent, tools=tools, mcp=mcp, approve=approve)
+
+
+def settled(settings: RunSettings) -> RunSettings:
+    """The settings with the model that is meant by `auto`: it is what a recording keeps."""
+    return replace(settings, model=specs.settled(settings.model))
 
 
 def check_max_cost(settings: RunSettings, model: str, *, in_process: bool) -> None:
