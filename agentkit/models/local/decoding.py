@@ -171,6 +171,7 @@ class Decoder:
         with _errors_go_to(sequence):
             if self._weights.changed():
                 self._prefixes.clear()
+                self._forward.renew()
             sequence.age = self._prefixes.age
             if self._forward.can_reuse_at(len(sequence.ids)) and not sequence.alone:
                 self._reuse(sequence)

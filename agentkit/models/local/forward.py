@@ -14,6 +14,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from agentkit.models.local.attention_cache import BatchCache, growing_cache
+from agentkit.models.local.lean_forward import MOST_TOKENS, LeanForward, is_lean
 from agentkit.models.local.loading import errors_of_the_model, without_advice
 from agentkit.models.local.media import MediaInputs
 from agentkit.models.local.prefix_cache import Reuse
@@ -30,6 +31,9 @@ class Forward:
     Attention keeps its keys and values apart per token, so its cache can be cut back and continued. Recurrent states
     cannot be cut back; some implementations are exact only token by token, and a few not even that. What is not plain
     attention is therefore measured once, on a few tokens, against no cache at all.
+
+    Models of the Llama family on a processor take their steps of a few tokens in a `LeanForward`, once it has been seen
+    to give what the model's own gives; everything else goes through the model itself.
     """
 
     def __init__(self, model: Any) -> None:
@@ -43,10 +47,21 @@ class Forward:
         in_chunks = bool(getattr(_text_config(model), "attention_chunk_size", None))
         self.can_batch = self.plain_attention and "position_ids" in parameters and not in_chunks
         self._moving = [module for module in model.modules() if hasattr(module, "rope_deltas")]
+        self.renew()
         self.steps, self.extends = True, True
         if not self.plain_attention:
             with without_advice():
                 self.steps, self.extends = self._measure()
+
+    def renew(self) -> None:
+        """Let go of what was made of the weights, which have changed."""
+        can_be_lean = self.can_batch and self._rope_limit is None and is_lean(self._model)
+        self._lean = LeanForward(self._model) if can_be_lean else None
+
+    @property
+    def is_lean(self) -> bool:
+        """Whether steps of a few tokens go past the model's own forward, as far as is known by now."""
+        return self._lean is not None
 
     @property
     def device(self) -> torch.device:
@@ -107,7 +122,28 @@ class Forward:
         media: Mapping[str, Any] | None = None,
         **places: torch.Tensor,
     ) -> tuple[torch.Tensor, Any]:
-        """One pass of the model: the logits (batch, vocabulary) after the tokens of each row, and the cache."""
+        """The logits (batch, vocabulary) after the tokens of each row, and the cache."""
+        lean = None if cache is None or media or len(rows) * len(rows[0]) > MOST_TOKENS else self._lean
+        if lean is not None and lean.is_trusted:
+            with torch.inference_mode(), errors_of_the_model("computing a reply"):
+                logits = lean(torch.tensor(rows), cache, **places)
+                lean.pack()
+            return logits, cache
+        logits, cache = self._run_model(rows, cache, use_cache=use_cache, media=media, **places)
+        if lean is not None and not lean.agrees(torch.tensor(rows), cache, logits, **places):
+            self._lean = None
+        return logits, cache
+
+    def _run_model(
+        self,
+        rows: Sequence[Sequence[int]],
+        cache: Any,
+        *,
+        use_cache: bool,
+        media: Mapping[str, Any] | None,
+        **places: torch.Tensor,
+    ) -> tuple[torch.Tensor, Any]:
+        """One pass of the model's own forward."""
         if cache is None and use_cache and self.plain_attention:
             cache = growing_cache()
         inputs = {**places, **{name: self._place(value) for name, value in (media or {}).items()}}

@@ -55,10 +55,10 @@ class LocalModel:
         self.tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
         self.template = ChatTemplate(self.processor, template=chat_template).told(variables or {})
         self.prompts = PromptEncoder(self.tokenizer)
-        forward = Forward(model)
-        self.prefixes = PrefixCache(forward.reuse)
+        self.forward = Forward(model)
+        self.prefixes = PrefixCache(self.forward.reuse)
         self.weights = Weights(model)
-        self._decoder = Decoder(forward, self.prefixes, self.weights, most_rows=most_rows)
+        self._decoder = Decoder(self.forward, self.prefixes, self.weights, most_rows=most_rows)
 
     @property
     def eos(self) -> frozenset[int]:

@@ -17,7 +17,7 @@ import torch
 from agentkit.errors import ConfigurationError
 from agentkit.models.local.loading import BASE_MODEL
 
-MOST_READ, MOST_READ_AFAR = 128, 16
+MOST_READ, MOST_READ_AFAR = 1024, 16
 """Of how many tensors a value is read, in this processor's memory and in another one's, which has to be waited for."""
 
 _version = attrgetter("_version")
