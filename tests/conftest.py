@@ -24,8 +24,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_users_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Each worker has a cache of its own, and remembers nothing that its user agreed to."""
+    """Each worker has a cache of its own, and remembers nothing that its user agreed to; builtin is the model."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AGENTKIT_MODEL", "builtin")
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))

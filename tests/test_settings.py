@@ -17,9 +17,15 @@ from agentkit.cli import run as run_command
 from agentkit.cli.app import app
 from agentkit.errors import ConfigurationError
 from agentkit.models.backend import Capabilities
-from agentkit.runs.build import build
+from agentkit.runs.build import build, settled
 from agentkit.settings import SETTINGS, RunSettings, find_settings, option, read_settings, type_of
 from agentkit.user_files import user_folder
+
+
+@pytest.fixture(autouse=True)
+def _no_model_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AGENTKIT_MODEL")
+
 
 # Each setting: its value, as it is written on the command line (words after the option), in the environment, in TOML.
 WAYS: dict[str, tuple[Any, list[str], str, str]] = {
@@ -70,7 +76,7 @@ def test_the_command_line(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     words = WAYS[name][1]
     repeated = [part for word in words for part in (option(name), word)] if words else [option(name)]
     CliRunner().invoke(app, ["run", "x", *repeated], env={"HOME": str(tmp_path)})
-    assert seen == [expected(name)]
+    assert seen == [settled(expected(name))]
 
 
 @EVERY

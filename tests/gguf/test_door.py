@@ -16,6 +16,7 @@ from agentkit.models.gguf import engine
 from agentkit.models.gguf.loading import Start
 
 ADDRESSES = ("/health", "/v1/health", "/v1/models", "/models", "/props", "/slots", "/metrics", "/", "/lora-adapters")
+SAVE = ("POST", "/slots/0?action=save", b'{"filename": "x"}')
 COMPLETION = ("POST", "/v1/completions", b'{"prompt": "x", "n_predict": 2}')
 
 KNOCK = """
@@ -72,9 +73,11 @@ def test_who_is_in_time_or_finds_a_port_gets_nothing_either(
     if not has_unix_sockets:
         monkeypatch.delattr(socket, "AF_UNIX")
     monkeypatch.setattr(engine, "shutil", SimpleNamespace(rmtree=lambda *_, **__: None))
-    server = engine.server(Start(model=str(file)))
+    server, line = engine.server(Start(model=str(file), keeps_beginnings=has_unix_sockets))
     statuses = {address: _ask(server.listening_address, "GET", address) for address in ADDRESSES}
-    statuses["completion"] = _ask(server.listening_address, *COMPLETION)
+    statuses |= {address: _ask(server.listening_address, *each) for each in (COMPLETION, SAVE) for address in [each[1]]}
+    if line is not None:
+        line.close()
     assert {*statuses.values()} <= {401, 404}, statuses
 
 

@@ -16,12 +16,17 @@ from typing import Any
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
 from agentkit import AgentExecutor
+from agentkit.cassette import read_run_spec
+from agentkit.cli import run as run_command
+from agentkit.cli.app import app
 from agentkit.errors import ConfigurationError, ModelError
+from agentkit.models import small
 from agentkit.models.gguf.loading import Adapters, is_installed
 from agentkit.models.small import BASE, Source, adapter_file, fetch_base, find_base
-from agentkit.models.spec import read_spec
+from agentkit.models.spec import read_spec, settled
 
 CONTENT = bytes(range(256)) * 40
 MEMBER = "little_base_of_a_test/little.gguf"
@@ -258,3 +263,47 @@ def test_a_slip_is_told(spec: str) -> None:
 def test_the_adapter_is_in_the_package() -> None:
     assert adapter_file().read_bytes()[:4] == b"GGUF"
     assert Adapters.of(adapter_file(), 1.0).prompt == "react-json"
+
+
+# -- the default -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not is_installed(), reason="llama.cpp is not installed")
+@pytest.mark.parametrize(("is_here", "model"), [(True, "small"), (False, "builtin")])
+def test_it_is_the_default_where_its_base_is(
+    is_here: bool, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(small, "find_base", lambda: tmp_path if is_here else None)
+    monkeypatch.setattr(run_command, "begin", lambda settings, *_, **__: seen.append(settings.model))
+    monkeypatch.chdir(tmp_path)
+    seen: list[str] = []
+    nothing_said = {"HOME": str(tmp_path), "AGENTKIT_MODEL": None}
+    CliRunner().invoke(app, ["run", "x"], env=nothing_said)
+    CliRunner().invoke(app, ["run", "x", "--model", "auto"], env={"HOME": str(tmp_path)})
+    assert seen == [model, model] == [settled("auto")] * 2
+
+
+def test_without_llama_cpp_the_default_is_builtin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentkit.models.gguf.loading.is_installed", lambda: False)
+    assert settled("auto") == "builtin"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not is_installed() or find_base() is None, reason="needs llama.cpp and the base")
+def test_a_recording_of_the_default_says_which_model_it_was(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "AGENTKIT_MODEL"}
+    command = [
+        sys.executable,
+        "-m",
+        "agentkit",
+        "run",
+        "What is 6 * 7?",
+        "--tools",
+        "calculator",
+        "--record",
+        "run.yaml",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "42\n"
+    assert done.stderr.startswith("model: small, ")
+    assert read_run_spec(tmp_path / "run.yaml").settings.model == "small"

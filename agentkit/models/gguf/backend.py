@@ -11,7 +11,8 @@ from typing import Any, overload
 
 from agentkit.errors import ConfigurationError, ModelError
 from agentkit.models.backend import Capabilities, ChatRequest, Chunk, Constrain, Message
-from agentkit.models.gguf.engine import Engine
+from agentkit.models.gguf.beginning import FEWEST_CHARACTERS, Beginnings, beginning_of, characters
+from agentkit.models.gguf.engine import Engine, identity
 from agentkit.models.gguf.loading import Adapters, check_generation, read_model, start_of
 from agentkit.models.gguf.reply import Full, Model, Reply, as_prompt, check
 from agentkit.models.gguf.slots import Slots
@@ -65,7 +66,7 @@ class GgufBackend:
         self.weights = read.weights
         self.adapters = Adapters.of(options.pop("adapter", None), options.pop("adapter_scale", 1.0))
         self.template = ChatTemplate(vocabulary, template=template).told(chat_template_kwargs or {})
-        start = start_of(read, self.adapters, **options)
+        start = replace(start_of(read, self.adapters, **options), keeps_beginnings=reuse)
         self._options = dict(pipeline_kwargs or {})
         self._stop = _texts(self._options.pop("stop_strings", None))
         self._constrain: Constrain = constrain
@@ -76,7 +77,9 @@ class GgufBackend:
         self.threads = start.threads
         self.context_tokens = start.context
         before = BeforeAnswer(vocabulary, template=self.template.shown)
-        self._model = Model(Engine(start), vocabulary, before, start.context)
+        engine = Engine(start, for_grammars=constrain != "off")
+        self._model = Model(engine, vocabulary, before, start.context)
+        self._beginnings = None if engine.line is None else Beginnings(engine, [*identity(start), start.context])
 
     @cached_property
     def capabilities(self) -> Capabilities:
@@ -112,6 +115,7 @@ class GgufBackend:
         """Let what was computed of earlier prompts count for no later one."""
         self._prompts = PromptEncoder(self._vocabulary)
         self._slots.forget()
+        self._beginnings = None
 
     def close(self) -> None:
         """Give up what is computed, and let go of the model."""
@@ -168,6 +172,7 @@ class GgufBackend:
             with self._slots.taken(written, tokens) as slot:
                 reply.body["id_slot"] = slot
                 reply.body["cache_prompt"] &= not self._slots.is_forgotten(slot)
+                yield from self._brought(reply, written, slot)
                 yield from reply.chunks()
                 return
         except Full:
@@ -177,6 +182,22 @@ class GgufBackend:
                 yield from reply.chunks()
             except Full as full:
                 raise ModelError(f"llama.cpp: {full}") from full
+
+    def _brought(self, reply: Reply, prompt: Sequence[Piece], slot: int) -> Generator[Chunk]:
+        """Before the model's first reply: what its prompt begins with, from an earlier process, or for later ones."""
+        beginnings, self._beginnings = self._beginnings, None
+        first = next((each["content"] for each in reply.request.messages if each["role"] != "system"), None)
+        beginning = beginning_of(prompt, first) if isinstance(first, str) else []
+        if beginnings is None or not reply.body["cache_prompt"] or characters(beginning) < FEWEST_CHARACTERS:
+            return
+        answers = beginnings.bring(beginning, as_prompt(beginning), slot, reply.body)
+        while True:
+            try:
+                check(next(answers), self.context_tokens)
+            except StopIteration as done:
+                reply.computed = done.value
+                return
+            yield Chunk()
 
     def _length(self, options: Mapping[str, Any], pieces: _Counted) -> int:
         """How many tokens the reply has at most; raises for a prompt that leaves no room for one."""

@@ -1,8 +1,8 @@
 """llama.cpp in this process, by the package xllamacpp: its server without a door, asked through a function.
 
 The server listens, whoever holds it; it cannot be told not to. So it listens on a Unix socket in a folder of this
-user's alone, which is removed as soon as it does: nobody can connect to it then, this process neither. Where there are
-no such sockets it listens on this machine, and each of its addresses begins with a secret and asks for another.
+user's alone, which is removed as soon as this process has connected to it: nobody can any more. Where there are no such
+sockets it listens on this machine. Each of its addresses begins with a secret and asks for another.
 
 llama.cpp ends the process at some files that are broken in ways it does not expect, and at processors that lack what it
 was built for. A file is therefore loaded by a process of its own once before this one loads it.
@@ -33,6 +33,8 @@ from queue import SimpleQueue
 from typing import Any
 
 from agentkit.errors import ConfigurationError, ModelError, import_failure, in_one_line
+from agentkit.models.gguf.beginning import Line
+from agentkit.models.gguf.beginning import folder as beginnings
 from agentkit.models.gguf.loading import Start
 from agentkit.models.local.loading import LLAMA
 from agentkit.user_files import user_folder
@@ -44,6 +46,7 @@ PROMPT_TOKENS_AT_ONCE = 64
 ON_GPU_AT_ONCE = 512
 SLOWEST_DISK = 5_000_000
 """Bytes a second."""
+ANY_GRAMMAR = '%llguidance {}\nstart: "x"'
 KEPT_MIB = 256
 """Memory for what was computed of conversations that have left their slots."""
 _REASON = re.compile(r"error loading model: (.*)|(?:apply|init)_lora\w*: (.*)|GGML_ASSERT\((.*)\) failed|error: (.*)")
@@ -56,8 +59,11 @@ try_out(Start(**given["start"]))
 """
 
 
-def server(start: Start, verbosity: int = SILENT) -> Any:
-    """A server of llama.cpp that nobody can reach; raises `RuntimeError` where it cannot start."""
+def server(start: Start, verbosity: int = SILENT) -> tuple[Any, Line | None]:
+    """A server of llama.cpp that nobody can reach, and the line to it where it keeps what it computes of beginnings.
+
+    Raises `RuntimeError` where it cannot start.
+    """
     llama = llama_cpp()
     asked = llama.CommonParams()
     asked.model.path = start.model
@@ -74,21 +80,33 @@ def server(start: Start, verbosity: int = SILENT) -> Any:
     asked.warmup = asked.fit_params = False
     asked.use_jinja, asked.chat_template = False, "chatml"  # messages are none of its business
     asked.ui = asked.endpoint_slots = asked.endpoint_props = asked.endpoint_metrics = False
-    asked.n_threads_http = 1
-    asked.api_prefix, asked.api_keys = f"/{secrets.token_hex(16)}", [secrets.token_hex(32)]
+    asked.n_threads_http = 2  # one waits on the line
+    prefix, key = f"/{secrets.token_hex(16)}", secrets.token_hex(32)
+    asked.api_prefix, asked.api_keys = prefix, [key]
+    line = None
+    if start.keeps_beginnings and not on_gpu:
+        asked.slot_save_path = f"{beginnings()}{os.sep}"
     folder = tempfile.mkdtemp(prefix="agentkit-") if hasattr(socket, "AF_UNIX") else None  # of this user alone
     try:
         if folder is not None:
             asked.hostnames = [os.path.join(folder, "llama.sock")]
         made = llama.Server(asked)
+        if folder is not None and asked.slot_save_path:
+            with suppress(OSError):
+                line = Line(asked.hostnames[0], prefix, key)
     finally:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
-    # one that is let go of before it has begun to wait for requests waits for itself, for ever
-    answer = made.handle_completions({"prompt": "x", "n_predict": 1})
-    if "error" in answer:
-        raise RuntimeError(f"error: {answer['error']['message']}")
-    return made
+    try:
+        # one that is let go of before it has begun to wait for requests waits for itself, for ever
+        answer = made.handle_completions({"prompt": "x", "n_predict": 1})
+        if "error" in answer:
+            raise RuntimeError(f"error: {answer['error']['message']}")
+    except BaseException:
+        if line is not None:
+            line.close()
+        raise
+    return made, line
 
 
 def try_out(start: Start) -> None:
@@ -102,18 +120,30 @@ def try_out(start: Start) -> None:
 class Engine:
     """llama.cpp with one model. Safe to share between threads: it computes as many replies together as it has slots."""
 
-    def __init__(self, start: Start) -> None:
+    def __init__(self, start: Start, *, for_grammars: bool = False) -> None:
+        """`for_grammars`: get ready for the first one meanwhile, which takes as long as loading a small model."""
         check_loads(start)
         try:
-            self._server = server(start)
+            self._server, self.line = server(start)
         except RuntimeError as error:
             raise ModelError(f"{start.model} loaded before and does not now; see if there is memory for it") from error
         _engines.add(self)
         self._asking: set[threading.Thread] = set()
         self._closed = threading.Event()
+        self._preparing = threading.Thread(target=self._prepare, name="agentkit-llama", daemon=True)
+        if for_grammars:
+            self._asking.add(self._preparing)
+            self._preparing.start()
+
+    def _prepare(self) -> None:
+        """Have llama.cpp read the vocabulary as its grammars need it."""
+        self._server.handle_completions({"prompt": "x", "n_predict": 1, "grammar": ANY_GRAMMAR})
+        self._asking.discard(self._preparing)
 
     def stream(self, body: Mapping[str, Any]) -> Generator[dict[str, Any]]:
         """The chunks of a completion as they come; closing the iterator gives it up, whatever is computed just now."""
+        if self._preparing.is_alive():
+            self._preparing.join()
         arrived: SimpleQueue[Any] = SimpleQueue()
         given_up = threading.Event()
 
@@ -149,7 +179,15 @@ class Engine:
         for thread in list(self._asking):
             if thread is not threading.current_thread():
                 thread.join()
+        if self.line is not None:
+            self.line.close()
         self._server = None
+
+    def __del__(self) -> None:
+        """The server, let go of before its line, would wait for that for ever."""
+        line: Line | None = getattr(self, "line", None)
+        if line is not None:
+            line.close()
 
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
@@ -179,21 +217,30 @@ def wheel_version() -> str:
         return ""
 
 
+def identity(start: Start) -> list[Any]:
+    """What computes, by what the file system says of it; raises `OSError`."""
+    seen = [
+        (file, status.st_size, status.st_mtime_ns)
+        for file in (start.model, *start.adapters)
+        if (status := os.stat(file))
+    ]
+    return [wheel_version(), platform.node(), seen]
+
+
 def check_loads(start: Start) -> None:
     """Raise `ConfigurationError` for files that llama.cpp does not load, or at which it ends the process.
 
     Those that loaded are remembered, by what the file system says of them, and not tried again.
     """
     files = [start.model, *start.adapters]
-    seen = [(file, status.st_size, status.st_mtime_ns) for file in files if (status := os.stat(file))]
-    name = hashlib.sha256(json.dumps([wheel_version(), platform.node(), seen]).encode()).hexdigest()
+    name = hashlib.sha256(json.dumps(identity(start)).encode()).hexdigest()
     mark = user_folder("cache", os.environ) / "gguf" / name
     if mark.exists() or not sys.executable:
         return
     trial = Start(model=start.model, adapters=start.adapters)
     given = json.dumps({"path": sys.path, "start": asdict(trial)})
     environment = {**os.environ, "GGML_NO_BACKTRACE": "1"}
-    most_s = 120 + sum(size for _, size, _ in seen) / SLOWEST_DISK
+    most_s = 120 + sum(map(os.path.getsize, files)) / SLOWEST_DISK
     try:
         done = subprocess.run(
             [sys.executable, "-c", _TRIAL],

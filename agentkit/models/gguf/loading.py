@@ -62,7 +62,10 @@ HALF = 2  # bytes of a number that is kept of a token
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """What llama.cpp starts with. `adapters` are LoRA files; `context` tokens are shared by all `slots`."""
+    """What llama.cpp starts with. `adapters` are LoRA files; `context` tokens are shared by all `slots`.
+
+    With `keeps_beginnings` what is computed of a system text is kept for later processes.
+    """
 
     model: str
     adapters: Sequence[str] = ()
@@ -70,6 +73,7 @@ class Start:
     slots: int = 1
     threads: int = 1
     gpu_layers: int | None = 0
+    keeps_beginnings: bool = False
 
 
 def is_installed() -> bool:

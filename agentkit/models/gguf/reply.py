@@ -74,7 +74,7 @@ class Reply:
         thought: str = "",
     ) -> None:
         self._model = model
-        self._request = request
+        self.request = request
         self._pieces = pieces
         self._start = len(pieces)
         self.body = body
@@ -91,6 +91,8 @@ class Reply:
         self._count = self._counted = 0
         self._is_begun = self._was_held = False
         self._usage = Usage()
+        self.computed = 0
+        """Tokens of the prompt that were computed for this reply before it was asked for."""
         self._characters = codecs.getincrementaldecoder("utf-8")("replace")
         self.texts: list[str] = []
         """The text of each piece that was written."""
@@ -243,7 +245,7 @@ class Reply:
                 check(answer, self._model.context)
                 self.body["cache_prompt"] = True  # the slot holds nothing but this reply now
                 if (progress := answer.get("prompt_progress")) and not self._usage.prompt_tokens:
-                    self._usage = Usage(progress["total"], 0, progress["cache"])
+                    self._usage = Usage(progress["total"], 0, max(0, progress["cache"] - self.computed))
                 yield answer
 
     def _read(self, answer: Mapping[str, Any]) -> tuple[_Token | None, str | None]:
@@ -263,9 +265,9 @@ class Reply:
         return _Token(choice["text"], last["id"], before, count, self._logprob(last), others), choice["finish_reason"]
 
     def _logprob(self, said: Mapping[str, Any]) -> TokenLogprob | None:
-        if self._request.top_logprobs is None or "logprob" not in said:
+        if self.request.top_logprobs is None or "logprob" not in said:
             return None
-        top = said["top_logprobs"][: self._request.top_logprobs]
+        top = said["top_logprobs"][: self.request.top_logprobs]
         return TokenLogprob(said["token"], said["logprob"], tuple((each["token"], each["logprob"]) for each in top))
 
     def _follow(self, token: _Token) -> bool:

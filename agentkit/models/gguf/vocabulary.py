@@ -187,8 +187,10 @@ class FileVocabulary:
         if id_ in self.added_tokens_decoder:
             return text.encode()
         if self._is_byte_level:
-            letters = byte_letters()
-            return bytes(letters[each] for each in text) if letters.keys() >= {*text} else text.encode()
+            try:
+                return text.translate(_as_latin_1()).encode("latin-1")
+            except UnicodeEncodeError:  # not spelled so
+                return text.encode()
         if self._kinds[id_] == BYTE and (spelled := _SPELLED_BYTE.fullmatch(text)):
             return bytes([int(spelled[1], 16)])
         return text.replace("▁", " ").encode()
@@ -214,6 +216,13 @@ def byte_letters() -> Mapping[str, int]:
     printed = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printed]
     return {**{chr(byte): byte for byte in printed}, **{chr(256 + at): byte for at, byte in enumerate(others)}}
+
+
+@lru_cache(maxsize=1)
+def _as_latin_1() -> Mapping[int, int]:
+    """Those letters as the characters of their bytes; what is none of them as one that is no byte."""
+    letters = byte_letters()
+    return dict.fromkeys(range(256), 65535) | {ord(letter): byte for letter, byte in letters.items()}
 
 
 @lru_cache(maxsize=16)

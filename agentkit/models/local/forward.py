@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -55,8 +55,10 @@ class Forward:
 
     def renew(self) -> None:
         """Let go of what was made of the weights, which have changed."""
-        can_be_lean = self.can_batch and self._rope_limit is None and is_lean(self._model)
-        self._lean = LeanForward(self._model) if can_be_lean else None
+        self._lean: LeanForward | None = None
+        if self.can_batch and self._rope_limit is None and is_lean(self._model):
+            with suppress(AttributeError):  # where a version of transformers calls its parts otherwise
+                self._lean = LeanForward(self._model)
 
     @property
     def is_lean(self) -> bool:

@@ -149,7 +149,7 @@ class _Reader:
     def items(self, values: Values) -> list[Any]:
         """What a list holds, which was read over before."""
         if values.kind == TEXT:
-            return [self._text() for _ in range(values.count)]
+            return self._texts(values.count)
         form = f"<{values.count}{FORMS[values.kind]}"
         return list(struct.unpack(form, self._bytes(struct.calcsize(form))))
 
@@ -187,6 +187,16 @@ class _Reader:
         except (struct.error, OverflowError) as error:
             raise _Broken("it ends too early") from error
         self._skip(at - self._at)
+
+    def _texts(self, count: int) -> list[str]:
+        """So many texts, which are known to be there."""
+        length, at, data, texts = struct.Struct("<Q").unpack_from, self._at, self._data, list[str]()
+        for _ in range(count):
+            start = at + 8
+            at = start + length(data, at)[0]
+            texts.append(data[start:at].decode("utf-8", "replace"))
+        self._at = at
+        return texts
 
     def _form(self, kind: int) -> str:
         if kind not in FORMS:

@@ -1,0 +1,164 @@
+"""What llama.cpp computed of the beginning that a model's prompts have, kept in the user's cache for later processes.
+
+Without it, every process computes the system text anew: the most of the time to the first token of a short run.  A file
+holds the keys and values of that text and its tokens, as llama.cpp writes them; its name says for what model, adapters
+and text they are, and what the file itself must hold: one that was damaged is not read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import os
+import socket
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+from agentkit.models.gguf.vocabulary import Piece
+from agentkit.user_files import is_users_alone, user_folder
+
+FEWEST_CHARACTERS = 400  # that are worth a file
+MOST_BYTES = 512 * 2**20  # of all files
+MOST_S = 60.0  # that llama.cpp takes for reading or writing one
+
+
+def beginning_of(prompt: Sequence[Piece], content: str) -> list[Piece]:
+    """The pieces of a prompt before the content of the first message that is not the system's."""
+    for at, piece in enumerate(prompt):
+        if isinstance(piece, str) and content and content in piece:
+            return [*prompt[:at], *filter(None, [piece[: piece.index(content)]])]
+    return []
+
+
+def characters(pieces: Sequence[Piece]) -> int:
+    """How long pieces are; a token counts as one character."""
+    return sum(len(piece) if isinstance(piece, str) else 1 for piece in pieces)
+
+
+class Line:
+    """The only connection to llama.cpp's own server: made while that had a door, for what it does on no other way.
+
+    The server ends a connection on which nothing is asked for some seconds, but waits for the rest of a request: so one
+    is always begun. Raises `OSError`.
+    """
+
+    def __init__(self, path: str, prefix: str, key: str) -> None:
+        self._prefix, self._key = prefix, key
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(MOST_S)
+        self._socket.connect(path)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._socket.sendall(b"POST ")
+
+    def ask(self, address: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The answer to a request; raises `OSError` where it is none, or an error."""
+        sent = json.dumps(body).encode()
+        head = f"{self._prefix}{address} HTTP/1.1\r\nHost: llama.cpp\r\nAuthorization: Bearer {self._key}\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(sent)}\r\n\r\n"
+        self._socket.sendall(head.encode() + sent)
+        try:
+            response = http.client.HTTPResponse(self._socket, method="POST")
+            response.begin()
+            answer = json.loads(response.read())
+        except (http.client.HTTPException, ValueError) as error:
+            raise OSError(f"llama.cpp's server: {error}") from error
+        if response.status != http.client.OK:
+            raise OSError(f"llama.cpp's server: status {response.status}")
+        self._begin()
+        return dict(answer)
+
+    def close(self) -> None:
+        """End it: the server would wait for the rest of the request before it ends."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # a process forked from this one may hold it, too
+        self._socket.close()
+
+
+class Beginnings:
+    """The files of one model, by what computes: `identity` is everything that the numbers depend on."""
+
+    def __init__(self, engine: Any, identity: Sequence[Any]) -> None:
+        self._engine = engine
+        self._identity = identity
+        self._folder = folder()
+
+    def bring(
+        self, beginning: Sequence[Piece], prompt: Any, slot: int, body: Mapping[str, Any]
+    ) -> Generator[dict[str, Any], None, int]:
+        """Have a slot hold the beginning: read from its file, else computed and written.
+
+        Gives llama.cpp's answers while it computes; returns how many tokens it computed. `prompt` is the beginning as
+        llama.cpp takes it, and `body` what every reply is asked with.
+        """
+        text = json.dumps([*self._identity, body.get("lora"), list(beginning)])
+        name = hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:32]
+        tokens = 0
+        with suppress(OSError):  # the reply computes it
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not is_users_alone(self._folder.stat()):
+                return 0
+            if (file := self._found(name)) is not None:
+                if body.get("lora"):  # a slot drops what it holds where the adapters change
+                    yield from self._compute("x", slot, body)
+                self._line("restore", slot, file.name)
+                os.utime(file)
+                return 0
+            tokens = yield from self._compute(prompt, slot, body)
+            self._write(name, slot)
+        return tokens
+
+    def _compute(self, prompt: Any, slot: int, body: Mapping[str, Any]) -> Generator[dict[str, Any], None, int]:
+        """Compute a prompt in a slot; returns how many tokens it has."""
+        asked, tokens = {**body, "prompt": prompt, "n_predict": 0, "id_slot": slot, "cache_prompt": True}, 0
+        with closing(self._engine.stream(asked)) as answers:
+            for answer in answers:
+                tokens = (answer.get("prompt_progress") or {}).get("total", tokens)
+                yield answer
+        return tokens
+
+    def _line(self, action: str, slot: int, name: str) -> dict[str, Any]:
+        answer: dict[str, Any] = self._engine.line.ask(f"/slots/{slot}?action={action}", {"filename": name})
+        return answer
+
+    def _found(self, name: str) -> Path | None:
+        """The whole file of that name, written by this user."""
+        for file in self._folder.glob(f"{name}-*.kv"):
+            if is_users_alone(file.stat()):
+                with file.open("rb") as opened:
+                    digest = hashlib.file_digest(opened, "sha256").hexdigest()
+                if file.stem == f"{name}-{digest[:32]}":
+                    return file
+            file.unlink()
+        return None
+
+    def _write(self, name: str, slot: int) -> None:
+        new = self._folder / f"{name}.{os.getpid()}.new"
+        try:
+            self._line("save", slot, new.name)
+            new.chmod(0o600)
+            with new.open("rb") as opened:
+                digest = hashlib.file_digest(opened, "sha256").hexdigest()
+            new.replace(self._folder / f"{name}-{digest[:32]}.kv")
+        finally:
+            new.unlink(missing_ok=True)
+        _prune(self._folder)
+
+
+def folder() -> Path:
+    """Where the files lie."""
+    return user_folder("cache", os.environ) / "gguf" / "beginnings"
+
+
+def _prune(folder: Path) -> None:
+    """Remove those that were not used for longest, so that the others have room."""
+    seen = sorted(((file.stat(), file) for file in folder.iterdir()), key=lambda each: -each[0].st_mtime)
+    left = MOST_BYTES
+    for status, file in seen:
+        left -= status.st_size
+        if left < 0:
+            file.unlink(missing_ok=True)
