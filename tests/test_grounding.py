@@ -6,7 +6,9 @@ import time
 
 import pytest
 
-from agentkit.react_json.grounding import ungrounded
+from agentkit import AgentExecutor
+from agentkit.models.scripted import ScriptedBackend
+from agentkit.react_json.grounding import confirming, ungrounded
 
 AGE = "Who is Leo's girlfriend? What is her age raised to the 0.43 power?"
 POWER = "Answer: 3.991298452658078"
@@ -68,3 +70,48 @@ def test_long_texts_take_linear_time() -> None:
     begun = time.process_time()
     ungrounded("X" * 100_000 + " 1" * 10_000, hostile, [hostile])
     assert time.process_time() - begun < 60
+
+
+@pytest.mark.parametrize(
+    ("question", "calculation", "confirms"),
+    [
+        ("What is 25 raised to the 0.43 power?", "25^0.43", True),
+        ("What is 12:30 minus 10:45?", "12.30-10.45", False),
+        ("What is 3,5 * 2?", "3.5*2", True),
+        ("What is 1 000 000 / 4?", "1000000/4", True),
+        ("What is 1,234 times 2?", "1234*2", True),
+        ("What is 20 % of 50?", "0.2*50", True),
+        ("What is half of 90?", "90/2", True),
+        ("How many minutes are in 7 hours?", "7*60", True),
+        ("What is seventeen plus four?", "17+4", True),
+        ("What is his age squared?", "41^2", False),
+        ("How long is 26 miles in km?", "26*1.60934", False),
+        ("How many are left of 80?", {"expression": "80 - 31"}, False),
+        ("How many are left of 80?", {"a": "80", "b": "31"}, True),
+        ("How old is Ann?", "Ann age", True),
+        ("What is 9 to the 9?", "pow(9, 9)", True),
+    ],
+)
+def test_a_calculation_with_a_number_from_nowhere_confirms_nothing(
+    question: str, calculation: object, confirms: bool
+) -> None:
+    assert confirming(question, [(calculation, "Answer: 7")]) == ["Answer: 7"] * confirms
+
+
+def test_a_number_of_an_observation_stands_somewhere() -> None:
+    steps = [
+        ("Ann's age", "Ann is 41."),
+        ("41^2", "Answer: 1681"),
+        ("1681-1", "Answer: 1680"),
+        ("1680+33", "Answer: 1713"),
+    ]
+    assert confirming("What is Ann's age squared, less 1?", steps) == ["Ann is 41.", "Answer: 1681", "Answer: 1680"]
+
+
+def test_an_answer_calculated_from_nowhere_is_marked() -> None:
+    turns = [
+        'Thought: I calculate.\nAction:\n```json\n{"action": "calculator", "action_input": "12.30-10.45"}\n```',
+        "Thought: I now know the final answer\nFinal Answer: 1.85",
+    ]
+    executor = AgentExecutor.from_model(ScriptedBackend(turns), ["calculator"], return_run=True)
+    assert executor.invoke({"input": "What is 12:30 minus 10:45?"})["run"]["ungrounded"] == ("1.85",)

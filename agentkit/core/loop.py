@@ -31,7 +31,7 @@ from agentkit.events import (
     Thought,
     Usage,
 )
-from agentkit.react_json.grounding import ungrounded
+from agentkit.react_json.grounding import confirming, ungrounded
 from agentkit.react_json.scratchpad import CLOSING_NOTE, told_again
 
 MALFORMED = "_Exception"  # the tool name LangChain gives to the step of a turn that could not be parsed
@@ -261,10 +261,10 @@ class ReActLoop:
 
     def ungrounded(self, answer: str) -> tuple[str, ...]:
         """Numbers and names in `answer` that stand in no observation and not in the question."""
-        return ungrounded(str(answer), str(self.inputs.get("input", "")), self._observations())
-
-    def _observations(self) -> list[str]:
-        return [str(step.observation) for step in self.steps if step.action.tool != MALFORMED]
+        question = str(self.inputs.get("input", ""))
+        done = [step for step in self.steps if step.action.tool != MALFORMED]
+        taken = [(step.action.tool_input, str(step.observation)) for step in done]
+        return ungrounded(str(answer), question, confirming(question, taken))
 
     def _finished(self, now_s: float) -> Finished:
         assert self._end is not None

@@ -159,7 +159,7 @@ class ReactJsonPlanner(ModelPlanner):
     def _turn(self, completion: Completion, call: ModelCall) -> Turn:
         turn, can = turn_of(completion, self._tools), self._model.capabilities
         decision = turn.decision
-        if isinstance(decision, FinalAnswer) and can.constrain == "copy" and decision.output in can.refusals:
+        if isinstance(decision, FinalAnswer) and decision.output in can.refusals:
             return replace(turn, decision=replace(decision, declines=True))
         if self._names and isinstance(decision, tuple):
             called = tuple(replace(action, tool=self._names.get(action.tool, action.tool)) for action in decision)

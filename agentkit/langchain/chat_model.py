@@ -331,7 +331,7 @@ def _of_spec(spec: ModelSpec) -> BaseChatModel:
     if spec.engine == "llama.cpp":
         from agentkit.models.gguf.backend import GgufBackend
 
-        llm = GgufBackend(spec.name, pipeline_kwargs=spec.options, **spec.loading)
+        llm = GgufBackend(spec.name, pipeline_kwargs=spec.options, refusals=spec.refusals, **spec.loading)
         return ChatHuggingFace(llm=llm, constrain=spec.constrain)
     if spec.place == "local":
         from agentkit.langchain.pipeline import HuggingFacePipeline

@@ -10,7 +10,7 @@ import difflib
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
@@ -50,6 +50,7 @@ class ModelSpec:
     """A spec that was read: where the model runs, its name or address, and the options by what they are for.
 
     `loading` are for a model in this process, which `engine` computes; `constrain` is the grammar an agent asks of it.
+    `refusals` are the final answers that it gives where it has none.
     """
 
     place: Literal["local", "hosted", "langchain"]
@@ -58,6 +59,7 @@ class ModelSpec:
     loading: Mapping[str, Any]
     engine: Literal["transformers", "llama.cpp"] = "transformers"
     constrain: Constrain = "actions"
+    refusals: frozenset[str] = frozenset()
 
 
 def read_spec(spec: str, options: Mapping[str, Any] | None = None, *, loads: bool = True) -> ModelSpec:
@@ -75,12 +77,13 @@ def read_spec(spec: str, options: Mapping[str, Any] | None = None, *, loads: boo
 
         return _local(str(builtin_folder()), {"constrain": "copy", **options})
     if spec == "small":
-        from agentkit.models.small import BASE, adapter_file, base_file
+        from agentkit.models.small import BASE, REFUSALS, adapter_file, base_file
 
         if loads and not llama.is_installed():
             raise ConfigurationError(f"small is computed by llama.cpp; run pip install {to_install(LLAMA)}")
         base = base_file() if loads else BASE.file
-        return _local(str(base), {"adapter": str(adapter_file()), **options}, loads=loads)
+        read = _local(str(base), {"adapter": str(adapter_file()), **options}, loads=loads)
+        return replace(read, refusals=REFUSALS)
     if scheme == "local" and rest:
         return _local(_existing(rest) if loads else folder_of(rest) or rest, options, loads=loads)
     if scheme == "hf" and rest:
@@ -152,7 +155,13 @@ def _backend(spec: ModelSpec, *, keyless: bool = False) -> ChatBackend | None:
     if spec.engine == "llama.cpp":
         from agentkit.models.gguf.backend import GgufBackend
 
-        return GgufBackend(spec.name, pipeline_kwargs=spec.options, constrain=spec.constrain, **spec.loading)
+        return GgufBackend(
+            spec.name,
+            pipeline_kwargs=spec.options,
+            constrain=spec.constrain,
+            refusals=spec.refusals,
+            **spec.loading,
+        )
     if spec.place == "local":
         from agentkit.models.local.backend import LocalBackend
 

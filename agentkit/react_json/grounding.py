@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from agentkit.number_words import spelled_numbers
 
@@ -12,6 +13,13 @@ WORD = re.compile(r"[^\W\d_]+(?:[-'’][^\W\d_]+)*")
 SENTENCE_END = re.compile(r"[.!?:]\s*$|\n\s*$|^\s*[\"“'(*-]*$")
 POSSESSIVE = re.compile(r"['’]s$")
 MOST_DIGITS = 25
+DECIMAL_COMMA = re.compile(r"(?<![\w.,])\d+,\d+(?![\d,])")
+FUNCTIONS = frozenset(
+    "abs ceil cos e exp factorial floor ln log max min mod pi pow round sin sqrt tan x c p answer of".split()
+)
+"""Words of calculations."""
+OF_ANY_SUM = frozenset([*map(str, range(1, 13)), "24", "25", "36", "365", "75"])
+"""Significant digits of numbers that belong to no question: counts, shares, hours, days, and their powers of ten."""
 # Capitalised in any sentence without being a name.
 ORDINARY = frozenset(
     "i i'm i'll i've a an the it its he she they we you this that these those there yes no not and or but so if in on "
@@ -31,6 +39,43 @@ def ungrounded(answer: str, question: str, observations: Sequence[str]) -> tuple
     found = [*_strange_numbers(answer, _numbers_of(sources))]
     found += _strange_names(answer, {word for text in sources for word in _words(text)})
     return tuple(dict.fromkeys(text for _, text in sorted(found)))
+
+
+def confirming(question: str, steps: Iterable[tuple[Any, str]]) -> list[str]:
+    """Of steps, each a tool's input and its observation, the observations that confirm what they say.
+
+    The result of a calculation is as good as its numbers: one with a number that stands nowhere confirms nothing. A
+    number stands where its digits do, wherever the point is: 20 % may be 0.2.
+    """
+    confirmed: list[str] = []
+    known = {*_significant(question)} | OF_ANY_SUM
+    for given, observation in steps:
+        if _is_calculation(text := _only_text(given)) and not known.issuperset(_significant(text)):
+            continue
+        confirmed.append(observation)
+        known.update(_significant(observation))
+    return confirmed
+
+
+def _only_text(given: Any) -> str:
+    """The input where it is one text, by itself or as the only argument."""
+    if isinstance(given, Mapping) and len(given) == 1:
+        (given,) = given.values()
+    return given if isinstance(given, str) else ""
+
+
+def _is_calculation(text: str) -> bool:
+    return len(text) <= 1_000 and FUNCTIONS.issuperset(word.casefold() for word in WORD.findall(text)) and bool(text)
+
+
+def _significant(text: str) -> Iterator[str]:
+    """The significant digits of the numbers of a text, "" of 0; those with a decimal comma by either reading."""
+    commas = (found.replace(",", ".") for found in DECIMAL_COMMA.findall(text))
+    grouped = re.sub(r"(?<=\d)[ '’_\u00a0\u202f](?=\d{3}(?!\d))", "", text)
+    for number in (*NUMBER.findall(grouped), *commas, *map(str, spelled_numbers(text))):
+        if (exact := _digits(number)) is not None:
+            yield exact[0]
+            yield from (digits for digits, _ in _roundings(*exact))
 
 
 def _words(text: str) -> Iterator[str]:

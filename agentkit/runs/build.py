@@ -273,7 +273,13 @@ class NotLoaded:
         read = read_spec(spec, loads=False)
         self.model_id = read.name
         self.capabilities = Capabilities(
-            in_process=True, over_http=False, grammar=True, constrain=read.constrain, tools=True, identity=read.name
+            in_process=True,
+            over_http=False,
+            grammar=True,
+            constrain=read.constrain,
+            tools=True,
+            identity=read.name,
+            refusals=read.refusals,
         )
         if read.constrain == "copy":
             from agentkit.models.builtin.copying import REFUSALS

@@ -18,7 +18,7 @@ from agentkit.cassette.format.file import Document, load
 from agentkit.cassette.format.run_spec import RunSpec
 from agentkit.cassette.seams.model import ReplayedChat
 from agentkit.errors import CassetteError
-from agentkit.events import ActionChosen, Event
+from agentkit.events import ActionChosen, Event, Finished
 from agentkit.models.backend import ChatBackend
 from agentkit.models.chat import BackendChat, ChatModel
 from agentkit.models.spec import read_spec
@@ -88,7 +88,8 @@ class Replay:
         recorded = any(entry.kind == "http" and entry.asks_a_model for entry in self._document.entries)
         place = read_spec(settings.model, settings.options, loads=False).place
         if not recorded or place == "local":
-            return ReplayedChat(cassette, settings.model, in_process=_gives_thoughts_back(self._document))
+            thinks, refusals = _gives_thoughts_back(self._document), _refusals(self._document)
+            return ReplayedChat(cassette, settings.model, in_process=thinks, refusals=refusals)
         if place == "langchain":
             raise cassette.replaying.missing(f"turns of {settings.model}, but HTTP that only its client can read")
         return BackendChat(_hosted(cassette, settings))
@@ -121,6 +122,12 @@ def _gives_thoughts_back(document: Document) -> bool:
         return True
     asked = (entry.body["messages"] for entry in document.entries if entry.kind == "turn" and is_chat(entry.body))
     return any(isinstance(one, Mapping) and one.get("reasoning_content") for messages in asked for one in messages)
+
+
+def _refusals(document: Document) -> frozenset[str]:
+    """The final answers by which the recorded model declined."""
+    ends = (one.event for one in document.events if isinstance(one.event, Finished))
+    return frozenset(end.output for end in ends if end.summary.stop_reason == "declined")
 
 
 # -- what a replay has of a run ----------------------------------------------------------------------------------------

@@ -18,13 +18,17 @@ from agentkit.cli.view import View
 from agentkit.errors import AgentkitError
 from agentkit.events import Event, Finished, RunStarted, Source, Token, Usage
 from agentkit.models.backend import Capabilities, Completion, NativeCall
+from agentkit.models.chat import BackendChat
 from agentkit.models.scripted import ScriptedBackend
 from agentkit.report.story import StoryRun, read_story
+from agentkit.runs.build import build
+from agentkit.settings import RunSettings
 from agentkit.tool import Result, Tool
 from tests.cassette.runs import without_times
 from tests.doubles.models import action, final
 
-CAPABILITIES = Capabilities(in_process=True, over_http=False, tools=True)
+CANNOT = "I cannot do that."
+CAPABILITIES = Capabilities(in_process=True, over_http=False, tools=True, refusals=frozenset({CANNOT}))
 QUESTION = "Who is 25, and what is 5 times that?"
 LONG = "Ada is 25, as her page says. " * 8
 
@@ -79,6 +83,7 @@ RUNS: dict[str, tuple[Sequence[Any], dict[str, Any]]] = {
     "a budget": ([SEARCH, CALCULATE], {"max_tokens": 10}),
     "nothing to confirm it": ([SEARCH, final("Bob, and 4711")], {}),
     "not grounded": ([SEARCH, final("Bob, and 4711")], {"must_be_grounded": True}),
+    "an answer that is none": ([SEARCH, final(CANNOT)], {}),
     "several calls in a turn": ([calls("who", "short", text=LONG), "Ada."], {"mode": "tools"}),
     "a call that was cut off": ([cut_off("I look"), calls("who"), "Ada."], {"mode": "tools"}),
     "an empty turn": ([calls("who"), cut_off(""), "Ada."], {"mode": "tools"}),
@@ -139,6 +144,21 @@ def test_they_come_again_in_a_replay(name: str, tmp_path: Path) -> None:
     events = recorded(tmp_path / "run.yaml", turns, **options)
     replayed = recorded(tmp_path / "run.yaml", (), cassette_mode="replay", **options)
     assert without_times(replayed) == without_times(events)
+
+
+def test_a_replay_that_loads_no_model_declines_as_the_run_did(tmp_path: Path) -> None:
+    inputs, settings = {"input": QUESTION}, RunSettings(model="builtin")
+    model = BackendChat(ScriptedBackend([final(CANNOT)], capabilities=CAPABILITIES))
+    runner = build(settings, model=model)
+    with Cassette(
+        tmp_path / "run.yaml", "record", run=RunSpec.of(inputs, runner.settings, text=runner.prompt), environment={}
+    ):
+        events = list(runner.events(inputs))
+    replayed = [*Replay(tmp_path / "run.yaml").events()]
+    assert without_times(replayed[-1:]) == without_times(events[-1:])
+    end = events[-1]
+    assert isinstance(end, Finished)
+    assert (end.answered, end.summary.stop_reason) == (False, "declined")
 
 
 def the_run(path: Path) -> StoryRun:

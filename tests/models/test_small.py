@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import termios
+import tomllib
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,6 +28,8 @@ from agentkit.models import small
 from agentkit.models.gguf.loading import Adapters, is_installed
 from agentkit.models.small import BASE, Source, adapter_file, fetch_base, find_base
 from agentkit.models.spec import read_spec, settled
+
+TEMPLATES = Path(__file__).parents[2] / "notebooks" / "small_model" / "templates"
 
 CONTENT = bytes(range(256)) * 40
 MEMBER = "little_base_of_a_test/little.gguf"
@@ -307,3 +310,32 @@ def test_a_recording_of_the_default_says_which_model_it_was(tmp_path: Path) -> N
     assert done.stdout == "42\n"
     assert done.stderr.startswith("model: small, ")
     assert read_run_spec(tmp_path / "run.yaml").settings.model == "small"
+
+
+# -- what it says where it has no answer -------------------------------------------------------------------------------
+
+
+def test_its_refusals_are_those_that_it_learned() -> None:
+    said = tomllib.loads((TEMPLATES / "manners.toml").read_text(encoding="utf-8"))
+    assert {said[name] for name in ("unable", "foreign", "unread", "notfound")} == small.REFUSALS
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not is_installed() or find_base() is None, reason="needs llama.cpp and the base")
+def test_a_refusal_is_no_answer_live_and_in_a_replay(tmp_path: Path) -> None:
+    words = [
+        "run",
+        "Send an email to Bob that says hello",
+        "--model",
+        "small",
+        "--tools",
+        "calculator",
+        "--record",
+        "run.yaml",
+    ]
+    for command in (words, ["replay", "run.yaml"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "agentkit", *command], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "I cannot do that: none of my tools can." in done.stderr

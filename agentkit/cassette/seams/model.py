@@ -173,13 +173,16 @@ class _ChatTurn(_Turn):
 class ReplayedChat:
     """The model of a replay that loads none: any name answers. How it calls tools was recorded.
 
-    `in_process`: the recorded one was, as its thoughts were given back to it.
+    `in_process`: the recorded one was, as its thoughts were given back to it. `refusals` are final answers by which it
+    declined.
     """
 
-    def __init__(self, cassette: Tape, model_id: str, *, in_process: bool = False) -> None:
+    def __init__(
+        self, cassette: Tape, model_id: str, *, in_process: bool = False, refusals: frozenset[str] = frozenset()
+    ) -> None:
         self._cassette = cassette
         self.model_id = model_id
-        self.capabilities = Capabilities(in_process=in_process, tools=True, identity=model_id)
+        self.capabilities = Capabilities(in_process=in_process, tools=True, identity=model_id, refusals=refusals)
 
     def complete(self, request: ChatRequest) -> Iterator[str | Completion]:
         entry = self._cassette.turn(request_body("", request.messages, request.stop, request.tools), any_model=True)

@@ -43,8 +43,9 @@ class GgufBackend:
     """The model in a GGUF file, with LoRA adapters.
 
     `n_ctx` tokens are the most that a prompt and its reply have together: by itself what the file says, or less where
-    the memory has no room for that. `batch_size` replies are computed together; the others wait. What else it takes is
-    as with `LocalBackend`; the rest of `options` is of `agentkit.models.gguf.loading`.
+    the memory has no room for that. `batch_size` replies are computed together; the others wait. `refusals` are the
+    final answers that the model gives where it has none. What else it takes is as with `LocalBackend`; the rest of
+    `options` is of `agentkit.models.gguf.loading`.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class GgufBackend:
         *,
         pipeline_kwargs: Mapping[str, Any] | None = None,
         constrain: Constrain = "actions",
+        refusals: frozenset[str] = frozenset(),
         reuse: bool = True,
         chat_template: str | Path | None = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
@@ -70,6 +72,7 @@ class GgufBackend:
         self._options = dict(pipeline_kwargs or {})
         self._stop = _texts(self._options.pop("stop_strings", None))
         self._constrain: Constrain = constrain
+        self._refusals = refusals
         self._reuse = reuse
         self._vocabulary = vocabulary
         self._prompts = PromptEncoder(vocabulary)
@@ -91,6 +94,7 @@ class GgufBackend:
             options=self._limited({}),
             constrain=self._constrain,
             identity=self.model_id,
+            refusals=self._refusals,
             **learned,
         )
 

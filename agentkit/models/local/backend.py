@@ -73,6 +73,7 @@ def in_process(template: ChatTemplate, *, weights: int, options: Mapping[str, An
     declared: dict[str, Any] = {
         "prompt": WITH_EXAMPLES if weights < NEEDS_EXAMPLES else DEFAULT_PROMPT,
         "max_new_tokens": next(filter(None, map(options.get, LENGTHS))),
+        "refusals": REFUSALS,
         **more,
     }
     return Capabilities(
@@ -84,7 +85,6 @@ def in_process(template: ChatTemplate, *, weights: int, options: Mapping[str, An
         call_syntax=template.call_syntax,
         special_tokens=template.special,
         role_of=role_of,
-        refusals=REFUSALS,
         **declared,
     )
 

