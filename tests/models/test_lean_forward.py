@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from agentkit.models.backend import ChatRequest
-from agentkit.models.local import lean_forward
+from agentkit.models.local import packed_products
 from agentkit.models.local.attention_cache import BatchCache
 from agentkit.models.local.backend import LocalBackend
 from agentkit.models.local.forward import Forward
-from agentkit.models.local.lean_forward import MOST_TOKENS, PACKING_STEPS
+from agentkit.models.local.packed_products import MOST_TOKENS, PACKING_STEPS, has_products
 
 from .conftest import build_llama, build_tokenizer
 from .test_kv_reuse import VOCABULARY, expected, tiny
@@ -131,7 +131,7 @@ def test_weights_of_more_than_16_bits_stay_as_they_are() -> None:
 
 
 def test_nothing_is_packed_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lean_forward, "free_bytes", lambda _device: 10_000)
+    monkeypatch.setattr(packed_products, "free_bytes", lambda _device: 10_000)
     model = built("packed llama")
     with passes(model, monkeypatch) as own:
         check_steps(copy.deepcopy(model), Forward(model), [9, *[1] * (PACKING_STEPS + 5)])
@@ -198,6 +198,39 @@ def test_other_models_go_through_their_own_forward(build: Callable[[], Any]) -> 
     forward = Forward(model)
     assert not forward.is_lean
     check_steps(model, forward, [9, 1, 1, 3, 1], closeness=2e-4)
+
+
+PACKED: dict[str, Callable[[], Any]] = {
+    "a sliding window": lambda: tiny("mistral", {**LARGE, "sliding_window": 6}),
+    "gemma 3": lambda: tiny("gemma3_text", {**LARGE, "sliding_window": 6}),
+    "phi 3": lambda: tiny("phi3", LARGE),
+    "a hook": lambda: with_a_hook(tiny("llama", LARGE)),
+    "an adapter": lambda: with_an_adapter(tiny("llama", {**LARGE, "attention_bias": True})),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("build", PACKED.values(), ids=PACKED)
+def test_other_models_of_some_size_take_packed_weights(
+    build: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed_products, "LEAST_WATCHED", 0)
+    model = build().bfloat16().float()
+    sizes = [9, *[1] * (PACKING_STEPS + 3), 3, MOST_TOKENS, 1, MOST_TOKENS + 1, 1]
+    forward = Forward(model)
+    assert not forward.is_lean
+    with passes(getattr(model, "get_base_model", lambda: model)(), monkeypatch) as own:
+        check_steps(model, forward, sizes)
+    assert len(own) == 2 * len(sizes) + 1  # each step and what was expected; once they are packed, both ways
+    check_steps(model, forward, [9, 1, 3, 1])
+
+
+def test_what_is_compiled_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed_products, "LEAST_WATCHED", 0)
+    model = tiny("gemma3_text", {**LARGE, "sliding_window": 6})
+    assert has_products(model)
+    model.model.layers[1].compile()
+    assert not has_products(model)
 
 
 def test_a_forward_that_gives_something_else_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

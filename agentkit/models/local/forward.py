@@ -14,9 +14,10 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from agentkit.models.local.attention_cache import BatchCache, growing_cache
-from agentkit.models.local.lean_forward import MOST_TOKENS, LeanForward, is_lean
+from agentkit.models.local.lean_forward import LeanForward, is_lean
 from agentkit.models.local.loading import errors_of_the_model, without_advice
 from agentkit.models.local.media import MediaInputs
+from agentkit.models.local.packed_products import MOST_TOKENS, FewTokens, PackedForward, has_products
 from agentkit.models.local.prefix_cache import Reuse
 
 CACHE_NAME = "cache" if hasattr(CausalLMOutputWithPast, "cache") else "past_key_values"  # until transformers 5.23
@@ -32,8 +33,8 @@ class Forward:
     cannot be cut back; some implementations are exact only token by token, and a few not even that. What is not plain
     attention is therefore measured once, on a few tokens, against no cache at all.
 
-    Models of the Llama family on a processor take their steps of a few tokens in a `LeanForward`, once it has been seen
-    to give what the model's own gives; everything else goes through the model itself.
+    Steps of a few tokens on a processor are taken with packed weights, those of the Llama family past the model's own
+    forward, once it has been seen that they give the same; everything else goes through the model itself.
     """
 
     def __init__(self, model: Any) -> None:
@@ -55,15 +56,17 @@ class Forward:
 
     def renew(self) -> None:
         """Let go of what was made of the weights, which have changed."""
-        self._lean: LeanForward | None = None
+        self._few: FewTokens | None = None
+        if self.plain_attention and has_products(self._model):
+            self._few = PackedForward(self._model, lambda *args, **places: self._run_model(*args, **places)[0])
         if self.can_batch and self._rope_limit is None and is_lean(self._model):
             with suppress(AttributeError):  # where a version of transformers calls its parts otherwise
-                self._lean = LeanForward(self._model)
+                self._few = LeanForward(self._model)
 
     @property
     def is_lean(self) -> bool:
         """Whether steps of a few tokens go past the model's own forward, as far as is known by now."""
-        return self._lean is not None
+        return isinstance(self._few, LeanForward)
 
     @property
     def device(self) -> torch.device:
@@ -125,15 +128,15 @@ class Forward:
         **places: torch.Tensor,
     ) -> tuple[torch.Tensor, Any]:
         """The logits (batch, vocabulary) after the tokens of each row, and the cache."""
-        lean = None if cache is None or media or len(rows) * len(rows[0]) > MOST_TOKENS else self._lean
-        if lean is not None and lean.is_trusted:
+        few = None if cache is None or media or len(rows) * len(rows[0]) > MOST_TOKENS else self._few
+        if few is not None and few.is_trusted:
             with torch.inference_mode(), errors_of_the_model("computing a reply"):
-                logits = lean(torch.tensor(rows), cache, **places)
-                lean.pack()
+                logits = few(rows, cache, **places)
+                few.pack()
             return logits, cache
         logits, cache = self._run_model(rows, cache, use_cache=use_cache, media=media, **places)
-        if lean is not None and not lean.agrees(torch.tensor(rows), cache, logits, **places):
-            self._lean = None
+        if few is not None and not few.agrees(rows, cache, logits, **places):
+            self._few = None
         return logits, cache
 
     def _run_model(
@@ -141,8 +144,8 @@ class Forward:
         rows: Sequence[Sequence[int]],
         cache: Any,
         *,
-        use_cache: bool,
-        media: Mapping[str, Any] | None,
+        use_cache: bool = True,
+        media: Mapping[str, Any] | None = None,
         **places: torch.Tensor,
     ) -> tuple[torch.Tensor, Any]:
         """One pass of the model's own forward."""
