@@ -1,4 +1,4 @@
-"""Draws a run in the terminal from a real one: the built-in model, two tools, the command line's own view.
+"""Draws a run in the terminal from a real one: the model small, two tools, the command line's own view.
 
 python -m tests.documents.picture
 """
@@ -55,7 +55,7 @@ def draw() -> str:
         notes.mkdir()
         (notes / "people.md").write_text(NOTES)
         with contextlib.chdir(home):
-            view, settings = View(_console=console), RunSettings(docs="notes")
+            view, settings = View(_console=console), RunSettings(model="small", docs="notes")
             inputs = {"input": QUESTION}
             view.show(begin(settings, view, yes=False).events(inputs), model=settings.model)
     console.print(Text(answer.getvalue().strip(), "bold"))
