@@ -18,7 +18,7 @@ SEEDS_RUN = ROOT / "cassettes" / "leo-dicaprio.yaml"
 
 
 def agentkit(
-    *words: str, cwd: Path | None = None, stdin: str = "", **environment: str
+    *words: str, cwd: Path | None = None, stdin: str = "", model: str | None = "builtin", **environment: str
 ) -> subprocess.CompletedProcess[str]:
     clean = {
         name: value
@@ -34,6 +34,7 @@ def agentkit(
             **clean,
             "HOME": str(cwd or ROOT / "nobody"),
             "XDG_STATE_HOME": os.environ["XDG_STATE_HOME"],
+            **({"AGENTKIT_MODEL": model} if model else {}),
             **environment,
         },
         input=stdin,
@@ -254,7 +255,7 @@ def test_a_limit_ends_without_an_answer() -> None:
 @pytest.mark.slow
 def test_settings_come_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "agentkit.toml").write_text('model = "nonsense"')
-    assert "unknown model 'nonsense'" in agentkit("run", "x", cwd=tmp_path).stderr
+    assert "unknown model 'nonsense'" in agentkit("run", "x", model=None, cwd=tmp_path).stderr
     assert "unknown model 'other'" in agentkit("run", "x", cwd=tmp_path, AGENTKIT_MODEL="other").stderr
 
 

@@ -77,6 +77,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (private / "prices.toml").write_text('"m" = [1, 2]')
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.delenv("AGENTKIT_API_KEY", raising=False)
+    monkeypatch.delenv("AGENTKIT_MODEL")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -527,7 +527,7 @@ def test_the_builtin_model_finds_a_fact(tmp_path: Path) -> None:
     docs.mkdir()
     (docs / "club.md").write_text("# Committee\n\nThe chair is Amara Nwosu. The treasurer is Pavel Horak.\n")
     asked = subprocess.run(
-        [*agentkit, "run", "--docs", "docs", "--record", "run.yaml", question],
+        [*agentkit, "run", "--model", "builtin", "--docs", "docs", "--record", "run.yaml", question],
         cwd=tmp_path, env=clean, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (asked.returncode, asked.stdout) == (0, "Pavel Horak\n"), asked.stderr
