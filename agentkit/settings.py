@@ -25,8 +25,6 @@ MODELS = (
     "small, builtin, local:FOLDER, local:ORG/NAME, hf:ORG/NAME, http(s)://ADDRESS, PROVIDER:NAME; "
     "auto: small where its base is installed, else builtin."
 )
-AUTO = "auto"
-"""The model that is chosen for the user."""
 
 Group = Literal["model", "tools", "limits"]
 """What a setting is about. Those of the model and the tools change what the model reads, limits when a run ends."""
@@ -64,7 +62,7 @@ class RunSettings:
     A value of another type, or out of range, is a `ConfigurationError` that names it.
     """
 
-    model: str = _setting(AUTO, "model", MODELS, metavar="SPEC")
+    model: str = _setting("auto", "model", MODELS, metavar="SPEC")
     tools: tuple[str, ...] = _setting(("search", "calculator"), "tools", "Names, with commas.", metavar="NAMES")
     docs: str | None = _setting(None, "tools", "A folder whose files Search looks through.", metavar="FOLDER")
     mcp: tuple[str, ...] = _setting(

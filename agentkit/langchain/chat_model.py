@@ -28,10 +28,9 @@ from agentkit.models.chat import BackendChat, Reply, prepared, recorded
 from agentkit.models.gguf.loading import OPTIONS as OF_LLAMA
 from agentkit.models.hosted.options import HostedOptions
 from agentkit.models.local.loading import LOADING, OF_BACKEND
-from agentkit.models.spec import ModelSpec, is_keyed, read_spec
+from agentkit.models.spec import AUTO, ModelSpec, is_keyed, read_spec
 from agentkit.models.stopping import stop_strings
 from agentkit.option_kinds import check_kinds
-from agentkit.settings import AUTO
 
 OPTIONS = frozenset(
     ("constrain", "fallbacks", *LOADING, *OF_BACKEND, *OF_LLAMA, *(field.name for field in fields(HostedOptions)))

@@ -19,12 +19,13 @@ from agentkit.models.backend import ChatBackend, Constrain
 from agentkit.models.gguf import loading as llama
 from agentkit.models.local.loading import GGUF, LLAMA, LOADING, OF_BACKEND, check_loading
 from agentkit.secrets import is_address, public_address
-from agentkit.settings import AUTO
 
 EXPECTED = (
     "expected small, builtin, local:FOLDER, local:FILE.gguf, local:ORG/NAME, hf:ORG/NAME, http(s)://ADDRESS, "
     "or PROVIDER:NAME for langchain"
 )
+AUTO = "auto"
+"""The spec of the model that is chosen for the user."""
 WORDS = ("small", "builtin", AUTO)
 SCHEMES = (*WORDS, "local", "hf", "http", "https")
 OF_THIS_PROCESS = {*LOADING, *OF_BACKEND, *llama.OPTIONS, "constrain", "max_thinking_tokens"} - {"task", "model_kwargs"}

@@ -95,7 +95,7 @@ def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nothing_that_a_library_says_reaches_the_terminal(tmp_path: Path, options: list[str]) -> None:
     """The threads are those that the command has chosen; the user's own tools warn, and find what they would find."""
     tokenizer = build_tokenizer()
-    build_llama(tokenizer).save_pretrained(tmp_path)
+    build_llama(tokenizer, hidden_size=64).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     defaults = {"do_sample": False, "temperature": 0.6, "top_k": 20, "eos_token_id": tokenizer.eos_token_id}
     (tmp_path / "generation_config.json").write_text(json.dumps(defaults))  # as published models have it
