@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from agentkit.doctor import probes
@@ -26,10 +27,11 @@ def _inputs(backend: LocalBackend) -> Finding:
 def _bos(backend: LocalBackend) -> Finding:
     local = backend.local
     prompt = local.template.render([{"role": "user", "content": "hello"}])
-    count = local.prompts.encode(prompt).count(local.tokenizer.bos_token_id)
-    if count > 1:
+    ids, bos = local.prompts.encode(prompt), local.tokenizer.bos_token_id
+    count = ids.count(bos)
+    if (bos, bos) in pairwise(ids):  # one for each message is as some templates mean it
         return Finding("bos", "problem", f"{count} in the prompt", "its template writes it twice: mend that")
-    if not count and local.tokenizer.bos_token_id in local.tokenizer("hello")["input_ids"]:
+    if not count and bos in local.tokenizer("hello")["input_ids"]:
         return Finding("bos", "note", "plain text gets one, the template writes none", "see if its examples have one")
     return Finding("bos", "ok", f"{count} in the prompt")
 

@@ -21,7 +21,7 @@ from langchain_core.utils.function_calling import convert_to_json_schema, conver
 from pydantic import ConfigDict, Field
 
 from agentkit.errors import ConfigurationError, described, import_failure, refuse_unknown
-from agentkit.langchain.messages import to_dicts, to_generation_chunk
+from agentkit.langchain.messages import to_dicts, to_generation_chunk, without_cut_call
 from agentkit.langchain.structured_output import Repaired, Schema, reader, response_format
 from agentkit.models.backend import Capabilities, ChatBackend, ChatRequest, as_backend, capabilities_of
 from agentkit.models.chat import BackendChat, Reply, prepared, recorded
@@ -195,7 +195,8 @@ class ChatHuggingFace(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return generate_from_stream(self._stream(messages, stop, **{**kwargs, "stream": False}))
+        whole = generate_from_stream(self._stream(messages, stop, **{**kwargs, "stream": False}))
+        return without_cut_call(whole) if self.capabilities.in_process else whole  # of others it is left out before
 
     async def _agenerate(
         self,
@@ -204,7 +205,8 @@ class ChatHuggingFace(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return await agenerate_from_stream(self._astream(messages, stop, **{**kwargs, "stream": False}))
+        whole = await agenerate_from_stream(self._astream(messages, stop, **{**kwargs, "stream": False}))
+        return without_cut_call(whole) if self.capabilities.in_process else whole
 
     # Tools and structured output
 

@@ -18,8 +18,8 @@ from langchain_core.messages import (
     messages_from_dict,
 )
 from langchain_core.messages.ai import UsageMetadata
-from langchain_core.messages.tool import tool_call_chunk
-from langchain_core.outputs import ChatGenerationChunk
+from langchain_core.messages.tool import invalid_tool_call, tool_call_chunk
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.prompt_values import PromptValue
 
 from agentkit.errors import ConfigurationError, described, in_one_line
@@ -135,6 +135,24 @@ def to_generation_chunk(chunk: Chunk) -> ChatGenerationChunk:
         chunk_position="last" if last else None,
     )
     return ChatGenerationChunk(message=message, generation_info=metadata or None)
+
+
+def without_cut_call(result: ChatResult) -> ChatResult:
+    """A whole reply whose last call was cut off at the token limit, which LangChain completes: it is an invalid one."""
+    (generation,) = result.generations
+    message = generation.message
+    if not isinstance(message, AIMessage) or message.response_metadata.get("finish_reason") != "length":
+        return result
+    if message.tool_calls:
+        *whole, cut = message.tool_calls
+        invalid = invalid_tool_call(
+            name=cut["name"],
+            args=json.dumps(cut["args"], ensure_ascii=False),
+            id=cut["id"],
+            error="it was cut off at the token limit: give more max_new_tokens",
+        )
+        message.tool_calls, message.invalid_tool_calls = whole, [*message.invalid_tool_calls, invalid]
+    return result
 
 
 def _usage(usage: Usage) -> UsageMetadata:

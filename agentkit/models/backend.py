@@ -139,6 +139,11 @@ class ChatRequest:
     token_budget: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def holds_values(self) -> bool:
+        """Whether its reply is read as calls or as a value, of which a part would pass for the whole."""
+        return bool(self.tools or self.response_format)
+
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:

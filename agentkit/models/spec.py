@@ -11,10 +11,11 @@ import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from agentkit.errors import ConfigurationError, described, to_install
+from agentkit.errors import ConfigurationError, described, import_failure, to_install
 from agentkit.models.backend import ChatBackend, Constrain
 from agentkit.models.gguf import loading as llama
 from agentkit.models.local.loading import GGUF, LLAMA, LOADING, OF_BACKEND, check_loading
@@ -75,7 +76,11 @@ def read_spec(spec: str, options: Mapping[str, Any] | None = None, *, loads: boo
     scheme, _, rest = spec.partition(":")
     if spec == "builtin":
         from agentkit.models.builtin import builtin_folder
+        from agentkit.models.small import INSTALL
 
+        if loads and find_spec("torch") is None:
+            why = import_failure(ModuleNotFoundError(name="torch"), "torch", purpose="for builtin")
+            raise ConfigurationError(f"{why}, or take small, which needs none: {INSTALL}")
         return _local(str(builtin_folder()), {"constrain": "copy", **options})
     if spec == "small":
         from agentkit.models.small import BASE, REFUSALS, adapter_file, base_file
@@ -221,8 +226,8 @@ def _did_you_mean(spec: str) -> str:
         return f"; did you mean {slip}?"
     if not given:
         return ""
-    if given.startswith((".", "/", "~")) or os.path.isdir(given):
-        return f"; for a folder write local:{given}"
+    if given.startswith((".", "/", "~")) or os.path.isdir(given) or is_gguf(given):
+        return f"; for a {'file' if is_gguf(given) else 'folder'} write local:{given}"
     if "/" in given:
         return f"; did you mean hf:{given} or local:{given}?"
     if ":" in given:

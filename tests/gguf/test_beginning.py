@@ -160,3 +160,19 @@ def test_the_longest_unused_make_room(file: Path, monkeypatch: pytest.MonkeyPatc
 def test_an_engine_that_is_let_go_of_ends(file: Path) -> None:
     made = engine.Engine(engine.Start(model=str(file), keeps_beginnings=True))
     del made
+
+
+def test_a_full_disk_keeps_nothing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """llama.cpp does not notice that the last of what it wrote is not there, and ends the process that reads it."""
+    real = beginning.Line.ask
+
+    def ask(line: beginning.Line, address: str, body: dict[str, str]) -> dict[str, int]:
+        answer = real(line, address, body)
+        if "save" in address:
+            written = beginning.folder() / body["filename"]
+            os.truncate(written, written.stat().st_size - 9)
+        return answer
+
+    monkeypatch.setattr(beginning.Line, "ask", ask)
+    first = reply(file)
+    assert (cached(first), files()) == (0, [])

@@ -222,6 +222,21 @@ def test_one_call_where_no_more_are_wanted(models: dict[str, ChatHuggingFace]) -
         assert len(bound.invoke(QUESTION, seed=seed, max_new_tokens=60).tool_calls) <= 1
 
 
+@pytest.mark.parametrize("family", ["qwen", "llama"])
+def test_a_call_that_is_not_whole_at_the_limit_is_none_and_one_that_was_ended_there_says_so(
+    family: str, models: dict[str, ChatHuggingFace]
+) -> None:
+    """The grammar ends it with values that the model did not choose: nobody would see that."""
+    ended = set()
+    for limit in range(4, 80, 4):
+        reply = models[family].bind_tools([ADD], tool_choice="any").invoke("What is 3 plus 4?", max_new_tokens=limit)
+        is_cut = reply.response_metadata["finish_reason"] == "length"
+        assert len(reply.tool_calls) == (not is_cut)
+        assert all(call["error"] for call in reply.invalid_tool_calls)
+        ended.add("length" if is_cut else reply.response_metadata.get("ended_at_limit", False))
+    assert ended >= {"length", True}
+
+
 def test_a_call_cut_short_is_an_invalid_one(models: dict[str, ChatHuggingFace]) -> None:
     text = HERMES.write(CALLS[0])[:60]
     assert read_reply([text]) == ("", "", [("add_up", '{"terms": [{"n":')])

@@ -11,6 +11,7 @@ import hashlib
 import http.client
 import json
 import os
+import secrets
 import socket
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing, suppress
@@ -122,8 +123,10 @@ class Beginnings:
         return tokens
 
     def _line(self, action: str, slot: int, name: str) -> dict[str, Any]:
-        answer: dict[str, Any] = self._engine.line.ask(f"/slots/{slot}?action={action}", {"filename": name})
-        return answer
+        line: Line | None = self._engine.line
+        if line is None:
+            raise OSError("no line to llama.cpp's server")
+        return line.ask(f"/slots/{slot}?action={action}", {"filename": name})
 
     def _found(self, name: str) -> Path | None:
         """The whole file of that name, written by this user."""
@@ -137,9 +140,11 @@ class Beginnings:
         return None
 
     def _write(self, name: str, slot: int) -> None:
-        new = self._folder / f"{name}.{os.getpid()}.new"
+        new = self._folder / f"{name}.{secrets.token_hex(8)}.new"
         try:
-            self._line("save", slot, new.name)
+            written = self._line("save", slot, new.name).get("n_written")
+            if new.stat().st_size != written:  # the disk is full, which llama.cpp does not notice
+                return
             new.chmod(0o600)
             with new.open("rb") as opened:
                 digest = hashlib.file_digest(opened, "sha256").hexdigest()

@@ -11,6 +11,7 @@ was built for. A file is therefore loaded by a process of its own once before th
 from __future__ import annotations
 
 import atexit
+import ctypes
 import hashlib
 import json
 import os
@@ -24,13 +25,13 @@ import sys
 import tempfile
 import threading
 import weakref
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 from agentkit.errors import ConfigurationError, ModelError, import_failure, in_one_line
 from agentkit.models.gguf.beginning import Line
@@ -39,6 +40,7 @@ from agentkit.models.gguf.loading import Start
 from agentkit.models.local.loading import LLAMA
 from agentkit.user_files import user_folder
 
+Made = TypeVar("Made")
 SILENT, ERRORS = -1, 1
 """How much llama.cpp writes to standard error."""
 PROMPT_TOKENS_AT_ONCE = 64
@@ -50,6 +52,8 @@ ANY_GRAMMAR = '%llguidance {}\nstart: "x"'
 KEPT_MIB = 256
 """Memory for what was computed of conversations that have left their slots."""
 _REASON = re.compile(r"error loading model: (.*)|(?:apply|init)_lora\w*: (.*)|GGML_ASSERT\((.*)\) failed|error: (.*)")
+ALONE = (sys.executable, "-P", "-c")
+"""Python, which takes no module out of the current folder."""
 _TRIAL = """
 import json, sys
 given = json.load(sys.stdin)
@@ -124,12 +128,15 @@ class Engine:
         """`for_grammars`: get ready for the first one meanwhile, which takes as long as loading a small model."""
         check_loads(start)
         try:
-            self._server, self.line = server(start)
+            self._server, self.line = _in_peace(lambda: server(start), _end_line)
         except RuntimeError as error:
             raise ModelError(f"{start.model} loaded before and does not now; see if there is memory for it") from error
+        except OverflowError as error:
+            raise ConfigurationError(f"an option of llama.cpp is too large: {in_one_line(error)}; give less") from error
         _engines.add(self)
         self._asking: set[threading.Thread] = set()
         self._closed = threading.Event()
+        self._why_closed = "the model is closed; load it again"
         self._preparing = threading.Thread(target=self._prepare, name="agentkit-llama", daemon=True)
         if for_grammars:
             self._asking.add(self._preparing)
@@ -161,7 +168,7 @@ class Engine:
                 self._asking.discard(threading.current_thread())
 
         if self._closed.is_set():
-            raise ModelError("the model is closed; load it again")
+            raise ModelError(self._why_closed)
         thread = threading.Thread(target=ask, name="agentkit-llama", daemon=True)
         self._asking.add(thread)
         thread.start()
@@ -170,12 +177,16 @@ class Engine:
                 if isinstance(chunk, BaseException):
                     raise ModelError(f"llama.cpp failed: {in_one_line(chunk, 300)}") from chunk
                 yield chunk
+            if self._closed.is_set():
+                raise ModelError(self._why_closed)
         finally:
             given_up.set()
 
     def close(self) -> None:
         """Give up what is computed, and let go of the model."""
         self._closed.set()
+        if self._server is None:
+            return
         for thread in list(self._asking):
             if thread is not threading.current_thread():
                 thread.join()
@@ -189,8 +200,64 @@ class Engine:
         if line is not None:
             line.close()
 
+    def leave(self) -> None:
+        """In a process that was forked from the model's: it has none of the threads that would compute, or end."""
+        self._why_closed = "the model was loaded before this process was forked; load it here, or spawn processes"
+        self._closed = threading.Event()  # the other's may be held
+        self._closed.set()
+        self._asking, self._preparing = set(), threading.Thread()
+        for held in (self._server, self.line):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(held))  # nothing may end it here
+        self._server = self.line = None
+
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+def _end_line(made: tuple[Any, Line | None]) -> None:
+    if made[1] is not None:
+        made[1].close()
+
+
+def _leave_all() -> None:
+    """What a forked process does: llama.cpp's own end would wait for threads that are not there, so it does without."""
+    for engine in list(_engines):
+        engine.leave()
+    if _engines:
+        with suppress(AttributeError, OSError):  # of glibc: called with the exit status, before whatever C++ ends
+            libc = ctypes.CDLL(None)
+            libc.on_exit(libc._exit, None)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_all)
+
+
+def _in_peace(make: Callable[[], Made], drop: Callable[[Made], None]) -> Made:
+    """What is made in a thread of its own, and dropped where an interrupt came: one in the middle would never end."""
+    made: list[Made] = []
+    errors: list[BaseException] = []
+    done = threading.Event()
+
+    def run() -> None:
+        try:
+            made.append(make())
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            done.set()
+
+    threading.Thread(target=run, name="agentkit-llama", daemon=True).start()
+    while not done.is_set():
+        try:
+            done.wait()
+        except BaseException as error:
+            errors.append(error)
+    if errors:
+        for each in made:
+            drop(each)
+        raise errors[0]
+    return made.pop()
 
 
 @atexit.register
@@ -243,7 +310,7 @@ def check_loads(start: Start) -> None:
     most_s = 120 + sum(map(os.path.getsize, files)) / SLOWEST_DISK
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _TRIAL],
+            [*ALONE, _TRIAL],
             input=given,
             env=environment,
             timeout=most_s,
@@ -276,4 +343,4 @@ def _why(code: int, errors: str, files: Sequence[str]) -> str:
 
 def _runs() -> bool:
     """Whether the package can be imported at all."""
-    return subprocess.run([sys.executable, "-c", f"import {LLAMA}"], capture_output=True, check=False).returncode == 0
+    return subprocess.run([*ALONE, f"import {LLAMA}"], capture_output=True, check=False).returncode == 0

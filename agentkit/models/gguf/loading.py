@@ -53,6 +53,8 @@ OF_A_REQUEST: Mapping[str, Any] = {
     "chat_template_kwargs": Mapping[str, Any] | None,
     "reuse": bool | None,
 }
+BOUNDS = {"n_ctx": (8, 2**31 - 1), "n_threads": (1, 512), "batch_size": (1, 256)}
+"""Outside of which llama.cpp ends the process, or starts nothing."""
 SLOTS = 4
 LEAST_CONTEXT = 512
 MOST_CONTEXT = 2**20
@@ -201,6 +203,10 @@ def start_of(
     """What llama.cpp starts with for a model; raises `ConfigurationError` for files that do not go together."""
     for file in adapters.files.values():
         _check_adapter(file, model)
+    for name, value in {"n_ctx": n_ctx, "n_threads": n_threads, "batch_size": batch_size}.items():
+        least, most = BOUNDS[name]
+        if value is not None and not least <= value <= most:
+            raise ConfigurationError(f"{name} is from {least} to {most}, not {value} (an option of {OURS})")
     of_file = model.of_model("context_length")
     if not isinstance(of_file, int) or not 0 < of_file <= MOST_CONTEXT * 64:
         raise ConfigurationError(f"{model.path} says no number of tokens that it reads, or an absurd one; take another")

@@ -21,7 +21,7 @@ from agentkit.errors import ConfigurationError, ModelError, in_one_line
 from agentkit.models.backend import ChatRequest, Chunk, TokenLogprob, Usage
 from agentkit.models.gguf.engine import Engine
 from agentkit.models.gguf.vocabulary import FileVocabulary, Piece
-from agentkit.models.local.constraint import BeforeAnswer, Constraint
+from agentkit.models.local.constraint import BeforeAnswer, Constraint, cut_off
 from agentkit.models.local.thoughts import ReplyWatch
 from agentkit.react_json.marks import TABLE
 
@@ -85,7 +85,12 @@ class Reply:
         self._constraint: Constraint | None = None
         if request.grammar:
             self._constraint = Constraint(
-                request.grammar, model.vocabulary.for_grammars, before=model.before_answer, begun=thought, forces=False
+                request.grammar,
+                model.vocabulary.for_grammars,
+                before=model.before_answer,
+                begun=thought,
+                forces=False,
+                tells_cut=request.holds_values,
             )
         self._grammar = self._for_llama(request.grammar) if request.grammar else ""
         self._count = self._counted = 0
@@ -111,8 +116,7 @@ class Reply:
         reason = None
         while reason is None:
             reason = yield from self._stream() if self._may_stream else self._step()
-        is_cut = {"thinking_cut_off": self._watch.thinking_tokens} if self._watch.is_cut else None
-        yield Chunk(usage=self._usage, finish_reason=reason, metadata=is_cut)
+        yield Chunk(usage=self._usage, finish_reason=reason, metadata=cut_off(self._watch, self._constraint))
 
     # many tokens at a time
 
@@ -179,6 +183,9 @@ class Reply:
         closer = None
         if self._room <= self._reserve:
             closer = constraint.closer(text_only=self._room > min(CLOSING_TOKENS, self._length // 3))
+        if closer is not None and constraint.ends_content and not constraint.is_cut:
+            own, ends = self._next(constraint), self._model.vocabulary.for_grammars.eos
+            constraint.is_cut = closer not in (ends if own is None or own.id in ends else {own.id})
         token = self._known(closer) if closer is not None else self._next(constraint)
         if token is None or token.id in self._model.vocabulary.for_grammars.eos:
             return "stop"

@@ -15,6 +15,8 @@ from agentkit.react_json.marks import MARKUP, TABLE, Marks, Pairs, Tags
 if TYPE_CHECKING:
     import torch
 
+    from agentkit.models.local.thoughts import ReplyWatch
+
 CLOSERS = ("}", "]", '"', "\n", "`", ",", "0", "e", "l", "u")
 """What ends an object, a list, a string, an item; or goes on to the end of a number, of true, of null."""
 INSIDE = "q"  # where this may stand, so may nearly anything: inside a string, or in free text
@@ -204,11 +206,20 @@ def _put_before(grammar: str, *lines: str) -> str:
     return re.sub(r"^start\s*:", lambda _: "\n".join([*lines, "what_is_held:"]), grammar, count=1, flags=re.MULTILINE)
 
 
+def cut_off(watch: ReplyWatch, constraint: Constraint | None) -> dict[str, Any] | None:
+    """What a reply says of what was ended for it: a thought, after how many tokens, and content at its limit."""
+    told: dict[str, Any] = {"thinking_cut_off": watch.thinking_tokens} if watch.is_cut else {}
+    if constraint is not None and constraint.is_cut:
+        told["ended_at_limit"] = True
+    return told or None
+
+
 class Constraint:
     """One reply's place in a grammar (Lark text for llguidance), which holds once the model has thought.
 
     `before` is what may come in front; `begun` is the tag of a thought which the prompt has begun. Without `forces`,
-    it only follows what is written, and takes no token that must come by itself.
+    it only follows what is written, and takes no token that must come by itself. With `tells_cut`, it watches for
+    content that is ended at the limit: calls and values of a schema, which nobody would see to be cut off.
     """
 
     def __init__(
@@ -219,6 +230,7 @@ class Constraint:
         before: BeforeAnswer | None = None,
         begun: str = "",
         forces: bool = True,
+        tells_cut: bool = False,
     ) -> None:
         self._vocabulary = vocabulary
         self._grammar = grammar
@@ -227,6 +239,11 @@ class Constraint:
         self._bits: Any = None  # of the mask
         self._ending: list[int] = []
         self._written: deque[int] = deque(maxlen=LONGEST_PERIOD * REPEATS)
+        self._tells_cut = tells_cut
+        self.is_cut = False
+        """Whether what the model had to say was ended for it, at the limit of its length."""
+        self.ends_content = False
+        """Whether the last `closer` may do so."""
         self._repeats = False  # a thought that goes in circles, which has to end
         self._opening: Any = None  # what follows the beginning of a tag, while the reply may be one
         self._begun: list[int] = []
@@ -312,6 +329,7 @@ class Constraint:
 
         `text_only`: only one that ends free text, after which a reply has more to say than after the last of its JSON.
         """
+        self.ends_content = False
         if not self._is_answer:
             return _lowest(self._opening)
         if self._closing is not None and self._matcher.validate_tokens([self._closing]):
@@ -319,6 +337,7 @@ class Constraint:
         if self._ending:
             return self._ending[0]
         if self._matcher.is_accepting():
+            self.ends_content = self._tells_cut and not text_only
             return None if text_only else min(self._vocabulary.eos, default=None)
         single = self._vocabulary.single
         inside = INSIDE in single and self.allows(single[INSIDE])
@@ -326,9 +345,11 @@ class Constraint:
         for ending in endings:  # what more text may follow is a part of the text itself
             if self._matcher.validate_tokens([*ending, single.get(INSIDE, ending[-1])]) == len(ending):
                 self._ending = list(ending)
+                self.ends_content = self._tells_cut and not inside
                 return ending[0]
         if text_only:
             return None
+        self.ends_content = self._tells_cut
         order = ('"',) if inside else CLOSERS
         return next((single[text] for text in order if text in single and self.allows(single[text])), None)
 

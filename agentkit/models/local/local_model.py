@@ -11,7 +11,7 @@ from typing import Any
 from agentkit.errors import ConfigurationError
 from agentkit.models.backend import ChatRequest, Chunk, Message, TokenLogprob, Usage
 from agentkit.models.local.chat_template import ChatTemplate
-from agentkit.models.local.constraint import BeforeAnswer, Constraint, GrammarVocabulary, begun_thought
+from agentkit.models.local.constraint import BeforeAnswer, Constraint, GrammarVocabulary, begun_thought, cut_off
 from agentkit.models.local.decoding import (
     MOST_ROWS,
     Decoder,
@@ -176,7 +176,13 @@ class LocalModel:
     ) -> TokenSequence:
         constraint = None
         if request.grammar:
-            constraint = Constraint(request.grammar, self.vocabulary, before=self.before_answer, begun=thought)
+            constraint = Constraint(
+                request.grammar,
+                self.vocabulary,
+                before=self.before_answer,
+                begun=thought,
+                tells_cut=request.holds_values,
+            )
         sampler = prepare_sampler(
             self.model, ids, request.options, eos=self.eos, constraint=constraint, top_logprobs=request.top_logprobs
         )
@@ -188,8 +194,7 @@ class LocalModel:
     def _chunk(self, sequence: TokenSequence, new: NewToken, count: int) -> Chunk:
         usage = Usage(sequence.prompt_tokens, count, sequence.cached_tokens)
         logprobs = () if new.choice.logprob is None else (self._logprob(new.choice),)
-        is_cut = new.finish_reason is not None and sequence.watch.is_cut
-        metadata = {"thinking_cut_off": sequence.watch.thinking_tokens} if is_cut else None
+        metadata = cut_off(sequence.watch, sequence.sampler.constraint) if new.finish_reason is not None else None
         return Chunk(text=new.text, logprobs=logprobs, usage=usage, finish_reason=new.finish_reason, metadata=metadata)
 
     def _logprob(self, choice: Choice) -> TokenLogprob:

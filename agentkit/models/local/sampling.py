@@ -54,6 +54,9 @@ class Sampler:
         if self.constraint is not None and self.is_nearly_full(room):
             closer = self.constraint.closer(text_only=room > min(CLOSING_TOKENS, self.max_new_tokens // 3))
             if closer is not None:
+                if self.constraint.ends_content and not self.constraint.is_cut:
+                    own = logits if self.constraint.allows(int(logits.argmax(-1))) else masked(logits, self.constraint)
+                    self.constraint.is_cut = int(own.argmax(-1)) not in (closer, *self._same_end(closer))
                 return self._with_logprob(closer, logits)
         scores = logits
         if self.processors:
@@ -71,6 +74,10 @@ class Sampler:
             if self.constraint is not None and not self.constraint.allows(int(chosen)):  # mostly it does: no mask then
                 chosen = masked(scores, self.constraint).argmax(-1)
         return self._with_logprob(int(chosen), logits)
+
+    def _same_end(self, token: int) -> frozenset[int]:
+        """The tokens that end a reply as well as this one, if it does."""
+        return self.eos if token in self.eos else frozenset()
 
     def is_nearly_full(self, room: int) -> bool:
         """Whether a reply that is held to a grammar has to come to its end, when `room` tokens may still come."""
