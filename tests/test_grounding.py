@@ -79,6 +79,7 @@ def test_long_texts_take_linear_time() -> None:
         ("What is 12:30 minus 10:45?", "12.30-10.45", False),
         ("What is 3,5 * 2?", "3.5*2", True),
         ("What is 1 000 000 / 4?", "1000000/4", True),
+        ("What is 1 000 000 / 4?", "10000000/4", False),
         ("What is 1,234 times 2?", "1234*2", True),
         ("What is 20 % of 50?", "0.2*50", True),
         ("What is half of 90?", "90/2", True),

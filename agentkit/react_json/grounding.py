@@ -18,8 +18,8 @@ FUNCTIONS = frozenset(
     "abs ceil cos e exp factorial floor ln log max min mod pi pow round sin sqrt tan x c p answer of".split()
 )
 """Words of calculations."""
-OF_ANY_SUM = frozenset([*map(str, range(1, 13)), "24", "25", "36", "365", "75"])
-"""Significant digits of numbers that belong to no question: counts, shares, hours, days, and their powers of ten."""
+OF_ANY_SUM = f"{' '.join(map(str, range(13)))} 24 25 50 60 75 100 365 1000 1440 3600 0.01 0.1 0.25 0.5 0.75"
+"""Numbers that belong to no question: counts, shares, minutes, hours, days."""
 # Capitalised in any sentence without being a name.
 ORDINARY = frozenset(
     "i i'm i'll i've a an the it its he she they we you this that these those there yes no not and or but so if in on "
@@ -44,16 +44,16 @@ def ungrounded(answer: str, question: str, observations: Sequence[str]) -> tuple
 def confirming(question: str, steps: Iterable[tuple[Any, str]]) -> list[str]:
     """Of steps, each a tool's input and its observation, the observations that confirm what they say.
 
-    The result of a calculation is as good as its numbers: one with a number that stands nowhere confirms nothing. A
-    number stands where its digits do, wherever the point is: 20 % may be 0.2.
+    The result of a calculation is as good as its numbers: one with a number that stands nowhere confirms nothing. 0.2
+    stands where 20 does, which may be a percentage.
     """
     confirmed: list[str] = []
-    known = {*_significant(question)} | OF_ANY_SUM
+    known = {*_exact_numbers(OF_ANY_SUM), *_exact_numbers(question), *_as_shares(question)}
     for given, observation in steps:
-        if _is_calculation(text := _only_text(given)) and not known.issuperset(_significant(text)):
+        if _is_calculation(text := _only_text(given)) and not known.issuperset(_exact_numbers(text)):
             continue
         confirmed.append(observation)
-        known.update(_significant(observation))
+        known.update((*_exact_numbers(observation), *_as_shares(observation)))
     return confirmed
 
 
@@ -68,14 +68,19 @@ def _is_calculation(text: str) -> bool:
     return len(text) <= 1_000 and FUNCTIONS.issuperset(word.casefold() for word in WORD.findall(text)) and bool(text)
 
 
-def _significant(text: str) -> Iterator[str]:
-    """The significant digits of the numbers of a text, "" of 0; those with a decimal comma by either reading."""
+def _as_shares(text: str) -> Iterator[tuple[str, int]]:
+    """The hundredth of each number of a text."""
+    return ((digits, place - 2) for digits, place in _exact_numbers(text))
+
+
+def _exact_numbers(text: str) -> Iterator[tuple[str, int]]:
+    """The numbers of a text as `_digits` has them, and their roundings; a decimal comma is read either way."""
     commas = (found.replace(",", ".") for found in DECIMAL_COMMA.findall(text))
     grouped = re.sub(r"(?<=\d)[ '’_\u00a0\u202f](?=\d{3}(?!\d))", "", text)
     for number in (*NUMBER.findall(grouped), *commas, *map(str, spelled_numbers(text))):
         if (exact := _digits(number)) is not None:
-            yield exact[0]
-            yield from (digits for digits, _ in _roundings(*exact))
+            yield exact
+            yield from _roundings(*exact)
 
 
 def _words(text: str) -> Iterator[str]:

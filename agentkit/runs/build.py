@@ -110,7 +110,7 @@ def build(
     if settings.allow is not None:
         settings = replace(settings, allow=tuple(tool.name for tool in offered))
     if settings.must_be_grounded is None:
-        settings = replace(settings, must_be_grounded=spec.constrain == "copy")
+        settings = replace(settings, must_be_grounded=spec.constrain == "copy" or settings.model == "small")
     agent = ReactAgent(model, offered, prompt, settings.mode, first=first)
     if prompt is None:
         settings = replace(settings, prompt=agent.chosen_prompt.name)
