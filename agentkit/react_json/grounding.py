@@ -18,7 +18,7 @@ FUNCTIONS = frozenset(
     "abs ceil cos e exp factorial floor ln log max min mod pi pow round sin sqrt tan x c p answer of".split()
 )
 """Words of calculations."""
-OF_ANY_SUM = f"{' '.join(map(str, range(13)))} 24 25 50 60 75 100 365 1000 1440 3600 0.01 0.1 0.25 0.5 0.75"
+OF_ANY_SUM = "; ".join([*map(str, range(13)), *"24 25 50 60 75 100 365 1000 1440 3600 0.01 0.1 0.25 0.5 0.75".split()])
 """Numbers that belong to no question: counts, shares, minutes, hours, days."""
 # Capitalised in any sentence without being a name.
 ORDINARY = frozenset(
@@ -48,12 +48,12 @@ def confirming(question: str, steps: Iterable[tuple[Any, str]]) -> list[str]:
     stands where 20 does, which may be a percentage.
     """
     confirmed: list[str] = []
-    known = {*_exact_numbers(OF_ANY_SUM), *_exact_numbers(question), *_as_shares(question)}
+    known = {*_exact_numbers(OF_ANY_SUM), *_usable(question)}
     for given, observation in steps:
         if _is_calculation(text := _only_text(given)) and not known.issuperset(_exact_numbers(text)):
             continue
         confirmed.append(observation)
-        known.update((*_exact_numbers(observation), *_as_shares(observation)))
+        known.update(_usable(observation))
     return confirmed
 
 
@@ -68,19 +68,19 @@ def _is_calculation(text: str) -> bool:
     return len(text) <= 1_000 and FUNCTIONS.issuperset(word.casefold() for word in WORD.findall(text)) and bool(text)
 
 
-def _as_shares(text: str) -> Iterator[tuple[str, int]]:
-    """The hundredth of each number of a text."""
-    return ((digits, place - 2) for digits, place in _exact_numbers(text))
+def _usable(text: str) -> Iterator[tuple[str, int]]:
+    """What a calculation may take from a text: its numbers, their roundings, and the hundredth of each."""
+    for digits, place in _exact_numbers(text):
+        yield from ((digits, place), (digits, place - 2), *_roundings(digits, place))
 
 
 def _exact_numbers(text: str) -> Iterator[tuple[str, int]]:
-    """The numbers of a text as `_digits` has them, and their roundings; a decimal comma is read either way."""
+    """The numbers of a text as `_digits` has them; decimal commas and groups of three are read either way."""
     commas = (found.replace(",", ".") for found in DECIMAL_COMMA.findall(text))
     grouped = re.sub(r"(?<=\d)[ '’_\u00a0\u202f](?=\d{3}(?!\d))", "", text)
-    for number in (*NUMBER.findall(grouped), *commas, *map(str, spelled_numbers(text))):
+    for number in (*NUMBER.findall(text), *NUMBER.findall(grouped), *commas, *map(str, spelled_numbers(text))):
         if (exact := _digits(number)) is not None:
             yield exact
-            yield from _roundings(*exact)
 
 
 def _words(text: str) -> Iterator[str]:
