@@ -93,21 +93,6 @@ def test_an_adapter_for_another_model(file: Path, tmp_path: Path, made: dict[str
     assert str(caught.value) == f"the adapter {adapter} was made for another model than {file}: {says}"
 
 
-def test_a_file_is_tried_once(file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """In a process of its own; one that has changed is tried again."""
-    copy = tmp_path / "copy.gguf"
-    copy.write_bytes(file.read_bytes())
-    ran: list[Any] = []
-    run = subprocess.run
-    monkeypatch.setattr(subprocess, "run", lambda *given, **more: ran.append(given) or run(*given, **more))
-    for _ in range(2):
-        GgufBackend(copy).close()
-    assert len(ran) == 1
-    os.utime(copy, (1, 1))
-    GgufBackend(copy).close()
-    assert len(ran) == 2
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "says"),

@@ -124,11 +124,14 @@ def test_a_folder_that_cannot_be_made_costs_nothing(file: Path, tmp_path: Path) 
     assert (cached(first), reply(file).text) == (0, first.text)
 
 
-def test_the_line_may_break(file: Path) -> None:
+def test_the_line_may_break(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(*_: object) -> dict[str, int]:
+        raise OSError("llama.cpp's server: status 500")
+
+    monkeypatch.setattr(engine.Engine, "ask", ask)
     with opened(file) as backend:
-        assert isinstance(backend._model.engine.line, beginning.Line)
-        backend._model.engine.line.close()
         assert asked(backend).text == reply(file, reuse=False).text
+    assert files() == []
 
 
 def test_only_the_first_reply_asks_and_forgetting_ends_it(file: Path) -> None:
@@ -157,22 +160,17 @@ def test_the_longest_unused_make_room(file: Path, monkeypatch: pytest.MonkeyPatc
     assert second != first
 
 
-def test_an_engine_that_is_let_go_of_ends(file: Path) -> None:
-    made = engine.Engine(engine.Start(model=str(file), keeps_beginnings=True))
-    del made
-
-
 def test_a_full_disk_keeps_nothing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """llama.cpp does not notice that the last of what it wrote is not there, and ends the process that reads it."""
-    real = beginning.Line.ask
+    real = engine.Engine.ask
 
-    def ask(line: beginning.Line, address: str, body: dict[str, str]) -> dict[str, int]:
-        answer = real(line, address, body)
+    def ask(of: engine.Engine, address: str, body: dict[str, str]) -> dict[str, int]:
+        answer = real(of, address, body)
         if "save" in address:
             written = beginning.folder() / body["filename"]
             os.truncate(written, written.stat().st_size - 9)
         return answer
 
-    monkeypatch.setattr(beginning.Line, "ask", ask)
+    monkeypatch.setattr(engine.Engine, "ask", ask)
     first = reply(file)
     assert (cached(first), files()) == (0, [])

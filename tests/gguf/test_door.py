@@ -6,13 +6,14 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from types import SimpleNamespace
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
-from agentkit.models.gguf import engine
+from agentkit.models.gguf import engine, llama_process
 from agentkit.models.gguf.loading import Start
 
 ADDRESSES = ("/health", "/v1/health", "/v1/models", "/models", "/props", "/slots", "/metrics", "/", "/lora-adapters")
@@ -34,50 +35,49 @@ for method, address, body in [*(("GET", each, None) for each in sys.argv[2:]), (
 
 
 @pytest.fixture
-def listening(file: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def listening(file: Path) -> Any:
     """A server that was started as ours is, and what it listens on."""
     made = engine.Engine(Start(model=str(file)))
+    made.ready()
     yield made
     made.close()
 
 
-def sockets(path: str, column: int, listens: str) -> set[str]:
-    """What this process listens on, by a table of Linux."""
-    own = {os.readlink(each.path) for each in os.scandir("/proc/self/fd") if os.path.islink(each.path)}
-    lines = [line.split() for line in Path(path).read_text("ascii").splitlines()[1:]]
-    return {line[-1] for line in lines if line[column] == listens and any(f"socket:[{x}]" in own for x in line)}
+def ports(pid: int) -> set[str]:
+    """The ports on which a process listens, by tables of Linux."""
+    own = {os.readlink(each.path) for each in os.scandir(f"/proc/{pid}/fd") if os.path.islink(each.path)}
+    tables = [Path(f"/proc/{pid}/net/{name}").read_text("ascii").splitlines()[1:] for name in ("tcp", "tcp6")]
+    lines = [line.split() for table in tables for line in table]
+    return {line[1] for line in lines if line[3] == "0A" and f"socket:[{line[9]}]" in own}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads tables of Linux")
-def test_it_listens_on_no_port(file: Path) -> None:
-    before = [sockets(f"/proc/self/net/{name}", 3, "0A") for name in ("tcp", "tcp6")]
-    made = engine.Engine(Start(model=str(file)))
-    assert [sockets(f"/proc/self/net/{name}", 3, "0A") for name in ("tcp", "tcp6")] == before
-    address = made._server.listening_address
-    made.close()
-    assert address.startswith("unix://")
-    assert not Path(address.removeprefix("unix://")).parent.exists()
+def test_it_listens_on_no_port(listening: engine.Engine) -> None:
+    assert ports(listening._process._process.pid) == set()
+    assert listening.address.startswith("unix://")
+    assert not Path(listening.address.removeprefix("unix://")).parent.exists()
 
 
 def test_another_process_gets_nothing(listening: engine.Engine) -> None:
-    path = listening._server.listening_address.removeprefix("unix://")
+    path = listening.address.removeprefix("unix://")
     done = subprocess.run([sys.executable, "-c", KNOCK, path, *ADDRESSES], capture_output=True, text=True, check=True)
     assert {*done.stdout.split()} == {"FileNotFoundError"}
 
 
 @pytest.mark.parametrize("has_unix_sockets", [True, False])
-def test_who_is_in_time_or_finds_a_port_gets_nothing_either(
-    file: Path, monkeypatch: pytest.MonkeyPatch, has_unix_sockets: bool
-) -> None:
+def test_who_is_in_time_or_finds_a_port_gets_nothing_either(file: Path, tmp_path: Path, has_unix_sockets: bool) -> None:
     """Before its folder is gone, and where there are no sockets in folders."""
-    if not has_unix_sockets:
-        monkeypatch.delattr(socket, "AF_UNIX")
-    monkeypatch.setattr(engine, "shutil", SimpleNamespace(rmtree=lambda *_, **__: None))
-    server, line = engine.server(Start(model=str(file), keeps_beginnings=has_unix_sockets))
-    statuses = {address: _ask(server.listening_address, "GET", address) for address in ADDRESSES}
-    statuses |= {address: _ask(server.listening_address, *each) for each in (COMPLETION, SAVE) for address in [each[1]]}
-    if line is not None:
-        line.close()
+    import xllamacpp
+
+    with TemporaryDirectory() as folder:  # a path of few letters, as sockets want
+        places = {"socket_folder": folder if has_unix_sockets else None, "beginnings": str(tmp_path)}
+        server, line = llama_process.server(xllamacpp, asdict(Start(model=str(file))), **places, verbosity=-1)
+        assert (line is not None) == has_unix_sockets
+        asked = [*(("GET", address, b"") for address in ADDRESSES), COMPLETION, SAVE]
+        statuses = {each: _ask(server.listening_address, *each) for each in asked}
+        if line is not None:
+            line._socket.close()  # which the server waits for
+        del server
     assert {*statuses.values()} <= {401, 404}, statuses
 
 

@@ -63,12 +63,13 @@ class GgufBackend:
         check_generation(pipeline_kwargs or {})
         template = template_text(chat_template)
         read = read_model(file)
-        vocabulary = FileVocabulary(read)
         self.model_id = str(file)
         self.weights = read.weights
         self.adapters = Adapters.of(options.pop("adapter", None), options.pop("adapter_scale", 1.0))
-        self.template = ChatTemplate(vocabulary, template=template).told(chat_template_kwargs or {})
         start = replace(start_of(read, self.adapters, **options), keeps_beginnings=reuse)
+        engine = Engine(start, for_grammars=constrain != "off")  # which loads meanwhile
+        vocabulary = FileVocabulary(read)
+        self.template = ChatTemplate(vocabulary, template=template).told(chat_template_kwargs or {})
         self._options = dict(pipeline_kwargs or {})
         self._stop = _texts(self._options.pop("stop_strings", None))
         self._constrain: Constrain = constrain
@@ -80,9 +81,9 @@ class GgufBackend:
         self.threads = start.threads
         self.context_tokens = start.context
         before = BeforeAnswer(vocabulary, template=self.template.shown)
-        engine = Engine(start, for_grammars=constrain != "off")
         self._model = Model(engine, vocabulary, before, start.context)
-        self._beginnings = None if engine.line is None else Beginnings(engine, [*identity(start), start.context])
+        engine.ready()
+        self._beginnings = Beginnings(engine, [*identity(start), start.context]) if engine.keeps_beginnings else None
 
     @cached_property
     def capabilities(self) -> Capabilities:

@@ -8,11 +8,9 @@ and text they are, and what the file itself must hold: one that was damaged is n
 from __future__ import annotations
 
 import hashlib
-import http.client
 import json
 import os
 import secrets
-import socket
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
@@ -23,7 +21,6 @@ from agentkit.user_files import is_users_alone, user_folder
 
 FEWEST_CHARACTERS = 400  # that are worth a file
 MOST_BYTES = 512 * 2**20  # of all files
-MOST_S = 60.0  # that llama.cpp takes for reading or writing one
 
 
 def beginning_of(prompt: Sequence[Piece], content: str) -> list[Piece]:
@@ -37,47 +34,6 @@ def beginning_of(prompt: Sequence[Piece], content: str) -> list[Piece]:
 def characters(pieces: Sequence[Piece]) -> int:
     """How long pieces are; a token counts as one character."""
     return sum(len(piece) if isinstance(piece, str) else 1 for piece in pieces)
-
-
-class Line:
-    """The only connection to llama.cpp's own server: made while that had a door, for what it does on no other way.
-
-    The server ends a connection on which nothing is asked for some seconds, but waits for the rest of a request: so one
-    is always begun. Raises `OSError`.
-    """
-
-    def __init__(self, path: str, prefix: str, key: str) -> None:
-        self._prefix, self._key = prefix, key
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(MOST_S)
-        self._socket.connect(path)
-        self._begin()
-
-    def _begin(self) -> None:
-        self._socket.sendall(b"POST ")
-
-    def ask(self, address: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The answer to a request; raises `OSError` where it is none, or an error."""
-        sent = json.dumps(body).encode()
-        head = f"{self._prefix}{address} HTTP/1.1\r\nHost: llama.cpp\r\nAuthorization: Bearer {self._key}\r\n"
-        head += f"Content-Type: application/json\r\nContent-Length: {len(sent)}\r\n\r\n"
-        self._socket.sendall(head.encode() + sent)
-        try:
-            response = http.client.HTTPResponse(self._socket, method="POST")
-            response.begin()
-            answer = json.loads(response.read())
-        except (http.client.HTTPException, ValueError) as error:
-            raise OSError(f"llama.cpp's server: {error}") from error
-        if response.status != http.client.OK:
-            raise OSError(f"llama.cpp's server: status {response.status}")
-        self._begin()
-        return dict(answer)
-
-    def close(self) -> None:
-        """End it: the server would wait for the rest of the request before it ends."""
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)  # a process forked from this one may hold it, too
-        self._socket.close()
 
 
 class Beginnings:
@@ -106,7 +62,7 @@ class Beginnings:
             if (file := self._found(name)) is not None:
                 if body.get("lora"):  # a slot drops what it holds where the adapters change
                     yield from self._compute("x", slot, body)
-                self._line("restore", slot, file.name)
+                self._file("restore", slot, file.name)
                 os.utime(file)
                 return 0
             tokens = yield from self._compute(prompt, slot, body)
@@ -122,11 +78,8 @@ class Beginnings:
                 yield answer
         return tokens
 
-    def _line(self, action: str, slot: int, name: str) -> dict[str, Any]:
-        line: Line | None = self._engine.line
-        if line is None:
-            raise OSError("no line to llama.cpp's server")
-        return line.ask(f"/slots/{slot}?action={action}", {"filename": name})
+    def _file(self, action: str, slot: int, name: str) -> Any:
+        return self._engine.ask(f"/slots/{slot}?action={action}", {"filename": name})
 
     def _found(self, name: str) -> Path | None:
         """The whole file of that name, written by this user."""
@@ -142,7 +95,7 @@ class Beginnings:
     def _write(self, name: str, slot: int) -> None:
         new = self._folder / f"{name}.{secrets.token_hex(8)}.new"
         try:
-            written = self._line("save", slot, new.name).get("n_written")
+            written = self._file("save", slot, new.name).get("n_written")
             if new.stat().st_size != written:  # the disk is full, which llama.cpp does not notice
                 return
             new.chmod(0o600)
