@@ -16,7 +16,8 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, Tool
 from agentkit.errors import ConfigurationError
 from agentkit.models import ChatHuggingFace, HuggingFacePipeline
 from agentkit.models.local.chat_template import ChatTemplate
-from agentkit.models.local.encoding import DROPPED, PromptEncoder, WrittenTurn
+from agentkit.models.local.encoding import PromptEncoder, WrittenTurn
+from agentkit.models.messages import DROPPED, shortenings
 
 from .conftest import CHATML, build_tokenizer
 
@@ -228,8 +229,6 @@ def test_nothing_is_too_long(messages: list[Any], model_folder: Path, caplog: py
 
 
 def test_a_scratchpad_in_the_users_message_loses_its_oldest_observations(model_folder: Path) -> None:
-    from agentkit.models.local.encoding import shortenings
-
     text = "Q\n\n" + "".join(f"Thought: t{n}\nObservation: o{n}\n" for n in range(6)) + "Thought: "
     shortened = list(shortenings([{"role": "user", "content": text}]))
     assert [s.dropped_observations for s in shortened] == [0, 4, 5]

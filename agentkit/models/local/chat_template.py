@@ -12,7 +12,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property, lru_cache, partial, reduce
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 from agentkit.errors import ConfigurationError, in_one_line
@@ -20,6 +20,7 @@ from agentkit.models.backend import Message
 from agentkit.models.call_syntax import TemplateCalls, learned_calls
 from agentkit.models.local.bounds import check_template, in_bounds, parsed
 from agentkit.models.local.encoding import SEAM, of_characters
+from agentkit.models.messages import alternating, content_parts, joined_content, without_system
 from agentkit.models.response_template import declared_calls
 from agentkit.models.tool_calls import instructions
 from agentkit.react_json.marks import BREAK, CALL_ID, HERMES, LABELS, CallSyntax
@@ -174,7 +175,7 @@ class ChatTemplate:
         told = _with_system(messages, instructions(tools, self.call_syntax)) if tools else messages
         syntax = self.call_syntax if any(message.get("tool_calls") for message in messages) else HERMES
         yield _alternating(told, syntax), None
-        yield _alternating(_without_system(told), syntax), None
+        yield _alternating(without_system(told), syntax), None
 
     def _as_written(self, messages: list[Message]) -> list[list[Message]]:
         """The messages as the template writes a run's earlier turns: with their thoughts, if it takes them.
@@ -413,7 +414,7 @@ def _in_form(
     if short_ids and message.get("tool_call_id"):
         message["tool_call_id"] = _short_id(message["tool_call_id"])
     if in_parts and isinstance(message.get("content"), str):
-        message["content"] = _parts(message["content"])
+        message["content"] = content_parts(message["content"])
     return message
 
 
@@ -487,48 +488,19 @@ def variables_of(template: str) -> frozenset[str]:
 def _with_system(messages: Sequence[Message], text: str) -> list[Message]:
     """`text` added to the system message."""
     if messages and messages[0]["role"] == "system":
-        return [{**messages[0], "content": _joined(messages[0]["content"], text)}, *messages[1:]]
+        return [{**messages[0], "content": joined_content(messages[0]["content"], text)}, *messages[1:]]
     return [{"role": "system", "content": text}, *messages]
-
-
-def _without_system(messages: Sequence[Message]) -> list[Message]:
-    """The system message's text at the head of the first user message."""
-    system = [m["content"] for m in messages if m["role"] == "system"]
-    rest = [m for m in messages if m["role"] != "system"]
-    if not system:
-        return rest
-    content = reduce(_joined, system)
-    if rest and rest[0]["role"] == "user":
-        return [{**rest[0], "content": _joined(content, rest[0]["content"])}, *rest[1:]]
-    return [{"role": "user", "content": content}, *rest]
 
 
 def _alternating(messages: Sequence[Message], syntax: CallSyntax) -> list[Message]:
     """Calls as text, their results as the user's observations, and neighbours of one role joined."""
-    joined: list[Message] = []
-    for message in (_in_words(message, syntax) for message in messages):
-        if joined and joined[-1]["role"] == message["role"]:
-            joined[-1] = {**joined[-1], "content": _joined(joined[-1]["content"], message["content"])}
-        else:
-            joined.append(message)
-    return joined
-
-
-def _joined(first: Any, second: Any) -> Any:
-    """Two contents as one: texts with an empty line between, or the parts of both."""
-    if isinstance(first, str) and isinstance(second, str):
-        return f"{first}\n\n{second}"
-    return [*_parts(first), *_parts(second)]
-
-
-def _parts(content: Any) -> list[Any]:
-    return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
+    return alternating([_in_words(message, syntax) for message in messages])
 
 
 def _in_words(message: Message, syntax: CallSyntax) -> Message:
     content = message.get("content") or ""
     if message["role"] == "tool":
-        observed = f"Observation: {content}" if isinstance(content, str) else _joined("Observation:", content)
+        observed = f"Observation: {content}" if isinstance(content, str) else joined_content("Observation:", content)
         return {"role": "user", "content": observed}
     if not message.get("tool_calls"):
         return message
@@ -541,6 +513,6 @@ def _called_in_text(message: Message, syntax: CallSyntax) -> Message:
     calls = syntax.write(*((function["name"], json.loads(function["arguments"])) for function in functions))
     content = message.get("content") or ""
     if not isinstance(content, str):
-        return {"role": "assistant", "content": _joined(content, calls)}
+        return {"role": "assistant", "content": joined_content(content, calls)}
     line_end = "" if not content or content.endswith("\n") else "\n"
     return {"role": "assistant", "content": f"{content}{line_end}{calls}"}

@@ -7,23 +7,20 @@ its tokens, not only its text.
 from __future__ import annotations
 
 import logging
-import re
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
 from agentkit.models.backend import Message
+from agentkit.models.messages import Fitted, shortenings
 
 SEAM = "\ufdd0"
 """Stands in a prompt where tokens must not join (a Unicode noncharacter, never text)."""
 
 Tokens = TypeVar("Tokens", bound=Sequence[Any])
 REMEMBERED = 32
-DROPPED = "(dropped to fit the context)"
 logger = logging.getLogger("agentkit")
-STRIDE = 4  # observations dropped at a time, so that the next steps keep the same beginning, and its cache
-_IN_SCRATCHPAD = re.compile(r"(\nObservation: )(.*?)(?=\nThought:|\Z)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,38 +95,6 @@ def _follow(pieces: Sequence[str], text: str, start: int) -> tuple[int, int]:
     return end, count
 
 
-@dataclass(frozen=True, slots=True)
-class Fitted:
-    """Messages of a conversation that outgrows its context, with how much was dropped from them."""
-
-    messages: list[Message]
-    dropped_observations: int = 0
-    dropped_messages: int = 0
-    cut_tokens: int = 0
-
-    @property
-    def dropped(self) -> dict[str, int]:
-        """What is missing of them; nothing where all of them fit."""
-        found = {"observations": self.dropped_observations, "messages": self.dropped_messages}
-        return {**found, "tokens": self.cut_tokens} if self.cut_tokens else found if any(found.values()) else {}
-
-
-def shortenings(messages: Sequence[Message]) -> Iterator[Fitted]:
-    """The conversation, then ever shorter ones: without its oldest observations, then without its oldest messages."""
-    fitted = Fitted(list(messages))
-    yield fitted
-    total = sum(_observations(message) for message in messages)
-    for count in (*range(STRIDE, total - 1, STRIDE), total - 1):  # the newest one stays
-        if count > 0:
-            fitted = Fitted(_without_oldest(messages, count), count)
-            yield fitted
-    while (body := [m for m in fitted.messages if m["role"] != "system"])[1:]:
-        oldest = body[0]
-        rest = [message for message in fitted.messages if message is not oldest]
-        fitted = replace(fitted, messages=rest, dropped_messages=fitted.dropped_messages + 1)
-        yield fitted
-
-
 def first_that_fits(
     messages: Sequence[Message], encode: Callable[[list[Message]], tuple[str, Tokens]], limit: int
 ) -> tuple[str, Tokens, Fitted]:
@@ -152,30 +117,3 @@ def first_that_fits(
         cut,
     )
     return prompt, cast("Tokens", ids[cut:]), replace(fitted, cut_tokens=cut)
-
-
-def _observations(message: Message) -> int:
-    content = message.get("content")
-    if not isinstance(content, str):
-        return 0
-    if message["role"] == "tool" or content.startswith("Observation:"):
-        return 1
-    return len(_IN_SCRATCHPAD.findall(content)) if message["role"] == "user" else 0
-
-
-def _without_oldest(messages: Sequence[Message], count: int) -> list[Message]:
-    shortened = []
-    for message in messages:
-        here = min(count, _observations(message))
-        count -= here
-        shortened.append(_drop(message, here) if here else message)
-    return shortened
-
-
-def _drop(message: Message, count: int) -> Message:
-    content: str = message["content"]
-    if message["role"] == "tool":
-        return {**message, "content": DROPPED}
-    if content.startswith("Observation:"):
-        return {**message, "content": f"Observation: {DROPPED}"}
-    return {**message, "content": _IN_SCRATCHPAD.sub(rf"\g<1>{DROPPED}", content, count=count)}

@@ -1,0 +1,182 @@
+"""Messages as strict chat templates and short contexts take them: without a role, without old observations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Any
+
+from agentkit.models.backend import Message
+
+# -- roles -------------------------------------------------------------------------------------------------------------
+
+
+def without_system(messages: Sequence[Message]) -> list[Message]:
+    """The system messages' text at the head of the first user message."""
+    system = [m["content"] for m in messages if m["role"] == "system"]
+    rest = [m for m in messages if m["role"] != "system"]
+    if not system:
+        return rest
+    content = reduce(joined_content, system)
+    if rest and rest[0]["role"] == "user":
+        return [{**rest[0], "content": joined_content(content, rest[0]["content"])}, *rest[1:]]
+    return [{"role": "user", "content": content}, *rest]
+
+
+def alternating(messages: Sequence[Message]) -> list[Message]:
+    """The messages with neighbours of one role joined, but for those that call tools or hold results."""
+    whole: list[Message] = []
+    for message in messages:
+        if whole and message["role"] == whole[-1]["role"] and _is_text(message) and _is_text(whole[-1]):
+            whole[-1] = {**whole[-1], "content": joined_content(whole[-1]["content"], message["content"])}
+        else:
+            whole.append(message)
+    return whole
+
+
+def _is_text(message: Message) -> bool:
+    return message["role"] != "tool" and not message.get("tool_calls")
+
+
+def joined_content(first: Any, second: Any) -> Any:
+    """Two contents as one: texts with an empty line between, or the parts of both."""
+    if isinstance(first, str) and isinstance(second, str):
+        return f"{first}\n\n{second}"
+    return [*content_parts(first), *content_parts(second)]
+
+
+def content_parts(content: Any) -> list[Any]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
+
+
+# -- length ------------------------------------------------------------------------------------------------------------
+
+DROPPED = "(dropped to fit the context)"
+CUT = "… (cut to fit the context)"
+STRIDE = 4  # observations dropped at a time, so that the next steps keep the same beginning, and its cache
+_IN_SCRATCHPAD = re.compile(r"(\nObservation: )(.*?)(?=\nThought:|\Z)", re.DOTALL)
+_LABEL = "Observation:"
+_SHORTEST = 200  # characters that are left of an observation at least
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """Messages of a conversation that outgrows its context, with how much was dropped from them."""
+
+    messages: list[Message]
+    dropped_observations: int = 0
+    dropped_messages: int = 0
+    cut_tokens: int = 0
+    cut_characters: int = 0
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """What is missing of them; nothing where all of them fit."""
+        found = {"observations": self.dropped_observations, "messages": self.dropped_messages}
+        cuts = {"tokens": self.cut_tokens, "characters": self.cut_characters}
+        cut = {name: count for name, count in cuts.items() if count}
+        return {**found, **cut} if cut or any(found.values()) else {}
+
+
+def shortenings(messages: Sequence[Message]) -> Iterator[Fitted]:
+    """The conversation, then ever shorter ones: without its oldest observations, then without its oldest messages."""
+    for fitted in _with_fewer_observations(messages):
+        yield fitted
+    while (body := [m for m in fitted.messages if m["role"] != "system"])[1:]:
+        oldest = body[0]
+        rest = [message for message in fitted.messages if message is not oldest]
+        fitted = replace(fitted, messages=rest, dropped_messages=fitted.dropped_messages + 1)
+        yield fitted
+
+
+def shortenings_with_question(messages: Sequence[Message]) -> Iterator[Fitted]:
+    """`shortenings` that keep the question, and each call with its result, which servers insist on.
+
+    After the oldest observations the oldest messages before the question go, then the end of the newest observation.
+    """
+    for fitted in _with_fewer_observations(messages):
+        yield fitted
+    at = _question(fitted.messages)
+    before = [number for number in range(at) if fitted.messages[number]["role"] != "system"]
+    whole = fitted.messages
+    for count, number in enumerate(before, 1):
+        if number + 1 < at and whole[number + 1]["role"] in ("assistant", "tool"):
+            continue  # a user's message goes with what was answered
+        gone = before[:count]
+        left = [message for number, message in enumerate(whole) if number not in gone]
+        fitted = replace(fitted, messages=left, dropped_messages=count)
+        yield fitted
+    length = cut = _newest_length(fitted.messages)
+    while (cut := cut // 2) >= _SHORTEST:
+        yield replace(fitted, messages=_with_newest_cut(fitted.messages, cut), cut_characters=length - cut)
+
+
+def _with_fewer_observations(messages: Sequence[Message]) -> Iterator[Fitted]:
+    yield Fitted(list(messages))
+    total = sum(_observations(message) for message in messages)
+    for count in (*range(STRIDE, total - 1, STRIDE), total - 1):  # the newest one stays
+        if count > 0:
+            yield Fitted(_without_oldest(messages, count), count)
+
+
+def _observations(message: Message) -> int:
+    content = message.get("content")
+    if not isinstance(content, str):
+        return 0
+    if message["role"] == "tool" or content.startswith(_LABEL):
+        return 1
+    return len(_IN_SCRATCHPAD.findall(content)) if message["role"] == "user" else 0
+
+
+def _without_oldest(messages: Sequence[Message], count: int) -> list[Message]:
+    shortened = []
+    for message in messages:
+        here = min(count, _observations(message))
+        count -= here
+        shortened.append(_drop(message, here) if here else message)
+    return shortened
+
+
+def _drop(message: Message, count: int) -> Message:
+    content: str = message["content"]
+    if message["role"] == "tool":
+        return {**message, "content": DROPPED}
+    if content.startswith(_LABEL):
+        return {**message, "content": f"{_LABEL} {DROPPED}"}
+    return {**message, "content": _IN_SCRATCHPAD.sub(rf"\g<1>{DROPPED}", content, count=count)}
+
+
+def _question(messages: Sequence[Message]) -> int:
+    """The place of the question: the last message of the user that is no observation."""
+    asked = (n for n, m in enumerate(messages) if m["role"] == "user" and not _is_observation(m))
+    return max(asked, default=0)
+
+
+def _is_observation(message: Message) -> bool:
+    return isinstance(message["content"], str) and message["content"].startswith(_LABEL)
+
+
+def _newest_span(messages: Sequence[Message]) -> tuple[int, int, int]:
+    """The message that holds the newest observation, and where that begins and ends in it; nothing: (0, 0, 0)."""
+    for number in reversed(range(len(messages))):
+        if _observations(messages[number]):
+            content: str = messages[number]["content"]
+            if messages[number]["role"] == "tool" or content.startswith(_LABEL):
+                return number, 0, len(content)
+            *_, last = _IN_SCRATCHPAD.finditer(content)
+            return number, *last.span(2)
+    return 0, 0, 0
+
+
+def _newest_length(messages: Sequence[Message]) -> int:
+    _, start, end = _newest_span(messages)
+    return end - start
+
+
+def _with_newest_cut(messages: Sequence[Message], length: int) -> list[Message]:
+    number, start, end = _newest_span(messages)
+    content = messages[number]["content"]
+    cut = {**messages[number], "content": f"{content[: start + length]}{CUT}{content[end:]}"}
+    return [*messages[:number], cut, *messages[number + 1 :]]
