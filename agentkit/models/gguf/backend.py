@@ -82,6 +82,8 @@ class GgufBackend:
         self.context_tokens = start.context
         before = BeforeAnswer(vocabulary, template=self.template.shown)
         self._model = Model(engine, vocabulary, before, start.context)
+        if constrain != "off":
+            _ = vocabulary.for_grammars  # read meanwhile, as the first reply needs it
         engine.ready()
         self._beginnings = Beginnings(engine, [*identity(start), start.context]) if engine.keeps_beginnings else None
 
