@@ -1,4 +1,4 @@
-"""What the doctor asks of a model that llama.cpp computes in this process."""
+"""What the doctor asks of a model that llama.cpp computes on this machine."""
 
 from __future__ import annotations
 

@@ -214,7 +214,7 @@ def _local(name: str, options: dict[str, Any], *, loads: bool = True) -> ModelSp
 
 
 def _no_llama(name: str) -> str:
-    """Why llama.cpp does not compute a model in this process, and what to do."""
+    """Why llama.cpp does not compute a model on this machine, and what to do."""
     if llama.is_installed():
         return f"it computes GGUF files, and {name} means none, or one for transformers; leave it out"
     return f"run pip install {to_install(LLAMA)}, or leave it out"

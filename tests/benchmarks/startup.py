@@ -14,13 +14,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 RUN = [sys.executable, "-m", "agentkit"]
+QUESTION = "What is 25 raised to the 0.43 power?"
 ROWS = {
     "python -c pass": [sys.executable, "-c", "pass"],
     "import agentkit": [sys.executable, "-c", "import agentkit"],
     "agentkit --help": [*RUN, "--help"],
     "agentkit replay cassettes/leo-dicaprio.yaml": [*RUN, "replay", "cassettes/leo-dicaprio.yaml"],
     "from agentkit import AgentExecutor": [sys.executable, "-c", "from agentkit import AgentExecutor"],
-    "agentkit run (built-in model, one step)": [*RUN, "run", "--quiet", "What is 25 raised to the 0.43 power?"],
+    "agentkit run --model small (one step)": [*RUN, "run", "--quiet", "--model", "small", QUESTION],
+    "agentkit run --model builtin (one step)": [*RUN, "run", "--quiet", "--model", "builtin", QUESTION],
 }
 
 
