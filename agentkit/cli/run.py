@@ -172,7 +172,7 @@ def for_models_here(models: Sequence[str]) -> Iterator[None]:
     from agentkit.models.local.threads import sharing_the_processor
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else a tool that forks this process has it warn
-    names = "|".join((*ADVISING, "torch", "huggingface_hub", "tokenizers"))
+    names = "|".join((*ADVISING, "torch", "tokenizers"))
     warnings.filterwarnings("ignore", module=rf"(?:{names})(?:\.|$)")
     with sharing_the_processor(max(map(size_of, local), default=0), TRANSFORMERS_VERBOSITY="error"):
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -41,6 +42,15 @@ def read_reply(
         name, arguments = calls[piece.index]
         calls[piece.index] = name, arguments + piece.arguments
     return "".join(chunk.thinking for chunk in chunks), "".join(chunk.text for chunk in chunks), calls
+
+
+def hub(folder: Path, model: Path, repository: str, revision: str = "main") -> None:
+    """A cache of Hugging Face's in which a repository has these files."""
+    place = folder / f"models--{repository.replace('/', '--')}"
+    commit = f"{len(list(place.glob('refs/*'))):040x}"
+    (place / "refs").mkdir(parents=True, exist_ok=True)
+    (place / "refs" / revision).write_text(commit)
+    shutil.copytree(model, place / "snapshots" / commit)
 
 
 def build_tokenizer() -> Any:

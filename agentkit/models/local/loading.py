@@ -36,6 +36,7 @@ from agentkit.errors import (
 from agentkit.models.builtin import builtin_folder
 from agentkit.models.local.bounds import backtracks
 from agentkit.models.local.gguf_file import read_gguf
+from agentkit.models.local.hub import why_not_asked
 from agentkit.number_words import count
 from agentkit.option_kinds import check_kinds
 
@@ -57,7 +58,10 @@ PACKAGES = {
 }
 """Packages, by the names that libraries call each other in their errors."""
 IMPORTED_AS = {"pillow": "PIL", "protobuf": "google.protobuf"}
-ADVISING = ("transformers", "accelerate", "peft", "gguf", "bitsandbytes", "bitsandbytes.backends.cpu.ops")
+ADVISING = (
+    *("transformers", "accelerate", "peft", "gguf", "huggingface_hub", "bitsandbytes"),
+    "bitsandbytes.backends.cpu.ops",
+)
 """Loggers that advise. The last one has a level of its own, and advises to download faster code when it is imported."""
 CAUSAL, SEQ2SEQ, MULTIMODAL = "AutoModelForCausalLM", "AutoModelForSeq2SeqLM", "AutoModelForMultimodalLM"
 AUTO_CLASS = {
@@ -94,6 +98,9 @@ NUMBERS: Mapping[str, tuple[Any, float, float]] = {
 """The parameters that people set most: what they are, the least that they can be, and the most."""
 GIB = 2**30
 ADVICE = "take a smaller model, quantization='nf4', or dtype='bfloat16'"
+FETCH = (
+    "connect once to download it, give a model's folder or file, or set HF_HOME to a folder with a cache that holds it"
+)
 _NO_CODE: Mapping[str, Any] = {"trust_remote_code": False}  # unsaid, transformers asks, and reads piped text as a yes
 OF_FILES = ("revision", "token", "cache_dir", "local_files_only", "trust_remote_code", "subfolder")
 """Options that say where files are, and what may be done with them."""
@@ -196,12 +203,13 @@ def load_model(model_id: str, loading: Loading) -> tuple[Any, Any]:
 
         if "dtype" in options:
             options["dtype"] = _dtype(options["dtype"])
-        place = place.downloaded()
+        place = place.reached().downloaded()
+        subject = model_id
         words = place if place.has_tokenizer() else None
         if base := place.base():
             adapters = {OWN_ADAPTER: place, **adapters}
-            place = base
-            of_base.enter_context(loading_errors(base.folder))
+            place, subject = base, base.folder
+        of_base.enter_context(loading_errors(subject, away=place.away))
         place.check_configuration()
         if config := quantization_config(quantization, options):
             options["quantization_config"] = config
@@ -212,8 +220,8 @@ def load_model(model_id: str, loading: Loading) -> tuple[Any, Any]:
         if tokenizer is None or isinstance(tokenizer, str | Path):
             words = words or place
             if tokenizer is not None:
-                words = Place(*_file_of(str(tokenizer), None), _anywhere(of_files))
-                _check_place(words, *TOKENIZER_FILES)
+                words = Place(*_file_of(str(tokenizer), None), _anywhere(of_files), place.away)
+                words = words.reached(*TOKENIZER_FILES)
             reader = transformers.AutoTokenizer if auto_class in TEXT_ONLY else transformers.AutoProcessor
             tokenizer = words.read(reader)
         if placed is not None:
@@ -230,7 +238,7 @@ def load_model(model_id: str, loading: Loading) -> tuple[Any, Any]:
         _check_parts(options.get("dtype"), model.config)
         if placed is not None:
             model.to(placed)
-        model = _with_adapters(model, adapters, _anywhere(of_files))
+        model = _with_adapters(model, adapters, _anywhere(of_files), place.away)
     return model.eval(), tokenizer
 
 
@@ -239,11 +247,39 @@ def load_model(model_id: str, loading: Loading) -> tuple[Any, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A folder or a repository with a model's files, or its GGUF file; `options` are for whatever reads there."""
+    """A folder or a repository with a model's files, or its GGUF file; `options` are for whatever reads there.
+
+    `away` says where alone the files of a repository can be, and why none is fetched, as the end of a sentence.
+    """
 
     folder: str
     gguf_file: str | None = None
     options: Mapping[str, Any] = field(default_factory=lambda: dict(_NO_CODE))
+    away: str = ""
+
+    def reached(self, *wanted: str) -> Place:
+        """The same, as the cache has it where the hub does not answer; raises for one that is not there either.
+
+        It is a folder then: for some of their files libraries ask the hub whatever they are told. `wanted` are files of
+        which it has one; else those of a model.
+        """
+        _check_place(self, *wanted)
+        if os.path.isdir(self.folder):
+            return self
+        from huggingface_hub import constants, try_to_load_from_cache
+
+        options, away = dict(self.options), self.away
+        cache, revision = options.pop("cache_dir", None), options.pop("revision", None)
+        if not away:
+            if not (why := why_not_asked(only_cached=bool(options.get("local_files_only")))):
+                return self
+            away = f"in the cache {cache or constants.HF_HUB_CACHE}, and {why}"
+        for name in filter(None, wanted or (CONFIG, ADAPTER_CONFIG, self.gguf_file)):
+            inside = Path(options.get("subfolder") or "", name)
+            found = try_to_load_from_cache(self.folder, str(inside), cache_dir=cache, revision=revision)
+            if isinstance(found, str):
+                return replace(self, folder=str(Path(found).parents[len(inside.parts) - 1]), options=options, away=away)
+        raise ConfigurationError(f"{self.folder} is not {away}; {FETCH}")
 
     def read(self, reader: Any, **options: Any) -> Any:
         """What a class of transformers makes of its files."""
@@ -286,7 +322,7 @@ class Place:
                 file.name,
                 LLAMA,
             )
-        return Place(str(file.parent), file.name, _anywhere(self.options))
+        return Place(str(file.parent), file.name, _anywhere(self.options), self.away)
 
     def has_tokenizer(self) -> bool:
         """Whether it brings one, which an adapter need not."""
@@ -304,8 +340,8 @@ class Place:
             if not name or not isinstance(name, str):
                 raise ConfigurationError("none is named")
             revision = {"revision": config["revision"]} if isinstance(config.get("revision"), str) else {}
-            found = Place(*_file_of(base, None), _anywhere(self.options) | revision)
-            _check_place(found, CONFIG)  # an adapter of an adapter has no weights to be put on
+            found = Place(*_file_of(base, None), _anywhere(self.options) | revision, self.away)
+            found = found.reached(CONFIG)  # an adapter of an adapter has no weights to be put on
         except ConfigurationError as error:
             raise ConfigurationError(
                 f"{self.folder} is an adapter, and the model that it was made for is not here ({error}); "
@@ -464,8 +500,8 @@ without_advice = _WithoutAdvice()
 
 
 @contextmanager
-def loading_errors(model_id: str) -> Iterator[None]:
-    """Turns what goes wrong while loading into one line with what to do."""
+def loading_errors(model_id: str, *, away: str = "") -> Iterator[None]:
+    """Turns what goes wrong while loading into one line with what to do. `away`: why nothing was fetched."""
     try:
         with memory_errors(model_id, "loading"):
             yield
@@ -474,7 +510,7 @@ def loading_errors(model_id: str) -> Iterator[None]:
     except ImportError as error:
         raise missing_package(error, PURPOSE) from error
     except OSError as error:
-        raise ConfigurationError(_not_found_message(model_id, error)) from error
+        raise ConfigurationError(_not_found_message(model_id, error, away)) from error
     except RuntimeError as error:
         raise ModelError(f"loading {model_id} failed: {in_one_line(error, 300)}") from error
     except Exception as error:  # of any kind: it comes of a file that is not what the libraries expect
@@ -618,7 +654,7 @@ def load_tokenizer(model_id: str) -> Any:
     with loading_errors(model_id), _quiet(model_id):
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(model_id, **_NO_CODE)
+        return Place(model_id).reached(*TOKENIZER_FILES).read(AutoTokenizer)
 
 
 def _folder(model_id: str, shared: Mapping[str, Any]) -> Path:
@@ -669,7 +705,7 @@ def template_text(template: str | Path | None) -> str | None:
     return text
 
 
-def _with_adapters(model: Any, adapters: Mapping[str, Place], anywhere: Mapping[str, Any]) -> Any:
+def _with_adapters(model: Any, adapters: Mapping[str, Place], anywhere: Mapping[str, Any], away: str) -> Any:
     """The model with its adapters, of which the first computes; refuses one that was made for another model."""
     if not adapters:
         return model
@@ -678,18 +714,17 @@ def _with_adapters(model: Any, adapters: Mapping[str, Place], anywhere: Mapping[
     adapted: Any = None
     base = model.config.name_or_path
     for name, place in adapters.items():
-        place = replace(place, options={**anywhere, **place.options})
-        _check_place(place, ADAPTER_CONFIG)
-        if not any(place.path(file) for file in ADAPTER_WEIGHTS):
+        place = replace(place, options={**anywhere, **place.options}, away=away).reached(ADAPTER_CONFIG)
+        if (weights := next(filter(None, map(place.path, ADAPTER_WEIGHTS)), None)) is None:
             raise ConfigurationError(f"the adapter {place.folder} has no weights: {' or '.join(ADAPTER_WEIGHTS)}")
         _check_patterns(place)
+        folder = str(weights.parent)  # in which peft asks no hub
         try:
             if adapted is None:
-                config = peft.PeftConfig.from_pretrained(place.folder, **place.of_hub)
+                config = peft.PeftConfig.from_pretrained(folder)
                 config.inference_mode = True
                 adapted = peft.get_peft_model(model, config, adapter_name=name)
-            device = str(model.device)
-            loaded = adapted.load_adapter(place.folder, adapter_name=name, torch_device=device, **place.of_hub)
+            loaded = adapted.load_adapter(folder, adapter_name=name, torch_device=str(model.device))
         except ImportError:
             raise
         except Exception as error:
@@ -778,8 +813,10 @@ def _check_of_class(options: Mapping[str, Any]) -> None:
         )
 
 
-def _not_found_message(model_id: str, error: OSError) -> str:
+def _not_found_message(model_id: str, error: OSError, away: str) -> str:
     text = str(error)
+    if away and error.errno is None:  # of a library, which guesses at the reason
+        return f"{model_id} is not whole {away}; {FETCH}"
     if "gated" in text.lower() or "401" in text or "403" in text:
         return (
             f"expected access to {model_id}, it is gated or private; accept its terms on "
@@ -788,10 +825,7 @@ def _not_found_message(model_id: str, error: OSError) -> str:
     if "not a valid model identifier" in text or "404" in text:
         return f"expected a model folder or a repository ORG/NAME, saw {model_id}, which does not exist; check the name"
     if "couldn't connect" in text or "offline mode" in text.lower():
-        return (
-            f"expected {model_id} in the cache or a connection to huggingface.co, saw neither; connect once to "
-            "download it, or give a model's folder"
-        )
+        return f"{model_id} is not whole in the cache, and the hub answers no more; {FETCH}"
     if part := re.search(r"Can't load (?:the )?([a-z ]+) for '", text):
         return f"{model_id} has no {part[1]}, or not all of its files; give a folder that is complete"
     return f"expected to load {model_id}: {in_one_line(error, 300)}"
