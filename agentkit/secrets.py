@@ -54,7 +54,7 @@ _IN_ADDRESSES = re.compile(r"(?:.*_)?(?:key|token|sig|signature|secret|auth|pass
 
 
 @lru_cache(maxsize=1000)
-def _is_secret_name(name: str) -> bool:
+def is_secret_name(name: str) -> bool:
     """Whether a variable of this name holds a secret, as far as its name goes."""
     words = _WORDS.findall(_HUMP.sub("_", name).upper())
     if not words or words[-1] in _ABOUT_ONE:
@@ -279,7 +279,7 @@ def _is_secret_under(name: str, value: str, place: Literal["address", "quoted", 
         return bool(value) and REDACTED not in value and not is_placeholder(value)
     if place == "address":
         return _IN_ADDRESSES.match(field) is not None and _is_secret_value(value, shortest=6)
-    if not is_field and not _is_secret_name(name):
+    if not is_field and not is_secret_name(name):
         return False
     if not is_field and not name.isupper():  # a word of prose or of a program, as `token: …` and `key = …`
         is_key = field.rpartition("_")[2] in ("key", "keys")
@@ -509,7 +509,7 @@ def _secrets_in(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
             if _is_secret_value(value[start:end]):
                 yield value[start:end], name
     for name, value in variables:
-        if not _is_secret_name(name):
+        if not is_secret_name(name):
             continue
         user, _, password = value.partition(":")
         for form in (value, value.strip("\"'"), password if user.isalnum() and password[:2] != "//" else ""):
@@ -651,6 +651,43 @@ def _without(text: str, start: int, end: int, spans: Sequence[tuple[int, int]]) 
             yield REDACTED
         start = max(start, last)
     yield text[start:end]
+
+
+_SHELL_WORD = r"(?:[^\s'\"\\]|\\.|'[^']*'|\"(?:[^\"\\]|\\.)*\")*"
+_ASSIGNMENT = re.compile(rf"(?P<name>[A-Za-z_]\w*)=(?P<value>{_SHELL_WORD})(?:\s+|\Z)")
+_BEFORE = re.compile(r"\s*(?:env\s+(?=[A-Za-z_]\w*=))?")
+_PASSED_ON = re.compile(
+    rf"(?P<option>\s(?:-e|--env)[\s=]\s*)(?P<name>[A-Za-z_]\w*)=(?P<value>{_SHELL_WORD})"
+)  # docker's
+_REFERENCE = re.compile(r"""["']?\$(?:\{\w+(?::-[^}]*)?\}|[A-Za-z_]\w*)["']?""")
+
+
+def variables_before(command: str) -> tuple[list[tuple[str, str]], str]:
+    """The variables that a command line begins with, as `KEY=value server` does, and the rest of it."""
+    before = _BEFORE.match(command)
+    found, place = [], before.end() if before is not None else 0
+    while match := _ASSIGNMENT.match(command, place):
+        found.append((match["name"], match["value"]))
+        place = match.end()
+    return found, command[place:] if found else command
+
+
+def public_command(command: str) -> str:
+    """A command line with its variables' names in the place of their values: `KEY=${KEY} server`."""
+    found, rest = variables_before(command)
+    words = [f"{name}={_public_value(name, value)}" for name, value in found]
+    rest = _PASSED_ON.sub(lambda match: f"{match['option']}{match['name']}={_public_value(*match.groups()[1:])}", rest)
+    return " ".join([*words, rest]) if words else rest
+
+
+def _public_value(name: str, value: str) -> str:
+    return value if _REFERENCE.fullmatch(value) else f"${{{name}}}"
+
+
+def as_given(variables: Mapping[str, str]) -> dict[str, str]:
+    """Variables that were given to a program alone, for `Secrets`: what nobody would write by chance is secret there,
+    whatever its name."""
+    return {f"{name}_SECRET" if _strength(value) == "generated" else name: value for name, value in variables.items()}
 
 
 def is_address(text: str) -> bool:

@@ -66,7 +66,11 @@ class RunSettings:
     tools: tuple[str, ...] = _setting(("search", "calculator"), "tools", "Names, with commas.", metavar="NAMES")
     docs: str | None = _setting(None, "tools", "A folder whose files Search looks through.", metavar="FOLDER")
     mcp: tuple[str, ...] = _setting(
-        (), "tools", "An MCP server's command or address; may be repeated.", metavar="SERVER", repeated=True
+        (),
+        "tools",
+        "An MCP server's command or address, or a file of mcpServers; may be repeated.",
+        metavar="SERVER",
+        repeated=True,
     )
     allow: tuple[str, ...] | None = _setting(
         None, "tools", "Names of the tools that may run, with commas.", metavar="NAMES"

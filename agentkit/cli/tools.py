@@ -74,7 +74,7 @@ def _offered(servers: Sequence[str]) -> Iterator[Listed]:
 
     with mcp_tools(*servers) as tools:
         for tool in tools:
-            yield _listed(tool.name, tool, "MCP")
+            yield _listed(tool.name, tool, f"MCP: {tools.servers[tool.name]}")
 
 
 def _listed(name: str, tool: Any, origin: str) -> Listed:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from agentkit import __version__
@@ -49,30 +50,53 @@ def server_of(tools: Sequence[Tool]) -> Server[Any]:
         raise not_installed(error) from error
     known = {tool.name: tool for tool in tools}
     offered = [
-        types.Tool(
-            name=tool.name,
-            description=tool.description,
-            input_schema=dict(ONE_STRING if tool.takes_one_string else tool.schema),
-            annotations=types.ToolAnnotations(read_only_hint=tool.only_reads, idempotent_hint=tool.idempotent),
+        types.Tool.model_validate(
+            {
+                "name": tool.name,
+                "description": tool.description,
+                "inputSchema": dict(ONE_STRING if tool.takes_one_string else tool.schema),
+                "annotations": {"readOnlyHint": tool.only_reads, "idempotentHint": tool.idempotent},
+            }
         )
         for tool in tools
     ]
 
-    async def list_tools(context: Any, params: Any) -> types.ListToolsResult:
-        return types.ListToolsResult(tools=offered)
-
-    async def call_tool(context: Any, params: types.CallToolRequestParams) -> types.CallToolResult:
+    async def call(name: str, arguments: dict[str, Any]) -> types.CallToolResult:
         failed = False
         try:
-            text = await _text(known, params.name, params.arguments or {})
+            text = await _text(known, name, arguments)
         except AgentkitError as error:
             text, failed = said(error), True
         except Exception as error:  # a bug of the tool's: the package would send its text as it is
             text, failed = f"{type(error).__name__}: {said(error)}", True
         text = Secrets(os.environ).scrub_text(text)
-        return types.CallToolResult(content=[types.TextContent(text=text)], is_error=failed)
+        return types.CallToolResult.model_validate({"content": [{"type": "text", "text": text}], "isError": failed})
+
+    if hasattr(Server, "list_tools"):
+        old: Server[Any] = _of_version_1(offered, call)
+        return old
+
+    async def list_tools(context: Any, params: Any) -> types.ListToolsResult:
+        return types.ListToolsResult(tools=offered)
+
+    async def call_tool(context: Any, params: types.CallToolRequestParams) -> types.CallToolResult:
+        return await call(params.name, params.arguments or {})
 
     return Server("agentkit", version=__version__, on_list_tools=list_tools, on_call_tool=call_tool)
+
+
+def _of_version_1(offered: Sequence[Any], call: Callable[[str, dict[str, Any]], Awaitable[Any]]) -> Any:
+    """The server as version 1 of the package has it."""
+    from mcp.server import lowlevel
+
+    server: Any = lowlevel.Server("agentkit", version=__version__)
+
+    async def list_tools() -> list[Any]:
+        return list(offered)
+
+    server.list_tools()(list_tools)
+    server.call_tool(validate_input=False)(call)
+    return server
 
 
 async def _text(known: Mapping[str, Tool], name: str, arguments: dict[str, Any]) -> str:
@@ -97,11 +121,33 @@ def serve_stdio(server: Server[Any]) -> None:
     anyio.run(serve)
 
 
-def serve_http(server: Server[Any], port: int, *, listening: Callable[[str], None]) -> None:
-    """Serve `http://127.0.0.1:PORT/mcp`, to this machine alone; tells `listening` the address once it does.
+def http_app(server: Server[Any]) -> Any:
+    """An application that serves `/mcp`, to the names of this machine only, against DNS rebinding."""
+    if hasattr(server, "streamable_http_app"):
+        return server.streamable_http_app()
+    from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+    from mcp.server.transport_security import TransportSecuritySettings
+    from starlette.applications import Starlette
+    from starlette.routing import Route
 
-    The package answers to the names of this machine only, against DNS rebinding.
-    """
+    names = [f"{host}:*" for host in ("127.0.0.1", "localhost", "[::1]")]  # as version 2 has them
+    settings = TransportSecuritySettings(allowed_hosts=names, allowed_origins=[f"http://{name}" for name in names])
+    manager = StreamableHTTPSessionManager(server, security_settings=settings)
+
+    @asynccontextmanager
+    async def running(app: Any) -> AsyncIterator[None]:
+        async with manager.run():
+            yield
+
+    class App:
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            await manager.handle_request(scope, receive, send)
+
+    return Starlette(routes=[Route("/mcp", App())], lifespan=running)
+
+
+def serve_http(server: Server[Any], port: int, *, listening: Callable[[str], None]) -> None:
+    """Serve `http://127.0.0.1:PORT/mcp`, to this machine alone; tells `listening` the address once it does."""
     import socket
 
     import uvicorn
@@ -112,4 +158,4 @@ def serve_http(server: Server[Any], port: int, *, listening: Callable[[str], Non
         raise ConfigurationError(f"port {port} cannot be used ({error.strerror}); name another") from error
     with bound:
         listening(f"http://127.0.0.1:{bound.getsockname()[1]}/mcp")
-        uvicorn.Server(uvicorn.Config(server.streamable_http_app(), log_level="warning")).run(sockets=[bound])
+        uvicorn.Server(uvicorn.Config(http_app(server), log_level="warning")).run(sockets=[bound])

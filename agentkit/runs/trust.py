@@ -23,10 +23,10 @@ from typing import Any, Literal
 from agentkit.cassette.format.file import finished_of
 from agentkit.cassette.format.run_spec import RunSpec, is_bundled
 from agentkit.errors import ConfigurationError
+from agentkit.mcp.connection import consents
 from agentkit.models.spec import folder_of
 from agentkit.printable import escaped, word
 from agentkit.runs.build import OURS
-from agentkit.secrets import is_address
 from agentkit.settings import SETTINGS, FoundSettings, RunSettings
 from agentkit.toolbox.registry import canonical
 from agentkit.user_files import is_users_alone, user_folder
@@ -76,11 +76,13 @@ def effects(settings: RunSettings, names: Collection[str]) -> list[str]:
 
 def _effects(settings: RunSettings, names: Collection[str]) -> Iterator[str]:
     if "mcp" in names:
-        for server in settings.mcp:
-            if is_address(server):
-                yield f"connect to the MCP server {word(server)}"
-            else:  # which may be another one in another folder
-                yield f"start the command {word(server)} in {_path('.')}"
+        for spec in settings.mcp:
+            for server, is_remote, whence in consents(spec):
+                said = f", {whence}" if whence else ""
+                if is_remote:
+                    yield f"connect to the MCP server {word(server)}{said}"
+                else:  # which may be another one in another folder
+                    yield f"start the command {word(server)} in {_path('.')}{said}"
     if "tools" in names:
         yield from (f"run the tool {word(name)}" for name in settings.tools if canonical(name) not in OURS)
     if "docs" in names and settings.docs is not None:

@@ -118,7 +118,7 @@ OFFERS = [
     ),
     (
         {"tools": [{**TOOL, "name": f"n{number}", "description": "d" * 19_999} for number in range(101)]},
-        "more than 1000 tools, or 2000000 characters of them",
+        "more than 1000 tools, or 400000 characters of them",
     ),
     ({"tools": [], "nextCursor": "same"}, "a list of tools without an end"),
     ({"tools": [TOOL], "nextCursor": "same"}, "a list of tools without an end"),

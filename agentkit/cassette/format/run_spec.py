@@ -12,7 +12,7 @@ from agentkit import __version__, prompts
 from agentkit.errors import CassetteError, ConfigurationError
 from agentkit.events import Action, Called, Step
 from agentkit.react_json.prompt import AUTO, BUNDLED, Prompt, read_prompt
-from agentkit.secrets import public_address
+from agentkit.secrets import is_address, public_address, public_command
 from agentkit.settings import SETTINGS, RunSettings, default_of
 
 UNWRITTEN: Mapping[str, Any] = {
@@ -64,7 +64,10 @@ class RunSpec:
     def scrubbed(self, scrub: Callable[[Any], Any]) -> RunSpec:
         """The run without the secrets in what a user wrote."""
         settings, public = self.settings, partial(public_address, query=True)
-        told: dict[str, Any] = {name: [*map(public, getattr(settings, name))] for name in ("fallbacks", "mcp")}
+        told: dict[str, Any] = {
+            "fallbacks": [*map(public, settings.fallbacks)],
+            "mcp": [public(one) if is_address(one) else public_command(one) for one in settings.mcp],
+        }
         told |= {"model": public(settings.model), "options": settings.options, "prompt": settings.prompt}
         settings = replace(settings, **scrub(told))
         inputs, text, steps = scrub((self.inputs, self.prompt_text, self.steps))
