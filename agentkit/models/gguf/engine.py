@@ -21,7 +21,7 @@ import tempfile
 import threading
 import weakref
 from collections import deque
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -41,6 +41,7 @@ LINES_KEPT = 100
 """Of what llama.cpp writes to standard error, for the reason of its end."""
 ALONE = (sys.executable, "-I", "-S")
 """Python, which takes no module out of the current folder, and is there soon."""
+ENDS_WITHIN_S = 5.0
 CLOSED = "the model is closed; load it again"
 FORKED = "the model was loaded before this process was forked; load it here, or spawn processes"
 _REASON = re.compile(r"error loading model: (.*)|(?:apply|init)_lora\w*: (.*)|GGML_ASSERT\((.*)\) failed|error: (.*)")
@@ -177,12 +178,9 @@ class _Process:
         places = {"socket_folder": folder, "beginnings": None if kept is None else str(kept)}
         given = {"path": sys.path, "start": asdict(start), "places": places, "for_grammars": for_grammars}
         self._sent.put(given)
-        for work in (
-            lambda lines=self._process.stdout, answers=self._answers: answers.read(lines),
-            lambda lines=self._process.stderr, errors=self._errors: _keep(lines, errors),
-            lambda lines=self._process.stdin, sent=self._sent: _send(lines, sent),
-        ):
-            threading.Thread(target=work, name="agentkit-llama", daemon=True).start()
+        _in_thread(self._answers.read, self._process.stdout)
+        _in_thread(_send, self._process.stdin, self._sent)
+        self._last_words = _in_thread(_keep, self._process.stderr, self._errors)
 
     @property
     def has_ended(self) -> bool:
@@ -243,8 +241,9 @@ class _Process:
 
     def _ended(self) -> int:
         """The exit status of the process, whose last words have been read."""
+        self._last_words.join(ENDS_WITHIN_S)
         with suppress(subprocess.TimeoutExpired):
-            return self._process.wait(timeout=10)
+            return self._process.wait(ENDS_WITHIN_S)
         return 0
 
     def _reason(self, status: int) -> str:
@@ -296,6 +295,12 @@ def _end(process: subprocess.Popen[bytes], folder: str | None, sent: SimpleQueue
     process.wait()
     sent.put(None)
     _remove(folder)
+
+
+def _in_thread(work: Callable[..., None], *given: Any) -> threading.Thread:
+    thread = threading.Thread(target=work, args=given, name="agentkit-llama", daemon=True)
+    thread.start()
+    return thread
 
 
 def _keep(lines: IO[bytes], errors: deque[str]) -> None:

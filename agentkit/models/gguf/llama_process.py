@@ -169,7 +169,7 @@ def main() -> None:
             _remove(given["places"]["socket_folder"])
     except BaseException as error:
         answers.fail(0, error)
-        os._exit(1)
+        sys.exit(1)  # which writes what llama.cpp has to say of it
     answers.give(0, {"address": made.listening_address, "keeps_beginnings": line is not None})
     preparing = threading.Thread(target=_prepare, args=(made,), daemon=True)
     if given["for_grammars"]:
