@@ -56,7 +56,10 @@ def test_the_list_says_what_there_is_and_what_it_needs(monkeypatch: pytest.Monke
 @pytest.mark.slow
 def test_a_servers_tools_are_listed_too() -> None:
     tools = {tool["name"]: tool for tool in listed("--mcp", f"{sys.executable} -m tests.mcp.servers weather")}
-    assert (tools["order"]["origin"], tools["order"]["side_effects"]) == (f"MCP: {sys.executable} -m tests.mcp.servers weather", True)
+    assert (tools["order"]["origin"], tools["order"]["side_effects"]) == (
+        f"MCP: {sys.executable} -m tests.mcp.servers weather",
+        True,
+    )
 
 
 def test_the_table_is_for_people() -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
 
 STOP_S = 10.0  # the transport itself waits 2 s for a process to end before it kills it
-PING_S = 1.0
+PROBE_S = 1.0
 MOST_ENDS = 3  # of a server, with no answer in between
 MOST_OPEN = 1000  # numbers of requests that are remembered
 
@@ -48,12 +48,13 @@ class McpServer:
         self._session: _Session | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._ends = 0
+        self._is_stopped = False
         self._hints: set[str] = set()
 
     def begin(self) -> Future[list[dict[str, Any]]]:
         """Connect, unless connected; the future gives the tools."""
         if self._offer is None or (self._offer.done() and self._offer.exception() is not None):
-            self._context = copy_context()
+            self._context, self._is_stopped = copy_context(), False
             self._offer = self._portal.start_task_soon(self._offered)
         return self._offer
 
@@ -108,7 +109,7 @@ class McpServer:
 
     async def _called(self, name: str, arguments: dict[str, Any], repeatable: bool) -> dict[str, Any]:
         for is_last in (False, True):
-            if self._session is not None and self._session.has_ended and self._ends >= MOST_ENDS:
+            if self._is_stopped or (self._session and self._session.has_ended and self._ends >= MOST_ENDS):
                 raise self._ended(name)
             try:
                 session = await self._answering(repeatable)
@@ -124,7 +125,8 @@ class McpServer:
                     raise ToolError(f"Error: {self._told(reason)}") from error
                 session.has_ended = True
                 self._ends += 1
-                if is_last or not repeatable or self._ends >= MOST_ENDS:
+                if is_last or not repeatable or self._ends >= MOST_ENDS or self._is_stopped:
+                    session.over.set()
                     await session.errors.closed()
                     said = session.errors.last_line(before)
                     self.note_hint(said)
@@ -144,6 +146,7 @@ class McpServer:
         return session
 
     async def _stopped(self) -> None:
+        self._is_stopped = True
         if self._session is not None and self._session.ready.done():
             self._session.over.set()
             if self._tasks:
@@ -197,7 +200,9 @@ class _Session:
         self._client: Any = None
         self._process: Any = None
         self._is_over = False
-        self._calls = 0  # that wait for a result
+        self._writing: Any = None
+        self._waiting: list[asyncio.Future[str]] = []  # calls, each told what came in place of its reply
+        self._probes: dict[str, asyncio.Event] = {}
         self._open: dict[str, None] = {}  # the newest requests, by their numbers
         self._sieve = Sieve()
 
@@ -229,18 +234,27 @@ class _Session:
                 self.ready.exception()  # which whoever waits is told, if anybody does
 
     async def call(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        """A tool's result as it is on the wire."""
-        self._calls += 1
+        """A tool's result as it is on the wire; raises `ValueError` for another reply that can only be meant as it."""
+        answer = asyncio.ensure_future(self._client.call_tool(name, arguments))
+        lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._waiting.append(lost)
         try:
-            return wire(await self._client.call_tool(name, arguments))
+            await asyncio.wait((answer, lost), return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():
+                raise ValueError(f"the server sent {lost.result()}")
+            return wire(answer.result())
         finally:
-            self._calls -= 1
+            self._waiting.remove(lost)
+            answer.cancel()
 
     async def answers(self) -> bool:
         """Whether the server is still there: one that is about to end would take a call with it."""
+        number, answered = f"agentkit-{len(self._probes)}", asyncio.Event()
+        self._probes[number] = answered
         with suppress(Exception):
-            async with asyncio.timeout(PING_S):
-                await self._client.send_ping()  # an error is an answer, too
+            async with asyncio.timeout(PROBE_S):
+                await self._writing.send(_request(number, "ping"))
+                await answered.wait()
         return not self.has_ended
 
     # -- what comes and goes ---------------------------------------------------------------------------------------
@@ -252,14 +266,16 @@ class _Session:
             transport: AbstractAsyncContextManager[Any] = over_http(self._connection)
         else:
             transport = over_stdio(self._connection, self.errors, self._starts)
-        async with transport as (reading, writing, *_):
-            yield _Reading(reading, self._comes, self._ends), _Writing(writing, self._goes)
+        async with transport as (reading, self._writing, *_):
+            yield _Reading(reading, self._comes, self._ends), _Writing(self._writing, self._goes)
 
     def _starts(self, process: Any) -> None:
         self._process = process
 
     def _ends(self) -> None:
         self._is_over = True
+        for answered in self._probes.values():
+            answered.set()
 
     def _goes(self, item: Any) -> None:
         message = _message(item)
@@ -268,27 +284,35 @@ class _Session:
             if len(self._open) > MOST_OPEN:
                 del self._open[next(iter(self._open))]
 
-    def _comes(self, item: Any) -> None:
-        """See what the package is going to drop: of that it tells nobody, and the request waits on."""
+    def _comes(self, item: Any) -> bool:
+        """Whether the package is to have it. What it is going to drop, it tells nobody, and the request waits on."""
         if isinstance(item, Exception):
-            self._drops(_unreadable(item))
-            return
+            given = _given(item)
+            what = f"what is no message: {short_repr(given)}" if given is not None else _reason(item)
+            self._drops(what, is_reply=_is_reply(given))
+            return True
         message = _message(item)
         if hasattr(message, "method"):
-            return
-        if str(number := getattr(message, "id", None)) not in self._open:
+            return True
+        number = getattr(message, "id", None)
+        if (probe := self._probes.get(str(number))) is not None:
+            probe.set()
+            return False
+        if str(number) not in self._open:
             error = getattr(message, "error", None)
-            what = f"an error: {error.message}" if error is not None else "a reply"
-            self._drops(f"{what}, to a request that was not made ({short_repr(number)})")
-            return
+            what = f"to a request that was not made ({short_repr(number)})"
+            self._drops(f"a reply {what}" if error is None else f"an error {what}: {error.message}", is_reply=True)
         self._sieve.take_out(getattr(message, "result", None))
+        return True
 
-    def _drops(self, what: str) -> None:
+    def _drops(self, what: str, *, is_reply: bool) -> None:
         what = in_one_line(self._shown.message(what), MOST_REASON)
+        if is_reply and len(self._waiting) == 1 and not self._waiting[0].done():
+            self._waiting[0].set_result(what)
         if what in self.unreadable or len(self.unreadable) > MOST_OPEN:
             return
         self.unreadable.append(what)
-        if self._calls:
+        if self._waiting:
             logger.warning("MCP server %r was called and sent %s", self._connection.name, what)
 
 
@@ -319,7 +343,7 @@ def _message(item: Any) -> Any:
 class _Stream:
     """A stream of messages; what is not watched is the inner one's."""
 
-    def __init__(self, inner: Any, see: Callable[[Any], None]) -> None:
+    def __init__(self, inner: Any, see: Callable[[Any], Any]) -> None:
         self._inner = inner
         self._see = see
 
@@ -341,9 +365,9 @@ class _Writing(_Stream):
 
 
 class _Reading(_Stream):
-    """`ended` is called at the end of the stream."""
+    """`see` says whether a message goes on, `ended` is called at the end of the stream."""
 
-    def __init__(self, inner: Any, see: Callable[[Any], None], ended: Callable[[], None]) -> None:
+    def __init__(self, inner: Any, see: Callable[[Any], bool], ended: Callable[[], None]) -> None:
         super().__init__(inner, see)
         self._ended = ended
 
@@ -360,20 +384,36 @@ class _Reading(_Stream):
         from anyio import ClosedResourceError, EndOfStream
 
         try:
-            item = await receive()
+            while not self._see(item := await receive()):
+                pass
         except (EndOfStream, StopAsyncIteration, ClosedResourceError):
             self._ended()
             raise
-        self._see(item)
         return item
 
 
-def _unreadable(error: Exception) -> str:
+def _given(error: Exception) -> Any:
     """What came that is no message, as far as the error says."""
     from pydantic import ValidationError
 
-    given = error.errors(include_url=False)[0]["input"] if isinstance(error, ValidationError) else None
-    return f"what is no message: {short_repr(given)}" if given is not None else _reason(error)
+    return error.errors(include_url=False)[0]["input"] if isinstance(error, ValidationError) else None
+
+
+def _is_reply(given: Any) -> bool:
+    """Whether what is no message of the protocol is meant as a reply, or as several in one."""
+    if isinstance(given, list):
+        return any(map(_is_reply, given[:MOST_OPEN]))
+    return isinstance(given, Mapping) and "method" not in given and ("result" in given or "error" in given)
+
+
+def _request(number: str, method: str) -> Any:
+    """A request of the protocol, as the package's streams have it."""
+    from mcp import types
+    from mcp.shared.message import SessionMessage
+
+    request: Any = types.JSONRPCRequest(jsonrpc="2.0", id=number, method=method)
+    wrap: Any = types.JSONRPCMessage
+    return SessionMessage(wrap(request) if isinstance(wrap, type) else request)  # version 1 has it within another
 
 
 def _reason(error: BaseException) -> str:
