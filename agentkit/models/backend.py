@@ -89,7 +89,8 @@ class Capabilities:
     - `max_new_tokens`: the length of a reply unless a request says another one; `None`: not known.
     - `role_of`: what the grammar "copy" uses a tool as, which is what a model under it calls the tool; "" for one that
       it does not use. `refusals` are the final answers that the model gives where it has none.
-    - `identity`: what the model is, for what is learnt about it: an address and a name, without keys.
+    - `identity`: what the model is, for what is learnt about it: an address and a name, without keys. Where an address
+      alone leaves it open, `served` asks for the name; it may block, and "" is for one that is not said.
     - `alternatives`: the backends behind it, in the order in which they are asked, where there are several.
     """
 
@@ -107,6 +108,7 @@ class Capabilities:
     role_of: Callable[[Tool], str] | None = None
     refusals: frozenset[str] = frozenset()
     identity: str = ""
+    served: Callable[[], str] | None = None
     alternatives: tuple[ChatBackend, ...] = ()
 
     @property

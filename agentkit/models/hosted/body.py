@@ -12,6 +12,7 @@ from typing import Any
 from agentkit.errors import ConfigurationError
 from agentkit.models.backend import ChatRequest
 from agentkit.models.hosted.outgoing_messages import outgoing_messages, outgoing_tools
+from agentkit.models.messages import alternating, without_system
 
 MAX_NEW_TOKENS = 512
 
@@ -35,8 +36,31 @@ class Generation:
 
 GENERATION = tuple(field.name for field in fields(Generation))
 SYNONYMS = {"max_tokens": "max_new_tokens", "max_completion_tokens": "max_new_tokens"}
+LIMITS = ("max_tokens", "max_completion_tokens")
 _AS_ASKED = "Answer with {what} and nothing else: no words before or after it, no code fence."
 _LIKELY_MEANT = 0.85  # so alike that a name is a slip of the pen rather than a server's own parameter
+
+
+@dataclass(frozen=True, slots=True)
+class Lessons:
+    """What a server takes, as far as it has shown by a refusal and then a reply."""
+
+    refused: frozenset[str] = frozenset()  # names of fields
+    folds_system: bool = False  # it takes no system message
+    most_tokens: int | None = None  # of any reply
+    base: int = 0  # which of the addresses that may be meant
+    model: str | None = None  # the only one it has, which it wants named
+
+    def joined(self, other: Lessons) -> Lessons:
+        """These, with what another request taught meanwhile."""
+        most = [one for one in (self.most_tokens, other.most_tokens) if one is not None]
+        return Lessons(
+            refused=self.refused | other.refused,
+            folds_system=self.folds_system or other.folds_system,
+            most_tokens=min(most, default=None),
+            base=other.base,
+            model=other.model or self.model,
+        )
 
 
 def generation_options(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -61,12 +85,14 @@ def request_body(
     extra: Mapping[str, Any],
     stop: Collection[str],
     stream: bool,
-    refused: Collection[str] = (),
+    lessons: Lessons = Lessons(),
+    most_tokens: int | None = None,
+    origin: str | None = None,
 ) -> dict[str, Any]:
-    """The body, without `model`; `refused` are names the server does not take."""
+    """The body, as far as the server takes it; `most_tokens` is the longest reply that it gives, `origin` its name."""
     options, more = generation_options(request.options)
     body: dict[str, Any] = {
-        "messages": outgoing_messages(request.messages),
+        "messages": outgoing_messages(request.messages, origin=origin, refused=lessons.refused),
         **_parameters({**defaults, **options}),
         "stop": list(request.stop or stop) or None,
         **_tools(request),
@@ -77,10 +103,17 @@ def request_body(
         **extra,
         **more,
     }
+    refused = lessons.refused
     if "response_format" in refused and request.response_format:
         body["messages"] = _with_format(body["messages"], request.response_format)
+    if lessons.folds_system:
+        body["messages"] = alternating(without_system(body["messages"]))
+    if most_tokens is not None:
+        body |= {name: min(body[name], most_tokens) for name in LIMITS if isinstance(body.get(name), int)}
     if "max_tokens" in refused:
         body["max_completion_tokens"] = body.get("max_tokens")
+    if lessons.model:
+        body = {"model": lessons.model, **body}
     return {name: value for name, value in body.items() if value is not None and name not in refused}
 
 
@@ -123,10 +156,13 @@ DROPPABLE = ("stream_options", "stop", "response_format", "max_tokens")
 """Fields that we can do without: usage may be missing, stops are enforced here, formats are asked for in words."""
 
 
+_NEWER_NAME = re.compile(r"\buse\b.{0,40}max_completion_tokens|max_completion_tokens.{0,20}\binstead\b", re.IGNORECASE)
+
+
 def refused_field(body: Mapping[str, Any], message: str) -> str | None:
     """The field of `body` that an error message names, if it names one."""
-    if "max_completion_tokens" in message and "max_tokens" in body:
+    if "max_tokens" in body and _NEWER_NAME.search(message):
         return "max_tokens"
-    beyond = [name for name in body if name not in ("messages", "model", "stream", "max_tokens")]
+    beyond = [name for name in body if name not in ("messages", "model", "stream", *LIMITS)]
     named = [name for name in beyond if re.search(rf"(?<![\w.]){re.escape(name)}(?![\w])", message)]
     return max(named, key=len, default=None)

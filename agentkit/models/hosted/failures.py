@@ -15,8 +15,12 @@ from agentkit.http_body import Unreadable
 from agentkit.models.openai_format import BrokenReply, NotACompletion, TooMuch
 from agentkit.secrets import REDACTED, Secrets, public_address
 
+REFUSED = (400, 404, 413, 422, 500)  # 500: of chat templates that raise
+NO_SUCH_PATH = (404, 405, 501)
 RETRIED = (408, 409, 429)  # and every 5xx, as openai-python does it
 _LOADING = re.compile(r"\bloading\b", re.IGNORECASE)
+_ABOUT_A_MODEL = re.compile(r"\b(?:model|deployment)\b", re.IGNORECASE)
+_IS_IT_ONE = "is this an OpenAI-compatible server's address?"
 _MOST_CHARS = 300
 _LOADING_S = 2.0  # a server that is loading without saying how long it takes
 
@@ -25,7 +29,9 @@ _LOADING_S = 2.0  # a server that is loading without saying how long it takes
 class Failure(Exception):
     """One attempt that failed.
 
-    `retry` says whether asking again may help. `doubtful` says that there may be no chat server at this address at all.
+    `retry` says whether asking again may help. `doubtful` says that there may be no chat server at this address at all,
+    `elsewhere` that there is none at this `path`. `refuses` says that it may take the request put otherwise; `code` is
+    its own name for what is wrong.
     `loading_s` is set where the server is still loading the model: such an attempt does not count.
     """
 
@@ -34,6 +40,10 @@ class Failure(Exception):
     status: int | None = None
     retry: bool = True
     doubtful: bool = False
+    elsewhere: bool = False
+    path: str = ""
+    refuses: bool = False
+    code: str = ""
     retry_after_s: float | None = None
     loading_s: float | None = None
 
@@ -45,13 +55,13 @@ def unreadable(error: NotACompletion | BrokenReply | TooMuch | Unreadable) -> Fa
     if isinstance(error, Unreadable):
         return Failure(f"sent a reply {error}; is something between here and the server?", doubtful=True)
     if isinstance(error, BrokenReply):
-        return Failure(without_secrets(str(error)), status=error.status, retry=_may_pass(error.status))
+        return Failure(without_secrets(str(error)), status=error.status, retry=_may_pass(error.status), refuses=True)
     seen = without_secrets(str(error))
-    message = f"expected a chat completion, saw {seen}; is this an OpenAI-compatible server's address?"
+    message = f"expected a chat completion, saw {seen}; {_IS_IT_ONE}"
     return Failure(message, doubtful=True)
 
 
-def refusal(status: int, headers: Mapping[str, str], body: bytes, *, now_s: float) -> Failure:
+def refusal(status: int, headers: Mapping[str, str], body: bytes, *, path: str = "", now_s: float) -> Failure:
     """The failure a response with an error status stands for; `now_s` is the time of day (seconds since 1970)."""
     value = _json(body)
     if 300 <= status < 400 and headers.get("location"):
@@ -59,12 +69,17 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, *, now_s: floa
         details = f"it sends on to {there}; if that is meant, give that address"
     else:
         details = without_secrets(_message(value, body)) or "no details"
-    if status in (404, 405, 501) and not isinstance(value, dict):
-        details += "; is this an OpenAI-compatible server's address?"
+    elsewhere = status in NO_SUCH_PATH and not _ABOUT_A_MODEL.search(details)
+    if elsewhere and not isinstance(value, dict):
+        details += f"; {_IS_IT_ONE}"
     return Failure(
         f"answered HTTP {status}: {details}",
         status=status,
-        retry=_may_pass(status),
+        retry=_may_pass(status) and not elsewhere,
+        elsewhere=elsewhere,
+        path=path,
+        refuses=status in REFUSED,
+        code=_code(value),
         retry_after_s=_retry_after_s(headers, now_s),
         loading_s=_loading_s(value, details) if status == 503 else None,
     )
@@ -83,12 +98,12 @@ def _may_pass(status: int | None) -> bool:
     return status is None or status in RETRIED or status >= 500
 
 
-def without_secrets(text: str, *secrets: str | None) -> str:
+def without_secrets(text: str, *secrets: str | None, most: int = _MOST_CHARS) -> str:
     """The text in one line, without tokens: those named, and whatever looks like one."""
     for secret in secrets:
         if secret and len(secret) > 3:
             text = text.replace(secret, REDACTED)
-    return Secrets({}).scrub_text(in_one_line(text))[:_MOST_CHARS]
+    return Secrets({}).scrub_text(in_one_line(text))[:most]
 
 
 def one_line(error: BaseException) -> str:
@@ -102,6 +117,13 @@ def _json(body: bytes) -> Any:
         return json.loads(body)
     except (ValueError, RecursionError):
         return None
+
+
+def _code(value: Any) -> str:
+    """The server's own name for an error, wherever it put it."""
+    error = value.get("error", value) if isinstance(value, dict) else None
+    names = (error.get(key) for key in ("code", "type")) if isinstance(error, dict) else ()
+    return next((name for name in names if isinstance(name, str) and not name.isdigit()), "")
 
 
 def _message(value: Any, body: bytes) -> str:

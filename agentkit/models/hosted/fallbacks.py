@@ -43,6 +43,7 @@ class WithFallbacks:
             tools=all(one.tools for one in each),
             max_new_tokens=max(limits) if len(limits) == len(each) else None,
             identity=each[0].identity,
+            served=each[0].served,
             alternatives=self.backends,
         )
 

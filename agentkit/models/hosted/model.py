@@ -16,13 +16,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Itera
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
-from agentkit.errors import ConfigurationError, ModelError
+from agentkit.errors import AgentkitError, ConfigurationError, ModelError
 from agentkit.http_body import MOST_BYTES, MOST_ERROR_BYTES, MOST_STREAM_BYTES, Body, Unreadable
 from agentkit.models.backend import Capabilities, ChatRequest, Chunk
-from agentkit.models.hosted.body import DROPPABLE, refused_field, request_body
+from agentkit.models.hosted.body import Lessons, request_body
 from agentkit.models.hosted.delivery import Delivery
 from agentkit.models.hosted.failures import Failure, refusal, unreadable, without_secrets
+from agentkit.models.hosted.phrasing import Phrasing
 from agentkit.models.hosted.places import Outgoing, Place
 from agentkit.models.hosted.wire import (
     Ask,
@@ -35,7 +37,7 @@ from agentkit.models.hosted.wire import (
     Wait,
     drive,
 )
-from agentkit.models.openai_format import BrokenReply, CompletionReader, NotACompletion, ServerSentEvents, TooMuch
+from agentkit.models.openai_format import BrokenReply, CompletionReader, NotACompletion, ReplyData, TooMuch
 from agentkit.recorder import active
 from agentkit.retry import Attempts, RetryPolicy
 
@@ -48,7 +50,7 @@ Prices = Mapping[str, tuple[float, float]]
 """From a model's name to US dollars per million tokens, of the prompt and of the completion."""
 
 _LOG = logging.getLogger("agentkit")
-UNPROCESSABLE = (400, 404, 422)
+WRONG_FIELDS = (400, 404, 422)
 _WANTS_A_MODEL = re.compile(
     r"\bmodel\b.*(required|missing|not exist|not found)|(provide|specify|must|missing|required).*\bmodel\b",
     re.IGNORECASE,
@@ -57,19 +59,22 @@ MOST_MOVES = 4  # redirects within a server
 ERROR_BODY_S = 5.0
 AFTER_END_S = 1.0  # for what may follow the end of a reply: usage, and the end of the response
 DOUBTFUL_TRIES = 2  # where there may be no chat server at the address
+LISTING_S = 10.0  # for the names of what is served
+MOST_NAMES = 5
+_MOST_CHARS = 1000
 LONGEST_WAIT_S = 3600.0  # whatever the server asks for, where there is no deadline
 LOADING_POLL_S = 30.0  # a loading model is asked again at least this often
 
 
 @dataclass(slots=True)
 class _Quirks:
-    """What a server has shown of itself: fields it refuses, its only model's name, and that it gives good replies.
+    """What a server has shown of itself: what it takes, which model it serves, and that it gives good replies.
 
     `secrets` are the keys that were sent to it.
     """
 
-    refused: set[str] = field(default_factory=set)
-    model: str | None = None
+    lessons: Lessons = field(default_factory=Lessons)
+    serves: str = ""  # by its replies
     answers: bool = False
     secrets: set[str] = field(default_factory=set)
 
@@ -78,15 +83,17 @@ class _Quirks:
 class HostedModel:
     """`locate` gives requests their address; called only when something is asked.
 
-    `identity` is the address and the model without keys. `defaults` are generation parameters by GenerationConfig's
-    names, `extra` goes into the body as it is. `read_s` is the longest silence of the server. `notice` gets a line when
-    there is a wait; the log has it too. Where a server refuses a field that can be done without, it is left out, unless
-    `adapts` is False.
+    `identity` is the address and the model without keys; unless it `is_named`, the server says which model that is.
+    `defaults` are generation parameters by GenerationConfig's names, `extra` goes into the body as it is. `read_s` is
+    the longest silence of the server. `notice` gets a line when there is a wait, or a request is put otherwise; the log
+    has it too. Where a server refuses what can be put otherwise, it is, unless `adapts` is False: a field is left out,
+    a system message folded, a reply asked shorter, an old observation dropped.
     """
 
     model_id: str
     locate: Callable[..., Place] = field(repr=False)
     identity: str = ""
+    is_named: bool = True
     defaults: Mapping[str, Any] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
     stop: Sequence[str] = ()
@@ -111,6 +118,7 @@ class HostedModel:
             tools=True,
             max_new_tokens=self.defaults.get("max_new_tokens"),
             identity=self.identity or self.model_id,
+            served=None if self.is_named else self._served,
         )
 
     def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
@@ -155,42 +163,46 @@ class HostedModel:
     def _steps(self, request: ChatRequest) -> Steps:
         attempts = self.retries.begin()
         delivery = Delivery(early=request.stream)
+        phrasing = Phrasing(request, self._quirks.lessons)
         while True:
-            body = self._body(request)
+            body = self._body(phrasing)
             try:
-                yield from self._attempt(request, body, attempts, delivery)
+                yield from self._attempt(phrasing, body, attempts, delivery)
                 return
             except Failure as failure:
-                refused = self.adapts and failure.status in UNPROCESSABLE
-                if refused and (yield from self._mends(body, failure, attempts)):
+                if (yield from self._gives_way(phrasing, body, failure, attempts)):
                     continue
                 try:
                     wait_s = self._wait_s(failure, attempts)
                 except Failure as last:
-                    raise self._error(last, attempts) from failure
+                    raise self._error(last, attempts, phrasing.paths) from failure
                 self._notify(failure, wait_s)
                 yield Wait(0.0 if _is_replayed() else wait_s)
 
-    def _attempt(self, request: ChatRequest, body: dict[str, Any], attempts: Attempts, delivery: Delivery) -> Steps:
+    def _attempt(self, phrasing: Phrasing, body: dict[str, Any], attempts: Attempts, delivery: Delivery) -> Steps:
         delivery.begin()
-        head = yield from self._send(body, attempts)
-        reader = CompletionReader(salt=len(request.messages), headers=head.headers)
+        head = yield from self._send(body, attempts, phrasing.lessons.base)
+        self._learn(phrasing.lessons)
+        asked = phrasing.asked
+        reader = CompletionReader(
+            salt=len(asked.messages), headers=head.headers, tools=asked.tools, origin=self.capabilities.identity
+        )
         try:
-            if head.headers.get("content-type", "").startswith("text/event-stream"):
-                yield from self._read_stream(head, reader, attempts, delivery)
-            elif (chunk := reader.read((yield from self._whole(head, attempts)))) is not None:
-                yield from delivery.add(chunk)
+            yield from self._read_reply(head, reader, attempts, delivery)
         except (NotACompletion, BrokenReply, TooMuch, Unreadable) as error:
             raise unreadable(error) from error
+        finally:
+            self._quirks.answers |= reader.begun
         if not reader.finished:
             raise Failure("ended the reply before it was complete")
-        self._quirks.answers = True
+        last = self._priced(reader.end())
+        self._notice_model(str((last.metadata or {}).get("model_name") or ""))
         yield from delivery.end()
-        yield self._priced(reader.end())
+        yield last if phrasing.fitted is None else _with_metadata(last, dropped_to_fit=phrasing.fitted.dropped)
 
-    def _read_stream(self, head: Head, reader: CompletionReader, attempts: Attempts, delivery: Delivery) -> Steps:
-        """The events of a stream, up to the end of the response, so that its connection can be used again."""
-        events, body = ServerSentEvents(), Body(head.headers.get("content-encoding"), MOST_STREAM_BYTES)
+    def _read_reply(self, head: Head, reader: CompletionReader, attempts: Attempts, delivery: Delivery) -> Steps:
+        """The reply, up to the end of the response, so that its connection can be used again."""
+        events, body = ReplyData(), Body(head.headers.get("content-encoding"), MOST_STREAM_BYTES)
         while not reader.finished and (piece := (yield Read(_left_s(attempts)))) is not None:
             for data in events.feed(body.read(piece)):
                 if not reader.finished:
@@ -205,7 +217,7 @@ class HostedModel:
         if reader.finished:
             yield from self._after_end(reader, events, body, delivery)
 
-    def _after_end(self, reader: CompletionReader, events: ServerSentEvents, body: Body, delivery: Delivery) -> Steps:
+    def _after_end(self, reader: CompletionReader, events: ReplyData, body: Body, delivery: Delivery) -> Steps:
         """What follows the end of a reply, usage above all; for a moment, and nothing that fails in it matters."""
         end_s = self.retries.clock() + AFTER_END_S
         try:
@@ -218,10 +230,10 @@ class HostedModel:
         except (Failure, NotACompletion, BrokenReply, TooMuch, Unreadable):
             return
 
-    def _send(self, body: dict[str, Any], attempts: Attempts) -> Effects[Head]:
+    def _send(self, body: dict[str, Any], attempts: Attempts, base: int) -> Effects[Head]:
         """The head of a good response."""
         place = self.place
-        outgoing = (yield Ask(partial(place.chat, body))) if place.looks_up else place.chat(body)
+        outgoing = (yield Ask(partial(place.chat, body))) if place.looks_up else place.chat(body, base)
         return (yield from self._ask(outgoing, attempts))
 
     def _ask(self, outgoing: Outgoing, attempts: Attempts) -> Effects[Head]:
@@ -235,7 +247,8 @@ class HostedModel:
                 break
             outgoing = moved
         if head.status >= 300:
-            raise refusal(head.status, head.headers, (yield from self._beginning(head, attempts)), now_s=self.now_s())
+            body = yield from self._beginning(head, attempts)
+            raise refusal(head.status, head.headers, body, path=urlsplit(outgoing.url).path, now_s=self.now_s())
         return head
 
     def _whole(self, head: Head, attempts: Attempts) -> Effects[bytes]:
@@ -263,16 +276,18 @@ class HostedModel:
             pass
         return b"".join(pieces)
 
-    def _body(self, request: ChatRequest) -> dict[str, Any]:
-        body = request_body(
+    def _body(self, phrasing: Phrasing) -> dict[str, Any]:
+        request = phrasing.request
+        return request_body(
             request,
             defaults=self.defaults,
             extra=self.extra,
             stop=self.stop,
             stream=request.stream or self.streaming,
-            refused=self._quirks.refused,
+            lessons=phrasing.lessons,
+            most_tokens=phrasing.most_tokens,
+            origin=self.capabilities.identity if _returns_fields() else None,
         )
-        return {"model": self._quirks.model, **body} if self._quirks.model else body
 
     def _priced(self, last: Chunk) -> Chunk:
         """The last chunk with what the reply costs by the table of prices, where the server does not say.
@@ -294,25 +309,44 @@ class HostedModel:
 
     # -- what a server does not take -------------------------------------------------------------------------------
 
-    def _mends(self, body: Mapping[str, Any], failure: Failure, attempts: Attempts) -> Effects[bool]:
-        """Whether the next body will be one that this server may take."""
-        name = refused_field(body, failure.message) if failure.status != 404 else None
-        if name in DROPPABLE:
-            _LOG.info("%s does not take %s; going on without it", self.model_id, name)
-            self._quirks.refused.add(name)
+    def _gives_way(
+        self, phrasing: Phrasing, body: Mapping[str, Any], failure: Failure, attempts: Attempts
+    ) -> Effects[bool]:
+        """Whether the next request will be one that this server may take."""
+        if failure.elsewhere and not self._quirks.answers and phrasing.goes_elsewhere(failure, len(self.place.bases)):
             return True
-        if name is not None:
-            message = f"{self.model_id} does not take {name}: leave it out ({failure.message})"
-            raise ConfigurationError(self._redacted(message))
-        if "model" in body or self.place.model or not _WANTS_A_MODEL.search(failure.message):
+        if not self.adapts or not failure.refuses or failure.elsewhere:
             return False
-        return (yield from self._finds_model(attempts))
+        try:
+            done = phrasing.gives_way(body, failure, model_id=self.model_id)
+        except ConfigurationError as error:
+            raise ConfigurationError(self._redacted(str(error))) from failure
+        if done:
+            self._tell(f"{self.model_id} {done}")
+            return True
+        if failure.status not in WRONG_FIELDS or "model" in body or self.place.model:
+            return False
+        if not _WANTS_A_MODEL.search(failure.message):
+            return False
+        return (yield from self._finds_model(phrasing, attempts))
 
-    def _finds_model(self, attempts: Attempts) -> Effects[bool]:
+    def _learn(self, lessons: Lessons) -> None:
+        """The server takes a request that was put so: what was given way in is right."""
+        if self._quirks.lessons != lessons:
+            self._quirks.lessons = self._quirks.lessons.joined(lessons)
+
+    def _notice_model(self, serves: str) -> None:
+        """Which model gave a good reply; of another one than before, behind an address alone, nothing is known."""
+        quirks = self._quirks
+        if quirks.serves and serves != quirks.serves and not self.place.model:
+            quirks.lessons = Lessons(base=quirks.lessons.base)
+        quirks.serves, quirks.answers = serves, True
+
+    def _finds_model(self, phrasing: Phrasing, attempts: Attempts) -> Effects[bool]:
         """Whether the server has one model only, which will be named from now on."""
-        asking = self.place.models()
-        if asking is None or self._quirks.model is not None:
-            return self._quirks.model is not None
+        asking = self.place.models(phrasing.lessons.base)
+        if asking is None:
+            return False
         try:
             names = [one["id"] for one in (yield from self._listing(asking, attempts))]
         except Failure:
@@ -320,7 +354,7 @@ class HostedModel:
         if len(names) > 1:
             listed = ", ".join(names[:10])
             raise ConfigurationError(f"{self.model_id} wants a model's name; name one after a #: {listed}")
-        self._quirks.model = names[0] if names else None
+        phrasing.lessons = replace(phrasing.lessons, model=names[0] if names else None)
         return bool(names)
 
     def _listing(self, asking: Outgoing, attempts: Attempts) -> Effects[list[dict[str, Any]]]:
@@ -332,21 +366,38 @@ class HostedModel:
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return []
 
-    def models(self) -> list[dict[str, Any]]:
+    def models(self, retries: RetryPolicy | None = None) -> list[dict[str, Any]]:
         """What the server says of its models, each with an `id`; raises `ModelError` where it fails."""
         found: list[dict[str, Any]] = []
-        attempts = self.retries.begin()
+        attempts = (retries or self.retries).begin()
+        paths: list[str] = []
 
         def steps() -> Steps:
-            if (asking := self.place.models()) is not None:
-                found.extend((yield from self._listing(asking, attempts)))
+            for base in range(self._quirks.lessons.base, len(self.place.bases)):
+                if (asking := self.place.models(base)) is None:
+                    return
+                try:
+                    found.extend((yield from self._listing(asking, attempts)))
+                    return
+                except Failure as failure:
+                    paths.append(failure.path)
+                    if not failure.elsewhere or base + 1 == len(self.place.bases):
+                        raise
 
         try:
             for _ in drive(steps(), Exchange(self._clients, sleep=self.sleep)):
                 pass
         except Failure as failure:
-            raise self._error(failure, attempts) from failure
+            raise self._error(failure, attempts, paths) from failure
         return found
+
+    def _served(self) -> str:
+        """The names of the models that are served now, where the address leaves it open; "" where it is not said."""
+        try:
+            names = [one["id"] for one in self.models(RetryPolicy(tries=1, total_s=LISTING_S))]
+        except AgentkitError:
+            return ""
+        return ", ".join(names[:MOST_NAMES])
 
     # -- failures --------------------------------------------------------------------------------------------------
 
@@ -371,8 +422,9 @@ class HostedModel:
             raise Failure(message, status=failure.status, retry=False)
         return wait_s
 
-    def _error(self, failure: Failure, attempts: Attempts) -> Exception:
-        message = self._redacted(f"{self.model_id} {failure.message}")
+    def _error(self, failure: Failure, attempts: Attempts, paths: Sequence[str] = ()) -> Exception:
+        asked = f" (asked: {', '.join(dict.fromkeys(paths))})" if failure.elsewhere and any(paths) else ""
+        message = self._redacted(f"{self.model_id} {failure.message}") + self._redacted(asked)
         if failure.status in (401, 403):
             return ConfigurationError(
                 f"{message}; {self.place.no_key or 'it refused the token: check it and its rights'}"
@@ -381,16 +433,23 @@ class HostedModel:
         return ModelError(message + tries)
 
     def _redacted(self, text: str) -> str:
-        return without_secrets(text, *self._quirks.secrets)
+        return without_secrets(text, *self._quirks.secrets, most=_MOST_CHARS)
 
     def _notify(self, failure: Failure, wait_s: float) -> None:
         if failure.loading_s is not None:
             line = f"{self.model_id} is loading the model; asking again in {wait_s:.0f} s"
         else:
             line = self._redacted(f"{self.model_id} {failure.message}; trying again in {wait_s:.1f} s")
+        self._tell(line)
+
+    def _tell(self, line: str) -> None:
         _LOG.info("%s", line)
         if self.notice is not None:
             self.notice(line)
+
+
+def _with_metadata(chunk: Chunk, **more: Any) -> Chunk:
+    return replace(chunk, metadata={**(chunk.metadata or {}), **more})
 
 
 def _left_s(attempts: Attempts) -> float | None:
@@ -400,6 +459,12 @@ def _left_s(attempts: Attempts) -> float | None:
         message = f"gave no whole reply within {attempts.limit_s:.3g} s; raise total_timeout, or the run's"
         raise Failure(message, retry=False)
     return left_s
+
+
+def _returns_fields() -> bool:
+    """Whether the server gets back what it sent with its calls."""
+    recorder = active()
+    return recorder is None or recorder.returns_fields
 
 
 def _is_replayed() -> bool:

@@ -91,6 +91,7 @@ def model_of(options: HostedOptions, *, token: str | None = None) -> HostedModel
     return HostedModel(
         model_id=repo_id or model or address,
         identity=f"{repo_id} {options.provider}" if repo_id else " ".join(filter(None, [address, model])),
+        is_named=bool(repo_id or model or "#" in address),
         locate=partial(
             place,
             repo_id=repo_id,

@@ -1,5 +1,8 @@
 """Where a request goes, an address of one's own or a provider behind the Hub's router, and which key goes with it.
 
+An address is meant as its server's documentation gives it: `/chat/completions` follows it, as it does in OpenAI's
+clients. Many people leave out the `/v1` of one, so where nothing is found that is tried, too.
+
 A key goes where it belongs, over an encrypted connection, and nowhere else:
 
 - `HF_TOKEN` to Hugging Face's own hosts. Not to Spaces and dedicated endpoints, where anybody runs what they like.
@@ -12,7 +15,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, urlsplit
@@ -32,6 +36,27 @@ _OF_ANYBODY = (".hf.space", ".endpoints.huggingface.cloud")
 _PORTS = {"http": 80, "https": 443}
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _AGENT = "agentkit"
+_VERSION = re.compile(r"v\d+(?:(?:alpha|beta|preview)\d*)?")
+_CHAT = "/chat/completions"
+_AZURE_HOSTS = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
+_AZURE_PATH = "/openai/deployments/"
+_KEY_HEADERS = ("authorization", "api-key", "x-api-key")
+_OTHER_APIS = (
+    (r"/responses", "OpenAI's Responses API", ""),
+    (r"/messages", "Anthropic's own API", ""),
+    (r"(?:/apps)?/anthropic(?:/v1)?", "Anthropic's own API", "/v1"),
+    (r"(?<!/chat)/completions", "text completions", ""),
+    (r"/embeddings", "embeddings", ""),
+    (r"/api/(?:chat|generate)", "Ollama's own API", "/v1"),
+    (r"/v1(?:alpha|beta)?/models/[^/]*:\w*generatecontent", "Gemini's own API", "/v1beta/openai"),
+    (r"/(?:generate|generate_stream)", "TGI's own API", "/v1"),
+    (
+        r"/model/[^/]*/(?:converse|converse-stream|invoke|invoke-with-response-stream)",
+        "Bedrock's own API",
+        "/openai/v1",
+    ),
+)
+"""How the path of an address of another API ends, whose it is, and what stands there in one for chat completions."""
 _PUBLIC_HEADERS = ("accept", "accept-encoding", "content-type", "user-agent")
 
 
@@ -64,7 +89,10 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """An OpenAI-compatible server; `url` is its address, its `/v1`, or its `/v1/chat/completions`."""
+    """An OpenAI-compatible server; `url` is its address, its `/v1`, or its `/v1/chat/completions`.
+
+    `bases` are what `url` may mean, the likeliest first.
+    """
 
     url: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -83,14 +111,19 @@ class Server:
         """Whether the address says so, and not only a name server."""
         return httpx.URL(self.url).host in _THIS_MACHINE
 
-    def chat(self, body: Mapping[str, Any]) -> Outgoing:
+    @property
+    def bases(self) -> Sequence[str]:
+        """The addresses before `/chat/completions`."""
+        return _bases(self.url)
+
+    def chat(self, body: Mapping[str, Any], base: int = 0) -> Outgoing:
         """The request for a chat completion."""
         named = {"model": self.model, **body} if self.model else dict(body)
-        return Outgoing(_endpoint(self.url, "/chat/completions"), _with_json(self.headers), encoded(named))
+        return Outgoing(_below(self.bases[base], _CHAT), _with_json(self.headers), encoded(named))
 
-    def models(self) -> Outgoing | None:
+    def models(self, base: int = 0) -> Outgoing | None:
         """The question which models there are, where it can be asked."""
-        return Outgoing(_endpoint(self.url, "/models"), self.headers)
+        return Outgoing(_below(self.bases[base], "/models"), self.headers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,11 +137,12 @@ class Provider:
     is_hub_token: bool = False  # of the environment, and not given for this provider
 
     no_key: ClassVar[str] = ""
+    bases: ClassVar[Sequence[str]] = ("",)
     looks_up: ClassVar[bool] = True  # it asks the Hub where the provider has the model, and blocks meanwhile
     is_encrypted: ClassVar[bool] = True
     on_this_machine: ClassVar[bool] = False
 
-    def chat(self, body: Mapping[str, Any]) -> Outgoing:
+    def chat(self, body: Mapping[str, Any], base: int = 0) -> Outgoing:
         """The request for a chat completion."""
         from huggingface_hub.inference._providers import get_provider_helper
 
@@ -134,7 +168,7 @@ class Provider:
             )
         return Outgoing(made.url, made.headers, encoded(made.json))  # type: ignore[arg-type]
 
-    def models(self) -> Outgoing | None:
+    def models(self, base: int = 0) -> Outgoing | None:
         """None: the router is not asked."""
         return None
 
@@ -161,8 +195,8 @@ def place(
     if endpoint_url is not None:
         address, _, named = endpoint_url.partition("#")
         token = token or token_for(address, keyless=keyless)
-        sent = _own_headers(headers, token)
-        no_key = "" if "authorization" in sent else _no_key(httpx.URL(address), keyless)
+        sent = _own_headers(headers, token, address)
+        no_key = "" if any(name in sent for name in _KEY_HEADERS) else _no_key(httpx.URL(address), keyless)
         return Server(url=address, model=model or named or None, headers=sent, no_key=no_key)
     assert repo_id is not None
     is_hub_token, token = token is None, token or hub_token()
@@ -256,22 +290,56 @@ def _known_providers() -> set[str]:
     return set(PROVIDERS)
 
 
-def _own_headers(headers: Mapping[str, str], token: str | None) -> dict[str, str]:
+def _own_headers(headers: Mapping[str, str], token: str | None, address: str = "") -> dict[str, str]:
+    if token and _is_azure(address) and not token.startswith("eyJ"):  # those of Entra ID are bearer tokens
+        return {"user-agent": _AGENT, "api-key": token, **headers}
     authorization = {"authorization": f"Bearer {token}"} if token else {}
     return {"user-agent": _AGENT, **authorization, **headers}
+
+
+def _is_azure(address: str) -> bool:
+    """Whether a key goes in Azure's own header there."""
+    parts = urlsplit(address)
+    return (parts.hostname or "").endswith(_AZURE_HOSTS) or _AZURE_PATH in parts.path
 
 
 def _with_json(headers: Mapping[str, str]) -> dict[str, str]:
     return {"content-type": "application/json", **headers}
 
 
-def _endpoint(url: str, route: str) -> str:
-    """The address of `/chat/completions` or `/models`, wherever in the server's paths `url` points."""
+def _bases(url: str) -> tuple[str, ...]:
+    """The addresses below which chat completions may be, wherever in the server's paths `url` points."""
     parts = urlsplit(url)
-    path = parts.path.rstrip("/").removesuffix("/chat/completions")
-    if not path.endswith("/v1") and path == parts.path.rstrip("/"):
-        path += "/v1"
-    return parts._replace(path=path + route, fragment="").geturl()
+    path = parts.path.rstrip("/")
+    if path.endswith(_CHAT):
+        paths = [path.removesuffix(_CHAT)]
+    else:
+        *_, last = segments = path.split("/")
+        if _VERSION.fullmatch(last) or _AZURE_PATH in path:
+            paths = [path]
+        elif last in ("", "openai") and not any(map(_VERSION.fullmatch, segments)):  # as KServe, Azure and Groq have it
+            paths = [f"{path}/v1", path]
+        else:
+            paths = [path, f"{path}/v1"]
+    return tuple(parts._replace(path=path, fragment="").geturl() for path in paths)
+
+
+def _below(base: str, route: str) -> str:
+    parts = urlsplit(base)
+    return parts._replace(path=parts.path + route).geturl()
+
+
+def refuse_other_apis(url: str) -> None:
+    """Raise `ConfigurationError` for an address of an API that is not spoken here, with one that may be meant."""
+    parts = urlsplit(url)
+    path = parts.path.rstrip("/")
+    for ending, name, instead in _OTHER_APIS:
+        if match := re.search(rf"{ending}\Z", path, re.IGNORECASE):
+            meant = public_address(parts._replace(path=path[: match.start()] + instead, query="").geturl())
+            raise ConfigurationError(
+                f"{path} is an address of {name}, and chat completions are asked for here; give {meant}, "
+                "or the server's address that its documentation gives OpenAI's clients"
+            )
 
 
 def encoded(body: Mapping[str, Any]) -> bytes:

@@ -1,0 +1,124 @@
+"""One request, put as its server takes it: what earlier refusals taught, and what this request gives way in."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from agentkit.errors import ConfigurationError
+from agentkit.models.backend import ChatRequest
+from agentkit.models.hosted.body import DROPPABLE, Lessons, refused_field
+from agentkit.models.hosted.failures import Failure
+from agentkit.models.hosted.limits import FEWEST, TooLong, too_long
+from agentkit.models.messages import Fitted, shortenings
+from agentkit.number_words import count
+
+MOST_GIVEN_WAY = 16  # times for one request
+_FAIR_ROOM = 128  # tokens of a reply for which no observation need be dropped
+_SPARE = 0.95  # of the room, as characters only tell about how many tokens they are
+_SHRINK = 0.7  # where the server does not say by how much a prompt is too long
+_NO_SYSTEM = re.compile(
+    r"\b(?:system|developer)\b.{0,60}\b(?:not|isn't|aren't|can't|cannot|no longer|un\w+|invalid|disallowed)\b"
+    r"|(?:\bnot\b|n't|\bun\w+|\binvalid|\bonly).{0,60}(?:\bsystem\b|\broles?\b)"
+    r"|\broles? must alternate|\broles?\b.{0,200}\b(?:should|must) be\b"
+    r"|\bsystem\b.{0,40}\bmust be\b.{0,20}\b(?:begin|first)",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+@dataclass(slots=True)
+class Phrasing:
+    """How a request is put now. `room` are the tokens that its reply may have beside its prompt."""
+
+    asked: ChatRequest
+    lessons: Lessons
+    room: int | None = None
+    fitted: Fitted | None = None
+    paths: list[str] = field(default_factory=list)  # that were asked, and are none of a chat server
+    _given_way: int = 0
+
+    @property
+    def request(self) -> ChatRequest:
+        """The request with what there is room for."""
+        return self.asked if self.fitted is None else replace(self.asked, messages=self.fitted.messages)
+
+    @property
+    def most_tokens(self) -> int | None:
+        """The tokens that the reply may have at most, as far as the server says."""
+        return min((one for one in (self.lessons.most_tokens, self.room) if one is not None), default=None)
+
+    def goes_elsewhere(self, failure: Failure, bases: int) -> bool:
+        """Whether another of the addresses that may be meant is asked next."""
+        self.paths.append(failure.path)
+        if self.lessons.base + 1 >= bases:
+            return False
+        self.lessons = replace(self.lessons, base=self.lessons.base + 1)
+        return True
+
+    def gives_way(self, body: Mapping[str, Any], failure: Failure, *, model_id: str) -> str:
+        """What is done about a refusal, in words, and then is so in the next body; "" where nothing is.
+
+        Raises `ConfigurationError` for a field that it refuses and that cannot be done without.
+        """
+        self._given_way += 1
+        if self._given_way > MOST_GIVEN_WAY:
+            return ""
+        limit = body.get("max_tokens", body.get("max_completion_tokens"))
+        found = too_long(failure.message, code=failure.code, asked=limit if isinstance(limit, int) else None)
+        if found is not None:
+            return self._shortened(found, body, limit)
+        has_system = any(message["role"] == "system" for message in body["messages"])
+        if has_system and _NO_SYSTEM.search(failure.message):
+            self.lessons = replace(self.lessons, folds_system=True)
+            return "takes no system message; it goes with the first message of the user"
+        name = refused_field(body, failure.message) if failure.status in (400, 422) else None
+        if name in DROPPABLE:
+            self.lessons = replace(self.lessons, refused=self.lessons.refused | {name})
+            return f"does not take {name}; going on without it"
+        if name is not None:
+            raise ConfigurationError(f"{model_id} does not take {name}: leave it out ({failure.message})") from failure
+        return ""
+
+    # -- length ----------------------------------------------------------------------------------------------------
+
+    def _shortened(self, found: TooLong, body: Mapping[str, Any], limit: int | None) -> str:
+        if found.most_tokens is not None:
+            self.lessons = replace(self.lessons, most_tokens=found.most_tokens)
+            return f"gives at most {found.most_tokens} tokens; asking for no more"
+        if found.room is not None and found.room >= min(_FAIR_ROOM, limit or _FAIR_ROOM):
+            return self._with_room(found.room)
+        if found.of_reply and found.room is None and limit and limit // 2 >= FEWEST:
+            return self._with_room(limit // 2)
+        if said := self._dropped(found, body, limit):
+            return said
+        if found.room is not None and found.room >= FEWEST:
+            return self._with_room(found.room)
+        return self._with_room(limit // 2) if found.of_context and limit and limit // 2 >= _FAIR_ROOM else ""
+
+    def _with_room(self, tokens: int) -> str:
+        self.room = tokens
+        return f"has room for {count(tokens, 'token')} of a reply; asking for no more"
+
+    def _dropped(self, found: TooLong, body: Mapping[str, Any], limit: int | None) -> str:
+        """What was dropped of the messages, so that they may fit; "" where nothing can be."""
+        now = self.asked.messages if self.fitted is None else self.fitted.messages
+        fixed, size = _size(body.get("tools")), _size(now)
+        wanted = size * _SHRINK
+        if found.prompt_tokens and found.context_tokens:
+            reply = min(limit or found.context_tokens, max(found.context_tokens // 4, FEWEST))
+            share = (found.context_tokens - reply) / found.prompt_tokens
+            wanted = min(size * _SPARE, share * _SPARE * (size + fixed) - fixed)
+        shorter = [one for one in shortenings(self.asked.messages) if _size(one.messages) < size]
+        if not shorter:
+            return ""
+        fits = (one for one in shorter if _size(one.messages) <= wanted)
+        self.fitted, self.room = next(fits, shorter[-1]), None
+        parts = [count(number, name.removesuffix("s")) for name, number in self.fitted.dropped.items() if number]
+        return f"reads no prompt as long as this; without {' and '.join(parts)} of it from here on"
+
+
+def _size(value: Any) -> int:
+    return len(json.dumps(value, ensure_ascii=False, default=str)) if value else 0
