@@ -68,33 +68,22 @@ class Fitted:
     messages: list[Message]
     dropped_observations: int = 0
     dropped_messages: int = 0
-    cut_tokens: int = 0
     cut_characters: int = 0
 
     @property
     def dropped(self) -> dict[str, int]:
         """What is missing of them; nothing where all of them fit."""
         found = {"observations": self.dropped_observations, "messages": self.dropped_messages}
-        cuts = {"tokens": self.cut_tokens, "characters": self.cut_characters}
-        cut = {name: count for name, count in cuts.items() if count}
-        return {**found, **cut} if cut or any(found.values()) else {}
+        if self.cut_characters:
+            return {**found, "characters": self.cut_characters}
+        return found if any(found.values()) else {}
 
 
 def shortenings(messages: Sequence[Message]) -> Iterator[Fitted]:
-    """The conversation, then ever shorter ones: without its oldest observations, then without its oldest messages."""
-    for fitted in _with_fewer_observations(messages):
-        yield fitted
-    while (body := [m for m in fitted.messages if m["role"] != "system"])[1:]:
-        oldest = body[0]
-        rest = [message for message in fitted.messages if message is not oldest]
-        fitted = replace(fitted, messages=rest, dropped_messages=fitted.dropped_messages + 1)
-        yield fitted
+    """The conversation, then ever shorter ones, which keep the question, and each call with its result.
 
-
-def shortenings_with_question(messages: Sequence[Message]) -> Iterator[Fitted]:
-    """`shortenings` that keep the question, and each call with its result, which servers insist on.
-
-    After the oldest observations the oldest messages before the question go, then the end of the newest observation.
+    After the oldest observations the oldest messages before the question go; then the oldest steps but the newest, and
+    the end of the newest observation, whichever of the two is longer first.
     """
     for fitted in _with_fewer_observations(messages):
         yield fitted
@@ -108,9 +97,34 @@ def shortenings_with_question(messages: Sequence[Message]) -> Iterator[Fitted]:
         left = [message for number, message in enumerate(whole) if number not in gone]
         fitted = replace(fitted, messages=left, dropped_messages=count)
         yield fitted
+    start, end = _oldest_steps(fitted.messages)
+    steps = sum(len(str(message["content"])) for message in fitted.messages[start:end])
+    ways = [_without_oldest_steps, _with_newest_cut]
+    for shorter in ways if steps > _newest_length(fitted.messages) else reversed(ways):
+        so_far = fitted
+        for fitted in shorter(so_far):
+            yield fitted
+
+
+def _without_oldest_steps(fitted: Fitted) -> Iterator[Fitted]:
+    start, end = _oldest_steps(fitted.messages)
+    for at in range(start + 1, end + 1):
+        if fitted.messages[at]["role"] == "assistant":
+            left = [*fitted.messages[:start], *fitted.messages[at:]]
+            yield replace(fitted, messages=left, dropped_messages=fitted.dropped_messages + at - start)
+
+
+def _oldest_steps(messages: Sequence[Message]) -> tuple[int, int]:
+    """Where the steps before the newest begin and end; nothing: (0, 0)."""
+    asked = _question(messages)
+    turns = [n for n, message in enumerate(messages) if n > asked and message["role"] == "assistant"]
+    return (turns[0], turns[-1]) if turns else (0, 0)
+
+
+def _with_newest_cut(fitted: Fitted) -> Iterator[Fitted]:
     length = cut = _newest_length(fitted.messages)
     while (cut := cut // 2) >= _SHORTEST:
-        yield replace(fitted, messages=_with_newest_cut(fitted.messages, cut), cut_characters=length - cut)
+        yield replace(fitted, messages=_cut(fitted.messages, cut), cut_characters=length - cut)
 
 
 def _with_fewer_observations(messages: Sequence[Message]) -> Iterator[Fitted]:
@@ -175,7 +189,7 @@ def _newest_length(messages: Sequence[Message]) -> int:
     return end - start
 
 
-def _with_newest_cut(messages: Sequence[Message], length: int) -> list[Message]:
+def _cut(messages: Sequence[Message], length: int) -> list[Message]:
     number, start, end = _newest_span(messages)
     content = messages[number]["content"]
     cut = {**messages[number], "content": f"{content[: start + length]}{CUT}{content[end:]}"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 
+from agentkit import AgentExecutor
 from agentkit.errors import ConfigurationError
 from agentkit.models import ChatHuggingFace, HuggingFacePipeline
 from agentkit.models.local.chat_template import ChatTemplate
@@ -210,22 +212,63 @@ def test_long_runs_drop_their_oldest_observations(model_folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "messages",
+    ("messages", "cut"),
     [
-        [HumanMessage("x " * 5000)],
-        [HumanMessage("Q\n\n" + "".join(f"Thought: t\nObservation: {'y ' * 200}\n" for _ in range(20)) + "Thought: ")],
-        [HumanMessage("Q"), CALLING, ToolMessage("z " * 3000, tool_call_id="call00000")],
+        ([HumanMessage("Q\n\n" + "".join(f"Thought: t\nObservation: {'y ' * 200}\n" for _ in range(20)))], 0),
+        ([HumanMessage("Q"), CALLING, ToolMessage("z " * 3000, tool_call_id="call00000")], 5250),
     ],
+    ids=["many observations", "a long one"],
 )
-def test_nothing_is_too_long(messages: list[Any], model_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """What is cut out of a message, and not left out between messages, is said."""
+def test_observations_that_are_too_long(
+    messages: list[Any], cut: int, model_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is cut off the newest one, and not left out, is said."""
     reply = chat_with(CHATML, model_folder).invoke(messages, max_new_tokens=8)
     assert reply.usage_metadata is not None
     assert reply.usage_metadata["input_tokens"] <= 1024
-    dropped = reply.response_metadata["dropped_to_fit"]
-    said = [record.getMessage() for record in caplog.records if "were cut; shorten it" in record.getMessage()]
-    assert len(said) == (dropped.get("tokens", 0) > 0)
-    assert all(f"the first {dropped['tokens']} were cut" in message for message in said)
+    assert reply.response_metadata["dropped_to_fit"].get("characters", 0) == cut
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [
+        f"The last observation is longer than the model reads: its last {cut} characters were cut; a model that reads "
+        "more gives room"
+    ] * bool(cut)
+
+
+@pytest.mark.parametrize("first", ["hello", "Q\nThought: "])
+def test_a_prompt_that_leaves_no_room_for_a_reply_is_one_line(first: str, model_folder: Path) -> None:
+    messages = [SystemMessage("x " * 1000), HumanMessage(first)]
+    with pytest.raises(ConfigurationError) as caught:
+        chat_with(CHATML, model_folder).invoke(messages)
+    assert re.fullmatch(
+        r"the prompt has \d{4} tokens, which leaves too little of the 1024 that the model reads for a reply; "
+        r"give a model that reads more, a shorter prompt or fewer tools",
+        str(caught.value),
+    )
+
+
+def test_a_run_with_a_prompt_that_is_too_long_ends_at_once(model_folder: Path) -> None:
+    executor = AgentExecutor.from_model(chat_with(CHATML, model_folder), tools=["calculator"])
+    with pytest.raises(ConfigurationError, match=r"or fewer tools$"):
+        executor.invoke({"input": "What is 2 + 2?" + " and 3" * 1000})
+
+
+@pytest.mark.parametrize(
+    ("turn", "observed", "lengths"),
+    [
+        (9, 800, ["1 1 1 9 800 9 800", "1 1 1 9 41 9 800", "1 9 41 9 800", "1 9 41 9 426", "1 9 41 9 226", "1 9 226"]),
+        (900, 450, ["1 1 1 900 450 900 450", "1 1 1 900 41 900 450", "1 900 41 900 450", "1 900 450", "1 900 251"]),
+    ],
+    ids=["a long observation", "long turns"],
+)
+def test_the_question_and_the_newest_step_stay(turn: int, observed: int, lengths: list[str]) -> None:
+    step = [
+        {"role": "assistant", "content": "t" * turn},
+        {"role": "user", "content": "Observation: ".ljust(observed, "o")},
+    ]
+    asked = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}, {"role": "user", "content": "?"}]
+    shorter = list(shortenings([*asked, *step, *step]))
+    assert [" ".join(str(len(each["content"])) for each in one.messages) for one in shorter] == lengths
+    assert [len(one.messages) + one.dropped_messages for one in shorter] == [7] * len(lengths)
 
 
 def test_a_scratchpad_in_the_users_message_loses_its_oldest_observations(model_folder: Path) -> None:

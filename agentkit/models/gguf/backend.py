@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 from agentkit.errors import ConfigurationError, ModelError
 from agentkit.models.backend import Capabilities, ChatRequest, Chunk, Constrain, Message
@@ -25,7 +25,7 @@ from agentkit.models.local.backend import (
 )
 from agentkit.models.local.chat_template import ChatTemplate
 from agentkit.models.local.constraint import BeforeAnswer, begun_thought, check_grammar
-from agentkit.models.local.encoding import PromptEncoder, WrittenTurn, first_that_fits
+from agentkit.models.local.encoding import LARGER, PromptEncoder, WrittenTurn, first_that_fits, too_long
 from agentkit.models.local.loading import check_numbers, template_text
 from agentkit.models.local.media import has_media
 from agentkit.models.local.thoughts import unwritten_tokens
@@ -80,6 +80,8 @@ class GgufBackend:
         self._slots = Slots(start.slots, start.context)
         self.threads = start.threads
         self.context_tokens = start.context
+        most = read.of_model("context_length")
+        self._more = f"a larger n_ctx (of at most {most})" if start.context < most else LARGER
         before = BeforeAnswer(vocabulary, template=self.template.shown)
         self._model = Model(engine, vocabulary, before, start.context)
         if constrain != "off":
@@ -148,8 +150,9 @@ class GgufBackend:
             return prompt, _Counted(self._prompts.encode(prompt), self)
 
         longest = options.get("max_new_tokens") or options["max_length"]
-        limit = self.context_tokens - min(longest, self.context_tokens // 4)
-        prompt, pieces, fitted = first_that_fits(request.messages, encode, limit)
+        prompt, pieces, fitted = first_that_fits(
+            request.messages, encode, context=self.context_tokens, longest=longest, more=self._more
+        )
         if fitted.dropped:
             yield Chunk(metadata={"dropped_to_fit": fitted.dropped})
         length = self._length(options, pieces)
@@ -216,9 +219,7 @@ class GgufBackend:
         if room < 1 and most < self.context_tokens:
             raise ConfigurationError(f"max_length is {most}, and the prompt has {most - room} tokens; give more")
         if room < 1:
-            raise ConfigurationError(
-                f"expected a prompt shorter than the model's {most} tokens, saw {most - room}; shorten it"
-            )
+            raise too_long(most - room, most, self._more)
         return min(longest or room, room)
 
     def _sampling(self, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -250,7 +251,7 @@ class GgufBackend:
         return 0
 
 
-class _Counted(Sequence[int]):
+class _Counted:
     """The pieces of a prompt as so many tokens: no fewer than they are, and just so many where that matters."""
 
     def __init__(self, pieces: Sequence[Any], backend: GgufBackend) -> None:
@@ -272,30 +273,6 @@ class _Counted(Sequence[int]):
     @cached_property
     def _exact(self) -> int:
         return self._backend.count(self.pieces)
-
-    @overload
-    def __getitem__(self, at: int) -> int: ...
-    @overload
-    def __getitem__(self, at: slice) -> _Counted: ...
-    def __getitem__(self, at: int | slice) -> Any:
-        """What is left of it without so many tokens at its beginning."""
-        assert isinstance(at, slice)
-        wanted = self.exactly() - at.start
-        left = self
-        while (over := left.exactly() - wanted) > 0:
-            left = _Counted(_without(left.pieces, over), self._backend)
-        return left
-
-
-def _without(pieces: Sequence[Piece], tokens: int) -> list[Piece]:
-    """Pieces without so many tokens at their beginning, or a few more: a token has a letter at least."""
-    left = list(pieces)
-    while tokens > 0 and left:
-        first = left.pop(0)
-        if isinstance(first, str) and len(first) > tokens:
-            return [first[tokens:], *left]
-        tokens -= len(first) if isinstance(first, str) else 1
-    return left
 
 
 def _texts(value: str | Sequence[str] | None) -> tuple[str, ...]:

@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from agentkit.errors import ConfigurationError, ModelError, in_one_line
+from agentkit.errors import ModelError, in_one_line
 from agentkit.models.backend import ChatRequest, Chunk, TokenLogprob, Usage
 from agentkit.models.gguf.engine import Engine
 from agentkit.models.gguf.vocabulary import FileVocabulary, Piece
 from agentkit.models.local.constraint import BeforeAnswer, Constraint, cut_off
+from agentkit.models.local.encoding import too_long
 from agentkit.models.local.thoughts import ReplyWatch
 from agentkit.react_json.marks import TABLE
 
@@ -332,9 +333,7 @@ def check(answer: Mapping[str, Any], context: int) -> None:
     if not (error := answer.get("error")):
         return
     if error.get("type") == TOO_LONG:
-        raise ConfigurationError(
-            f"expected a prompt shorter than the model's {context} tokens, saw {error['n_prompt_tokens']}; shorten it"
-        )
+        raise too_long(error["n_prompt_tokens"], context)
     raise ModelError(f"llama.cpp: {in_one_line(error.get('message') or error, 300)}")
 
 

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Sequence, Sized
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
+from agentkit.errors import ConfigurationError
 from agentkit.models.backend import Message
 from agentkit.models.messages import Fitted, shortenings
 
 SEAM = "\ufdd0"
 """Stands in a prompt where tokens must not join (a Unicode noncharacter, never text)."""
 
-Tokens = TypeVar("Tokens", bound=Sequence[Any])
+Tokens = TypeVar("Tokens", bound=Sized)
 REMEMBERED = 32
+LEAST_REPLY = 64
+"""Tokens, in which an agent's turn can be written."""
+LARGER = "a model that reads more"
 logger = logging.getLogger("agentkit")
 
 
@@ -96,24 +100,36 @@ def _follow(pieces: Sequence[str], text: str, start: int) -> tuple[int, int]:
 
 
 def first_that_fits(
-    messages: Sequence[Message], encode: Callable[[list[Message]], tuple[str, Tokens]], limit: int
+    messages: Sequence[Message],
+    encode: Callable[[list[Message]], tuple[str, Tokens]],
+    *,
+    context: int,
+    longest: int,
+    more: str,
 ) -> tuple[str, Tokens, Fitted]:
-    """Prompt and ids of the longest shortening within `limit` tokens; the last resort is cut from its beginning.
+    """Prompt and ids of the longest shortening that leaves room for a reply of `longest` tokens, or a quarter.
 
-    A cut takes instructions and the question with it, so it is said aloud.
+    Where there is none, the shortest has to leave `LEAST_REPLY`; else raises `ConfigurationError`, which names `more`
+    as what gives room.
     """
-    fitted, *shorter = shortenings(messages)
-    prompt, ids = encode(fitted.messages)
-    while len(ids) > limit and shorter:
-        fitted = shorter.pop(0)
+    for fitted in shortenings(messages):
         prompt, ids = encode(fitted.messages)
-    if len(ids) <= limit:
-        return prompt, ids, fitted
-    cut = len(ids) - limit
-    logger.warning(
-        "A message is longer than the model reads: of %d tokens the first %d were cut; shorten it, or take fewer "
-        "tools, or a model that reads more",
-        len(ids),
-        cut,
+        if len(ids) <= context - min(longest, context // 4):
+            break
+    if len(ids) > context - min(longest, LEAST_REPLY):
+        raise too_long(len(ids), context, more)
+    if fitted.cut_characters:
+        logger.warning(
+            "The last observation is longer than the model reads: its last %d characters were cut; %s gives room",
+            fitted.cut_characters,
+            more,
+        )
+    return prompt, ids, fitted
+
+
+def too_long(tokens: int, context: int, more: str = LARGER) -> ConfigurationError:
+    """What is wrong with a prompt that leaves no room for a reply, and what to do."""
+    return ConfigurationError(
+        f"the prompt has {tokens} tokens, which leaves too little of the {context} that the model reads for a reply; "
+        f"give {more}, a shorter prompt or fewer tools"
     )
-    return prompt, cast("Tokens", ids[cut:]), replace(fitted, cut_tokens=cut)

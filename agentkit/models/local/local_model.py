@@ -19,7 +19,7 @@ from agentkit.models.local.decoding import (
     NewToken,
     TokenSequence,
 )
-from agentkit.models.local.encoding import PromptEncoder, WrittenTurn, first_that_fits
+from agentkit.models.local.encoding import LARGER, PromptEncoder, WrittenTurn, first_that_fits, too_long
 from agentkit.models.local.forward import Forward
 from agentkit.models.local.loading import check_numbers
 from agentkit.models.local.media import MediaInputs, has_media, media_inputs
@@ -100,8 +100,9 @@ class LocalModel:
             return prompt, self.prompts.encode(prompt)
 
         longest = request.options.get("max_new_tokens") or request.options["max_length"]
-        limit = self.context_tokens - min(longest, self.context_tokens // 4)
-        prompt, ids, fitted = first_that_fits(request.messages, encode, limit)
+        prompt, ids, fitted = first_that_fits(
+            request.messages, encode, context=self.context_tokens, longest=longest, more=LARGER
+        )
         if fitted.dropped:
             yield Chunk(metadata={"dropped_to_fit": fitted.dropped})
         yield from self.generate_text(prompt, ids, request)
@@ -160,9 +161,7 @@ class LocalModel:
         if room < 1:
             if longest < self.context_tokens:
                 raise ConfigurationError(f"max_length is {longest}, and the prompt has {len(ids)} tokens; give more")
-            raise ConfigurationError(
-                f"expected a prompt shorter than the model's {longest} tokens, saw {len(ids)}; shorten it"
-            )
+            raise too_long(len(ids), longest)
         options["max_new_tokens"] = min(options.get("max_new_tokens") or room, room)
         options.pop("max_length", None)
         if "do_sample" not in options and "temperature" in options:  # transformers ignores a temperature otherwise
