@@ -1,6 +1,7 @@
 """Finds out, once per model, whether it calls tools in its own syntax, and plans accordingly.
 
-What was learnt stands in a small file in the user's cache folder.
+What was learnt stands in a small file in the user's cache folder, for a model at an address: another model there is
+asked anew. A lesson that a run's first turn speaks against is looked into again.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from agentkit.core.loop import ModelCall, Turn
 from agentkit.core.planner import Planner
-from agentkit.errors import CassetteError, ModelError
+from agentkit.errors import CassetteError, MalformedTurn, ModelError
 from agentkit.events import CallMode, ModeFound
 from agentkit.models.backend import ChatRequest, Completion
 from agentkit.models.chat import ChatModel
@@ -37,6 +38,7 @@ TOOL: Mapping[str, Any] = {
 PROBE_TOKENS = 512  # a call takes 30; the rest is for models that think first
 REFUSED = (400, 404, 405, 415, 422, 501)  # what servers answer to a request with tools that they cannot take
 BROKE = (500,)  # what some answer instead; it may have been chance, so it is not written down
+SURE_S = 600  # for so long answers without a call say nothing against a model that calls
 FORGET_AFTER_S = 30 * 24 * 3600  # servers are updated
 
 
@@ -88,7 +90,10 @@ class KnownModes:
 
 @dataclass(frozen=True, slots=True)
 class ModeFinding:
-    """A model's mode; `probed`: just now, by asking the model; `lasting`: worth writing down."""
+    """A model's mode; `probed`: just now, by asking the model; `lasting`: worth writing down at once.
+
+    A model that did not call is one of the dialect only if its turns are; that is written down when one was.
+    """
 
     mode: CallMode
     probed: bool = False
@@ -98,42 +103,93 @@ class ModeFinding:
 class ModeFinder:
     """One model's mode: known in this process, or from the file, or found out by asking the model."""
 
-    def __init__(self, key: str, known: KnownModes, *, has_fallbacks: bool = False) -> None:
-        self._key = key
+    def __init__(
+        self,
+        key: str,
+        known: KnownModes,
+        *,
+        has_fallbacks: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._name = key
+        self._key: str | None = None  # the name, with what is served there
         self._has_fallbacks = has_fallbacks
         self._known = known
+        self._clock = clock
         self._mode: CallMode | None = None
+        self._asked_s: float | None = None
+        self._held = False  # first turns were good since
+        self._is_unwritten = False
         self._lock = threading.Lock()
 
     def find(self, model: ChatModel) -> ModeFinding:
         """The mode; runs at the same time wait for the first one's probe. Within a cassette it is part of the run."""
-        cassette = active()
-        if cassette is None:
-            return self._find(model)
-        finding: ModeFinding | None = None
+        return self._remembered("mode", "react-json", lambda: self._find(model))  # before modes were recorded
 
-        def compute() -> CallMode:
-            nonlocal finding
-            finding = self._find(model)
-            return finding.mode
-
-        mode = _checked(cassette.remembered("mode", compute, default="react-json"))  # before modes were recorded
-        return ModeFinding(mode, probed=finding is not None and finding.probed)
+    def find_again(self, model: ChatModel, mode: CallMode) -> ModeFinding:
+        """The mode, where a run's first turn speaks against what was learnt."""
+        return self._remembered("mode again", mode, lambda: self._find_again(model, mode))
 
     def learn(self, mode: CallMode, *, lasting: bool = True) -> None:
         """From now on the model's mode is this."""
         self._mode = mode
         if lasting:
-            self._known.put(self._key, mode)
+            self._known.put(self._key or self._name, mode)
+
+    def confirm(self, mode: CallMode, *, is_first: bool) -> None:
+        """A turn of this mode was a good one, which says more where it is a run's first."""
+        self._held = self._held or is_first
+        if self._is_unwritten and mode == self._mode:
+            self._is_unwritten = False
+            self.learn(mode)
+
+    def _remembered(self, name: str, default: CallMode, find: Callable[[], ModeFinding]) -> ModeFinding:
+        cassette = active()
+        if cassette is None:
+            return find()
+        finding: ModeFinding | None = None
+
+        def compute() -> CallMode:
+            nonlocal finding
+            finding = find()
+            return finding.mode
+
+        mode = _checked(cassette.remembered(name, compute, default=default))
+        return ModeFinding(mode) if finding is None else replace(finding, mode=mode)
 
     def _find(self, model: ChatModel) -> ModeFinding:
         with self._lock:
-            if mode := self._mode or self._known.get(self._key):
-                self._mode = mode
-                return ModeFinding(mode)
-            found = self._probed(model)
-            self.learn(found.mode, lasting=found.lasting)
+            if self._mode is None:
+                self._key = _key(self._name, model)
+                self._mode = self._known.get(self._key)
+            return ModeFinding(self._mode) if self._mode else self._asked(model)
+
+    def _find_again(self, model: ChatModel, mode: CallMode) -> ModeFinding:
+        with self._lock:
+            if self._mode not in (None, mode) or self._is_sure(mode):
+                return ModeFinding(self._mode or mode)
+            self._key = _key(self._name, model)
+            try:
+                found = self._asked(model)
+            except ModelError:
+                return ModeFinding(mode)  # the turn itself was a reply
             return found
+
+    def _is_sure(self, mode: CallMode) -> bool:
+        """Whether to ask again would say the same: not where turns of the dialect were good, and now one is none.
+
+        An answer without a call is often right, so that is looked into now and then.
+        """
+        if self._asked_s is None:
+            return False
+        return not self._held if mode == "react-json" else self._clock() - self._asked_s < SURE_S
+
+    def _asked(self, model: ChatModel) -> ModeFinding:
+        found = self._probed(model)
+        self._asked_s, self._held = self._clock(), False
+        self.learn(found.mode, lasting=found.mode == "tools")
+        self._is_unwritten = found.lasting and found.mode == "react-json"
+        return found
 
     def _probed(self, model: ChatModel) -> ModeFinding:
         try:
@@ -142,6 +198,12 @@ class ModeFinder:
             if not self._has_fallbacks:
                 raise
             return ModeFinding("react-json", probed=True, lasting=False)  # which any of them can do
+
+
+def _key(name: str, model: ChatModel) -> str:
+    """The model at its address: where that leaves open which it is, the server is asked."""
+    served = model.capabilities.served
+    return f"{name} serving {which}" if served is not None and (which := served()) else name
 
 
 def probe(model: ChatModel) -> ModeFinding:
@@ -157,7 +219,9 @@ def probe(model: ChatModel) -> ModeFinding:
             raise
         return ModeFinding("react-json", probed=True, lasting=status_of(error) in REFUSED)
     assert isinstance(completion, Completion)
-    return ModeFinding("tools" if _is_proper(completion) else "react-json", probed=True)
+    if _is_proper(completion):
+        return ModeFinding("tools", probed=True)
+    return ModeFinding("react-json", probed=True, lasting=completion.finish_reason != "length")  # it may have thought
 
 
 def _is_proper(completion: Completion) -> bool:
@@ -194,7 +258,8 @@ class AutoPlanner:
     """Plans in the mode that fits the model, found at the first turn.
 
     A server that refuses native calls later, by a template that knows no results of tools, is asked in ReAct-JSON from
-    there on: the steps stay as they are.
+    there on: the steps stay as they are. Where the first turn is none of the mode that was learnt earlier, the model is
+    asked again, and where it has another mode by now the turn is planned anew.
     """
 
     def __init__(
@@ -203,20 +268,34 @@ class AutoPlanner:
         self._finder = finder
         self._model = model
         self._planners = planners
-        self._mode: CallMode | None = None
+        self._mode: CallMode = "react-json"
         self._planner: Planner | None = None
+        self._is_sure = False
 
     def plan(self, call: ModelCall) -> Iterator[str | ModeFound | Turn]:
         if self._planner is None:
             yield from self._take(self._finder.find(self._model))
-        assert self._planner is not None
         try:
-            yield from self._planner.plan(call)
+            doubted: Turn | None = None
+            for piece in self._now.plan(call):
+                if isinstance(piece, Turn) and self._speaks_against(piece, call):
+                    doubted = piece
+                else:
+                    yield self._believed(piece, call)
+            if doubted is None:
+                return
+            found = self._finder.find_again(self._model, self._mode)
+            if found.mode == self._mode:
+                yield doubted
+                return
+            yield from self._take(found)
+            for piece in self._now.plan(call):
+                yield self._believed(piece, call, instead_of=doubted)
         except Exception as error:
             if not self._is_refusal(error):
                 raise
             yield from self._take(ModeFinding("react-json", probed=True))
-            yield from self._planner.plan(call)
+            yield from self._now.plan(call)
             self._finder.learn("react-json")
 
     async def aplan(self, call: ModelCall) -> AsyncIterator[str | ModeFound | Turn]:
@@ -226,23 +305,62 @@ class AutoPlanner:
             found = await asyncio.wrap_future(in_daemon_thread(self._finder.find, self._model))
             for news in self._take(found):
                 yield news
-        assert self._planner is not None
         try:
-            async for piece in self._planner.aplan(call):
-                yield piece
+            doubted: Turn | None = None
+            async for piece in self._now.aplan(call):
+                if isinstance(piece, Turn) and self._speaks_against(piece, call):
+                    doubted = piece
+                else:
+                    yield self._believed(piece, call)
+            if doubted is None:
+                return
+            found = await asyncio.wrap_future(in_daemon_thread(self._finder.find_again, self._model, self._mode))
+            if found.mode == self._mode:
+                yield doubted
+                return
+            for news in self._take(found):
+                yield news
+            async for piece in self._now.aplan(call):
+                yield self._believed(piece, call, instead_of=doubted)
         except Exception as error:
             if not self._is_refusal(error):
                 raise
             for news in self._take(ModeFinding("react-json", probed=True)):
                 yield news
-            async for piece in self._planner.aplan(call):
+            async for piece in self._now.aplan(call):
                 yield piece
             self._finder.learn("react-json")
 
+    @property
+    def _now(self) -> Planner:
+        assert self._planner is not None
+        return self._planner
+
     def _take(self, found: ModeFinding) -> Iterator[ModeFound]:
         self._mode, self._planner = found.mode, self._planners[found.mode]()
+        self._is_sure = found.probed
         if found.probed:
             yield ModeFound(found.mode)
 
+    def _speaks_against(self, turn: Turn, call: ModelCall) -> bool:
+        """Whether a first turn is none of the mode that was learnt: no action of the dialect, or no call."""
+        is_first, self._is_sure = not self._is_sure, True
+        acts = isinstance(turn.decision, tuple)
+        return is_first and not call.steps and not acts and (self._mode == "tools" or _is_malformed(turn))
+
+    def _believed(
+        self, piece: str | ModeFound | Turn, call: ModelCall, *, instead_of: Turn | None = None
+    ) -> str | ModeFound | Turn:
+        """A piece of a turn, which may confirm the mode; it counts what was used by a turn that it stands for."""
+        if not isinstance(piece, Turn):
+            return piece
+        if not _is_malformed(piece):
+            self._finder.confirm(self._mode, is_first=not call.steps)
+        return piece if instead_of is None else replace(piece, usage=instead_of.usage + piece.usage)
+
     def _is_refusal(self, error: Exception) -> bool:
         return self._mode == "tools" and status_of(error) in REFUSED
+
+
+def _is_malformed(turn: Turn) -> bool:
+    return isinstance(turn.decision, MalformedTurn)

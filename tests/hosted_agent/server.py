@@ -31,12 +31,15 @@ DIALECT = (
 class Server(ChatServer):
     """Says the turn whose number is that of the model's messages so far; an integer among them is an HTTP error.
 
-    `tools`: whether a request with tools is answered by calls ("called"), in text ("ignored"), or "refused".
+    `tools`: whether a request with tools is answered by calls ("called"), in text ("ignored"), or "refused". One that
+    is `strict` knows no dialect where it calls, and without calls makes its answer up where it is not told of one.
     """
 
     native: Sequence[Completion | int] = NATIVE
     dialect: Sequence[Completion | int] = DIALECT
     tools: str = "called"
+    strict: bool = False
+    probe: Completion | None = None
     by_request: bool = False  # instead: the turn whose number is that of the request
     hangs: threading.Event | None = None  # what an answer waits for
     models: Sequence[str | dict[str, Any]] | None = None
@@ -55,10 +58,14 @@ class Server(ChatServer):
         """What is answered to a request that was noted."""
         if body.get("tools") and self.tools == "refused":
             return 400
+        if is_probe(body) and self.probe is not None:
+            return self.probe
         if is_probe(body):
             return reply(calls=[(PROBE, '{"city": "Lisbon"}')]) if self.tools == "called" else reply("It is 21.")
         spoken = sum(message["role"] == "assistant" for message in body["messages"])
         place = len(self.bodies) - 1 if self.by_request else spoken
+        if self.strict and bool(body.get("tools")) != (self.tools == "called"):
+            return reply("Perhaps 100.")
         turns = self.native if body.get("tools") and self.tools == "called" else self.dialect
         return turns[min(place, len(turns) - 1)]
 

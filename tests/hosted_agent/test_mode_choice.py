@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from agentkit.core.mode import FORGET_AFTER_S, KnownModes, ModeFinder
 from agentkit.errors import CassetteError, ModelError
 from agentkit.events import Finished, ModeFound
 from agentkit.models.scripted import ScriptedBackend
-from tests.doubles.models import Scripted, action, final
+from tests.doubles.models import Scripted, action, final, reply
 from tests.doubles.server import serving
 from tests.hosted_agent.caller import TOOLS, Caller
 from tests.hosted_agent.server import DIALECT, NATIVE, Server
@@ -259,3 +260,68 @@ def test_a_finder_learns() -> None:
     assert known.get("model") == "react-json"
     events = AgentExecutor.from_model(Caller(script=server), TOOLS).events(QUESTION)
     assert [type(event) for event in events][-1] is Finished
+
+
+# -- what was learnt of another model, or no longer holds --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("first", "then"), [("ignored", "called"), ("refused", "called"), ("called", "ignored")])
+@pytest.mark.parametrize("models", [["first"], None], ids=["named by the server", "not named"])
+@pytest.mark.parametrize("way", ["invoke", "ainvoke"])
+def test_another_model_at_the_same_address_is_asked_anew(
+    server: Server, first: str, then: str, models: list[str] | None, way: str
+) -> None:
+    server.tools, server.models, server.strict = first, models, True
+    assert answer(server.url) == "16"
+    server.tools, server.models = then, models and ["second"]
+    executor = AgentExecutor.from_model(server.url, TOOLS)
+    result = executor.invoke(QUESTION) if way == "invoke" else asyncio.run(executor.ainvoke(QUESTION))
+    assert (result["output"], calls_natively(server), server.probes) == ("16", then == "called", 2)
+
+
+@pytest.mark.parametrize(("first", "then"), [("refused", "called"), ("called", "refused")])
+def test_a_server_that_changes_under_a_process_is_asked_anew(server: Server, first: str, then: str) -> None:
+    server.tools, server.strict = first, True
+    executor = AgentExecutor.from_model(server.url, TOOLS)
+    assert executor.invoke(QUESTION)["output"] == "16"
+    server.tools = then
+    assert [executor.invoke(QUESTION)["output"] for _ in range(2)] == ["16", "16"]
+    assert calls_natively(server) == (then == "called")
+
+
+def test_a_model_whose_first_turns_are_none_is_not_asked_again_and_again(server: Server) -> None:
+    server.tools, server.dialect = "ignored", [reply("What?"), *DIALECT]
+    executor = AgentExecutor.from_model(server.url, TOOLS)
+    assert [executor.invoke(QUESTION)["output"] for _ in range(3)] == ["16"] * 3
+    assert server.probes == 1
+
+
+def test_what_no_good_turn_confirmed_is_not_written_down(server: Server, cache: Path) -> None:
+    server.tools, server.dialect = "refused", [404]
+    with pytest.raises(ModelError):
+        answer(server.url)
+    assert not cache.exists()
+    server.dialect = DIALECT
+    assert answer(server.url) == "16"
+    assert [entry["mode"] for entry in json.loads((cache / "agentkit" / "modes.json").read_text()).values()] == [
+        "react-json"
+    ]
+
+
+def test_a_probe_that_thought_to_its_limit_says_nothing_for_later(server: Server, cache: Path) -> None:
+    server.probe = replace(reply("", thinking="Lisbon, Lisbon"), finish_reason="length")
+    assert answer(server.url, mode="auto") == "16"
+    assert not cache.exists()
+
+
+def test_a_changed_mode_replays(server: Server, tmp_path: Path) -> None:
+    server.tools, server.strict = "ignored", True
+    assert answer(server.url) == "16"
+    server.tools = "called"
+    file = tmp_path / "run.yaml"
+    with Cassette(file, "record", environment={}):
+        assert answer(server.url) == "16"
+    asked = len(server.bodies)
+    with Cassette(file, "replay", environment={}):
+        assert answer(server.url) == "16"
+    assert (len(server.bodies), server.probes) == (asked, 2)
