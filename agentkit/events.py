@@ -4,6 +4,7 @@ consumes them."""
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -84,13 +85,15 @@ class Source:
 class Called:
     """How a model called a tool in its own syntax: the call's `id`, the `text` beside it, and the step its turn began.
 
-    Calls of one `turn` stood in one message. `thinking` is what came before them, of a model that is given it back.
+    Calls of one `turn` stood in one message. `thinking` is what came before them, of a model that is given it back;
+    `provider_fields` are what else of the call its server wants back.
     """
 
     id: str
     turn: int
     text: str = ""
     thinking: str = ""
+    provider_fields: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,11 @@ class Recorder(Protocol):
         """Whether what happens now was recorded, so that nothing needs to be waited for."""
         ...
 
+    @property
+    def returns_fields(self) -> bool:
+        """Whether a model's server gets back what it sent with its calls: not where it did not in the recording."""
+        ...
+
     def clock(self) -> float:
         """Seconds that have passed, as a limit of time counts them: in a replay, those of the recording."""
         ...

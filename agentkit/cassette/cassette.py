@@ -228,6 +228,11 @@ class Cassette:
         """Whether what happens now was recorded: nothing needs to be waited for."""
         return self.replaying.plays
 
+    @property
+    def returns_fields(self) -> bool:
+        """Whether what happens now returns to a model's server what it sent with its calls."""
+        return not self.plays or self.replaying.returns_fields
+
     def clock(self) -> float:
         """Seconds that have passed, as a limit of time counts them: in a replay, those of the recording."""
         return self.replaying.clock_s() if self._recording is None else time.monotonic()

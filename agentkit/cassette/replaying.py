@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from agentkit.cassette.format.file import Document
 from agentkit.cassette.lanes import Lanes
 from agentkit.errors import CassetteDrift, CassetteError
 from agentkit.events import BrokenOff, Event, Finished, ModeFound, Thought
+from agentkit.models.openai_format import returned_fields
 from agentkit.recorder import MISSING
 from agentkit.secrets import Secrets
 
@@ -132,6 +134,12 @@ class Replaying:
     def has(self, kind: Kind) -> bool:
         """Whether the recording holds any of this kind."""
         return any(entry.kind == kind for entry in self._document.entries)
+
+    @cached_property
+    def returns_fields(self) -> bool:
+        """Whether a recorded request returns what a model's server sent with its calls."""
+        bodies = (entry.body for entry in self._document.entries if entry.kind == "http" and is_chat(entry.body))
+        return any(returned_fields(body["messages"]) for body in bodies)
 
     def clock_s(self) -> float:
         """Seconds from the start of the recording to what was played last; to its end, once all is played."""

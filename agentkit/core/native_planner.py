@@ -85,7 +85,7 @@ class NativePlanner(ModelPlanner):
             "role": "assistant",
             "content": action.called.text if action.called else "",
             **({"reasoning_content": thought} if thought else {}),
-            "tool_calls": [_as_openai(call) for call in calls],
+            "tool_calls": [self._as_openai(call) for call in calls],
         }
         for call, step in zip(calls, turn, strict=True):
             yield {"role": "tool", "content": observation_text(*step), "tool_call_id": call.id, "name": call.name}
@@ -105,7 +105,15 @@ class NativePlanner(ModelPlanner):
             action.called.id if action.called else _id(number, 0),
             function.name if function else action.tool,
             json.dumps(arguments),  # as clients write it, which is what recorded requests hold
+            action.called.provider_fields if action.called else {},
         )
+
+    def _as_openai(self, call: NativeCall) -> dict[str, Any]:
+        function = {"name": call.name, "arguments": call.arguments}
+        made = {"id": call.id, "type": "function", "function": function}
+        if call.provider_fields and not self._model.capabilities.in_process:
+            made["provider_fields"] = call.provider_fields
+        return made
 
     # -- what it says ----------------------------------------------------------------------------------------------
 
@@ -153,10 +161,12 @@ class NativePlanner(ModelPlanner):
 
     def _actions(self, calls: Sequence[NativeCall], text: str, *, turn: int, thinking: str = "") -> tuple[Action, ...]:
         """All calls or none: one that cannot be read may be what the others were for."""
+        if not all(call.name for call in calls):
+            raise MalformedTurn("Your tool call came in pieces that do not fit; nothing was called. Call again.")
         ids = [call.id for call in calls]
         if len(set(ids)) < len(ids) or any(len(id_) in (0, MADE_UP) for id_ in ids):
             ids = [_id(turn, place) for place in range(len(calls))]
-        called = [Called(id_, turn, text, thinking) for id_ in ids]
+        called = [Called(id_, turn, text, thinking, one.provider_fields) for id_, one in zip(ids, calls, strict=True)]
         return tuple(self._action(call, how) for call, how in zip(calls, called, strict=True))
 
     def _action(self, call: NativeCall, called: Called) -> Action:
@@ -164,10 +174,6 @@ class NativePlanner(ModelPlanner):
         arguments = read_arguments(call, function)
         tool, tool_input = (function.tool.name, function.input_of(arguments)) if function else (call.name, arguments)
         return Action(tool, tool_input, in_dialect(called.text, tool, tool_input), called)
-
-
-def _as_openai(call: NativeCall) -> dict[str, Any]:
-    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
 def _answer(text: str) -> FinalAnswer:

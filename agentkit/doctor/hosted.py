@@ -17,7 +17,7 @@ from agentkit.errors import ConfigurationError, ModelError
 from agentkit.models.backend import ChatRequest, Chunk
 from agentkit.models.hosted.failures import Failure
 from agentkit.models.hosted.model import HostedModel
-from agentkit.models.openai_format import is_json_object
+from agentkit.models.call_pieces import is_json_object
 from agentkit.retry import RetryPolicy
 
 COUNT = "Count from one to ten in words, with commas between."

@@ -27,6 +27,7 @@ from agentkit.models.backend import Chunk, Message, TokenLogprob, Usage
 
 CUT_OFF = ("length", "max_tokens", "MAX_TOKENS")  # also in Anthropic's and Google's words
 SAID_ELSEWHERE = ("tool_use", "tool_call", "thinking", "reasoning")  # calls stand beside; thoughts are not repeated
+PROVIDER_FIELDS = "provider_fields"  # of calls by their ids, which their server wants back
 ROLES = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool", "function": "function"}
 
 
@@ -42,8 +43,12 @@ def as_langchain_message(message: Message) -> BaseMessage:
     """A chat dict as LangChain's message; raises `ConfigurationError` for a role that it has no message for."""
     if isinstance(message, MessageDict):
         return message.message
+    fields = {call["id"]: call[PROVIDER_FIELDS] for call in message.get("tool_calls") or () if PROVIDER_FIELDS in call}
     try:
-        return convert_to_messages([message])[0]
+        (made,) = convert_to_messages([message])
+        if fields:
+            made.additional_kwargs[PROVIDER_FIELDS] = fields
+        return made
     except ValueError as error:
         problem = str(error).partition("\n")[0]
         raise ConfigurationError(f"role {message['role']!r} of a message: {problem}; change the prompt") from error
@@ -89,8 +94,14 @@ def _to_dict(message: BaseMessage) -> Message:
         raise ConfigurationError(f"expected a message of type {', '.join(ROLES)} or chat, saw {message.type!r}")
     result: Message = {"role": role, "content": content_of(message)}
     if isinstance(message, AIMessage) and message.tool_calls:
+        fields = message.additional_kwargs.get(PROVIDER_FIELDS) or {}
         result["tool_calls"] = [
-            {"id": c["id"], "type": "function", "function": {"name": c["name"], "arguments": json.dumps(c["args"])}}
+            {
+                "id": c["id"],
+                "type": "function",
+                "function": {"name": c["name"], "arguments": json.dumps(c["args"])},
+                **({PROVIDER_FIELDS: fields[c["id"]]} if fields.get(c["id"]) else {}),
+            }
             for c in message.tool_calls
         ]
     if isinstance(message, ToolMessage):
@@ -115,7 +126,9 @@ def content_of(message: BaseMessage) -> Any:
 def to_generation_chunk(chunk: Chunk) -> ChatGenerationChunk:
     """A piece of the reply; the last one carries usage and how it ended."""
     last = chunk.finish_reason is not None
-    extra = {"reasoning_content": chunk.thinking} if chunk.thinking else {}
+    extra: dict[str, Any] = {"reasoning_content": chunk.thinking} if chunk.thinking else {}
+    if fields := {call.id: call.provider_fields for call in chunk.tool_calls if call.provider_fields}:
+        extra[PROVIDER_FIELDS] = fields
     metadata: dict[str, Any] = dict(chunk.metadata or {})
     usage = chunk.usage if last else None
     if last:

@@ -16,7 +16,7 @@ from langchain_core.runnables.base import RunnableBinding
 from agentkit.deadline import remaining_s
 from agentkit.events import Usage
 from agentkit.langchain.chat_model import ChatHuggingFace
-from agentkit.langchain.messages import CUT_OFF, MessageDict, as_langchain_message
+from agentkit.langchain.messages import CUT_OFF, PROVIDER_FIELDS, MessageDict, as_langchain_message
 from agentkit.models.backend import Capabilities, ChatRequest, Completion, Message, NativeCall
 from agentkit.models.chat import BackendChat, ChatModel, arepeated, repeated
 from agentkit.models.openai_format import usage_of as openai_usage_of
@@ -212,14 +212,18 @@ def completion_of(message: Any) -> Completion:
 
 def _calls(message: Any) -> Iterator[NativeCall]:
     """The calls with their arguments as they were written, where the message still has them so."""
+    fields = message.additional_kwargs.get(PROVIDER_FIELDS) or {}
+
+    def made(call: Any, arguments: str) -> NativeCall:
+        return NativeCall(call["id"] or "", call["name"] or "", arguments, fields.get(call["id"]) or {})
+
     if chunks := getattr(message, "tool_call_chunks", None):
-        for chunk in chunks:
-            yield NativeCall(chunk["id"] or "", chunk["name"] or "", chunk["args"] or "")
+        yield from (made(chunk, chunk["args"] or "") for chunk in chunks)
         return
     for call in getattr(message, "tool_calls", ()):
-        yield NativeCall(call["id"] or "", call["name"], json.dumps(call["args"], ensure_ascii=False))
+        yield made(call, json.dumps(call["args"], ensure_ascii=False))
     for call in getattr(message, "invalid_tool_calls", ()):
-        yield NativeCall(call["id"] or "", call["name"] or "", call["args"] or "")
+        yield made(call, call["args"] or "")
 
 
 def usage_of(message: Any) -> Usage:

@@ -12,6 +12,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 
 from agentkit.errors import ConfigurationError, MalformedTurn
 from agentkit.events import Action, Called, Step
+from agentkit.langchain.messages import PROVIDER_FIELDS
 
 Steps = list[tuple[AgentAction, Any]]
 Trim = Callable[[Steps], Steps]
@@ -45,7 +46,10 @@ def as_agent_action(action: Action) -> AgentAction:
     message = AIMessage(
         called.text,
         tool_calls=[{"name": action.tool, "args": arguments, "id": called.id}],
-        additional_kwargs={"reasoning_content": called.thinking} if called.thinking else {},
+        additional_kwargs={
+            **({"reasoning_content": called.thinking} if called.thinking else {}),
+            **({PROVIDER_FIELDS: {called.id: called.provider_fields}} if called.provider_fields else {}),
+        },
     )
     return CalledAction(
         tool=action.tool,
@@ -63,7 +67,8 @@ def as_action(action: AgentAction) -> Action:
     if isinstance(action, CalledAction):
         message = action.message_log[0]
         thinking = str(message.additional_kwargs.get("reasoning_content", ""))
-        called = Called(action.tool_call_id, action.turn, str(message.text), thinking)
+        fields = (message.additional_kwargs.get(PROVIDER_FIELDS) or {}).get(action.tool_call_id) or {}
+        called = Called(action.tool_call_id, action.turn, str(message.text), thinking, fields)
     return Action(action.tool, action.tool_input, action.log, called, action)
 
 

@@ -158,12 +158,16 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCallPiece:
-    """A tool call as a server streams it: pieces of one `index` add up; the first has `id` and `name`."""
+    """A tool call as a server streams it: pieces of one `index` add up; the first has `id` and `name`.
+
+    `provider_fields` are what else its server wants back with it, for nobody else to read.
+    """
 
     index: int = 0
     id: str | None = None
     name: str | None = None
     arguments: str = ""
+    provider_fields: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,11 +197,16 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class NativeCall:
-    """A tool call in the model's own syntax; `arguments` is the JSON text it wrote."""
+    """A tool call in the model's own syntax; `arguments` is the JSON text it wrote.
+
+    One without a `name` came in a way that cannot be read: it must not run. `provider_fields` are what else its server
+    wants back with it.
+    """
 
     id: str
     name: str
     arguments: str
+    provider_fields: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

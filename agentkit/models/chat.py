@@ -26,7 +26,7 @@ from agentkit.models.backend import (
     capabilities_of,
 )
 from agentkit.models.call_grammar import format_grammar, tool_grammar
-from agentkit.models.openai_format import ToolCallPieces
+from agentkit.models.call_pieces import ToolCallPieces
 from agentkit.models.reply import ReplyReader
 from agentkit.react_json.marks import HERMES
 from agentkit.recorder import active
@@ -194,7 +194,7 @@ class Reply:
         self._text: list[str] = []
         self._thinking: list[str] = []
         self._given = self._restarted = 0  # pieces, those before the last restart
-        self._calls = ToolCallPieces()
+        self._calls = ToolCallPieces(self._request.tools)
         self._cut_off = ""
         self._behind_stop = 0
 
@@ -306,7 +306,7 @@ class Reply:
             self._restarted = self._given
             self._thinking += self._text
             self._text.clear()
-            self._calls = ToolCallPieces()
+            self._calls = ToolCallPieces(self._request.tools)
         return piece
 
     def _taken(self, piece: Chunk) -> Chunk:

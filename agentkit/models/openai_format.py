@@ -5,23 +5,36 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from agentkit.events import Usage
+from agentkit.http_body import MOST_BYTES
+from agentkit.models import call_pieces
 from agentkit.models.backend import Chunk, NativeCall, TokenLogprob, ToolCallPiece
+from agentkit.models.call_pieces import ToolCallPieces, is_json_object, merged
 
 _FINISH_REASON = {
     "eos_token": "stop",  # as TGI says it
     "stop_sequence": "stop",
     "end_turn": "stop",
+    "complete": "stop",
     "max_tokens": "length",
+    "model_length": "length",
+    "model_context_window_exceeded": "length",
     "function_call": "tool_calls",
+    "tool_call": "tool_calls",
+    "tool_use": "tool_calls",
 }
-_BROKEN = ("error", "abort", "aborted", "cancelled")
-_THINKING = ("reasoning_content", "reasoning", "thinking")
+_GOES_ON = ("", "null", "none", "finish_reason_unspecified")
+_BROKEN = ("error", "abort", "aborted", "cancelled", "network_error", "insufficient_system_resource")
+THINKING = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
+RETURNED = ("reasoning_details", "thinking_blocks", *call_pieces.RETURNED)
+"""Fields of a message that its server wants back with the calls in it, besides that of its thinking."""
+_IN_PIECES = ("text", "summary", "data")  # of an entry of `reasoning_details`, which share its `index`
 _COST = ("cost", "estimated_cost", "total_cost")  # OpenRouter, DeepInfra, Perplexity
 _COST_HEADERS = ("x-litellm-response-cost",)
 MOST_EVENT_BYTES = 8 * 2**20
@@ -57,18 +70,34 @@ class CompletionReader:
     Whatever a server sends, `read` gives a chunk or raises `NotACompletion`, `BrokenReply` or `TooMuch`.
 
     `salt` goes into the ids of calls that come without one, which are the same when the same run is replayed; `headers`
-    are the response's.
+    are the response's. `tools` are those that may be called. `origin` names the server that gets back what it sent with
+    its calls.
     """
 
-    def __init__(self, *, salt: int = 0, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        salt: int = 0,
+        headers: Mapping[str, str] | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
+        origin: str = "",
+    ) -> None:
         self._salt = salt
         self._headers = headers
-        self._calls = ToolCallPieces()
+        self._origin = origin
+        self._calls = ToolCallPieces(tools)
+        self._returned = _Returned()
+        self._choice: Any = None  # the index of the one that is read
         self._usage: Usage | None = None
         self._finish_reason: str | None = None
         self._model: str | None = None
-        self._ended = False
+        self._begun = self._comes_in_deltas = self._ended = False
         self._length = 0
+
+    @property
+    def begun(self) -> bool:
+        """Whether a piece of a chat completion has come."""
+        return self._begun
 
     @property
     def finished(self) -> bool:
@@ -77,7 +106,7 @@ class CompletionReader:
 
     def read(self, data: str | bytes | Mapping[str, Any]) -> Chunk | None:
         """What an event, or a whole body, adds."""
-        if isinstance(data, str) and data.strip() == "[DONE]":
+        if isinstance(data, str) and data.strip().upper() == "[DONE]":
             self._ended = True
             return None
         try:
@@ -93,31 +122,51 @@ class CompletionReader:
         reason = self._finish_reason or ("tool_calls" if calls else "stop")
         whole = [call for call in calls if reason != "length" or is_json_object(call.arguments)]
         return Chunk(
-            tool_calls=tuple(self._piece(number, call) for number, call in enumerate(whole)),
+            tool_calls=tuple(self._pieces(whole)),
             usage=self._usage,
             finish_reason=reason,
             metadata={"model_name": self._model} if self._model else None,
         )
 
     def _read(self, value: Mapping[str, Any]) -> Chunk | None:
-        if value.get("error"):
-            raise _broken(value["error"])
         choices = value.get("choices")
+        if _is_error(value) or not (isinstance(choices, list) or self._begun):
+            raise_error(value)
         if not isinstance(choices, list):
-            raise NotACompletion(f"JSON without choices ({', '.join(map(str, value))[:80] or 'empty'})")
+            if not self._begun and not isinstance(value.get("usage"), Mapping):
+                raise NotACompletion(f"JSON without choices ({', '.join(map(str, value))[:80] or 'empty'})")
+            choices = []  # an event of the server's own among the pieces
+        self._begun = True
         self._model = _optional(value.get("model")) or self._model
         if isinstance(usage := value.get("usage"), Mapping):
             self._usage = (self._usage or Usage()).updated(usage_of(usage, self._headers))
-        return self._read_choice(choices[0]) if choices else None
+        choice = self._own(choices)
+        if choice is None:
+            return None
+        return self._read_choice(choice, is_piece=value.get("object") == "chat.completion.chunk")
 
-    def _read_choice(self, choice: Any) -> Chunk | None:
+    def _own(self, choices: Sequence[Any]) -> Any:
+        """Of several choices the one that came first."""
+        if not choices:
+            return None
+        if self._choice is None:
+            self._choice = min((_index_of(choice) for choice in choices), default=0)
+        return next((choice for choice in choices if _index_of(choice) == self._choice), None)
+
+    def _read_choice(self, choice: Any, *, is_piece: bool) -> Chunk | None:
+        if choice.get("error"):
+            raise_error(choice)
         self._finish(choice.get("finish_reason"))
-        for delta in tool_call_deltas(choice):
-            self._length += self._calls.add_delta(delta)
+        message = choice.get("delta")
+        self._comes_in_deltas |= bool(message)
+        if not message and not self._comes_in_deltas:  # in a stream a whole message says all of it once more
+            message = choice.get("message")
+            self._ended |= bool(message) and not is_piece
+        message = message or {}
+        self._length += self._calls.add_deltas(_calls_of(message, whole=not self._comes_in_deltas))
         if len(self._calls) > MOST_CALLS:
             raise TooMuch(MOST_CALLS, "tool calls")
-        message = choice.get("delta") or choice.get("message") or {}
-        thinking = next((message[name] for name in _THINKING if isinstance(message.get(name), str)), "")
+        thinking = self._returned.read(message)
         nested, text = _texts(message.get("content"))
         logprobs = _logprobs(choice.get("logprobs"))
         text = text or _optional(message.get("refusal")) or ""
@@ -129,33 +178,162 @@ class CompletionReader:
         return Chunk(text=text, thinking=thinking + nested, logprobs=logprobs)
 
     def _finish(self, reason: Any) -> None:
-        if reason is None or reason == "":
-            return
-        if reason in _BROKEN:
+        name = "" if reason is None else str(reason).lower()
+        if name in _BROKEN:
             raise BrokenReply(f"broke the reply off (finish_reason {reason!r})")
-        self._finish_reason = _FINISH_REASON.get(str(reason), str(reason))
+        if name not in _GOES_ON:
+            self._finish_reason = _FINISH_REASON.get(name, name)
 
-    def _piece(self, number: int, call: NativeCall) -> ToolCallPiece:
+    def _pieces(self, calls: Sequence[NativeCall]) -> Iterator[ToolCallPiece]:
+        ids: set[str] = set()
+        for number, call in enumerate(calls):
+            call_id = call.id if call.id and call.id not in ids else self._made_id(number, call)
+            ids.add(call_id)
+            fields = dict(call.provider_fields)
+            if number == 0 and (of_message := self._returned.fields()):
+                fields["message"] = of_message
+            yield ToolCallPiece(
+                index=number,
+                id=call_id,
+                name=call.name or None,
+                arguments=call.arguments or "{}",
+                provider_fields={"origin": self._origin, **fields} if fields else {},
+            )
+
+    def _made_id(self, number: int, call: NativeCall) -> str:
         content = f"{self._salt} {number} {call.name or None} {call.arguments}"
-        made = f"call_{hashlib.sha256(content.encode('utf-8', 'replace')).hexdigest()[:9]}"
-        return ToolCallPiece(index=number, id=call.id or made, name=call.name or None, arguments=call.arguments or "{}")
+        return f"call_{hashlib.sha256(content.encode('utf-8', 'replace')).hexdigest()[:9]}"
+
+
+class _Returned:
+    """What a message says of itself that its server wants back, by its names of the fields."""
+
+    def __init__(self) -> None:
+        self._field: str | None = None  # of the thinking: servers have several names for it, and take their own
+        self._thinking: list[str] = []
+        self._fields: dict[str, Any] = {}
+
+    def read(self, message: Mapping[str, Any]) -> str:
+        """A message, or a piece of one; its thinking."""
+        for name in RETURNED:
+            if value := message.get(name):
+                old = self._fields.get(name)
+                joined = [*old, *value] if isinstance(old, list) and isinstance(value, list) else value
+                self._fields[name] = merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else joined
+        said = {name: message[name] for name in THINKING if isinstance(message.get(name), str) and message[name]}
+        if not said:
+            return ""
+        if self._field is None:
+            self._field = next(iter(said))
+        thinking: str = said.get(self._field) or next(iter(said.values()))
+        self._thinking.append(thinking)
+        return thinking
+
+    def fields(self) -> dict[str, Any]:
+        """All of it."""
+        thinking = {self._field: "".join(self._thinking)} if self._field else {}
+        return {**thinking, **{name: _joined_entries(value) for name, value in self._fields.items()}}
+
+
+def _joined_entries(value: Any) -> Any:
+    """The entries of a list, those that came in pieces whole."""
+    if not isinstance(value, list):
+        return value
+    entries: dict[Any, Any] = {}
+    for place, piece in enumerate(value):
+        index = piece.get("index") if isinstance(piece, Mapping) else None
+        key = (index, str(piece.get("type"))) if index is not None else ("", place)
+        begun = entries.get(key)
+        if begun is None:
+            entries[key] = piece
+            continue
+        longer = {
+            name: begun[name] + piece[name]
+            for name in _IN_PIECES
+            if isinstance(begun.get(name), str) and isinstance(piece.get(name), str)
+        }
+        entries[key] = {**begun, **{name: part for name, part in piece.items() if part is not None}, **longer}
+    return list(entries.values())
 
 
 def chunks_of(body: str | bytes | Mapping[str, Any]) -> Iterator[Chunk]:
     """A recorded reply: one JSON object, or a stream of events. Raises as `CompletionReader.read`."""
     reader = CompletionReader()
-    events: Sequence[str | bytes | Mapping[str, Any]] = [body]
-    if not isinstance(body, Mapping):
-        content = body.encode() if isinstance(body, str) else body
-        if not content.lstrip().startswith(b"{"):
-            stream = ServerSentEvents()
-            events = [*stream.feed(content), *stream.rest()] or [body]
-    yield from filter(None, map(reader.read, events))
+    if isinstance(body, Mapping):
+        events: list[str | bytes | Mapping[str, Any]] = [body]
+    else:
+        data = ReplyData()
+        events = [*data.feed(body.encode("utf-8", "replace") if isinstance(body, str) else body), *data.rest()]
+    yield from filter(None, map(reader.read, events or [""]))
     yield reader.end()
 
 
+class ReplyData:
+    """The data of a reply's events, in whichever form its body is: server-sent events, or JSON.
+
+    Its first letters tell. Its Content-Type is not asked: servers and proxies send each form under the other's.
+    """
+
+    def __init__(self) -> None:
+        self._head = bytearray()  # up to where the form shows
+        self._events: ServerSentEvents | None = None
+        self._json: bytearray | None = None
+
+    def feed(self, piece: bytes) -> Iterator[str | Mapping[str, Any]]:
+        """What `piece` completes: of JSON nothing before the end. Raises `TooMuch`."""
+        if self._events is None and self._json is None:
+            self._head += piece
+            piece = bytes(self._head)
+            if (is_stream := _is_stream(piece)) is None:
+                return
+            self._head.clear()
+            self._events, self._json = (ServerSentEvents(), None) if is_stream else (None, bytearray())
+        if self._events is not None:
+            yield from filter(str.strip, self._events.feed(piece))
+        elif self._json is not None:
+            self._json += piece
+            if len(self._json) > MOST_BYTES:
+                raise TooMuch(MOST_BYTES)
+
+    def rest(self) -> Iterator[str | Mapping[str, Any]]:
+        """What the end of the body completes: a JSON value, or several, and events behind it."""
+        if self._events is not None:
+            yield from filter(str.strip, self._events.rest())
+            return
+        content = bytes(self._head if self._json is None else self._json)
+        text, at = content.decode("utf-8-sig", "replace").strip(), 0
+        _check_values(content)
+        while text.startswith("{", at):
+            try:
+                value, at = json.JSONDecoder().raw_decode(text, at)
+            except (ValueError, RecursionError):
+                break
+            yield value
+            while text[at : at + 1].isspace():
+                at += 1
+        if _is_stream(text[at:].encode("utf-8", "replace")):
+            events = ServerSentEvents()
+            yield from filter(str.strip, (*events.feed(text[at:].encode("utf-8", "replace")), *events.rest()))
+        elif at < len(text) or not text:
+            yield text[at:]
+
+
+_FIELD = re.compile(rb"(?:data|event|id|retry)[ \t]*:|:", re.IGNORECASE)
+_LONGEST_FIELD = len("retry:")
+
+
+def _is_stream(beginning: bytes) -> bool | None:
+    """Whether a body that begins so is a stream of events; `None` where that does not show yet."""
+    line = beginning.removeprefix(BOM_UTF8).lstrip()
+    if _FIELD.match(line):
+        return True
+    if not line or (len(line) < _LONGEST_FIELD and line[:1] != b"{"):
+        return None
+    return False
+
+
 class ServerSentEvents:
-    """The data of each event, however the bytes are cut.
+    """The data of each event, however the bytes are cut; that of one named "error" as OpenAI sends its errors.
 
     As far as chat servers use them: https://html.spec.whatwg.org/multipage/server-sent-events.html
     """
@@ -163,6 +341,7 @@ class ServerSentEvents:
     def __init__(self) -> None:
         self._held = bytearray()  # a line that has not ended
         self._data: list[str] = []
+        self._name = ""
         self._size = 0  # of the event so far
 
     def feed(self, piece: bytes) -> Iterator[str]:
@@ -188,92 +367,54 @@ class ServerSentEvents:
         if self._size > MOST_EVENT_BYTES:
             raise TooMuch(MOST_EVENT_BYTES)
         if not line:
-            data, self._data, self._size = self._data, [], 0
-            return "\n".join(data) if data else None
+            return self._event()
         name, _, value = line.removeprefix(BOM_UTF8).partition(b":")  # a stream may begin with one
-        if name == b"data":
-            self._data.append(value.removeprefix(b" ").decode("utf-8", "replace"))
+        value = value.removeprefix(b" ")
+        match name.strip().lower():
+            case b"data":
+                self._data.append(value.decode("utf-8", "replace"))
+            case b"event":
+                self._name = value.decode("utf-8", "replace").strip()
         return None
 
-
-class ToolCallPieces:
-    """Tool calls put together from the pieces they come in, with their arguments as they were written."""
-
-    def __init__(self) -> None:
-        self._calls: list[_Call] = []
-        self._last: dict[Any, _Call] = {}  # of each index
-
-    def __len__(self) -> int:
-        return len(self._calls)
-
-    def add(self, piece: ToolCallPiece) -> None:
-        """A piece of a backend's."""
-        self._add(piece.index, piece.id, piece.name, piece.arguments)
-
-    def add_delta(self, delta: Mapping[str, Any]) -> int:
-        """One of `tool_call_deltas`; how many characters of arguments it had."""
-        function = delta.get("function") or {}
-        arguments = function.get("arguments") or ""
-        if not isinstance(arguments, str):  # Ollama's own way
-            arguments = json.dumps(arguments, ensure_ascii=False)
-        its_id = delta.get("id")
-        its_id = str(its_id) if isinstance(its_id, int) else _optional(its_id)
-        self._add(delta.get("index"), its_id, _optional(function.get("name")), arguments)
-        return len(arguments)
-
-    def calls(self) -> tuple[NativeCall, ...]:
-        """The calls so far; an id that none came with is ""."""
-        return tuple(NativeCall(call.id, call.name, call.arguments) for call in self._calls)
-
-    def _add(self, index: Any, id: str | None, name: str | None, arguments: str) -> None:
-        call = self._call_of(index, id, name)
-        call.id, call.name = call.id or id or "", call.name or name or ""
-        call.pieces.append(arguments)
-
-    def _call_of(self, index: Any, id: str | None, name: str | None) -> _Call:
-        """The call of a piece: by its index, unless its id contradicts; else the last."""
-        last = self._last.get(index) if index is not None else next(reversed(self._calls), None)
-        if last is not None:
-            has_another_id = id and last.id and id != last.id
-            begins_anew = index is None and name and last.is_whole
-            if not has_another_id and not begins_anew:
-                return last
-        self._calls.append(call := _Call())
-        self._last[index] = call
-        return call
+    def _event(self) -> str | None:
+        """The event that a blank line ends; one without data is none."""
+        lines, data, is_error = self._data, "\n".join(self._data), self._name.lower() == "error"
+        self._data, self._name, self._size = [], "", 0
+        if not lines:
+            return None
+        return _as_error(data) if is_error else data
 
 
-@dataclass(slots=True)
-class _Call:
-    """A call on its way in."""
-
-    id: str = ""
-    name: str = ""
-    pieces: list[str] = field(default_factory=list)
-
-    @property
-    def arguments(self) -> str:
-        return "".join(self.pieces)
-
-    @property
-    def is_whole(self) -> bool:
-        return bool(self.pieces) and self.pieces[-1].rstrip()[-1:] in ("}", "") and is_json_object(self.arguments)
-
-
-def is_json_object(text: str) -> bool:
-    """Whether a call's arguments are whole."""
+def _as_error(data: str) -> str:
     try:
-        return isinstance(json.loads(text), dict)
+        value = json.loads(data)
     except (ValueError, RecursionError):
-        return False
+        value = data
+    return data if isinstance(value, dict) and value.get("error") else json.dumps({"error": value})
 
 
 def tool_call_deltas(choice: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The tool calls of a whole message, each with its place, or pieces of them, of a stream's delta."""
     if delta := choice.get("delta"):
-        return list(delta.get("tool_calls") or ())
-    whole = (choice.get("message") or {}).get("tool_calls") or ()
-    return [{**call, "index": place} for place, call in enumerate(whole)]
+        return _calls_of(delta, whole=False)
+    return _calls_of(choice.get("message") or {}, whole=True)
+
+
+def _calls_of(message: Mapping[str, Any], *, whole: bool) -> list[Mapping[str, Any]]:
+    calls = message.get("tool_calls") or ()
+    return [{**call, "index": place} for place, call in enumerate(calls)] if whole else list(calls)
+
+
+def returned_fields(messages: Sequence[Any]) -> set[str]:
+    """The names of fields in messages of a request that its server itself sent with its calls."""
+    made = [one for one in messages if isinstance(one, Mapping) and one.get("tool_calls")]
+    calls = [call for message in made for call in message["tool_calls"] if isinstance(call, Mapping)]
+    functions = [call["function"] for call in calls if isinstance(call.get("function"), Mapping)]
+    return {
+        *(name for message in made for name in (*THINKING, *RETURNED) if name in message),
+        *(name for call in (*calls, *functions) for name in call_pieces.RETURNED if name in call),
+    }
 
 
 def usage_of(counts: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Usage:
@@ -309,9 +450,7 @@ def _stated_usd(counts: Mapping[str, Any], headers: Mapping[str, str]) -> float 
 def _object(data: str | bytes) -> Mapping[str, Any]:
     if not data.strip():
         raise NotACompletion("an empty reply")
-    content = data.encode("utf-8", "replace") if isinstance(data, str) else data
-    if sum(map(content.count, (b"[", b"{", b","))) > MOST_VALUES:
-        raise TooMuch(MOST_VALUES, "values")  # each of which takes fifty times its bytes
+    _check_values(data.encode("utf-8", "replace") if isinstance(data, str) else data)
     try:
         value = json.loads(data)
     except (ValueError, RecursionError):
@@ -323,11 +462,72 @@ def _object(data: str | bytes) -> Mapping[str, Any]:
     return value
 
 
-def _broken(error: Any) -> BrokenReply:
-    """An error that comes with status 200, in a stream above all."""
-    code = error.get("code") if isinstance(error, Mapping) else None
-    message = error.get("message") if isinstance(error, Mapping) else error
-    return BrokenReply(f"broke off: {message}", status=code if isinstance(code, int) and 400 <= code < 600 else None)
+def _check_values(content: bytes) -> None:
+    if sum(map(content.count, (b"[", b"{", b","))) > MOST_VALUES:
+        raise TooMuch(MOST_VALUES, "values")  # each of which takes fifty times its bytes
+
+
+_ERRORS = ("error", "errors", "error_message")  # fields that only an error has
+_WORDS = ("error", "message", "detail", "error_message", "msg", "errors", "status_msg", "base_resp")
+_CODES = ("code", "status", "status_code", "http_status")
+_KINDS = {
+    "badrequest": 400,
+    "invalid_request": 400,
+    "invalidrequest": 400,
+    "authentication": 401,
+    "permission": 403,
+    "not_found": 404,
+    "notfound": 404,
+    "rate_limit": 429,
+    "overloaded": 503,
+    "unavailable": 503,
+}
+
+
+def _is_error(value: Mapping[str, Any]) -> bool:
+    kinds = f"{value.get('object')} {value.get('type')}".lower()
+    return any(value.get(name) for name in _ERRORS) or "error" in kinds.split()
+
+
+def raise_error(value: Mapping[str, Any]) -> None:
+    """Raises `BrokenReply` with the words of an error that comes with status 200; nothing for JSON that has none."""
+    words = error_words(value)
+    if not words and any(value.get(name) for name in _ERRORS):
+        words = json.dumps(value)
+    if words:
+        raise BrokenReply(f"broke off: {words}", status=_error_status(value))
+
+
+def error_words(value: Any) -> str:
+    """What an error says, wherever in its JSON the server put it; "" where nothing does."""
+    while isinstance(value, Mapping | list) and value:
+        if isinstance(value, list):
+            value = value[0]
+            continue
+        value = next((value[name] for name in _WORDS if value.get(name)), "")
+    if value is None or value == [] or value == {}:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _error_status(value: Any) -> int | None:
+    """The HTTP status that an error under 200 stands for, by its number or its name."""
+    while isinstance(value, Mapping):
+        for name in _CODES:
+            code = value.get(name)
+            if isinstance(code, int | str) and str(code).isdecimal() and 400 <= int(code) < 600:
+                return int(code)
+        kind = " ".join(str(value.get(name)) for name in ("type", "code", "error_type")).lower()
+        for name, status in _KINDS.items():
+            if name in kind:
+                return status
+        value = value.get("error")
+    return None
+
+
+def _index_of(choice: Any) -> int:
+    index = choice.get("index")
+    return index if isinstance(index, int) else 0
 
 
 def _texts(content: Any) -> tuple[str, str]:
@@ -336,8 +536,8 @@ def _texts(content: Any) -> tuple[str, str]:
         return "", content or ""
     thinking, text = "", ""
     for part in content if isinstance(content, Sequence) else ():
-        if isinstance(part, Mapping) and part.get("type") == "thinking":
-            thinking += "".join(_texts(part.get("thinking")))
+        if isinstance(part, Mapping) and part.get("type") in ("thinking", "reasoning"):
+            thinking += "".join(_texts(next((part[name] for name in (*THINKING, "text") if part.get(name)), None)))
         elif isinstance(part, Mapping):
             text += str(part.get("text") or "")
     return thinking, text

@@ -111,12 +111,12 @@ def test_the_events_are_the_same(model: Any, mode: Modes) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_reasoning_is_shown_and_never_sent_back(model: Any, mode: Modes, server: Server) -> None:
+def test_reasoning_is_shown_and_goes_back_with_calls_alone(model: Any, mode: Modes, server: Server) -> None:
     thoughts = [event for event in executor(model, mode).events(QUESTION) if isinstance(event, Thought)]
     assert thoughts[0] == Thought("Adding first.", THINKS)
     asked = server.bodies if isinstance(model, str) else model.requests
     assert len(asked) == 3
-    assert THINKS not in str(asked)
+    assert str(asked[-1]).count(THINKS) == (mode == "tools" and isinstance(model, str))
 
 
 def test_native_history_is_one_message_a_turn_and_only_grows(server: Server) -> None:
@@ -125,7 +125,7 @@ def test_native_history_is_one_message_a_turn_and_only_grows(server: Server) -> 
     assert third[: len(second)] == second
     assert second[: len(first)] == first
     assert third[2:] == [
-        _called("Adding first.", "calculator", '{"expression": "2+2"}'),
+        _called("Adding first.", "calculator", '{"expression": "2+2"}') | {"reasoning_content": THINKS},
         {"role": "tool", "content": "4", "tool_call_id": "call_calculator_0", "name": "calculator"},
         _called("Then the power.", "power", '{"base": 4, "exponent": 2}'),
         {"role": "tool", "content": "16", "tool_call_id": "call_power_0", "name": "power"},

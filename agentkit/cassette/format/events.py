@@ -95,8 +95,8 @@ def as_mapping(event: Event) -> dict[str, Any]:
 
 
 def called_as_mapping(called: Called) -> dict[str, Any]:
-    """How a tool was called; no thinking is left out, as cassettes that know of none have it."""
-    return {name: value for name, value in asdict(called).items() if value or name != "thinking"}
+    """How a tool was called; what says nothing is left out where cassettes do that know of none."""
+    return {name: value for name, value in asdict(called).items() if value or name in ("id", "turn", "text")}
 
 
 def facts_of(observed: Observed | Observation) -> dict[str, Any]:
@@ -249,13 +249,21 @@ class EventReader:
         return observed
 
 
+def provider_fields_of(called: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What of a recorded call its server wants back."""
+    fields = called.get("provider_fields", {})
+    if not isinstance(fields, Mapping):
+        raise TypeError("a provider's fields are a mapping")
+    return fields
+
+
 def _action(value: Mapping[str, Any]) -> Action:
     tool, tool_input, called = _text(value["action"]), value["input"], value.get("called")
     if not isinstance(tool_input, str | dict):
         raise TypeError("an action's input is text or a mapping")
     if called is not None:
         text, thinking = _text(called.get("text", "")), _text(called.get("thinking", ""))
-        called = Called(_text(called["id"]), int(called["turn"]), text, thinking)
+        called = Called(_text(called["id"]), int(called["turn"]), text, thinking, provider_fields_of(called))
     log = value.get("log", in_dialect(called.text, tool, tool_input) if called is not None else "")
     return Action(tool, tool_input, _text(log), called)
 

@@ -142,7 +142,10 @@ def _called(value: Any) -> Called | None:
     """How a step was called, which says what was called together."""
     match value:
         case {"id": str(id_), "turn": int(turn), "text": str(text)}:
-            return Called(id_, turn, text, str(value.get("thinking", "")))
+            fields = value.get("provider_fields")
+            return Called(
+                id_, turn, text, str(value.get("thinking", "")), fields if isinstance(fields, Mapping) else {}
+            )
     return None
 
 

@@ -95,8 +95,13 @@ def _as_piece(chunk: Chunk) -> int | dict[str, Any]:
         return len(chunk.text)
     for name in ("tool_calls", "logprobs"):
         if name in rich:
-            rich[name] = [asdict(part) for part in rich[name]]
+            rich[name] = [_without_no_fields(asdict(part)) for part in rich[name]]
     return {"text": len(chunk.text), **{name: plain(value) for name, value in rich.items()}}
+
+
+def _without_no_fields(call: dict[str, Any]) -> dict[str, Any]:
+    """A call as entries have it that know of no provider's fields, where it has none."""
+    return {name: value for name, value in call.items() if value or name != "provider_fields"}
 
 
 def scrubbed_reply(response: Mapping[str, Any], secrets: Secrets) -> dict[str, Any]:
@@ -176,7 +181,7 @@ def from_completion(pieces: Sequence[str], completion: Completion) -> dict[str, 
     if completion.thinking:
         response["thinking"] = completion.thinking
     if completion.tool_calls:
-        response["tool_calls"] = [asdict(call) for call in completion.tool_calls]
+        response["tool_calls"] = [_without_no_fields(asdict(call)) for call in completion.tool_calls]
     return {**response, "seam": PLANNER}
 
 

@@ -1,11 +1,14 @@
-"""Messages as they are sent: without thoughts, and without anything that a chat template would take for its markup."""
+"""Messages as they are sent: without thoughts, and without anything that a chat template would take for its markup.
+
+What a server sent with its calls goes back to it with them, thoughts included: some refuse the calls without.
+"""
 
 from __future__ import annotations
 
 import base64
 import json
 import mimetypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,9 +22,11 @@ _READY = ("image_url", "input_audio", "video_url", "audio_url", "file")  # OpenA
 _KINDS = {"image": "image/png", "audio": "audio/wav", "video": "video/mp4"}  # with the type where none is given
 
 
-def outgoing_messages(messages: Sequence[Message]) -> list[Message]:
-    """The messages in OpenAI's shape."""
-    return [_outgoing(message) for message in messages]
+def outgoing_messages(
+    messages: Sequence[Message], *, origin: str | None = None, refused: Collection[str] = ()
+) -> list[Message]:
+    """The messages in OpenAI's shape, with what the server called `origin` sent with its calls, but for the `refused`."""
+    return [_returning(_outgoing(message), message, origin, refused) for message in messages]
 
 
 def outgoing_tools(tools: Sequence[Mapping[str, Any]]) -> list[Any]:
@@ -51,9 +56,26 @@ def _outgoing(message: Message) -> Message:
     return {**message, "content": [_part(role, part) for part in parts]}
 
 
+def _returning(sent: Message, message: Message, origin: str | None, refused: Collection[str]) -> Message:
+    """A message as it is sent, with the fields that its server wants back: its own, as they came."""
+    for call, made in zip(sent.get("tool_calls") or (), message.get("tool_calls") or (), strict=True):
+        fields = made.get("provider_fields") or {}
+        if fields.get("origin") != origin:
+            continue
+        own = {
+            part: {name: value for name, value in fields.get(part, {}).items() if name not in refused}
+            for part in ("message", "call", "function")
+        }
+        sent |= own["message"]
+        call |= own["call"]
+        if own["function"]:
+            call["function"] = {**call["function"], **own["function"]}
+    return sent
+
+
 def _call(call: Mapping[str, Any]) -> dict[str, Any]:
     """A call, in whose arguments a token can be spelled with JSON's escapes, too."""
-    call = _harmless(call)
+    call = _harmless({name: value for name, value in call.items() if name != "provider_fields"})
     function = call.get("function") or {}
     with suppress(ValueError, KeyError, TypeError, RecursionError):
         arguments = json.loads(function["arguments"])
