@@ -328,7 +328,7 @@ def label(name: str) -> str:
     except ValueError:
         words = name.split()
     last = PurePath(words[-1] if words else "mcp").stem
-    return last.removeprefix("mcp-").removeprefix("server-") or "mcp"
+    return re.sub(r"^(?:mcp[-_])?(?:server[-_])?", "", last) or "mcp"
 
 
 class Shown:

@@ -72,7 +72,7 @@ def server_of(tools: Sequence[Tool]) -> Server[Any]:
         text = Secrets(os.environ).scrub_text(text)
         return types.CallToolResult.model_validate({"content": [{"type": "text", "text": text}], "isError": failed})
 
-    if hasattr(Server, "list_tools"):
+    if _is_of_version_1(Server):
         old: Server[Any] = _of_version_1(offered, call)
         return old
 
@@ -83,6 +83,10 @@ def server_of(tools: Sequence[Tool]) -> Server[Any]:
         return await call(params.name, params.arguments or {})
 
     return Server("agentkit", version=__version__, on_list_tools=list_tools, on_call_tool=call_tool)
+
+
+def _is_of_version_1(server: Any) -> bool:
+    return hasattr(server, "list_tools")
 
 
 def _of_version_1(offered: Sequence[Any], call: Callable[[str, dict[str, Any]], Awaitable[Any]]) -> Any:
@@ -110,12 +114,19 @@ async def _text(known: Mapping[str, Tool], name: str, arguments: dict[str, Any])
 
 
 def serve_stdio(server: Server[Any]) -> None:
-    """Speak the protocol on standard output; the package sends whatever else is printed to standard error."""
+    """Speak the protocol on standard output; whatever else is printed goes to standard error."""
     import anyio
     from mcp.server.stdio import stdio_server
 
+    def output() -> Any:
+        if not _is_of_version_1(server):
+            return None  # which the package does by itself
+        protocol = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        os.dup2(2, 1)
+        return anyio.wrap_file(protocol)
+
     async def serve() -> None:
-        async with stdio_server() as (incoming, outgoing):
+        async with stdio_server(stdout=output()) as (incoming, outgoing):
             await server.run(incoming, outgoing, server.create_initialization_options())
 
     anyio.run(serve)
@@ -123,7 +134,7 @@ def serve_stdio(server: Server[Any]) -> None:
 
 def http_app(server: Server[Any]) -> Any:
     """An application that serves `/mcp`, to the names of this machine only, against DNS rebinding."""
-    if hasattr(server, "streamable_http_app"):
+    if not _is_of_version_1(server):
         return server.streamable_http_app()
     from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
     from mcp.server.transport_security import TransportSecuritySettings
