@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import aclosing, closing
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from agentkit import AgentExecutor, Cassette, chat_model
-from agentkit.errors import ConfigurationError
+from agentkit.errors import ConfigurationError, ModelError
 from agentkit.models.backend import ChatRequest, Chunk
 from agentkit.models.chat import BackendChat
 from agentkit.models.gguf.backend import GgufBackend
@@ -127,6 +128,27 @@ def test_a_reply_comes_piece_by_piece_with_its_usage(backend: GgufBackend) -> No
     assert [piece.finish_reason for piece in pieces if piece.finish_reason] == ["length"]
     assert pieces[-1].usage is not None
     assert pieces[-1].usage.completion_tokens == 12
+
+
+@pytest.fixture(scope="module")
+def damaged(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GgufBackend]:
+    """A model whose file is as long as it should be."""
+    content = file.read_bytes()
+    broken = tmp_path_factory.mktemp("damaged") / "model.gguf"
+    broken.write_bytes(content[: -len(content) // 4].ljust(len(content), b"\xff"))
+    backend = GgufBackend(broken)
+    yield backend
+    backend.close()
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{}, {"top_logprobs": 2}, {"options": {"temperature": 0.7}}, {"grammar": 'start: "a" /[a-z]+/'}],
+    ids=["greedy", "logprobs", "drawn", "grammar"],
+)
+def test_weights_that_are_no_numbers_give_no_answer(damaged: GgufBackend, asked: dict[str, Any]) -> None:
+    with pytest.raises(ModelError, match=r"^the model computes no numbers .NaN.: its file is damaged; download"):
+        chunks(damaged, **asked)
 
 
 def test_any_string_stops_a_reply(backend: GgufBackend) -> None:

@@ -625,6 +625,16 @@ def test_weights_that_are_no_numbers_give_no_answer(options: dict[str, Any]) -> 
         chat.invoke(QUESTION, **options)
 
 
+def test_damaged_weights_give_no_answer(model_folder: Path, tmp_path: Path) -> None:
+    """Their file is as long as it should be."""
+    shutil.copytree(model_folder, tmp_path / "damaged")
+    file = tmp_path / "damaged" / "model.safetensors"
+    content = file.read_bytes()
+    file.write_bytes(content[: -len(content) // 4].ljust(len(content), b"\xff"))
+    with pytest.raises(ModelError, match="computes no numbers"):
+        chat_model(f"local:{file.parent}").invoke(QUESTION)
+
+
 def test_what_a_model_fails_at_is_one_line() -> None:
     tokenizer = build_tokenizer()
     model = build_llama(tokenizer, vocab_size=len(tokenizer))

@@ -267,6 +267,8 @@ class Reply:
         if not probabilities:
             return _Token(choice["text"], None, text, count), choice["finish_reason"]
         last = probabilities[-1]
+        if last.get("prob", last.get("logprob", 0.0)) is None:  # what JSON has for NaN; of nothing, it is a number
+            raise ModelError("the model computes no numbers (NaN): its file is damaged; download it again")
         spelled = self._model.vocabulary.bytes_of(last["id"])
         before = text.removesuffix(spelled) if text != spelled and text.endswith(spelled) else b""
         others = tuple((each["id"], each.get("logprob", 0.0)) for each in last.get("top_logprobs") or ())
