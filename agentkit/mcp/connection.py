@@ -173,23 +173,27 @@ def _of_text(spec: str) -> Connection:
         raise ConfigurationError(
             "expected an MCP server's command, address or file, saw JSON text; write it into a file that ends in .json"
         )
-    variables, command = variables_before(spec)
+    return Connection(name=_public(spec), transport="stdio", given={"transport": "stdio", **_command(spec)})
+
+
+def _command(line: str) -> dict[str, Any]:
+    """What a command line says: the command, its arguments, and the variables before it."""
+    variables, rest = variables_before(line)
     try:
-        values = [shlex.split(value) for _, value in variables]
-        words = shlex.split(command)
+        values = ["".join(shlex.split(value)) for _, value in variables]
+        words = shlex.split(rest)
     except ValueError as error:
-        raise _no_command(spec, str(error)) from None
+        raise _no_command(line, str(error)) from None
     if not words:
-        raise _no_command(spec, "no command is behind the variables" if variables else "nothing is in it")
-    env = {name: _of_shell("".join(value)) for (name, _), value in zip(variables, values, strict=True)}
-    name = _public(spec)
+        raise _no_command(line, "no command is behind the variables" if variables else "nothing is in it")
     args = [expanded(word) if _ASSIGNED.fullmatch(word) else word for word in words[1:]]
-    given = {"transport": "stdio", "command": words[0], "args": args} | ({"env": env} if env else {})
-    return Connection(name=name, transport="stdio", given=given)
+    env = {name: _of_shell(value) for (name, _), value in zip(variables, values, strict=True)}
+    return {"command": words[0], "args": args} | ({"env": env} if env else {})
 
 
 def _no_command(spec: str, reason: str) -> ConfigurationError:
-    return ConfigurationError(f"expected an MCP server's command or address, saw {_public(spec)!r} ({reason})")
+    seen = re.sub(r"=.+", "=…", spec, flags=re.DOTALL)  # of what cannot be read it is not known where a value ends
+    return ConfigurationError(f"expected an MCP server's command or address, saw {short_repr(seen)} ({reason})")
 
 
 def _of_shell(value: str) -> str:
@@ -270,6 +274,9 @@ def _connection(given: Mapping[str, Any], name: str, *, is_foreign: bool = False
         of = f"the MCP server {name!r}: " if is_foreign else ""
         raise ConfigurationError(f"{of}an MCP connection over {transport} has {', '.join(fields[2:])}; saw {seen}")
     _check_kinds(read, name)
+    if "args" not in read and " " in (line := str(read.get("command", ""))) and not Path(line).exists():
+        said = _command(line)  # a whole line, as other programs have it run by a shell
+        read |= {**said, "env": {**said.get("env", {}), **(read.get("env") or {})}}
     for key in ("env", "headers"):
         if key in read:
             read[key] = _environment(read[key], f"the MCP server {name!r}: {key}")
@@ -361,12 +368,13 @@ class Shown:
 
     def hint(self, text: str) -> str:
         """What to do where the text is about a variable that the server did not get; "" where it is about none."""
+        for field_name, texts in (("env", self._variables), ("headers", self._headers)):
+            if unset := next(filter(None, map(_VARIABLE.search, texts.values())), None):
+                return f"its {field_name} names {unset[1]}, which is not set here; set it"
         if self._connection.is_remote:
             return ""
         from mcp.client.stdio import get_default_environment
 
-        if unset := next(filter(None, map(_VARIABLE.search, self._variables.values())), None):
-            return f"its env names {unset[1]}, which is not set here; set it"
         passed = {*get_default_environment(), *self._variables}
         for found in _NAMES.findall(text):
             name = found if found in os.environ else found.upper()

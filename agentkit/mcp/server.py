@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future
@@ -26,6 +27,7 @@ MOST_OPEN = 1000  # numbers of requests that are remembered
 
 _UNPARSED = re.compile(r"^(Failed to parse [^:]{1,40}): \d+ validation errors? .*")  # the package's, then pydantic's
 _CLOSED = ("ClosedResourceError", "BrokenResourceError", "Connection closed", "Session terminated")
+_COMES_WITH = {"uvx": "uv (pip install uv)", "npx": "Node.js", "docker": "Docker"}
 
 logger = logging.getLogger("agentkit")
 
@@ -105,7 +107,7 @@ class McpServer:
         except ConfigurationError:
             raise
         except Exception as error:
-            raise self._failed(session, _reason(error)) from error
+            raise self._failed(session, self._reason(error)) from error
 
     async def _called(self, name: str, arguments: dict[str, Any], repeatable: bool) -> dict[str, Any]:
         for is_last in (False, True):
@@ -171,6 +173,12 @@ class McpServer:
         meanwhile = f", and whether {name} took effect is not known" if is_open else ""
         last = f" (it said: {said})" if said else ""
         return ToolError(f"Error: the MCP server of {name} has ended{last}{meanwhile}; do without it.")
+
+    def _reason(self, error: BaseException) -> str:
+        folder = self.connection.given.get("cwd")
+        if folder is not None and not os.path.isdir(folder):
+            return f"no folder {str(folder)!r} to start it in"
+        return _reason(error)
 
     def _told(self, reason: str) -> str:
         return in_one_line(self.shown.message(reason), MOST_REASON)
@@ -423,7 +431,8 @@ def _reason(error: BaseException) -> str:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     if isinstance(error, FileNotFoundError):
-        return f"no command {error.filename!r}"
+        comes_with = _COMES_WITH.get(str(error.filename))
+        return f"no command {error.filename!r}{f', which comes with {comes_with}' if comes_with else ''}"
     if isinstance(error, ValidationError):
         return f"a reply that is {invalid(error)}"
     return _UNPARSED.sub(r"\1", in_one_line(error, MOST_REASON)) or type(error).__name__
