@@ -108,19 +108,21 @@ def test_typed_answers(backend: GgufBackend, name: str) -> None:
 
 @pytest.mark.slow
 def test_a_grammar_that_llama_cpp_reads_otherwise_is_held_all_the_same(
-    backend: GgufBackend, monkeypatch: pytest.MonkeyPatch
+    backend: GgufBackend, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Its own llguidance may be older: what it cannot read it leaves out, without a word to anybody."""
+    """Its own llguidance may be older: what it cannot read it leaves out, with a word to its standard error alone."""
     monkeypatch.setattr(Reply, "_for_llama", lambda *_: "%llguidance {}\nstart: nothing_of_this_name")
     grammar = react_json_grammar(list(SCHEMAS.items()), longest=24)
     for seed in range(5):
         text = completion(backend, grammar=grammar, options={**WILD, "seed": seed, "max_new_tokens": 150}).text
         parse_turn(text)
+    assert capfd.readouterr() == ("", "")
 
 
-def test_a_grammar_that_is_none(backend: GgufBackend) -> None:
+def test_a_grammar_that_is_none(backend: GgufBackend, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ConfigurationError, match=r'grammar llguidance can follow, saw: .*unknown name: "nothing"'):
         completion(backend, grammar="start: nothing")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_reply_ends_with_its_grammar(backend: GgufBackend) -> None:
