@@ -89,8 +89,8 @@ class ToolCallPieces:
 
     def _begun(self, piece: _Piece, *, after: _Call | None = None) -> _Call:
         call = _Call(place=len(self._calls), index=piece.index)
-        if after is not None and piece.name == after.name and not piece.arguments.strip():
-            call.may_repeat = True  # servers name a call once more at its end
+        if after is not None and after.place not in self._of_event and piece.name == after.name:
+            call.may_repeat = not piece.arguments.strip()  # servers name a call once more at its end
         self._calls.append(call)
         return call
 
@@ -107,7 +107,7 @@ class ToolCallPieces:
         if piece.name != call.name:
             return False
         if not call.is_whole:
-            return piece.index is not None or not has_another_id
+            return call.can_hold(piece) and (piece.index is not None or not has_another_id)
         if has_another_id:
             return False
         if not piece.arguments.strip():
@@ -217,6 +217,12 @@ class _Call:
         self._scanned = len(self.pieces)
         return self._end.is_whole or (self.size <= _LONGEST_BARE and _value_of(self.arguments) is not _NONE)
 
+    def can_hold(self, piece: _Piece) -> bool:
+        """Whether an object that begins with the piece can stand where its arguments, not whole yet, end."""
+        if not piece.begins_object or self._end.in_string:
+            return True
+        return next((text.rstrip()[-1] for text in reversed(self.pieces) if text.strip()), "") in ":[,"
+
     def as_native(self, parameters: Mapping[str, Mapping[str, Any]]) -> NativeCall:
         name = "" if self.is_doubtful else self.name
         arguments = normal_arguments(self.arguments, parameters.get(name))
@@ -229,7 +235,7 @@ class _JsonEnd:
     def __init__(self) -> None:
         self.is_whole = False
         self._depth = 0
-        self._in_string = False
+        self.in_string = False
         self._escapes = False  # the last piece ended in a backslash
 
     def read(self, text: str) -> None:
@@ -248,8 +254,8 @@ class _JsonEnd:
                 after = at + 2
                 self._escapes = after > len(text)
             elif letter == '"':
-                self._in_string = not self._in_string
-            elif not self._in_string:
+                self.in_string = not self.in_string
+            elif not self.in_string:
                 self._depth += 1 if letter in "{[" else -1
                 if self._depth == 0:
                     self.is_whole = not text[at + 1 :].strip()
@@ -304,12 +310,21 @@ def normal_arguments(text: str, parameters: Mapping[str, Any] | None = None) -> 
     if value is None:
         return "{}"
     known, only = (parameters or {}).get("properties") or {}, _only_argument(parameters or {})
-    held = _held_object(value)
-    if held is not None and (only is None or held.keys() <= known.keys()):
-        return json.dumps(held, ensure_ascii=False)
-    if only is None or not _is_of_type(value, known.get(only)):
+    if (held := _held_object(value)) is not None:
+        return json.dumps(held, ensure_ascii=False) if only is None or held.keys() <= known.keys() else text
+    is_broken = isinstance(value, str) and value.lstrip().startswith(("{", "["))
+    if only is None or is_broken or not _is_of_type(value, known.get(only)):
         return text
     return json.dumps({only: value}, ensure_ascii=False)
+
+
+def unmended(text: str) -> str:
+    """The arguments of a call that came to its end, put so that no reader completes what is broken in them.
+
+    LangChain takes an object that is cut off, or followed by another one, for what it would be without.
+    """
+    is_broken = text.lstrip().startswith(("{", "[")) and _value_of(text) is _NONE
+    return json.dumps(text, ensure_ascii=False) if is_broken else text
 
 
 def _is_of_type(value: Any, schema: Any) -> bool:

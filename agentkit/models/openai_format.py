@@ -15,7 +15,7 @@ from agentkit.events import Usage
 from agentkit.http_body import MOST_BYTES
 from agentkit.models import call_pieces
 from agentkit.models.backend import Chunk, NativeCall, TokenLogprob, ToolCallPiece
-from agentkit.models.call_pieces import ToolCallPieces, is_json_object, merged
+from agentkit.models.call_pieces import ToolCallPieces, is_json_object, merged, unmended
 
 _FINISH_REASON = {
     "eos_token": "stop",  # as TGI says it
@@ -196,7 +196,7 @@ class CompletionReader:
                 index=number,
                 id=call_id,
                 name=call.name or None,
-                arguments=call.arguments or "{}",
+                arguments=unmended(call.arguments) or "{}",
                 provider_fields={"origin": self._origin, **fields} if fields else {},
             )
 
