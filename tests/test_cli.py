@@ -260,18 +260,29 @@ def test_settings_come_from_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_a_run_that_waits_for_its_model(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("before", "left"),
+    [("", "there is no {file}"), ("version: 1\nagentkit:\n  format: 2\ninteractions: []\n", "{file} is as it was")],
+    ids=["a new file", "an earlier recording"],
+)
+def test_ctrl_c_ends_a_run_that_waits_for_its_model(before: str, left: str, tmp_path: Path) -> None:
+    """Nothing is there to go on with, which is said."""
+    file = tmp_path / "run.yaml"
+    if before:
+        file.write_text(before)
     with socket.create_server(("127.0.0.1", 0)) as server:  # accepts, and never answers
         address = f"http://127.0.0.1:{server.getsockname()[1]}"
-        words = ["run", "x", "--model", address, "--record", str(tmp_path / "run.yaml")]
+        words = ["run", "x", "--model", address, "--record", str(file), "--force"]
         process = subprocess.Popen([sys.executable, "-m", "agentkit", *words], stderr=subprocess.PIPE, text=True)
         connection, _ = server.accept()
         with connection:
             process.send_signal(signal.SIGINT)
             _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert errors.endswith("interrupted\n")
+    note = f"no turn was over yet, so nothing is recorded, and {left.format(file=file)}; start again"
+    assert errors.endswith(f"{note}\n\ninterrupted\n")
     assert "Traceback" not in errors
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("run.yaml", before)] * bool(before)
 
 
 @pytest.mark.torch

@@ -24,6 +24,6 @@ def record(file: Path, trust: bool, yes: bool, view: View) -> int:
 
     spec = read_run_spec(file)
     foreign = agreed(Origin.of_cassette(file, spec), spec.settings, view, trust=trust)
-    with recording_into(file, replaces=True) as place:
+    with recording_into(file, view, replaces=True) as place:
         runner = begin(spec.settings, view, yes=yes, prompt=spec.read_prompt(), foreign=foreign)
         return record_run(spec, runner, view, place, is_own=not foreign)

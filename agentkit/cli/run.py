@@ -62,7 +62,7 @@ def run(question: str, given: Given, record: Path | None, force: bool, trust: bo
         if record is None:
             runner = begin(settings, view, yes=yes, foreign=foreign)
             return view.show(runner.events(inputs), model=settings.model)
-        with recording_into(record, replaces=force) as place:
+        with recording_into(record, view, replaces=force) as place:
             runner = begin(settings, view, yes=yes, foreign=foreign)
             spec = RunSpec.of(inputs, runner.settings, text=runner.prompt)
             return record_run(spec, runner, view, place, is_own=not foreign)
@@ -183,7 +183,7 @@ def record_run(spec: RunSpec, runner: Runner, view: View, place: Place, *, is_ow
     from agentkit.cassette import Cassette
 
     file = place.path
-    with what_is_left(file, view), Cassette(file, mode="record", run=spec, place=place) as cassette:
+    with Cassette(file, mode="record", run=spec, place=place) as cassette:
         know(file, cassette.written_run, is_own=is_own)
         code = view.show(runner.events(dict(spec.inputs)), model=spec.settings.model)
     view.note(f"recorded in {file}; {next_command(file, view.stop_reason)}")
@@ -199,12 +199,14 @@ def know(file: Path, run: RunSpec | None, *, is_own: bool) -> None:
         remember(origin, effects(run.settings, origin.names), "own" if is_own else "trusted", os.environ)
 
 
-def recording_into(file: Path, *, replaces: bool) -> Place:
+@contextmanager
+def recording_into(file: Path, view: View, *, replaces: bool) -> Iterator[Place]:
     """The place to record into, held until its block ends; no folder is made for it."""
     from agentkit.cassette.format.place import Place
 
     check_folder(file)
-    return Place(file, replaces=replaces)
+    with Place(file, replaces=replaces) as place, what_is_left(file, view):
+        yield place
 
 
 @contextmanager
@@ -214,10 +216,13 @@ def what_is_left(file: Path, view: View) -> Iterator[None]:
 
     try:
         yield
-    except BaseException:
+    except BaseException as error:
+        view.settle()
         if (partial := partial_of(file)).exists():
-            view.settle()
             view.note(f"what there was is in {partial}; agentkit resume {file} goes on with it")
+        elif isinstance(error, KeyboardInterrupt):
+            left = f"{file} is as it was" if file.exists() else f"there is no {file}"
+            view.note(f"no turn was over yet, so nothing is recorded, and {left}; start again")
         raise
 
 
