@@ -306,6 +306,20 @@ def test_replies_are_those_of_the_model(asked: dict[str, Any]) -> None:
     assert lean.local.forward.is_lean
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_reply_by_itself_is_rounded_as_the_model_rounds(dtype: torch.dtype) -> None:
+    """To the last bit, whatever was asked before."""
+    model = packed_llama().to(dtype)
+    lean, own = LocalBackend(model, build_tokenizer()), by_itself(model)
+    alone = {"options": {"reuse": False}}
+    wanted = reply(own, alone)
+    assert reply(lean, alone) == wanted
+    for _ in range(2):
+        reply(lean, {"options": {}})
+    assert lean.local.forward.is_lean
+    assert reply(lean, alone) == wanted
+
+
 @pytest.mark.slow
 def test_replies_at_once_are_those_of_the_model() -> None:
     model = packed_llama()

@@ -95,10 +95,11 @@ class LocalBackend:
     `pipeline_kwargs` are generation parameters: whatever GenerationConfig has, and `seed`. Its `stop_strings`, the
     model's own or given, end every reply. At most `batch_size` replies are computed together, the others wait.
     `constrain` is the grammar that an agent asks for. With `reuse=False` every reply is computed by itself, from the
-    beginning of its prompt. `chat_template`, a text or a file, stands in for the model's own; `chat_template_kwargs`
-    are told to it (`{"enable_thinking": False}`). The model and its tokenizer stay as they are; on a processor
-    its weights are kept a second time, in 16 bits, if half of the memory that is free has room for them. A token then
-    takes a third of the time in models of the Llama family, of which `local.forward.is_lean` is true, else two thirds.
+    beginning of its prompt and by the model's own forward, so that a greedy one is that of `generate`, in 16 bits too.
+    `chat_template`, a text or a file, stands in for the model's own; `chat_template_kwargs` are told to it
+    (`{"enable_thinking": False}`). The model and its tokenizer stay as they are; on a processor its weights are kept a
+    second time, in 16 bits, if half of the memory that is free has room for them. A token then takes a third of the
+    time in models of the Llama family, of which `local.forward.is_lean` is true, else two thirds.
     """
 
     def __init__(

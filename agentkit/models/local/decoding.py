@@ -231,7 +231,11 @@ class Decoder:
             cache = None
         with self._weights.adapter(sequence.adapter):
             logits, sequence.cache = self._forward(
-                sequence.ids, sequence.computed if cache is not None else 0, cache, sequence.media
+                sequence.ids,
+                sequence.computed if cache is not None else 0,
+                cache,
+                sequence.media,
+                in_its_own_way=sequence.alone,
             )
         sequence.computed = len(sequence.ids)
         return logits

@@ -95,27 +95,35 @@ class Forward:
         return {layer.get_seq_length() for layer in cache.layers if layer.is_initialized} == {tokens}
 
     def __call__(
-        self, ids: Sequence[int], computed: int, cache: Any, media: MediaInputs | None = None
+        self,
+        ids: Sequence[int],
+        computed: int,
+        cache: Any,
+        media: MediaInputs | None = None,
+        *,
+        in_its_own_way: bool = False,
     ) -> tuple[torch.Tensor, Any]:
         """The logits (1, vocabulary) after `ids`, and their cache; the first `computed` are in `cache`.
 
-        `media` goes in with the first tokens, whose placeholders it fills.
+        `media` goes in with the first tokens, whose placeholders it fills. With `in_its_own_way` every step is the
+        model's own, and is rounded as it rounds.
         """
+        few = None if in_its_own_way else self._few
         if not self.steps:
             return self._run([ids], None, use_cache=False)
         if cache is None and media is not None:
             return self._run([ids], None, media=media.inputs)
         if cache is not None and not self.extends:
             for token in ids[computed:-1]:
-                _, cache = self._run([[token]], cache)
-            return self._run([ids[-1:]], cache)
-        return self._run([ids[computed:]], cache)
+                _, cache = self._run([[token]], cache, few=few)
+            return self._run([ids[-1:]], cache, few=few)
+        return self._run([ids[computed:]], cache, few=few)
 
     def batch(self, tokens: Sequence[int], cache: BatchCache) -> torch.Tensor:
         """The logits (batch, vocabulary) after one more token in each row of `cache`."""
         mask, positions = cache.grow(self.device)
         rows = [[token] for token in tokens]
-        logits, _ = self._run(rows, cache.cache, attention_mask=mask, position_ids=positions[:, None])
+        logits, _ = self._run(rows, cache.cache, few=self._few, attention_mask=mask, position_ids=positions[:, None])
         return logits
 
     def _run(
@@ -123,12 +131,14 @@ class Forward:
         rows: Sequence[Sequence[int]],
         cache: Any,
         *,
+        few: FewTokens | None = None,
         use_cache: bool = True,
         media: Mapping[str, Any] | None = None,
         **places: torch.Tensor,
     ) -> tuple[torch.Tensor, Any]:
         """The logits (batch, vocabulary) after the tokens of each row, and the cache."""
-        few = None if cache is None or media or len(rows) * len(rows[0]) > MOST_TOKENS else self._few
+        if cache is None or media or len(rows) * len(rows[0]) > MOST_TOKENS:
+            few = None
         if few is not None and few.is_trusted:
             with torch.inference_mode(), errors_of_the_model("computing a reply"):
                 logits = few(rows, cache, **places)
