@@ -6,25 +6,27 @@ import json
 import os
 import sys
 import threading
+from typing import TYPE_CHECKING
 
-from mcp.server.mcpserver import Image, MCPServer
-from mcp.server.mcpserver.exceptions import ToolError
-from mcp.types import (
-    AudioContent,
-    BlobResourceContents,
-    ContentBlock,
-    EmbeddedResource,
-    ResourceLink,
-    TextContent,
-    TextResourceContents,
-    ToolAnnotations,
-)
+import mcp
+from mcp.types import ContentBlock, ToolAnnotations
+from pydantic import TypeAdapter
+
+if TYPE_CHECKING or hasattr(mcp, "Client"):
+    from mcp.server.mcpserver import Image, MCPServer
+    from mcp.server.mcpserver.exceptions import ToolError
+else:  # version 1 of the package
+    from mcp.server.fastmcp import FastMCP as MCPServer
+    from mcp.server.fastmcp import Image
+    from mcp.server.fastmcp.exceptions import ToolError
+
+READS = ToolAnnotations.model_validate({"readOnlyHint": True})
 
 
 def weather() -> MCPServer:
     server = MCPServer("weather")
 
-    @server.tool(annotations=ToolAnnotations(read_only_hint=True))
+    @server.tool(annotations=READS)
     def forecast(city: str, days: int = 1) -> str:
         """Tells the weather."""
         return f"{city}: sunny for {days} days"
@@ -36,27 +38,27 @@ def weather() -> MCPServer:
             raise ToolError("nothing to order")
         return f"ordered {umbrella}"
 
-    @server.tool(annotations=ToolAnnotations(read_only_hint=True))
+    @server.tool(annotations=READS)
     def picture() -> Image:
         """A picture of the sky."""
         return Image(data=b"png", format="png")
 
-    @server.tool(annotations=ToolAnnotations(read_only_hint=True))
+    @server.tool(annotations=READS)
     def measured() -> dict[str, int]:
         """Numbers."""
         return {"degrees": 21}
 
-    @server.tool(annotations=ToolAnnotations(read_only_hint=True))
+    @server.tool(annotations=READS)
     def pid() -> str:
         """The process."""
         return str(os.getpid())
 
-    @server.tool(annotations=ToolAnnotations(read_only_hint=True))
+    @server.tool(annotations=READS)
     def crash() -> str:
         """Ends the process."""
         os._exit(1)
 
-    @server.tool(annotations=ToolAnnotations(read_only_hint=True))
+    @server.tool(annotations=READS)
     def hang() -> str:
         """Never answers."""
         threading.Event().wait()
@@ -68,7 +70,7 @@ def weather() -> MCPServer:
 def other() -> MCPServer:
     server = MCPServer("other")
 
-    @server.tool(annotations=ToolAnnotations(read_only_hint=True))
+    @server.tool(annotations=READS)
     def forecast(city: str) -> str:
         """Tells other weather."""
         return f"{city}: rain"
@@ -79,19 +81,22 @@ def other() -> MCPServer:
 def mixed() -> MCPServer:
     server = MCPServer("mixed")
 
-    @server.tool(annotations=ToolAnnotations(read_only_hint=True), structured_output=False)
+    @server.tool(annotations=READS, structured_output=False)
     def everything() -> list[ContentBlock]:
         """All kinds of content."""
-        return [
-            TextContent(type="text", text="first"),
-            AudioContent(type="audio", data="AAAA", mime_type="audio/wav"),
-            ResourceLink(type="resource_link", name="Report", uri="https://example.org/report", mime_type="text/html"),
-            ResourceLink(type="resource_link", name="plain", uri="file:///plain"),
-            EmbeddedResource(type="resource", resource=TextResourceContents(uri="file:///a", text="inside")),
-            EmbeddedResource(type="resource", resource=BlobResourceContents(uri="file:///b", blob="AAAA")),
-        ]
+        link, embedded = {"type": "resource_link"}, {"type": "resource"}
+        return TypeAdapter(list[ContentBlock]).validate_python(
+            [
+                {"type": "text", "text": "first"},
+                {"type": "audio", "data": "AAAA", "mimeType": "audio/wav"},
+                {**link, "name": "Report", "uri": "https://example.org/report", "mimeType": "text/html"},
+                {**link, "name": "plain", "uri": "file:///plain"},
+                {**embedded, "resource": {"uri": "file:///a", "text": "inside"}},
+                {**embedded, "resource": {"uri": "file:///b", "blob": "AAAA"}},
+            ]
+        )
 
-    @server.tool(annotations=ToolAnnotations(read_only_hint=True))
+    @server.tool(annotations=READS)
     def environment(name: str) -> str:
         """A variable."""
         return os.environ.get(name, "none")

@@ -5,17 +5,20 @@ from __future__ import annotations
 import gc
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import import_module
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from agentkit import AgentExecutor, Cassette
-from agentkit.errors import ConfigurationError
+from agentkit.errors import ConfigurationError, ToolError
 from agentkit.events import Source
 from agentkit.mcp import McpTools, mcp_tools
 from agentkit.tool import Result, Tool
@@ -171,6 +174,54 @@ def test_a_server_that_crashes_is_told_to_the_model_and_started_again() -> None:
     with mcp_tools(command("weather")) as tools:
         found = observations(run_of(tools, action("crash", {}), action("forecast", "Oslo")).invoke("?"))
     assert found == ["Error: the MCP server of crash has ended; do without it.", "Oslo: sunny for 1 days"]
+
+
+FAULTY = [sys.executable, "-m", "tests.mcp.faulty"]
+
+
+@pytest.mark.parametrize("kind", ["ending", "writing, ending"])
+def test_a_server_that_ends_between_calls_is_started_again(kind: str) -> None:
+    """Also where it is just about to: a call that must not run twice is not sent to it."""
+    with mcp_tools({"command": FAULTY[0], "args": [*FAULTY[1:], kind]}) as (look,):
+        assert len({look.run({}).text for _ in range(3)}) == 3
+
+
+def test_a_server_that_was_killed_is_started_again() -> None:
+    with mcp_tools({"command": FAULTY[0], "args": [*FAULTY[1:], "plain"]}) as (look,):
+        first = int(look.run({}).text)
+        os.kill(first, signal.SIGKILL)
+        assert int(look.run({}).text) != first
+
+
+@pytest.mark.parametrize(
+    ("kind", "starts", "meanwhile"),
+    [("crashing", 3, ""), ("writing, crashing", 3, ", and whether look took effect is not known")],
+)
+def test_a_server_that_ends_in_every_call_is_given_up(
+    capfd: pytest.CaptureFixture[str], kind: str, starts: int, meanwhile: str
+) -> None:
+    """What may have taken effect is not asked again."""
+    with mcp_tools({"command": FAULTY[0], "args": [*FAULTY[1:], kind]}) as (look,):
+        said = []
+        for _ in range(4):
+            with pytest.raises(ToolError) as caught:
+                look.run({})
+            said.append(str(caught.value))
+    assert set(said) == {
+        f"Error: the MCP server of look has ended (it said: Error: the disk is full){meanwhile}; do without it.",
+        "Error: the MCP server of look has ended; do without it.",
+    }
+    assert capfd.readouterr().err.count("the disk is full") == starts
+
+
+def test_lines_of_a_server_stand_above_a_spinner() -> None:
+    terminal = Console(file=StringIO(), force_terminal=True, width=80, color_system=None)
+    with terminal.status("thinking …"), mcp_tools(f"{command('raw')} look"):
+        while "OWNED" not in (shown := terminal.file.getvalue()):  # type: ignore[attr-defined]
+            pass
+    line = "starting <REDACTED>\N{REPLACEMENT CHARACTER}]0;OWNED\N{REPLACEMENT CHARACTER}\n"
+    before, _, after = shown.partition(line)
+    assert (before[-4:], after[-10:]) == ("\x1b[2K", "thinking …")
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from agentkit.errors import ConfigurationError, ToolError
 from agentkit.http_body import MOST_BYTES
 from agentkit.mcp import mcp_tools
 
+ROOT = Path(__file__).parent.parent.parent
 Reply = tuple[int, dict[str, str], bytes]
 TOOL = {"name": "look", "description": "Looks.", "inputSchema": {"type": "object", "properties": {}}}
 JSON = {"content-type": "application/json"}
@@ -105,6 +107,56 @@ def test_a_user_and_a_key_of_an_address_are_used_and_not_shown(server: tuple[Htt
     assert not any(secret in str(caught.value) for secret in ("bob", "5521", "7719"))
 
 
+def faulty(*words: str) -> dict[str, Any]:
+    """A server of the test's own that is started."""
+    return {"command": sys.executable, "args": ["-m", "tests.mcp.faulty", *words], "env": {"PYTHONPATH": str(ROOT)}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("pages without tools", "a list of tools without an end"),
+        ("pages with the same tools", "a list of tools without an end"),
+        ("long", "more than 1000 tools, or 400000 characters of them"),
+    ],
+)
+def test_pages_that_bring_no_tool_or_too_much_end_soon(kind: str, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"saw: {said}; "):
+        mcp_tools(faulty(kind))
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("another number", r"a reply to a request that was not made \(999\)"),
+        ("an error without a number", "(?:an error to a request that was not made|what is no message: ).*Parse error?"),
+        ("no version", r"what is no message: \{'id': "),
+        ("a batch", r"what is no message: \[\{'jsonrpc': "),
+    ],
+)
+def test_a_reply_that_no_request_gets_ends_the_call_that_waits(
+    caplog: pytest.LogCaptureFixture, kind: str, said: str
+) -> None:
+    with mcp_tools(faulty(kind)) as (look,), pytest.raises(ToolError, match=f"^Error: the server sent {said}"):
+        look.run({})
+    (note,) = {record.getMessage() for record in caplog.records if record.name == "agentkit"}
+    assert " was called and sent " in note
+
+
+@pytest.mark.parametrize("kind", ["number as text", "noise first"])
+def test_a_reply_that_can_be_read_is_the_calls(kind: str) -> None:
+    with mcp_tools(faulty(kind)) as (look,):
+        assert look.run({}).text.isdigit()
+
+
+def test_a_reply_over_http_that_no_request_gets_ends_the_call(server: tuple[HttpServer, str]) -> None:
+    state, address = server
+    with mcp_tools(f"http://{address}") as tools:
+        state.called = lambda reply: (200, JSON, json.dumps({**json.loads(reply), "id": 999}).encode())
+        with pytest.raises(ToolError, match=r"sent a reply to a request that was not made \(999\)"):
+            tools[0].run({})
+
+
 MANY = {f"p{number}": {"type": "string", "description": "x" * 50} for number in range(1500)}
 OFFERS = [
     ({"tools": [{**TOOL, "name": "n" * 129}]}, r"tool 'n{78}… with a name of more than 128 characters"),
@@ -117,7 +169,7 @@ OFFERS = [
         "tool 'look' with a schema of more than 100000 characters",
     ),
     (
-        {"tools": [{**TOOL, "name": f"n{number}", "description": "d" * 19_999} for number in range(101)]},
+        {"tools": [{**TOOL, "name": f"n{number}", "description": "d" * 19_999} for number in range(21)]},
         "more than 1000 tools, or 400000 characters of them",
     ),
     ({"tools": [], "nextCursor": "same"}, "a list of tools without an end"),
