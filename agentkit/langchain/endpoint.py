@@ -12,11 +12,11 @@ from langchain_core.language_models.llms import LLM
 from langchain_core.outputs import GenerationChunk
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
 
-from agentkit.errors import ConfigurationError, refuse_unknown
+from agentkit.errors import ConfigurationError
 from agentkit.langchain.text_model import TextModel, atext_of, text_of
 from agentkit.models.backend import Capabilities, ChatRequest, Chunk
 from agentkit.models.hosted.model import HostedModel
-from agentkit.models.hosted.options import HOSTED, SHORT_NAMES, HostedOptions, lifted, model_of
+from agentkit.models.hosted.options import HostedOptions, lifted, model_of, named
 
 OLD_NAMES = {"inference_server_url": "endpoint_url"}
 
@@ -25,10 +25,12 @@ class HuggingFaceEndpoint(TextModel, LLM, HostedOptions):
     """A model behind HTTP: `repo_id` with a `provider`, or `endpoint_url`. It asks for chat completions.
 
     Generation parameters may stand in `model_kwargs` too, as LangChain's users write them; whatever else stands there
-    goes into the request's body. `model` names one of a server's models (or is the repository, or the address).
-    `timeout` is the longest silence of the server, `connect_timeout` and `total_timeout` (with all retries) what they
-    say, in seconds. `streaming` asks for streams even where nothing is shown early. `prices` are US dollars per million
-    tokens, `{"ORG/NAME": (prompt, completion)}` or a TOML file of them. `notice` is told when there is a wait.
+    goes into the request's body, as all of `extra_body` does. `model` names one of a server's models (or is the
+    repository, or the address). `timeout` is the longest silence of the server, `connect_timeout` and `total_timeout`
+    (with all retries) what they say, in seconds. `proxy` is asked in place of those of the environment, `verify` a file
+    of certificates to trust, or False. `streaming` asks for streams even where nothing is shown early. `prices` are
+    US dollars per million tokens, `{"ORG/NAME": (prompt, completion)}` or a TOML file of them. `notice` is told when
+    there is a wait, or a request is put otherwise.
     `api_key`, or `huggingfacehub_api_token`, is the key of this address; without, the environment's is sent where it
     belongs (`agentkit.models.hosted.places`).
 
@@ -39,6 +41,8 @@ class HuggingFaceEndpoint(TextModel, LLM, HostedOptions):
 
     stop_sequences: list[str] = Field(default_factory=list)
     huggingfacehub_api_token: SecretStr | None = None  # type: ignore[assignment]
+    headers: dict[str, Any] | None = Field(default=None, repr=False)
+    proxy: str | None = Field(default=None, repr=False)
     server_kwargs: dict[str, Any] = Field(default_factory=dict, repr=False)
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
     notice: Callable[[str], None] | None = Field(default=None, exclude=True, repr=False)
@@ -46,8 +50,7 @@ class HuggingFaceEndpoint(TextModel, LLM, HostedOptions):
     _hosted: HostedModel = PrivateAttr()
 
     def __init__(self, **values: Any) -> None:
-        values = {SHORT_NAMES.get(name, name): value for name, value in values.items()}
-        refuse_unknown(values, (*type(self).model_fields, *OLD_NAMES), what=HOSTED)
+        values = named(values, (*type(self).model_fields, *OLD_NAMES))
         old = self._old_name(values)
         if old is not None:
             warnings.warn(f"{old[0]} is an old name: use {old[1]}", FutureWarning, stacklevel=2)

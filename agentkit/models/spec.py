@@ -29,7 +29,11 @@ AUTO = "auto"
 """The spec of the model that is chosen for the user."""
 WORDS = ("small", "builtin", AUTO)
 SCHEMES = (*WORDS, "local", "hf", "http", "https")
-OF_THIS_PROCESS = {*LOADING, *OF_BACKEND, *llama.OPTIONS, "constrain", "max_thinking_tokens"} - {"task", "model_kwargs"}
+ADDRESSES = ("repo_id", "endpoint_url", "base_url", "inference_server_url")
+OF_CONNECTIONS = ("proxy", "verify")
+"""Options that say through whom a key goes: none that a file may choose."""
+OF_THIS_PROCESS = {*LOADING, *OF_BACKEND, *llama.OPTIONS, "constrain", "max_thinking_tokens"}
+OF_THIS_PROCESS -= {"task", "model_kwargs", "token", "chat_template_kwargs"}
 """Options that no server takes."""
 _LIKELY_MEANT = 0.75  # so alike that it is a slip of the pen rather than a provider of LangChain's
 _HOST = r"localhost|\d+(?:\.\d+){3}|\[[\da-f:.]+\]|(?:[a-z\d-]+\.)+[a-z]{2,}(?=/)"
@@ -129,6 +133,8 @@ def backend_of(
     read = read_spec(spec, {**(options or {}), **more})
     if read.place == "langchain" and "options" in foreign:
         refuse_addresses(spec, read.options)
+    if read.place == "hosted" and "options" in foreign:
+        refuse_connections(read.options)
     backend = _backend(read, keyless="model" in foreign)
     if backend is None or not fallbacks:
         return backend
@@ -154,6 +160,16 @@ def refuse_addresses(spec: str, options: Mapping[str, Any]) -> None:
             raise ConfigurationError(
                 f"the option {name} out of a file names an address, to which the key of {spec} would go; "
                 f"leave it out, or give it yourself: --option {name}=…"
+            )
+
+
+def refuse_connections(options: Mapping[str, Any]) -> None:
+    """Raise `ConfigurationError` where options lead a key through a stranger, or have anybody's certificate trusted."""
+    for name in OF_CONNECTIONS:
+        if name in options:
+            raise ConfigurationError(
+                f"the option {name} out of a file says through whom the key would go; leave it out, or give it "
+                f"yourself: --option {name}=…"
             )
 
 
@@ -184,7 +200,7 @@ def _backend(spec: ModelSpec, *, keyless: bool = False) -> ChatBackend | None:
 
 def _hosted(where: str, value: str, options: dict[str, Any]) -> ModelSpec:
     """The spec alone says where the model is: an option that did would send the spec's key there."""
-    if double := [name for name in ("repo_id", "endpoint_url") if name in options]:
+    if double := [name for name in ADDRESSES if name in options]:
         raise ConfigurationError(f"{public_address(value)} says where the model is; leave out the option {double[0]}")
     if others := [name for name in options if name in OF_THIS_PROCESS]:
         raise ConfigurationError(f"the option {others[0]} is for a model in this process; leave it out")

@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -87,7 +88,8 @@ class HostedModel:
     `defaults` are generation parameters by GenerationConfig's names, `extra` goes into the body as it is. `read_s` is
     the longest silence of the server. `notice` gets a line when there is a wait, or a request is put otherwise; the log
     has it too. Where a server refuses what can be put otherwise, it is, unless `adapts` is False: a field is left out,
-    a system message folded, a reply asked shorter, an old observation dropped.
+    a system message folded, a reply asked shorter, an old observation dropped. `verify` is whether certificates are
+    checked, or a file or folder of those to trust.
     """
 
     model_id: str
@@ -101,6 +103,8 @@ class HostedModel:
     adapts: bool = True
     connect_s: float = 10.0
     read_s: float = 120.0
+    proxy: str | None = field(default=None, repr=False)
+    verify: bool | str | Path = True
     retries: RetryPolicy = field(default_factory=lambda: RetryPolicy(tries=5, total_s=600.0))
     prices: Prices = field(default_factory=dict)
     notice: Callable[[str], None] | None = field(default=None, repr=False)
@@ -150,7 +154,10 @@ class HostedModel:
 
     @cached_property
     def _clients(self) -> Clients:
-        return Clients(encrypted=self.place.is_encrypted, on_this_machine=self.place.on_this_machine)
+        place, verify = self.place, True if _is_replayed() else self.verify
+        return Clients(
+            encrypted=place.is_encrypted, on_this_machine=place.on_this_machine, proxy=self.proxy, verify=verify
+        )
 
     @cached_property
     def _loop_clients(self) -> LoopClients:

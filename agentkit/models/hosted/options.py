@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import partial
@@ -14,17 +14,43 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from agentkit.errors import ConfigurationError, described, in_one_line, refuse_unknown, short_repr
+from agentkit.errors import ConfigurationError, described, did_you_mean, in_one_line, refuse_unknown, short_repr
 from agentkit.models.hosted.body import GENERATION, Generation, generation_options
 from agentkit.models.hosted.model import HostedModel, Prices
-from agentkit.models.hosted.places import place
+from agentkit.models.hosted.places import place, refuse_other_apis
 from agentkit.option_kinds import check_kinds
 from agentkit.retry import RetryPolicy
 from agentkit.secrets import basic_authorization, public_address
 from agentkit.toml_file import read_toml
 
 HOSTED = "a hosted model"
-SHORT_NAMES = {"api_key": "huggingfacehub_api_token"}
+OTHER_NAMES = {
+    **dict.fromkeys(("api_key", "token", "hf_token", "openai_api_key"), "huggingfacehub_api_token"),
+    **dict.fromkeys(("base_url", "api_base", "openai_api_base", "azure_endpoint"), "endpoint_url"),
+    **dict.fromkeys(("default_headers", "extra_headers"), "headers"),
+    **dict.fromkeys(("max_tokens", "max_completion_tokens"), "max_new_tokens"),
+    "request_timeout": "timeout",
+    "model_name": "model",
+    "stop": "stop_sequences",
+}
+"""What other clients call an option."""
+_OF_A_CALL = "it goes into the call, as model.invoke(…, {name}=…)"
+_CONNECTIONS = "the connections are made here; proxy, verify, headers and timeout say how"
+_ELSEWHERE = {
+    **dict.fromkeys(("tools", "tool_choice", "response_format", "logprobs", "top_logprobs"), _OF_A_CALL),
+    **dict.fromkeys(("http_client", "http_async_client", "client", "async_client", "session"), _CONNECTIONS),
+    **dict.fromkeys(("ca_file", "ca_bundle", "cert_file", "ssl_verify", "verify_ssl", "cert"), "give verify=FILE"),
+    **dict.fromkeys(("proxies", "http_proxy", "https_proxy", "openai_proxy"), "give proxy=http://HOST:PORT"),
+    **dict.fromkeys(("organization", "openai_organization"), 'give headers={{"OpenAI-Organization": …}}'),
+    **dict.fromkeys(("default_query", "extra_query"), "it stands in the address: …?NAME=VALUE"),
+    **dict.fromkeys(("azure_deployment", "deployment_name"), "the address has it: …/openai/deployments/DEPLOYMENT"),
+    **dict.fromkeys(("callbacks", "cache", "rate_limiter", "tags"), "give it to ChatHuggingFace(llm=…)"),
+    **dict.fromkeys(("api_version", "openai_api_version"), "it stands in the address: …?api-version=…"),
+    "http2": "requests go over HTTP/1.1, each on a connection of its own; leave it out",
+    "n": "one reply is asked for; leave it out",
+}
+"""Where what people look for among the options goes."""
+LONGEST_SILENCE_S = 24 * 3600.0  # where there is no limit but that of all
 _EXPECTED = "expected an address like http://HOST:PORT/v1"
 _HOST = re.compile(r"[^\s%]+")
 _HEADER = re.compile(r"[\t\x20-\x7e]*")
@@ -44,11 +70,17 @@ class HostedOptions(Generation):
     task: str | None = None
     stop_sequences: Sequence[str] = ()
     streaming: bool = False
-    timeout: float = 120.0
+    timeout: float | None = 120.0
     connect_timeout: float = 10.0
     total_timeout: float | None = 600.0
     max_retries: int = 4
     huggingfacehub_api_token: str | None = None
+    headers: Mapping[str, Any] | None = None
+    extra_body: Mapping[str, Any] | None = None
+    reasoning_effort: str | None = None
+    chat_template_kwargs: Mapping[str, Any] | None = None
+    proxy: str | None = None
+    verify: bool | str | Path = True
     server_kwargs: Mapping[str, Any] | None = None
     model_kwargs: Mapping[str, Any] | None = None
     prices: Mapping[str, Any] | str | Path | None = None
@@ -61,10 +93,28 @@ def lifted(options: Mapping[str, Any]) -> dict[str, Any]:
     return {**generation, **options, "model_kwargs": rest}
 
 
+def named(options: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+    """The options by the names that are used here; raises `ConfigurationError` for one that is none, and says where
+    it goes."""
+    found: dict[str, Any] = {}
+    for given, value in options.items():
+        name = OTHER_NAMES.get(given, given)
+        if name in found:
+            raise ConfigurationError(f"{name} is given twice, once as {given}; leave one of them out")
+        if name not in known:
+            where = _ELSEWHERE.get(name)
+            advice = f"; {where.format(name=name)}" if where else f"{did_you_mean(name, known)}; {_IN_BODY}"
+            raise ConfigurationError(f"unknown option {name!r} for {HOSTED}{advice.replace('?; ', '? ')}")
+        found[name] = value
+    return found
+
+
+_IN_BODY = "what only the server knows goes into extra_body"
+
+
 def hosted_model(**options: Any) -> HostedModel:
     """A hosted model, by the fields of `HostedOptions`."""
-    options = {SHORT_NAMES.get(name, name): value for name, value in options.items()}
-    refuse_unknown(options, [field.name for field in fields(HostedOptions)], what=HOSTED)
+    options = named(options, [field.name for field in fields(HostedOptions)])
     kinds = get_type_hints(HostedOptions)
     check_kinds(options, kinds, what=HOSTED)
     check_kinds(options := lifted(options), kinds, what=HOSTED)
@@ -82,8 +132,10 @@ def model_of(options: HostedOptions, *, token: str | None = None) -> HostedModel
     if options.task not in (None, *TASKS):
         raise ConfigurationError(f"expected a task of {', '.join(TASKS)}, saw {options.task!r}")
     _check_numbers(options)
-    headers = _headers(options.server_kwargs or {})
+    _check_proxy(options.proxy)
+    headers = _headers({**(options.server_kwargs or {})}, options.headers or {})
     if endpoint_url is not None:
+        refuse_other_apis(endpoint_url)
         endpoint_url, user = _without_user(endpoint_url)
         headers = {**user, **headers}
     address = public_address(endpoint_url or "")
@@ -102,12 +154,14 @@ def model_of(options: HostedOptions, *, token: str | None = None) -> HostedModel
             headers=headers,
         ),
         defaults={name: value for name, value in generation.items() if value is not None},
-        extra=options.model_kwargs or {},
+        extra=_extra(options),
         stop=tuple(options.stop_sequences),
         streaming=options.streaming,
         connect_s=options.connect_timeout,
-        read_s=options.timeout,
+        read_s=LONGEST_SILENCE_S if options.timeout is None else options.timeout,
         retries=RetryPolicy(tries=options.max_retries + 1, total_s=options.total_timeout),
+        proxy=options.proxy,
+        verify=options.verify,
         prices=read_prices(options.prices),
         notice=options.notice,
     )
@@ -117,16 +171,34 @@ def _check_numbers(options: HostedOptions) -> None:
     for name in ("timeout", "connect_timeout", "total_timeout"):
         value = getattr(options, name)
         is_seconds = type(value) in (int, float) and 0 < value < math.inf
-        if not is_seconds and not (value is None and name == "total_timeout"):
+        if not is_seconds and not (value is None and name != "connect_timeout"):
             raise ConfigurationError(f"{name} is seconds, more than 0, not {short_repr(value)}")
     if type(options.max_retries) is not int or options.max_retries < 0:
         raise ConfigurationError(f"max_retries is a whole number of at least 0, not {short_repr(options.max_retries)}")
 
 
-def _headers(server_kwargs: Mapping[str, Any]) -> dict[str, str]:
+def _check_proxy(proxy: str | None) -> None:
+    """Raise `ConfigurationError` for a proxy that cannot be asked, without its text: it may hold a password."""
+    with suppress(ValueError, httpx.InvalidURL):
+        if proxy is None or httpx.Proxy(proxy).url.host:
+            return
+    raise ConfigurationError(
+        "proxy cannot be used; write http://HOST:PORT, and what is no letter or digit of a password as %2F"
+    )
+
+
+def _extra(options: HostedOptions) -> dict[str, Any]:
+    """What goes into the body as it is."""
+    named = {"reasoning_effort": options.reasoning_effort, "chat_template_kwargs": options.chat_template_kwargs}
+    given = {name: value for name, value in named.items() if value is not None}
+    return {**given, **(options.model_kwargs or {}), **(options.extra_body or {})}
+
+
+def _headers(server_kwargs: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, str]:
     refuse_unknown(server_kwargs, ("headers",), what="server_kwargs")
     check_kinds(server_kwargs, {"headers": Mapping[str, Any] | None}, what="server_kwargs")
-    headers = {str(name).lower(): str(value) for name, value in (server_kwargs.get("headers") or {}).items()}
+    together = {**(server_kwargs.get("headers") or {}), **given}
+    headers = {str(name).lower(): str(value) for name, value in together.items()}
     for name, value in headers.items():
         if name in _THE_CONNECTIONS:
             raise ConfigurationError(f"the header {name} is the connection's own; leave it out")

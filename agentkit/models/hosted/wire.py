@@ -12,6 +12,7 @@ import time
 import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.request import getproxies
 
@@ -19,6 +20,7 @@ import httpx
 
 from agentkit.errors import ConfigurationError
 from agentkit.models.backend import Chunk
+from agentkit.models.hosted.certificates import tls_context
 from agentkit.models.hosted.failures import Failure, one_line
 from agentkit.models.hosted.places import Outgoing
 
@@ -222,7 +224,8 @@ def failure_of(error: Exception, *, doubtful: bool = False) -> Failure:
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         seen = one_line(error)
         is_tls = "SSL" in seen or "certificate" in seen.lower()
-        advice = "check its certificate, and http or https" if is_tls else "is it running, and is the address right?"
+        of_tls = "check its certificate, and http or https; verify=FILE names one to trust"
+        advice = of_tls if is_tls else "is it running, and is the address right?"
         message = f"could not be reached ({seen}); {advice}"
     elif isinstance(error, httpx.TimeoutException | TimeoutError):
         message = f"was silent for too long ({type(error).__name__})"
@@ -251,7 +254,7 @@ class Lent:
 
 
 def client_of(kind: Callable[..., _Client], options: Mapping[str, Any]) -> _Client:
-    """A new client; raises `ConfigurationError` for a proxy of the environment that it cannot use, without its text."""
+    """A new client; raises `ConfigurationError` for a proxy that it cannot use, without its text."""
     try:
         return kind(**options)
     except ImportError:
@@ -260,26 +263,35 @@ def client_of(kind: Callable[..., _Client], options: Mapping[str, Any]) -> _Clie
         need, do = "cannot be used", "write http://HOST:PORT, and what is no letter or digit of a password as %2F"
     named = getproxies()
     variables = " or ".join(f"{scheme}_proxy" for scheme in ("http", "https", "all") if scheme in named)
-    raise ConfigurationError(f"The proxy that {variables} names {need}; {do}")
+    which = "option proxy" if options.get("proxy") else variables
+    raise ConfigurationError(f"The proxy that {which} names {need}; {do}")
 
 
 class Clients:
     """Lends a client for a call, each with one connection that is kept for reuse; `options` are what they are made of.
 
-    For a server `on_this_machine` no proxy is asked: it would get the key, and reach another machine.
-    Idle ones are closed when their owner goes. One client for all would do it, but httpx looks through all of a
-    client's connections at every request: at 64 calls at once that takes seven times as long as the calls.
+    For a server `on_this_machine` none of the environment's proxies is asked: it would get the key, and reach another
+    machine. Idle ones are closed when their owner goes. One client for all would do it, but httpx looks through all of
+    a client's connections at every request: at 64 calls at once that takes seven times as long as the calls.
     """
 
-    def __init__(self, *, encrypted: bool, on_this_machine: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        encrypted: bool,
+        on_this_machine: bool = False,
+        proxy: str | None = None,
+        verify: bool | str | Path = True,
+    ) -> None:
         # Reading the certificates takes 20 ms; without them only http is spoken.
-        context = httpx.create_ssl_context() if encrypted else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context = tls_context(verify) if encrypted else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         # httpx would send a redirected request, with its keys, wherever it is told to: see `Outgoing.moved`.
         self.options: dict[str, Any] = {
             "limits": _LIMITS,
             "follow_redirects": False,
             "headers": {"accept-encoding": "identity"},
             "verify": context,
+            "proxy": proxy,
             "trust_env": not on_this_machine,
         }
         self._idle: list[Lent] = []
