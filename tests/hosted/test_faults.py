@@ -73,6 +73,7 @@ LASTING: list[Any] = [
     ("404 of a model", error(404, "no such model"), ModelError, "answered HTTP 404: no such model", 1),
     ("422", body(b'{"detail": "no"}', 422), ModelError, "answered HTTP 422: no", 1),
     ("402", error(402, "credits"), ModelError, "answered HTTP 402: credits", 1),
+    ("500 of a parameter", error(500, "n param requires --fast"), ModelError, "HTTP 500: n param requires --fast$", 1),
     ("500", error(500), ModelError, r"answered HTTP 500: broken \(tried 5 times\)", 5),
     ("an error page", body(b"<h1>502</h1>", 502, kind="text/html"), ModelError, "HTTP 502: an HTML page", 5),
     ("HTML", body(b"<html>", kind="text/html"), ModelError, "saw an HTML page; is this an OpenAI-compatible", 2),
@@ -105,6 +106,13 @@ def test_a_server_that_is_not_there_is_named_after_two_tries(chat: Make, waits: 
     with pytest.raises(ModelError, match=r"^http://127.0.0.1:9 could not be reached \(ConnectError.*tried 2 times"):
         ask(chat("http://127.0.0.1:9"))
     assert waits.seconds == [0.5]
+
+
+@every_way
+def test_pieces_that_came_say_that_there_is_a_server(server: ChatServer, chat: Make, waits: Waits, ask: Ask) -> None:
+    server.plays = [breaks("hel"), reset, reset, reset, say("hello")]
+    assert ask(chat(streaming=True)).content == "hello"
+    assert waits.seconds == [0.5, 1.0, 2.0, 4.0]
 
 
 @pytest.mark.parametrize("way", ["stream", "astream"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from agentkit.errors import CassetteError, ModelError
 from agentkit.events import Finished, ModeFound
 from agentkit.models.scripted import ScriptedBackend
 from tests.doubles.models import Scripted, action, final, reply
-from tests.doubles.server import serving
+from tests.doubles.server import Play, Request, error, serving
 from tests.hosted_agent.caller import TOOLS, Caller
 from tests.hosted_agent.server import DIALECT, NATIVE, Server
 
@@ -325,3 +325,21 @@ def test_a_changed_mode_replays(server: Server, tmp_path: Path) -> None:
     with Cassette(file, "replay", environment={}):
         assert answer(server.url) == "16"
     assert (len(server.bodies), server.probes) == (asked, 2)
+
+
+@dataclass
+class WithoutTools(Server):
+    """llama.cpp without its templates: it answers a request with tools by status 500."""
+
+    said: str = "Unsupported param: tools"
+
+    def answer(self, request: Request, number: int) -> Play:
+        return error(500, self.said) if request.body.get("tools") else super().answer(request, number)
+
+
+@pytest.mark.parametrize("said", ["Unsupported param: tools", "tools param requires --jinja flag"])
+def test_a_500_that_says_why_is_remembered(said: str, cache: Path) -> None:
+    with serving(WithoutTools(said=said)) as server:
+        for _ in range(2):
+            assert answer(server.url) == "16"  # by another executor, which finds it written down
+    assert sum("tools" in one.body for one in server.requests) == 1

@@ -18,6 +18,12 @@ from agentkit.secrets import REDACTED, Secrets, public_address
 REFUSED = (400, 404, 413, 422, 500)  # 500: of chat templates that raise
 NO_SUCH_PATH = (404, 405, 501)
 RETRIED = (408, 409, 429)  # and every 5xx, as openai-python does it
+_NOT_TAKEN = re.compile(  # as llama.cpp says with status 500 what others say with 400
+    r"\bunsupported (?:param|field|argument|option)|\b(?:param|field|argument|option)\w*\b.{0,30}\brequires?\b"
+    r"|\b(?:tools?|tool.call\w*|functions?|param\w*|field)\b.{0,30}(?:\bnot\b|n't).{0,20}\b(?:supported|implemented|allowed)\b"
+    r"|(?:\bnot\b|n't) support\b.{0,30}\b(?:tool|function)",
+    re.IGNORECASE,
+)
 _LOADING = re.compile(r"\bloading\b", re.IGNORECASE)
 _ABOUT_A_MODEL = re.compile(r"\b(?:model|deployment)\b", re.IGNORECASE)
 _IS_IT_ONE = "is this an OpenAI-compatible server's address?"
@@ -30,8 +36,8 @@ class Failure(Exception):
     """One attempt that failed.
 
     `retry` says whether asking again may help. `doubtful` says that there may be no chat server at this address at all,
-    `elsewhere` that there is none at this `path`. `refuses` says that it may take the request put otherwise; `code` is
-    its own name for what is wrong.
+    `elsewhere` that there is none at this `path`. `said` is why the server does not take the request, which it may put
+    otherwise, and `code` its own name for that.
     `loading_s` is set where the server is still loading the model: such an attempt does not count.
     """
 
@@ -42,7 +48,7 @@ class Failure(Exception):
     doubtful: bool = False
     elsewhere: bool = False
     path: str = ""
-    refuses: bool = False
+    said: str = ""
     code: str = ""
     retry_after_s: float | None = None
     loading_s: float | None = None
@@ -55,7 +61,7 @@ def unreadable(error: NotACompletion | BrokenReply | TooMuch | Unreadable) -> Fa
     if isinstance(error, Unreadable):
         return Failure(f"sent a reply {error}; is something between here and the server?", doubtful=True)
     if isinstance(error, BrokenReply):
-        return Failure(without_secrets(str(error)), status=error.status, retry=_may_pass(error.status), refuses=True)
+        return Failure(without_secrets(str(error)), status=error.status, retry=_may_pass(error.status), said=str(error))
     seen = without_secrets(str(error))
     message = f"expected a chat completion, saw {seen}; {_IS_IT_ONE}"
     return Failure(message, doubtful=True)
@@ -69,16 +75,17 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, *, path: str =
         details = f"it sends on to {there}; if that is meant, give that address"
     else:
         details = without_secrets(_message(value, body)) or "no details"
+    number, status = status, 400 if status == 500 and _NOT_TAKEN.search(details) else status
     elsewhere = status in NO_SUCH_PATH and not _ABOUT_A_MODEL.search(details)
     if elsewhere and not isinstance(value, dict):
         details += f"; {_IS_IT_ONE}"
     return Failure(
-        f"answered HTTP {status}: {details}",
+        f"answered HTTP {number}: {details}",
         status=status,
         retry=_may_pass(status) and not elsewhere,
         elsewhere=elsewhere,
         path=path,
-        refuses=status in REFUSED,
+        said=details if status in REFUSED else "",
         code=_code(value),
         retry_after_s=_retry_after_s(headers, now_s),
         loading_s=_loading_s(value, details) if status == 503 else None,

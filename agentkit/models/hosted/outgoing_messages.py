@@ -25,7 +25,7 @@ _KINDS = {"image": "image/png", "audio": "audio/wav", "video": "video/mp4"}  # w
 def outgoing_messages(
     messages: Sequence[Message], *, origin: str | None = None, refused: Collection[str] = ()
 ) -> list[Message]:
-    """The messages in OpenAI's shape, with what the server called `origin` sent with its calls, but for the `refused`."""
+    """The messages in OpenAI's shape, with what the server called `origin` sent with its calls, less the `refused`."""
     return [_returning(_outgoing(message), message, origin, refused) for message in messages]
 
 
