@@ -25,7 +25,7 @@ from agentkit.langchain.messages import to_dicts, to_generation_chunk, without_c
 from agentkit.langchain.structured_output import Repaired, Schema, reader, response_format
 from agentkit.models.backend import Capabilities, ChatBackend, ChatRequest, as_backend, capabilities_of
 from agentkit.models.chat import BackendChat, Reply, prepared, recorded
-from agentkit.models.gguf.loading import OPTIONS as OF_LLAMA
+from agentkit.models.gguf import loading as llama
 from agentkit.models.hosted.options import HostedOptions
 from agentkit.models.local.loading import LOADING, OF_BACKEND
 from agentkit.models.spec import AUTO, ModelSpec, is_keyed, read_spec
@@ -33,7 +33,7 @@ from agentkit.models.stopping import stop_strings
 from agentkit.option_kinds import check_kinds
 
 OPTIONS = frozenset(
-    ("constrain", "fallbacks", *LOADING, *OF_BACKEND, *OF_LLAMA, *(field.name for field in fields(HostedOptions)))
+    ("constrain", "fallbacks", *LOADING, *OF_BACKEND, *llama.OPTIONS, *(field.name for field in fields(HostedOptions)))
 )
 """Names of options that models have, of any kind."""
 REQUEST_FIELDS = ("tools", "tool_choice", "response_format", "grammar", "stream")
@@ -80,10 +80,15 @@ class ChatHuggingFace(BaseChatModel):
 
     @classmethod
     def from_model_id(cls, model_id: str, **options: Any) -> ChatHuggingFace:
-        """A chat model in this process, from a folder or a repository; `options` as HuggingFacePipeline takes them."""
+        """A chat model in this process, from a folder or a repository; `options` as HuggingFacePipeline takes them.
+
+        A GGUF file is computed by llama.cpp, where that is installed; `options` are those of `chat_model` then.
+        """
         from agentkit.langchain.pipeline import HuggingFacePipeline
 
         own = {name: options.pop(name) for name in tuple(options) if name in cls.model_fields}
+        if llama.is_installed() and "gguf_file" not in options and llama.file_of(model_id):
+            return cls(llm=_llm_of(read_spec(f"local:{model_id}", options)), **own)
         return cls(llm=HuggingFacePipeline.from_model_id(model_id, **options), **own)
 
     @property
@@ -328,22 +333,26 @@ def as_chat_model(model: Any) -> BaseChatModel:
 
 
 def _of_spec(spec: ModelSpec) -> BaseChatModel:
-    llm: Any
+    if spec.place == "langchain":
+        return _of_provider(spec.name, spec.options)
+    if spec.place == "hosted":
+        return ChatHuggingFace(llm=_llm_of(spec))
+    return ChatHuggingFace(llm=_llm_of(spec), constrain=spec.constrain)
+
+
+def _llm_of(spec: ModelSpec) -> Any:
+    """What computes or asks for the replies of a model of this package."""
     if spec.engine == "llama.cpp":
         from agentkit.models.gguf.backend import GgufBackend
 
-        llm = GgufBackend(spec.name, pipeline_kwargs=spec.options, refusals=spec.refusals, **spec.loading)
-        return ChatHuggingFace(llm=llm, constrain=spec.constrain)
+        return GgufBackend(spec.name, pipeline_kwargs=spec.options, refusals=spec.refusals, **spec.loading)
     if spec.place == "local":
         from agentkit.langchain.pipeline import HuggingFacePipeline
 
-        llm = HuggingFacePipeline.from_model_id(spec.name, pipeline_kwargs=spec.options, **spec.loading)
-        return ChatHuggingFace(llm=llm, constrain=spec.constrain)
-    if spec.place == "hosted":
-        from agentkit.langchain.endpoint import HuggingFaceEndpoint
+        return HuggingFacePipeline.from_model_id(spec.name, pipeline_kwargs=spec.options, **spec.loading)
+    from agentkit.langchain.endpoint import HuggingFaceEndpoint
 
-        return ChatHuggingFace(llm=HuggingFaceEndpoint(**spec.options))
-    return _of_provider(spec.name, spec.options)
+    return HuggingFaceEndpoint(**spec.options)
 
 
 def _fallback(one: str, spec: str, fallbacks: Sequence[Any]) -> BaseChatModel:

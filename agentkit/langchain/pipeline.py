@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field, PrivateAttr
 from agentkit.errors import ConfigurationError
 from agentkit.langchain.text_model import TextModel, text_of
 from agentkit.models.backend import Capabilities, ChatRequest, Chunk, Message
+from agentkit.models.gguf import loading as llama
 from agentkit.models.local.backend import DEFAULT_BATCH_SIZE, LocalBackend
 from agentkit.models.local.loading import BITS_KEYWORDS, LOADING, OF_BACKEND, check_loading, load_tokenizer
 from agentkit.models.stopping import stop_strings
@@ -94,6 +95,13 @@ class HuggingFacePipeline(TextModel):
                 hint = f"did you mean {near[0]!r}?" if near else "generation parameters go into pipeline_kwargs"
                 raise ConfigurationError(f"expected an option of HuggingFacePipeline, saw {name!r}; {hint}")
         check_loading({name: value for name, value in fields.items() if name in LOADING or name in OF_BACKEND})
+        loads = all(fields.get(name) is None for name in ("gguf_file", "model", "pipeline"))
+        place = str(fields.get("model_id") or "")
+        if loads and llama.is_installed() and (file := llama.file_of(place)) is not None:
+            raise ConfigurationError(
+                f"{place} is computed by llama.cpp: write chat_model('local:{place}'); for transformers, "
+                f"which is slower, give model_id={str(Path(file).parent)!r} and gguf_file={Path(file).name!r}"
+            )
 
     def _load(self) -> None:
         if (ready := self.pipeline) is not None:

@@ -213,6 +213,10 @@ def _local(name: str, options: dict[str, Any], *, loads: bool = True) -> ModelSp
         raise ConfigurationError(f"constrain is one of {', '.join(get_args(Constrain))}, not {constrain!r}")
     loading = {name: options.pop(name) for name in (*LOADING, *OF_BACKEND, *llama.OPTIONS) if name in options}
     file = llama.file_of(name) if loads and "gguf_file" not in loading else None
+    if file is not None and not llama.is_installed():
+        if find_spec("torch") is None:
+            raise ConfigurationError(f"{file} is computed by llama.cpp; run pip install {to_install(LLAMA)}")
+        file = None
     others = [each for each in loading if each not in (*LOADING, *OF_BACKEND)]
     if file is not None:
         llama.check_loading(loading)

@@ -16,8 +16,10 @@ import pytest
 
 from agentkit import AgentExecutor, Cassette, chat_model
 from agentkit.errors import ConfigurationError, ModelError
+from agentkit.models import ChatHuggingFace, HuggingFacePipeline, spec
 from agentkit.models.backend import ChatRequest, Chunk
 from agentkit.models.chat import BackendChat
+from agentkit.models.gguf import loading
 from agentkit.models.gguf.backend import GgufBackend
 from agentkit.models.gguf.loading import in_package
 from agentkit.models.spec import backend_of, read_spec
@@ -339,6 +341,36 @@ def test_which_place_is_a_file_for_llama_cpp(file: Path, tmp_path: Path) -> None
     assert read_spec(f"local:{here.parent}").engine == "transformers"
     with pytest.raises(ConfigurationError, match=r"n_ctx is llama\.cpp's; it computes GGUF files"):
         read_spec("local:org/name", {"n_ctx": 5})
+
+
+def test_a_folder_of_several_files_names_them(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where nothing is installed that could compute them."""
+    for name in ("b.gguf", "a.gguf"):
+        (tmp_path / name).write_bytes(file.read_bytes())
+    says = f"{tmp_path} holds several models: a.gguf, b.gguf; give one of them, as {tmp_path / 'a.gguf'}"
+    for _ in range(2):
+        for ask in (backend_of, chat_model):
+            with pytest.raises(ConfigurationError) as caught:
+                ask(f"local:{tmp_path}")
+            assert str(caught.value) == says
+        monkeypatch.setattr(spec, "find_spec", lambda _: None)
+        monkeypatch.setattr(loading, "LLAMA", "a_package_that_is_not_there")
+    with pytest.raises(ConfigurationError) as caught:
+        backend_of(f"local:{file}")
+    assert str(caught.value).startswith(f"{file} is computed by llama.cpp; run pip install 'xllamacpp>=")
+
+
+def test_the_classes_for_transformers(file: Path) -> None:
+    """One that loads for transformers says what to call; the chat model does it."""
+    with pytest.raises(ConfigurationError) as caught:
+        HuggingFacePipeline.from_model_id(str(file))
+    assert str(caught.value) == (
+        f"{file} is computed by llama.cpp: write chat_model('local:{file}'); for transformers, which is slower, "
+        f"give model_id='{file.parent}' and gguf_file='{file.name}'"
+    )
+    chat = ChatHuggingFace.from_model_id(str(file), temperature=0.0, n_ctx=64, max_new_tokens=3)
+    assert isinstance(chat.llm, GgufBackend)
+    assert (chat.temperature, chat.llm.context_tokens, chat.capabilities.max_new_tokens) == (0.0, 64, 3)
 
 
 def test_a_model_by_the_name_of_its_package(monkeypatch: pytest.MonkeyPatch, file: Path, tmp_path: Path) -> None:

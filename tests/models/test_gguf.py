@@ -93,7 +93,7 @@ def test_a_model_of_no_known_architecture(tmp_path: Path) -> None:
     [
         ("local:none.gguf", {}, "no file none.gguf"),
         ("local:./none.gguf", {}, "no file ./none.gguf"),
-        ("local:.", {}, ". holds several models; give gguf_file, one of a.gguf, b.gguf"),
+        ("local:.", {}, ". holds several models: a.gguf, b.gguf; give one of them, as a.gguf"),
         ("local:.", {"gguf_file": "c.gguf"}, "no file c.gguf in .. There: a.gguf, b.gguf"),
         ("local:.", {"gguf_file": "a.bin"}, "gguf_file is the name of a file .gguf, not a.bin"),
         ("local:.", {"gguf_file": 3}, "gguf_file is text or a path, not 3"),

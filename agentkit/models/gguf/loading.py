@@ -14,9 +14,7 @@ from typing import Any
 from agentkit.errors import ConfigurationError, ModelError, described, did_you_mean
 from agentkit.models.local.gguf_file import GgufFile, read_gguf
 from agentkit.models.local.loading import (
-    ADAPTER_CONFIG,
     BASE_MODEL,
-    CONFIG,
     GGUF,
     GIB,
     LLAMA,
@@ -24,6 +22,7 @@ from agentkit.models.local.loading import (
     OF_BACKEND,
     OWN_ADAPTER,
     check_numbers,
+    gguf_in,
     template_text,
 )
 from agentkit.models.local.threads import COUNTS, busy_cores, threads_for, usable_cores
@@ -85,14 +84,11 @@ def is_installed() -> bool:
 
 def file_of(place: str) -> str | None:
     """The GGUF file that a place means: itself, the only one of a folder without a transformers model, or of a package
-    that is installed; `None` where it means something else, or there is no llama.cpp."""
-    if not is_installed():
-        return None
+    that is installed; `None` where it means something else. Raises `ConfigurationError` for a folder of several."""
     path = Path(place).expanduser()
     if path.is_dir():
-        others = any((path / name).is_file() for name in (CONFIG, ADAPTER_CONFIG))
-        there = [] if others else sorted(path.glob(f"*{GGUF}"))
-        return str(there[0]) if len(there) == 1 else None
+        found = gguf_in(path)
+        return str(found) if found else None
     if place.endswith(GGUF):
         return str(path)
     return in_package(place)

@@ -429,14 +429,24 @@ def _file_of(place: str, file: str | None) -> tuple[str, str | None]:
     folder = Path(place)
     if not folder.is_dir():
         return place, file
-    there = sorted(each.name for each in folder.glob(f"*{GGUF}"))
-    if file is not None and not (folder / file).is_file():
-        raise ConfigurationError(f"no file {file} in {place}. There: {', '.join(there) or f'no {GGUF} file'}")
-    if file is None and there and not any((folder / name).is_file() for name in (CONFIG, ADAPTER_CONFIG)):
-        if len(there) > 1:
-            raise ConfigurationError(f"{place} holds several models; give gguf_file, one of {', '.join(there)}")
-        file = there[0]
+    if file is None:
+        found = gguf_in(folder)
+        return place, found.name if found else None
+    if not (folder / file).is_file():
+        there = ", ".join(each.name for each in sorted(folder.glob(f"*{GGUF}")))
+        raise ConfigurationError(f"no file {file} in {place}. There: {there or f'no {GGUF} file'}")
     return place, file
+
+
+def gguf_in(folder: Path) -> Path | None:
+    """The GGUF file of a folder without a model of transformers' own; raises `ConfigurationError` for several."""
+    if any((folder / name).is_file() for name in (CONFIG, ADAPTER_CONFIG)):
+        return None
+    there = sorted(folder.glob(f"*{GGUF}"))
+    if len(there) > 1:
+        names = ", ".join(each.name for each in there)
+        raise ConfigurationError(f"{folder} holds several models: {names}; give one of them, as {there[0]}")
+    return there[0] if there else None
 
 
 def size_of(model_id: str) -> int:
