@@ -41,11 +41,15 @@ def reader(schema: Schema | None, *, of_call: bool = False) -> Read:
                 return _fitting(schema, message.tool_calls[0]["args"])
             return _fitting(schema, _json_of(message))
         except OutputParserException as error:
-            if not {*map(str, message.response_metadata.values())} & {*CUT_OFF}:
+            if not _is_cut_off(message):
                 raise
             raise OutputParserException(_cut_off(message), llm_output=error.llm_output) from error
 
     return read
+
+
+def _is_cut_off(message: AIMessage) -> bool:
+    return not {*map(str, message.response_metadata.values())}.isdisjoint(CUT_OFF)
 
 
 def _cut_off(message: AIMessage) -> str:
@@ -108,10 +112,12 @@ class Repaired(Runnable[Any, AIMessage]):
         return reply if again is None else _both(reply, await self._asked.ainvoke(again, config, **kwargs))
 
     def _question(self, asked: Any, reply: AIMessage) -> list[BaseMessage] | None:
-        """What is asked the second time; `None` where the reply is good."""
+        """What is asked the second time; `None` where the reply is good, or was cut off: there is less room still."""
         try:
             self._read(reply)
         except OutputParserException as error:
+            if _is_cut_off(reply):
+                return None
             problem = str(error)
         else:
             return None

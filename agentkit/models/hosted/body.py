@@ -13,6 +13,7 @@ from agentkit.errors import ConfigurationError
 from agentkit.models.backend import ChatRequest
 from agentkit.models.hosted.outgoing_messages import outgoing_messages, outgoing_tools
 from agentkit.models.messages import alternating, without_system
+from agentkit.models.openai_format import RETURNED, THINKING, returned_fields
 
 MAX_NEW_TOKENS = 512
 
@@ -50,6 +51,7 @@ class Lessons:
     most_tokens: int | None = None  # of any reply
     base: int = 0  # which of the addresses that may be meant
     model: str | None = None  # the only one it has, which it wants named
+    wanted: str = ""  # the field that every message of the model has, also one that it thought nothing for
 
     def joined(self, other: Lessons) -> Lessons:
         """These, with what another request taught meanwhile."""
@@ -60,6 +62,7 @@ class Lessons:
             most_tokens=min(most, default=None),
             base=other.base,
             model=other.model or self.model,
+            wanted=other.wanted or self.wanted,
         )
 
 
@@ -106,6 +109,8 @@ def request_body(
     refused = lessons.refused
     if "response_format" in refused and request.response_format:
         body["messages"] = _with_format(body["messages"], request.response_format)
+    if lessons.wanted:
+        body["messages"] = [_with_thinking(one, lessons.wanted) for one in body["messages"]]
     if lessons.folds_system:
         body["messages"] = alternating(without_system(body["messages"]))
     if most_tokens is not None:
@@ -152,8 +157,19 @@ def _with_format(messages: list[dict[str, Any]], wanted: Mapping[str, Any]) -> l
     return [{"role": "system", "content": instruction}, *messages]
 
 
-DROPPABLE = ("stream_options", "stop", "response_format", "max_tokens")
-"""Fields that we can do without: usage may be missing, stops are enforced here, formats are asked for in words."""
+def _with_thinking(message: dict[str, Any], name: str) -> dict[str, Any]:
+    """A message of the model with its thinking, of which there is none; Kimi does not take none as ""."""
+    return {**message, name: " "} if message["role"] == "assistant" and not message.get(name) else message
+
+
+DROPPABLE = ("stream_options", "stop", "response_format", "max_tokens", *THINKING, *RETURNED)
+"""Fields that we can do without: usage may be missing, stops are enforced here, formats are asked for in words.
+
+Those of messages say what the model thought, which not every server takes that says it.
+"""
+_LACKS = re.compile(
+    r"\bmissing\b|\brequired\b|\bpassed back\b|\bmust be (?:provided|included|present|sent)\b", re.IGNORECASE
+)
 
 
 _NEWER_NAME = re.compile(r"\buse\b.{0,40}max_completion_tokens|max_completion_tokens.{0,20}\binstead\b", re.IGNORECASE)
@@ -165,4 +181,18 @@ def refused_field(body: Mapping[str, Any], message: str) -> str | None:
         return "max_tokens"
     beyond = [name for name in body if name not in ("messages", "model", "stream", *LIMITS)]
     named = [name for name in beyond if re.search(rf"(?<![\w.]){re.escape(name)}(?![\w])", message)]
+    if not _LACKS.search(message):
+        named += [name for name in returned_fields(body["messages"]) if _names(message, name)]
     return max(named, key=len, default=None)
+
+
+def wanted_field(body: Mapping[str, Any], message: str) -> str:
+    """The field of thinking that an error message says is missing, and is, in a message of the model; "" for none."""
+    if not _LACKS.search(message):
+        return ""
+    own = [one for one in body["messages"] if one["role"] == "assistant"]
+    return next((name for name in THINKING if _names(message, name) and not all(one.get(name) for one in own)), "")
+
+
+def _names(message: str, name: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", message) is not None

@@ -322,14 +322,14 @@ class HostedModel:
         """Whether the next request will be one that this server may take."""
         if failure.elsewhere and not self._quirks.answers and phrasing.goes_elsewhere(failure, len(self.place.bases)):
             return True
-        if not self.adapts or not failure.refuses or failure.elsewhere:
+        if not self.adapts or not failure.said or failure.elsewhere:
             return False
         try:
             done = phrasing.gives_way(body, failure, model_id=self.model_id)
         except ConfigurationError as error:
             raise ConfigurationError(self._redacted(str(error))) from failure
         if done:
-            self._tell(f"{self.model_id} {done}")
+            self._tell(f"{self.model_id} {done}", logging.WARNING if phrasing.is_loss else logging.INFO)
             return True
         if failure.status not in WRONG_FIELDS or "model" in body or self.place.model:
             return False
@@ -449,8 +449,8 @@ class HostedModel:
             line = self._redacted(f"{self.model_id} {failure.message}; trying again in {wait_s:.1f} s")
         self._tell(line)
 
-    def _tell(self, line: str) -> None:
-        _LOG.info("%s", line)
+    def _tell(self, line: str, level: int = logging.INFO) -> None:
+        _LOG.log(level, "%s", line)
         if self.notice is not None:
             self.notice(line)
 

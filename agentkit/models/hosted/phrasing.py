@@ -10,7 +10,7 @@ from typing import Any
 
 from agentkit.errors import ConfigurationError
 from agentkit.models.backend import ChatRequest
-from agentkit.models.hosted.body import DROPPABLE, Lessons, refused_field
+from agentkit.models.hosted.body import DROPPABLE, Lessons, refused_field, wanted_field
 from agentkit.models.hosted.failures import Failure
 from agentkit.models.hosted.limits import FEWEST, TooLong, too_long
 from agentkit.models.messages import Fitted, shortenings
@@ -38,6 +38,7 @@ class Phrasing:
     room: int | None = None
     fitted: Fitted | None = None
     paths: list[str] = field(default_factory=list)  # that were asked, and are none of a chat server
+    is_loss: bool = False  # what was given way in last, of the reply or the prompt
     _given_way: int = 0
 
     @property
@@ -67,14 +68,18 @@ class Phrasing:
         if self._given_way > MOST_GIVEN_WAY:
             return ""
         limit = body.get("max_tokens", body.get("max_completion_tokens"))
-        found = too_long(failure.message, code=failure.code, asked=limit if isinstance(limit, int) else None)
+        found = too_long(failure.said, code=failure.code, asked=limit if isinstance(limit, int) else None)
+        self.is_loss = found is not None
         if found is not None:
             return self._shortened(found, body, limit)
         has_system = any(message["role"] == "system" for message in body["messages"])
-        if has_system and _NO_SYSTEM.search(failure.message):
+        if has_system and _NO_SYSTEM.search(failure.said):
             self.lessons = replace(self.lessons, folds_system=True)
             return "takes no system message; it goes with the first message of the user"
-        name = refused_field(body, failure.message) if failure.status in (400, 422) else None
+        if (wanted := wanted_field(body, failure.said)) and wanted != self.lessons.wanted:
+            self.lessons = replace(self.lessons, wanted=wanted)
+            return f"wants {wanted} in every message of the model; sending it"
+        name = refused_field(body, failure.said) if failure.status in (400, 422) else None
         if name in DROPPABLE:
             self.lessons = replace(self.lessons, refused=self.lessons.refused | {name})
             return f"does not take {name}; going on without it"
@@ -116,8 +121,9 @@ class Phrasing:
             return ""
         fits = (one for one in shorter if _size(one.messages) <= wanted)
         self.fitted, self.room = next(fits, shorter[-1]), None
-        parts = [count(number, name.removesuffix("s")) for name, number in self.fitted.dropped.items() if number]
-        return f"reads no prompt as long as this; without {' and '.join(parts)} of it from here on"
+        dropped = self.fitted.dropped.items()
+        parts = " and ".join(count(number, name.removesuffix("s")) for name, number in dropped if number)
+        return f"reads no prompt as long as this: without {parts} of it"
 
 
 def _size(value: Any) -> int:
