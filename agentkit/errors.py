@@ -35,13 +35,15 @@ __all__ = [
     "import_failure",
     "in_one_line",
     "nearest",
+    "pip_install",
     "refuse_unknown",
     "said",
     "short_repr",
-    "to_install",
 ]
 
 DISTRIBUTION = "agentkit-react"
+TORCH = "torch==2.13.0"
+"""What pip is given for torch: a range may take a newer build, with gigabytes of CUDA libraries."""
 LONGEST_SHOWN = 80
 
 
@@ -165,23 +167,26 @@ def import_failure(error: BaseException, package: str, *, purpose: str = "", mod
     with suppress(ImportError, ValueError):  # of a parent that is missing, or a module without a spec
         if not is_missing and find_spec(module) is not None:
             return f"{subject} is installed but does not import: {in_one_line(error, 300)}"
-    return f"{subject} is not installed; run pip install {to_install(package)}"
+    return f"{subject} is not installed; run {pip_install(package)}"
 
 
-def to_install(package: str) -> str:
-    """What pip is given to install a package, with those of its extra that are missing too.
+def pip_install(package: str) -> str:
+    """The command that installs a package, with those of its extra that are missing too.
 
     The packages are named, in the versions that this distribution's metadata asks for, and not its extra: pip would
-    look for the distribution itself on an index, where it need not be.
+    look for the distribution itself on an index, where it need not be. torch comes first and alone.
     """
     extras = list(_extras())
     of_package = next((extra for extra, name, _ in extras if name == _normal(package)), None)
-    wanted = [
-        requirement
+    wanted = {
+        name: requirement
         for extra, name, requirement in extras
         if extra == of_package and (name == _normal(package) or not _is_installed(name))
-    ]
-    return " ".join(f"'{one}'" if re.search("[<>=!~]", one) else one for one in wanted or [package])
+    }
+    wanted = wanted or {package: package}
+    first = [f"pip install {TORCH}"] if wanted.pop("torch", None) else []
+    others = [f"'{one}'" if re.search("[<>=!~]", one) else one for one in wanted.values()]
+    return " && ".join([*first, *([f"pip install {' '.join(others)}"] if others else [])])
 
 
 def _extras() -> Iterator[tuple[str, str, str]]:

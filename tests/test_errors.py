@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from agentkit import errors
-from agentkit.errors import ConfigurationError, import_failure, refuse_unknown, to_install
+from agentkit.errors import ConfigurationError, import_failure, pip_install, refuse_unknown
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -22,9 +22,9 @@ EXTRAS = {
 }
 
 
-@pytest.mark.parametrize("package", EXTRAS)
+@pytest.mark.parametrize("package", [each for each in EXTRAS if each != "torch"])
 def test_a_package_of_an_extra_is_installed_in_the_version_asked_for(package: str) -> None:
-    (requirement,) = re.findall(rf"'({package}[<>=][^']*)'", to_install(package))
+    (requirement,) = re.findall(rf"'({package}[<>=][^']*)'", pip_install(package))
     asked = next(one for one in PROJECT["optional-dependencies"][EXTRAS[package]] if one.startswith(package))
     assert sorted(re.findall("[<>=]+[0-9.]+", requirement)) == sorted(re.findall("[<>=]+[0-9.]+", asked))
 
@@ -34,17 +34,26 @@ def test_what_else_of_the_extra_is_missing_is_installed_with_it(monkeypatch: pyt
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr("importlib.metadata.version", nothing)
-    assert to_install("langchain-community") == "'langchain-community>=0.4' 'mypy-extensions>=1'"
+    assert pip_install("langchain-community") == "pip install 'langchain-community>=0.4' 'mypy-extensions>=1'"
+
+
+def test_torch_comes_first_and_in_the_version_that_is_tested(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As README and the Makefile install it."""
+    assert errors.TORCH in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    assert f"\n$ pip install {errors.TORCH} " in (ROOT / "README.md").read_text(encoding="utf-8")
+    monkeypatch.setattr(errors, "_is_installed", lambda name: name != "peft")
+    assert pip_install("torch") == f"pip install {errors.TORCH} && pip install 'peft>=0.18'"
+    assert pip_install("peft") == "pip install 'peft>=0.18'"
 
 
 @pytest.mark.parametrize("package", ["torchvision", "sentencepiece"])
 def test_a_package_of_no_extra_is_named_alone(package: str) -> None:
-    assert to_install(package) == package
+    assert pip_install(package) == f"pip install {package}"
 
 
 def test_without_metadata_the_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(errors, "DISTRIBUTION", "a-distribution-that-is-not-there")
-    assert to_install("ddgs") == "ddgs"
+    assert pip_install("ddgs") == "pip install ddgs"
 
 
 def test_an_absent_package_and_one_that_is_broken() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from agentkit.errors import ToolError, to_install
+from agentkit.errors import ToolError, pip_install
 from agentkit.tool import Result, Tool
 from agentkit.toolbox.run_scope import once
 from agentkit.tools.search_text import NAME, NOTHING_FOUND, checked_query
@@ -29,7 +29,7 @@ class Search:
         else:
             raise ToolError(
                 f"Error: Search has nothing to search: set {KEY_VARIABLE} (a key is at {KEY_PAGE}), or "
-                f"pip install {to_install('ddgs')}, or give a folder with --docs."
+                f"{pip_install('ddgs')}, or give a folder with --docs."
             )
         return once((self, query.casefold()), lambda: chosen(query))
 

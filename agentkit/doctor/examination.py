@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from agentkit.doctor.probes import PROBES, Finding
-from agentkit.errors import AgentkitError, in_one_line, to_install
+from agentkit.errors import AgentkitError, in_one_line, pip_install
 from agentkit.models.backend import ChatBackend, capabilities_of
 from agentkit.models.chat import BackendChat, ChatModel
 from agentkit.models.local.loading import gpu_name
@@ -38,11 +38,14 @@ PACKAGES = {
 def examine_installation() -> Iterator[Finding]:
     """Python, packages and hardware."""
     yield Finding("python", "ok", platform.python_version())
+    commands: dict[str, str] = {}
     for package, purpose in PACKAGES.items():
         try:
             yield Finding(package, "ok", version(package))
         except PackageNotFoundError:
-            yield Finding(package, "note", "not installed", f"for {purpose} run pip install {to_install(package)}")
+            first = commands.setdefault(pip_install(package), package)
+            advice = f"run {pip_install(package)}" if first == package else f"the same line as for {first}"
+            yield Finding(package, "note", "not installed", f"for {purpose} {advice}")
     yield _base_of_small()
     if find_spec("torch"):
         name = gpu_name()

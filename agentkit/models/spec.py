@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from agentkit.errors import ConfigurationError, described, import_failure, to_install
+from agentkit.errors import ConfigurationError, described, import_failure, pip_install
 from agentkit.models.backend import ChatBackend, Constrain
 from agentkit.models.gguf import loading as llama
 from agentkit.models.local.loading import GGUF, LLAMA, LOADING, OF_BACKEND, check_loading
@@ -90,7 +90,7 @@ def read_spec(spec: str, options: Mapping[str, Any] | None = None, *, loads: boo
         from agentkit.models.small import BASE, REFUSALS, adapter_file, base_file
 
         if loads and not llama.is_installed():
-            raise ConfigurationError(f"small is computed by llama.cpp; run pip install {to_install(LLAMA)}")
+            raise ConfigurationError(f"small is computed by llama.cpp; run {pip_install(LLAMA)}")
         base = base_file() if loads else BASE.file
         read = _local(str(base), {"adapter": str(adapter_file()), **options}, loads=loads)
         return replace(read, refusals=REFUSALS)
@@ -215,7 +215,7 @@ def _local(name: str, options: dict[str, Any], *, loads: bool = True) -> ModelSp
     file = llama.file_of(name) if loads and "gguf_file" not in loading else None
     if file is not None and not llama.is_installed():
         if find_spec("torch") is None:
-            raise ConfigurationError(f"{file} is computed by llama.cpp; run pip install {to_install(LLAMA)}")
+            raise ConfigurationError(f"{file} is computed by llama.cpp; run {pip_install(LLAMA)}")
         file = None
     others = [each for each in loading if each not in (*LOADING, *OF_BACKEND)]
     if file is not None:
@@ -237,7 +237,7 @@ def _no_llama(name: str) -> str:
     """Why llama.cpp does not compute a model on this machine, and what to do."""
     if llama.is_installed():
         return f"it computes GGUF files, and {name} means none, or one for transformers; leave it out"
-    return f"run pip install {to_install(LLAMA)}, or leave it out"
+    return f"run {pip_install(LLAMA)}, or leave it out"
 
 
 def _did_you_mean(spec: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,24 @@ from .test_native_calls import tokenizer_of
 def test_the_installation_is_listed() -> None:
     names = [finding.name for finding in examine_installation()]
     assert names[:3] == ["python", "huggingface_hub", "transformers"]
+
+
+def test_a_line_that_installs_several_packages_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(name: str) -> Any:
+        raise PackageNotFoundError(name)
+
+    for place in ("agentkit.doctor.examination.version", "importlib.metadata.version"):
+        monkeypatch.setattr(place, nothing)
+    advice = {finding.name: finding.advice for finding in examine_installation() if finding.seen == "not installed"}
+    assert {name: said for name, said in advice.items() if "pip install" not in said} == {
+        "torch": "for models in this process the same line as for transformers",
+        "accelerate": "for device_map and quantization the same line as for transformers",
+        "bitsandbytes": "for quantization the same line as for transformers",
+        "llguidance": "for grammars the same line as for transformers",
+        "gguf": "for GGUF files by transformers the same line as for transformers",
+        "peft": "for adapters the same line as for transformers",
+        "soundfile": "for sound the same line as for pillow",
+    }
 
 
 @pytest.mark.slow

@@ -161,7 +161,7 @@ AUDIO = "load_audio requires soundfile and soxr, which were not found in your en
 @pytest.mark.parametrize(
     ("error", "kind", "says"),
     [
-        (ModuleNotFoundError("no", name="torch"), ConfigurationError, "torch, .* is not .* pip install .*torch>="),
+        (ModuleNotFoundError("no", name="torch"), ConfigurationError, "torch, .* is not .* run pip install torch==2"),
         (ModuleNotFoundError("no", name="bitsandbytes"), ConfigurationError, r"bitsandbytes, .* run pip install"),
         (
             ImportError("AutoModel requires the PyTorch library"),
