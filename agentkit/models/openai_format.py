@@ -93,6 +93,7 @@ class CompletionReader:
         self._model: str | None = None
         self._begun = self._comes_in_deltas = self._ended = False
         self._length = 0
+        self._words = ""  # which may be why nothing more comes
 
     @property
     def begun(self) -> bool:
@@ -116,6 +117,11 @@ class CompletionReader:
         except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
             raise NotACompletion(f"one with a field of the wrong type ({type(error).__name__})") from error
 
+    def check(self) -> None:
+        """Raises `BrokenReply` where the server did not say that the reply is complete."""
+        if not self.finished:
+            raise BrokenReply("ended the reply before it was complete" + (self._words and f": {self._words}"))
+
     def end(self) -> Chunk:
         """The last chunk: calls, usage, and how the reply ended. A call that was cut off is none."""
         calls = self._calls.calls()
@@ -135,7 +141,7 @@ class CompletionReader:
         if not isinstance(choices, list):
             if not self._begun and not isinstance(value.get("usage"), Mapping):
                 raise NotACompletion(f"JSON without choices ({', '.join(map(str, value))[:80] or 'empty'})")
-            choices = []  # an event of the server's own among the pieces
+            choices, self._words = [], error_words(value) or self._words  # an event of the server's own
         self._begun = True
         self._model = _optional(value.get("model")) or self._model
         if isinstance(usage := value.get("usage"), Mapping):

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentkit.errors import ModelError
 from agentkit.events import Usage
 from agentkit.models.backend import ChatRequest
 from agentkit.models.hosted.model import HostedModel
-from agentkit.models.openai_format import ServerSentEvents
+from agentkit.models.openai_format import ReplyData, ServerSentEvents
 from tests.doubles.server import ChatServer, Line, Play, body, events, pieces_of, say
 from tests.hosted.asking import WAYS, Ask
 from tests.hosted.conftest import Make
@@ -51,9 +52,19 @@ def test_a_reply_has_text_usage_reason_and_model(server: ChatServer, chat: Make,
 
 
 @every_way
-@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
-def test_reasoning_is_thinking(server: ChatServer, chat: Make, ask: Ask, field: str) -> None:
-    server.plays = [say("", **{field: "Let me see.", "content": "four"})]
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"reasoning_content": "Let me see."},
+        {"reasoning": "Let me see."},
+        {"reasoning_content": "", "reasoning": "Let me see."},
+        {"reasoning_content": None, "reasoning": "Let me see."},
+        {"reasoning_content": "Let me see.", "reasoning": "Let me see."},
+        {"reasoning": {"effort": "low"}, "thinking": "Let me see."},
+    ],
+)
+def test_reasoning_is_thinking(server: ChatServer, chat: Make, ask: Ask, said: dict[str, Any]) -> None:
+    server.plays = [say("", **said, content="four")]
     reply = ask(chat())
     assert (reply.content, reply.additional_kwargs) == ("four", {"reasoning_content": "Let me see."})
 
@@ -166,6 +177,137 @@ def test_a_server_that_knows_no_streams_will_do(server: ChatServer, chat: Make, 
     choice = {"index": 0, "message": {"content": "hello"}, "finish_reason": "stop"}
     server.plays = [body(json.dumps({"choices": [choice]}).encode())]
     assert WAYS[way](chat()).content == "hello"
+
+
+def chunk(*choices: Any, **values: Any) -> dict[str, Any]:
+    return {"object": "chat.completion.chunk", "model": "served", "choices": list(choices), **values}
+
+
+def whole(*choices: Any, **values: Any) -> dict[str, Any]:
+    return {"object": "chat.completion", "model": "served", "choices": list(choices), **values}
+
+
+def sse(*values: Any, end: str = "\n\n") -> str:
+    return "".join(f"data: {value if isinstance(value, str) else json.dumps(value)}{end}" for value in values)
+
+
+MESSAGE = {"index": 0, "message": {"role": "assistant", "content": "hello"}, "finish_reason": "stop"}
+HEL, LO = ({"index": 0, "delta": {"content": text}} for text in ("hel", "lo"))
+LAST = {"index": 0, "delta": {}, "finish_reason": "stop"}
+OTHER = {"index": 1, "delta": {"content": "hi!"}}
+EVENTS = (chunk(HEL), chunk(LO), chunk(LAST))
+BODIES: dict[str, str] = {
+    "events": sse(*EVENTS, "[DONE]"),
+    "events without an end": sse(*EVENTS),
+    "events and a blank line first": "\n\n" + sse(*EVENTS, "[DONE]"),
+    "events behind a comment": ": PROCESSING\n\n" + sse(*EVENTS, "[DONE]"),
+    "events behind a wait": "retry: 3000\n" + sse(*EVENTS, "[DONE]"),
+    "events with their names": "".join(f"event: message\n{sse(one)}" for one in EVENTS),
+    "names in capitals": sse(*EVENTS, "[DONE]").replace("data: ", "DATA:"),
+    "carriage returns": sse(*EVENTS, "[DONE]", end="\r\n\r\n"),
+    "empty events between": sse(EVENTS[0], "", EVENTS[1], " ", EVENTS[2], "[done]"),
+    "events of the server's own": sse(EVENTS[0], {"type": "ping"}, {}, *EVENTS[1:], {"usage": {}}, "[DONE]"),
+    "JSON": json.dumps(whole(MESSAGE)),
+    "JSON behind a byte order mark": "\ufeff" + json.dumps(whole(MESSAGE)),
+    "JSON on many lines": "\n" + json.dumps(whole(MESSAGE), indent=2) + "\n",
+    "JSON, then an end": json.dumps(whole(MESSAGE)) + "\n\ndata: [DONE]\n\n",
+    "JSON as an event": sse(whole(MESSAGE)),
+    "JSON as an event, then an end": sse(whole(MESSAGE), "[DONE]"),
+    "JSON without a reason": json.dumps(whole({**MESSAGE, "finish_reason": None})),
+    "JSON line by line": "\n".join(map(json.dumps, EVENTS)),
+    "pieces, then all of it once more": sse(*EVENTS[:2], whole(MESSAGE), "[DONE]"),
+    "pieces beside all of it so far": sse(chunk({**HEL, "message": {"content": "hel"}}),
+                                          chunk({**LO, "message": {"content": "hello"}}),
+                                          chunk({**MESSAGE, "delta": {}})),
+    "two replies": json.dumps(whole({"index": 1, "message": {"content": "hi!"}, "finish_reason": "stop"}, MESSAGE)),
+    "two replies in turn": sse(chunk(HEL), chunk(OTHER), chunk({**OTHER, "finish_reason": "length"}), *EVENTS[1:]),
+    "two replies at once": sse(chunk(HEL, OTHER), chunk(OTHER, LO), chunk({**LAST, "index": 1}, LAST)),
+    "a reason in capitals": sse(*EVENTS[:2], chunk({**LAST, "finish_reason": "STOP"})),
+    "reasons that are none": sse(chunk({**HEL, "finish_reason": ""}), chunk({**LO, "finish_reason": "null"}),
+                                 chunk(LAST)),
+}  # fmt: skip
+TYPES = [
+    "text/event-stream",
+    "Text/Event-Stream; Charset=UTF-8",
+    "application/json",
+    "APPLICATION/JSON",
+    "text/plain",
+    "",
+]
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("text", BODIES.values(), ids=BODIES)
+def test_a_reply_is_read_whatever_its_form_and_type(server: ChatServer, chat: Make, text: str, kind: str) -> None:
+    server.plays = [body(text.encode(), kind=kind)]
+    for way in ("invoke", "stream"):
+        reply = WAYS[way](chat(max_retries=0))
+        assert (reply.content, reply.response_metadata["finish_reason"]) == ("hello", "stop")
+
+
+@pytest.mark.parametrize("text", BODIES.values(), ids=BODIES)
+@pytest.mark.parametrize("size", [1, 7])
+def test_the_form_shows_however_the_bytes_are_cut(text: str, size: int) -> None:
+    data, wire = ReplyData(), text.encode()
+    cut = [one for start in range(0, len(wire), size) for one in data.feed(wire[start : start + size])]
+    assert [*cut, *data.rest()] == [*(at_once := ReplyData()).feed(wire), *at_once.rest()]
+
+
+ERRORS: dict[str, tuple[Any, str, int]] = {
+    "an object named so": (
+        {"object": "error", "message": "asleep", "type": "BadRequestError", "code": 400},
+        "asleep",
+        1,
+    ),
+    "a text": ({"error": "asleep"}, "asleep", 5),
+    "OpenAI's": ({"error": {"message": "asleep", "type": "invalid_request_error", "code": None}}, "asleep", 1),
+    "a number as text": ({"error": {"message": "asleep", "code": "400"}}, "asleep", 1),
+    "Anthropic's": ({"type": "error", "error": {"type": "overloaded_error", "message": "asleep"}}, "asleep", 5),
+    "no choices": ({"choices": None, "error_type": "BadRequestError", "error_message": "asleep"}, "asleep", 1),
+    "a detail": ({"detail": "asleep"}, "asleep", 5),
+    "a list": ({"success": False, "errors": [{"code": 7003, "message": "asleep"}]}, "asleep", 5),
+    "MiniMax's": ({"choices": None, "base_resp": {"status_code": 1004, "status_msg": "asleep"}}, "asleep", 5),
+    "without words": ({"error": {"code": 418}}, '{"error": {"code": 418}}', 1),
+    "of the choice": (chunk({"index": 0, "delta": {}, "error": {"message": "asleep", "code": 502}}), "asleep", 5),
+}
+
+
+@pytest.mark.parametrize("way", ["invoke", "astream"])
+@pytest.mark.parametrize("form", ["JSON", "an event", "behind a piece", "named"])
+@pytest.mark.parametrize(("value", "words", "tries"), ERRORS.values(), ids=ERRORS)
+def test_an_error_under_200_keeps_its_words(
+    server: ChatServer, chat: Make, way: str, form: str, value: Any, words: str, tries: int
+) -> None:
+    text = json.dumps(value)
+    forms = {"an event": sse(value), "behind a piece": sse(chunk(HEL), value), "named": f"event: error\n{sse(text)}"}
+    server.plays = [body(forms.get(form, text).encode(), kind="text/event-stream")]
+    with pytest.raises(ModelError, match=r"broke off|ended the reply") as caught:
+        WAYS[way](chat())
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(server.requests) == tries
+
+
+def test_an_error_that_is_no_json_keeps_its_words(server: ChatServer, chat: Make) -> None:
+    server.plays = [body(b"event: error\ndata: out of memory\n\n")]
+    with pytest.raises(ModelError, match="broke off: out of memory"):
+        chat(max_retries=0).invoke("hi")
+
+
+def test_what_an_error_under_200_says_is_learnt_from(server: ChatServer, chat: Make) -> None:
+    refusal = {"object": "error", "message": "System role not supported", "code": 400}
+    server.choose = lambda asked: (
+        body(json.dumps(refusal).encode()) if asked.body["messages"][0]["role"] == "system" else say("hello")
+    )
+    assert chat().invoke([("system", "Be brief."), ("human", "hi")]).content == "hello"
+
+
+@every_way
+def test_a_reply_may_be_moved_within_its_server(server: ChatServer, chat: Make, ask: Ask) -> None:
+    server.plays = [body(b"", 307, location="/v2/chat/completions"), say("hello")]
+    assert ask(chat()).content == "hello"
+    assert [one.path for one in server.requests] == ["/v1/chat/completions", "/v2/chat/completions"]
+    assert server.bodies[0] == server.bodies[1]
 
 
 @streaming

@@ -196,12 +196,11 @@ class HostedModel:
         )
         try:
             yield from self._read_reply(head, reader, attempts, delivery)
+            reader.check()
         except (NotACompletion, BrokenReply, TooMuch, Unreadable) as error:
             raise unreadable(error) from error
         finally:
             self._quirks.answers |= reader.begun
-        if not reader.finished:
-            raise Failure("ended the reply before it was complete")
         last = self._priced(reader.end())
         self._notice_model(str((last.metadata or {}).get("model_name") or ""))
         yield from delivery.end()
