@@ -203,3 +203,146 @@ def test_closing_while_it_computes(file: Path) -> None:
     for wait in (lambda: list(reply), lambda: list(backend.generate_chat(request(4)))):
         with pytest.raises(ModelError, match="the model is closed; load it again"):
             wait()
+
+
+@on_linux
+@pytest.mark.slow
+@pytest.mark.parametrize("late_s", [0.1, 0.15, 0.2, 0.25, 0.3])
+def test_an_interrupt_of_its_process_alone_is_nothing(file: Path, late_s: float) -> None:
+    engine = Engine(Start(model=str(file)), for_grammars=True)
+    time.sleep(late_s)
+    os.kill(engine._process._process.pid, signal.SIGINT)
+    engine.ready()
+    assert list(engine.stream({"prompt": "x", "n_predict": 1}))
+    engine.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.parametrize("asks", ["list(reply)", "ask(b)"], ids=["a reply of before", "with every slot taken"])
+def test_a_forked_process_waits_for_nothing(file: Path, asks: str) -> None:
+    code = f"""
+import os, signal
+b = GgufBackend(sys.argv[1], batch_size=2)
+request = ChatRequest(messages=[{{"role": "user", "content": "hello"}}], options={{"max_new_tokens": 400}})
+replies = [b.generate_chat(request) for _ in range(2)]
+[next(each) for each in replies]
+reply = b._model.engine.stream({{"prompt": "x", "n_predict": 900, "ignore_eos": True}})
+next(reply)
+os.kill(b._model.engine._process._process.pid, signal.SIGSTOP)
+pid = os.fork()
+if pid == 0:
+    signal.alarm(20)
+    try:
+        {asks}
+    except Exception as error:
+        print(type(error).__name__, error, flush=True)
+    sys.exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+    out, errors = started(code, str(file)).communicate(timeout=60)
+    told, ended = out.splitlines()
+    assert told.startswith("ModelError the model was loaded before this process was forked"), errors
+    assert ended == "7"
+
+
+PLACES = {
+    "a long folder": ({"TMPDIR": "x" * 120}, {}),
+    "letters that the locale lacks": ({"TMPDIR": "ünï cödé", "XDG_CACHE_HOME": "ünï cödé"}, {"LC_ALL": "C"}),
+    "no UTF-8": ({"TMPDIR": "\udcff", "XDG_CACHE_HOME": "\udcff"}, {}),
+    "no folder": ({"XDG_CACHE_HOME": "/proc/nothing"}, {"TMPDIR": "/proc/nothing"}),
+}
+
+
+@on_linux
+@pytest.mark.parametrize(("folders", "more"), PLACES.values(), ids=PLACES)
+def test_folders_of_any_name(file: Path, tmp_path: Path, folders: dict[str, str], more: dict[str, str]) -> None:
+    environment = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", **more}
+    for variable, name in folders.items():
+        environment[variable] = str(tmp_path / name)
+        if not name.startswith("/"):
+            (tmp_path / name).mkdir(exist_ok=True)
+    code = "b = GgufBackend(sys.argv[1])\nprint(ask(b) > 0, b._model.engine.address.startswith('unix:'))"
+    out, errors = started(code, str(file), **environment).communicate(timeout=60)
+    assert (out, errors) == ("True True\n", "")
+    assert not list(tmp_path.glob("*/agentkit-*"))
+
+
+@on_linux
+def test_a_model_whose_name_is_no_text(file: Path, tmp_path: Path) -> None:
+    name = tmp_path / "\udcff.gguf"
+    name.write_bytes(file.read_bytes())
+    with pytest.raises(
+        ConfigurationError, match=r"takes no path that is not in UTF-8, .*udcff.*; give it another name"
+    ):
+        GgufBackend(name)
+
+
+@on_linux
+def test_entries_of_the_path_that_are_no_text(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [Path("nowhere"), *sys.path])
+    engine = Engine(Start(model=str(file)))
+    engine.ready()
+    engine.close()
+
+
+@on_linux
+def test_it_starts_anew_with_the_very_files(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("model.gguf").write_bytes(file.read_bytes())
+    engine = Engine(Start(model="model.gguf"))
+
+    def broken_down() -> Engine:
+        os.kill(engine._process._process.pid, signal.SIGKILL)
+        assert engine._process._answers.have_ended.wait(30)
+        return engine
+
+    engine.ready()
+    monkeypatch.chdir("/")
+    assert list(broken_down().stream({"prompt": "x", "n_predict": 1}))
+    (tmp_path / "model.gguf").unlink()
+    for is_there in (False, True):
+        if is_there:
+            write_model(tmp_path / "model.gguf", others=["other"])
+        with pytest.raises(ModelError, match=r"model\.gguf is not what it was when it was loaded; load it again"):
+            list(broken_down().stream({"prompt": "x", "n_predict": 1}))
+    engine.close()
+
+
+@on_linux
+def test_the_reason_of_an_end_is_no_earlier_error(file: Path) -> None:
+    engine = Engine(Start(model=str(file)))
+    engine.ready()
+    assert "error" in next(engine.stream({"prompt": "x", "grammar": "root ::= ((("}))
+    for number, reason in ((signal.SIGTERM, "signal 15"), (signal.SIGKILL, "the system ended it; see if .*")):
+        assert list(engine.stream({"prompt": "x", "n_predict": 1}))
+        reply = engine.stream({"prompt": "x", "n_predict": -1, "ignore_eos": True})
+        next(reply)
+        os.kill(engine._process._process.pid, number)
+        with pytest.raises(ModelError, match=rf"^llama\.cpp broke down \({reason}\); ask again"):
+            list(reply)
+        assert engine._process._answers.have_ended.wait(30)
+    engine.close()
+
+
+def test_a_request_that_cannot_be_sent_ends_nothing(file: Path) -> None:
+    engine = Engine(Start(model=str(file)))
+    engine.ready()
+    with pytest.raises(TypeError):
+        next(engine.stream({"prompt": b"x"}))
+    assert list(engine.stream({"prompt": "x", "n_predict": 1}))
+    engine.close()
+
+
+@on_linux
+def test_a_model_that_is_let_go_of_leaves_no_vocabulary(file: Path) -> None:
+    """What a grammar's tokenizer and its vocabulary hold of each other is seen by no collector."""
+
+    def tokenizers() -> int:
+        gc.collect()
+        return sum(type(each).__name__ == "TokenizerWrapper" for each in gc.get_objects())
+
+    before = tokenizers()
+    backend = GgufBackend(file)
+    assert tokenizers() == before + 1
+    del backend
+    assert tokenizers() == before

@@ -137,6 +137,7 @@ class GgufBackend:
         return options | {"max_new_tokens": DEFAULT_MAX_NEW_TOKENS}
 
     def _reply(self, request: ChatRequest) -> Generator[Chunk]:
+        self._model.engine.check()
         if request.grammar:
             check_grammar(request.grammar)
         if has_media(request.messages):

@@ -23,7 +23,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -39,12 +39,17 @@ SLOWEST_DISK = 5_000_000
 """Bytes a second."""
 LINES_KEPT = 100
 """Of what llama.cpp writes to standard error, for the reason of its end."""
-ALONE = (sys.executable, "-I", "-S")
-"""Python, which takes no module out of the current folder, and is there soon."""
+ALONE = (sys.executable or "", "-I", "-S", "-X", "utf8")
+"""Python, which takes no module out of the current folder, is there soon, and reads paths as UTF-8."""
 ENDS_WITHIN_S = 5.0
 CLOSED = "the model is closed; load it again"
 FORKED = "the model was loaded before this process was forked; load it here, or spawn processes"
-_REASON = re.compile(r"error loading model: (.*)|(?:apply|init)_lora\w*: (.*)|GGML_ASSERT\((.*)\) failed|error: (.*)")
+OTHER_FILES = "is not what it was when it was loaded; load it again"
+_CRASH = r"GGML_ASSERT\((.*)\) failed|^\s*what\(\):\s+(.*)"
+_REASON_OF_CRASH = re.compile(_CRASH)
+_REASON = re.compile(rf"error loading model: (.*)|(?:apply|init)_lora\w*: (.*)|{_CRASH}|error: (.*)")
+NO_INSTRUCTION = (-4, 0xC000001D)
+"""How a process ends whose processor lacks an instruction: SIGILL, and what Windows calls it."""
 
 
 class Engine:
@@ -60,11 +65,13 @@ class Engine:
             missing = ModuleNotFoundError(name=LLAMA)
             why = import_failure(missing, LLAMA, purpose="for GGUF files")
             raise ConfigurationError(f"{why}, or give gguf_file=… to have transformers read the file")
-        self._start, self._for_grammars = start, for_grammars
+        model, adapters = os.path.abspath(start.model), tuple(map(os.path.abspath, start.adapters))
+        self._start, self._for_grammars = replace(start, model=model, adapters=adapters), for_grammars
+        self._files = _files(self._start)
         self._one_at_a_time = threading.Lock()
         self._pid = os.getpid()
         self._is_closed = False
-        self._process = _Process(start, for_grammars=for_grammars)
+        self._process = _Process(self._start, for_grammars=for_grammars)
 
     def ready(self) -> None:
         """Wait until the model is loaded; raises `ConfigurationError` for files that llama.cpp does not load."""
@@ -86,7 +93,7 @@ class Engine:
             try:
                 yield from answers
             except EOFError as error:
-                raise ModelError(CLOSED if self._is_closed else str(error)) from None
+                raise ModelError(self._unusable() or str(error)) from None
 
     def ask(self, address: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """What llama.cpp's server answers at an address; raises `OSError` where it cannot be asked, or failed."""
@@ -101,14 +108,24 @@ class Engine:
         self._is_closed = True
         self._process.end()
 
+    def check(self) -> None:
+        """Raise `ModelError` where it answers nothing any more, before anything is waited for."""
+        if why := self._unusable():
+            raise ModelError(why)
+
+    def _unusable(self) -> str:
+        return FORKED if self._pid != os.getpid() else CLOSED if self._is_closed else ""
+
     def _running(self) -> _Process:
-        if self._pid != os.getpid():
-            raise ModelError(FORKED)
+        self.check()
         with self._one_at_a_time:
-            if self._is_closed:
-                raise ModelError(CLOSED)
+            self.check()
             if self._process.has_ended:
+                if _files(self._start) != self._files:
+                    raise ModelError(f"{self._start.model} {OTHER_FILES}")
                 self._process = _Process(self._start, for_grammars=self._for_grammars)
+                if self._is_closed:  # meanwhile
+                    self._process.end()
                 self._process.wait_until_loaded()
             return self._process
 
@@ -140,6 +157,10 @@ class _Answers:
                 message = json.loads(line)
                 if (arrived := self._waiting.get(message["id"])) is not None:
                     arrived.put(message)
+        self.end()
+
+    def end(self) -> None:
+        """There will be none any more."""
         self.have_ended.set()
         for arrived in list(self._waiting.values()):
             arrived.put({"ended": True})
@@ -153,10 +174,16 @@ class _Process:
         self._start = start
         self._imported = False
         self._answers = _Answers()
-        self._sent: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
+        self._sent: SimpleQueue[bytes | None] = SimpleQueue()
         self._errors: deque[str] = deque(maxlen=LINES_KEPT)
         _, self._loaded = self._answers.expect()
-        folder = tempfile.mkdtemp(prefix="agentkit-") if hasattr(socket, "AF_UNIX") else None  # of this user alone
+        kept = _in_utf8(beginnings()) if start.keeps_beginnings else None
+        folder = _folder()
+        places = {"socket_folder": folder and _in_utf8(folder), "beginnings": kept if kept and _is_utf8(kept) else None}
+        files = {"model": _in_utf8(start.model), "adapters": tuple(map(_in_utf8, start.adapters))}
+        path = [_in_utf8(each) for each in sys.path if isinstance(each, str) and (os.path.isabs(each) or _has_folder())]
+        given = {"path": path, "start": {**asdict(start), **files}, "places": places, "for_grammars": for_grammars}
+        self._sent.put(_line(given))
         try:
             self._process = subprocess.Popen(
                 [*ALONE, llama_process.__file__],
@@ -169,18 +196,18 @@ class _Process:
         except BaseException as error:
             _remove(folder)
             if isinstance(error, OSError):
-                raise ConfigurationError(f"llama.cpp's process cannot be started: {in_one_line(error)}") from error
+                raise _not_started(error) from error
             raise
         self._folder = folder
         self._end = weakref.finalize(self, _end, self._process, folder, self._sent, os.getpid())
         _processes.add(self)
-        kept = beginnings() if start.keeps_beginnings else None
-        places = {"socket_folder": folder, "beginnings": None if kept is None else str(kept)}
-        given = {"path": sys.path, "start": asdict(start), "places": places, "for_grammars": for_grammars}
-        self._sent.put(given)
-        _in_thread(self._answers.read, self._process.stdout)
-        _in_thread(_send, self._process.stdin, self._sent)
-        self._last_words = _in_thread(_keep, self._process.stderr, self._errors)
+        try:
+            _in_thread(self._answers.read, self._process.stdout)
+            _in_thread(_send, self._process.stdin, self._sent)
+            self._last_words = _in_thread(_keep, self._process.stderr, self._errors)
+        except RuntimeError as error:  # no more threads
+            self.end()
+            raise _not_started(error) from error
 
     @property
     def has_ended(self) -> bool:
@@ -190,7 +217,7 @@ class _Process:
     def wait_until_loaded(self) -> None:
         """Raises `ConfigurationError` for files that llama.cpp does not load, or at which it ends."""
         files = [self._start.model, *self._start.adapters]
-        most_s = 120 + sum(map(os.path.getsize, files)) / SLOWEST_DISK
+        most_s = 120 + sum(os.path.getsize(file) for file in files if os.path.exists(file)) / SLOWEST_DISK
         try:
             while not self.said:
                 message = self._loaded.get(timeout=most_s)
@@ -212,7 +239,7 @@ class _Process:
         number, arrived = self._answers.expect()
         has_ended = False
         try:
-            self._sent.put({"id": number, **message})
+            self._sent.put(_line({"id": number, **message}))
             while "answer" in (answer := arrived.get()):
                 yield answer["answer"]
             has_ended = True
@@ -224,14 +251,16 @@ class _Process:
         finally:
             self._answers.forget(number)
             if not has_ended:
-                self._sent.put({"id": number, "stop": True})
+                self._sent.put(_line({"id": number, "stop": True}))
 
     def end(self) -> None:
         """Let go of the model."""
         self._end()
 
     def leave(self) -> None:
-        """In a process that was forked from the one that started it: hold none of its ends open."""
+        """In a process that was forked from the one that started it: hold none of its ends open, wait for nothing."""
+        self._process.returncode = 0  # it is no child of this one
+        self._answers.end()
         with suppress(OSError):
             nothing = os.open(os.devnull, os.O_RDWR)
             for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
@@ -248,25 +277,31 @@ class _Process:
 
     def _reason(self, status: int) -> str:
         """What is known of it, in brackets."""
-        found = next(filter(None, map(_REASON.search, list(self._errors))), None)
-        if found:
-            return f" ({in_one_line(next(filter(None, found.groups())), 300)})"
         if status == -getattr(signal, "SIGKILL", 9):
             return " (the system ended it; see if there is memory for it)"
-        return ""
+        pattern = _REASON_OF_CRASH if self.said else _REASON  # once it is loaded, its errors are those of requests
+        if found := next(filter(None, map(pattern.search, list(self._errors))), None):
+            return f" ({in_one_line(next(filter(None, found.groups())), 300)})"
+        return f" (signal {-status})" if status < 0 else ""
 
     def _why_not_loaded(self, message: Mapping[str, Any], files: Sequence[str]) -> str:
         """What its start came to, in one line."""
         subject = files[0] if len(files) == 1 else f"{files[0]} with {', '.join(files[1:])}"
         kind, said = message.get("failed") or ("", "")
-        reason = self._reason(self._ended())
+        status = self._ended()
+        reason = self._reason(status)
         if kind == "OverflowError":
             return f"an option of llama.cpp is too large: {in_one_line(said)}; give less"
+        if kind == "UnicodeEncodeError":
+            return f"llama.cpp takes no path that is not in UTF-8, as one of {subject!r}; give it another name"
         if not self._imported and kind:
             why = in_one_line(f"{kind}: {said}", 300)
             return f"{LLAMA}, needed for GGUF files, does not work here: {why}; install it again"
-        if not self._imported:
+        if not self._imported and status in NO_INSTRUCTION:
             return f"{LLAMA} does not run on this processor; run pip uninstall {LLAMA}, and transformers reads the file"
+        if not self._imported:
+            last = next((f" ({in_one_line(line, 300)})" for line in reversed(self._errors) if line.strip()), "")
+            return f"llama.cpp's process ended as it started{reason or last}; try again, or install {LLAMA} again"
         if kind:
             found = _REASON.search(said) if not reason else None
             reason = f" ({in_one_line(next(filter(None, found.groups())), 300)})" if found else reason
@@ -291,10 +326,12 @@ def _end(process: subprocess.Popen[bytes], folder: str | None, sent: SimpleQueue
     """End a process, which has nothing to save."""
     if os.getpid() != pid:
         return
-    process.kill()
-    process.wait()
-    sent.put(None)
-    _remove(folder)
+    try:
+        process.kill()
+        process.wait()
+    finally:  # after a second interrupt, too
+        sent.put(None)
+        _remove(folder)
 
 
 def _in_thread(work: Callable[..., None], *given: Any) -> threading.Thread:
@@ -308,12 +345,50 @@ def _keep(lines: IO[bytes], errors: deque[str]) -> None:
         errors.extend(line.decode(errors="replace").rstrip() for line in lines)
 
 
-def _send(stream: IO[bytes], messages: SimpleQueue[dict[str, Any] | None]) -> None:
-    """Write what is put there: a put can be interrupted at no place that tears a message."""
+def _send(stream: IO[bytes], lines: SimpleQueue[bytes | None]) -> None:
+    """Write what is put there: a put can be interrupted at no place that tears a line."""
     with suppress(OSError), stream:
-        while (message := messages.get()) is not None:
-            stream.write(json.dumps(message).encode() + b"\n")
+        while (line := lines.get()) is not None:
+            stream.write(line)
             stream.flush()
+
+
+def _line(message: Mapping[str, Any]) -> bytes:
+    return json.dumps(message).encode() + b"\n"
+
+
+def _not_started(error: Exception) -> ConfigurationError:
+    return ConfigurationError(f"llama.cpp's process cannot be started: {in_one_line(error)}")
+
+
+def _folder() -> str | None:
+    """A new folder of this user alone, where there is room for one and use."""
+    with suppress(OSError):  # without a place for temporary files
+        return tempfile.mkdtemp(prefix="agentkit-") if hasattr(socket, "AF_UNIX") else None
+    return None
+
+
+def _has_folder() -> bool:
+    """Whether there still is a current folder."""
+    with suppress(OSError):
+        return bool(os.getcwd())
+    return False
+
+
+def _in_utf8(path: str | Path) -> str:
+    """A path from the root, its bytes read as UTF-8, whatever they are read as here."""
+    return os.fsencode(os.path.abspath(path)).decode("utf-8", "surrogateescape")
+
+
+def _is_utf8(path: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in path)
+
+
+def _files(start: Start) -> list[Any] | None:
+    """What the file system says of a model's files; `None` where one is gone."""
+    with suppress(OSError):
+        return identity(start)
+    return None
 
 
 def _remove(folder: str | None) -> None:

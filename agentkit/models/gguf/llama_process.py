@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import signal
 import socket
 import sys
 import threading
@@ -154,9 +155,11 @@ class _Answers:
 
 def main() -> None:
     """Answer until standard input ends: with the process that asks, however that ended."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # which is for who asks
     messages = sys.stdin.buffer
     given = json.loads(messages.readline())
     sys.path[:] = given["path"]
+    folder = given["places"]["socket_folder"]
     answers = _Answers(os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)  # whatever else is written there comes between no answers
     try:
@@ -164,15 +167,28 @@ def main() -> None:
 
         answers.give(0, {})
         try:
-            made, line = server(llama, given["start"], **given["places"])
+            if folder is not None:
+                os.chdir(folder)  # its path may be longer than a socket's can be
+            door = None if folder is None else os.curdir
+            made, line = server(llama, given["start"], socket_folder=door, beginnings=given["places"]["beginnings"])
+            address = made.listening_address if folder is None else f"unix://{os.path.join(folder, SOCKET)}"
         finally:
-            _remove(given["places"]["socket_folder"])
+            os.chdir(os.path.abspath(os.sep))
+            _remove(folder)
     except BaseException as error:
         answers.fail(0, error)
         sys.exit(1)  # which writes what llama.cpp has to say of it
-    answers.give(0, {"address": made.listening_address, "keeps_beginnings": line is not None})
+    answers.give(0, {"address": address, "keeps_beginnings": line is not None})
+    try:
+        _answer(made, line, messages, answers, for_grammars=given["for_grammars"])
+    finally:
+        os._exit(0)  # an orderly end waits for llama.cpp's threads, which wait for the line
+
+
+def _answer(made: Any, line: Line | None, messages: BinaryIO, answers: _Answers, *, for_grammars: bool) -> None:
+    """Do what is asked, each in a thread of its own."""
     preparing = threading.Thread(target=_prepare, args=(made,), daemon=True)
-    if given["for_grammars"]:
+    if for_grammars:
         preparing.start()
     given_up: dict[int, threading.Event] = {}
     for text in messages:
@@ -186,7 +202,6 @@ def main() -> None:
         else:
             given_up[number] = threading.Event()
             _in_thread(answers, number, partial(_complete, made, preparing, answers, given_up, message))
-    os._exit(0)
 
 
 def _prepare(made: Any) -> None:
@@ -203,7 +218,10 @@ def _in_thread(answers: _Answers, number: int, work: Callable[[], None]) -> None
         else:
             answers.give(number)
 
-    threading.Thread(target=run, daemon=True).start()
+    try:
+        threading.Thread(target=run, daemon=True).start()
+    except RuntimeError as error:  # no more threads
+        answers.fail(number, error)
 
 
 def _complete(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -175,6 +176,7 @@ class FileVocabulary:
             split=lambda text: made[0].greedy_tokenize(text) if made else [],
         )
         made.append(library.LLTokenizer(library.TokenizerWrapper(wrapped), eos_token=ends or None))
+        weakref.finalize(self, made.clear)  # no collector sees that the two hold each other
         return GrammarVocabulary(made[0], eos=ends, decode=lambda ids: "".join(map(self._text, ids)))
 
     def _text(self, id_: int) -> str:
