@@ -430,7 +430,7 @@ class HostedModel:
 
     def _error(self, failure: Failure, attempts: Attempts, paths: Sequence[str] = ()) -> Exception:
         asked = f" (asked: {', '.join(dict.fromkeys(paths))})" if failure.elsewhere and any(paths) else ""
-        message = self._redacted(f"{self.model_id} {failure.message}") + self._redacted(asked)
+        message = self._redacted(f"{self.model_id} {failure.message}{asked}")
         if failure.status in (401, 403):
             return ConfigurationError(
                 f"{message}; {self.place.no_key or 'it refused the token: check it and its rights'}"

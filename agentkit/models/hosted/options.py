@@ -103,7 +103,9 @@ def named(options: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
             raise ConfigurationError(f"{name} is given twice, once as {given}; leave one of them out")
         if name not in known:
             where = _ELSEWHERE.get(name)
-            advice = f"; {where.format(name=name)}" if where else f"{did_you_mean(name, known)}; {_IN_BODY}"
+            advice = (
+                f"; {where.format(name=name)}" if where else f"{did_you_mean(name, [*known, *OTHER_NAMES])}; {_IN_BODY}"
+            )
             raise ConfigurationError(f"unknown option {name!r} for {HOSTED}{advice.replace('?; ', '? ')}")
         found[name] = value
     return found
