@@ -249,7 +249,8 @@ class _Session:
         try:
             await asyncio.wait((answer, lost), return_when=asyncio.FIRST_COMPLETED)
             if not answer.done():
-                raise ValueError(f"the server sent {lost.result()}")
+                sent = lost.result()
+                raise ValueError(sent if sent.startswith("the server sent ") else f"the server sent {sent}")
             return wire(answer.result())
         finally:
             self._waiting.remove(lost)
@@ -271,11 +272,14 @@ class _Session:
     async def _watched(self) -> AsyncIterator[Any]:
         """The transport, with what comes and goes seen first."""
         if self._connection.is_remote:
-            transport: AbstractAsyncContextManager[Any] = over_http(self._connection)
+            transport: AbstractAsyncContextManager[Any] = over_http(self._connection, self._fails)
         else:
             transport = over_stdio(self._connection, self.errors, self._starts)
         async with transport as (reading, self._writing, *_):
             yield _Reading(reading, self._comes, self._ends), _Writing(self._writing, self._goes)
+
+    def _fails(self, error: Exception) -> None:
+        self._drops(f"the server sent nothing: {_reason(error)}", is_reply=True)
 
     def _starts(self, process: Any) -> None:
         self._process = process
@@ -296,8 +300,8 @@ class _Session:
         """Whether the package is to have it. What it is going to drop, it tells nobody, and the request waits on."""
         if isinstance(item, Exception):
             given = _given(item)
-            what = f"what is no message: {short_repr(given)}" if given is not None else _reason(item)
-            self._drops(what, is_reply=_is_reply(given))
+            what = _reason(item) if given is None else f"what is no message: {short_repr(given)}"
+            self._drops(what, is_reply=self._connection.is_remote or _is_reply(given))
             return True
         message = _message(item)
         if hasattr(message, "method"):

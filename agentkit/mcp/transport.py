@@ -35,7 +35,7 @@ _started: ContextVar[Callable[[Any], None]] = ContextVar("agentkit_mcp_started",
 _flooded: ContextVar[Callable[[], None]] = ContextVar("agentkit_mcp_flooded")
 
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-_FRAME = re.compile(r"\s*[|│]?\s+at .+|Node\.js v[\d.]+|npm (?:error|ERR!) A complete log of this run .*")
+_FRAME = re.compile(r"\s{12}.*|\s*[|│]?\s+at .+|Node\.js v[\d.]+|npm (?:error|ERR!) A complete log of this run .*")
 _NOTE = re.compile(r"\b(?:INFO|DEBUG|TRACE)\b")
 
 
@@ -66,7 +66,8 @@ class StandardError:
     def last_line(self, since: int | None = None) -> str:
         """The last line that says something; "" where there is none. `since` is what `count` was: of the later ones.
 
-        A stack frame says nothing, and neither does a note of what went well, unless it is all that a server ever said.
+        A stack frame says nothing, nor does the rest of a broken line. A note of what went well is the last resort, and
+        none of what was said since.
         """
         newest = list(self._lines)
         newest = newest[max(0, len(newest) - (self.count - (since or 0))) :]
@@ -215,18 +216,18 @@ def _in_bounded_lines(encoding: str) -> str:
 
 
 @asynccontextmanager
-async def over_http(connection: Connection) -> AsyncIterator[Any]:
-    """Connect to a server at an address."""
+async def over_http(connection: Connection, failed: Callable[[Exception], None]) -> AsyncIterator[Any]:
+    """Connect to a server at an address; `failed` is told of what version 1 of the package gives up without a word."""
     given = {name: value for name, value in connection.given.items() if name not in ("transport", "session_kwargs")}
     given |= {"url": connection.url, "headers": connection.headers or None}
     if connection.transport == "sse":
         from mcp.client.sse import sse_client
 
-        given["httpx_client_factory"] = _bounded(given.get("httpx_client_factory"))
+        given["httpx_client_factory"] = _bounded(given.get("httpx_client_factory"), failed)
         async with sse_client(**{name: value for name, value in given.items() if value is not None}) as streams:
             yield streams
     else:
-        async with _streamable(**given) as streams:
+        async with _streamable(**given, failed=failed) as streams:
             yield streams
 
 
@@ -240,12 +241,15 @@ async def _streamable(
     auth: Any = None,
     httpx_client_factory: Any = None,
     terminate_on_close: bool = True,
+    failed: Callable[[Exception], None],
 ) -> AsyncIterator[Any]:
     from mcp.client.streamable_http import streamable_http_client
 
     each_s, read_s = _seconds(timeout), _seconds(sse_read_timeout)
     async with (
-        _bounded(httpx_client_factory)(headers=headers, timeout=(each_s, read_s, each_s, each_s), auth=auth) as client,
+        _bounded(httpx_client_factory, failed)(
+            headers=headers, timeout=(each_s, read_s, each_s, each_s), auth=auth
+        ) as client,
         streamable_http_client(url, http_client=client, terminate_on_close=terminate_on_close) as streams,
     ):
         yield streams
@@ -255,7 +259,7 @@ def _seconds(given: float | timedelta) -> float:
     return given.total_seconds() if isinstance(given, timedelta) else given
 
 
-def _bounded(make: Any) -> Any:
+def _bounded(make: Any, failed: Callable[[Exception], None]) -> Any:
     """A factory of HTTP clients whose responses are read within bounds; a stream of events has them for each event."""
     from mcp.shared import _httpx_utils
 
@@ -286,10 +290,23 @@ def _bounded(make: Any) -> Any:
         encoding = response.headers.pop("content-encoding", None)
         response.stream = Bounded(response.stream, encoding, None if is_stream else MOST_BYTES)
 
+    def watched(send: Any) -> Any:
+        async def sent(request: Any, **options: Any) -> Any:
+            try:
+                return await send(request, **options)
+            except Exception as error:
+                if request.method == "POST":
+                    failed(error)
+                raise
+
+        return sent
+
     def client(headers: dict[str, Any] | None = None, timeout: Any = None, auth: Any = None) -> Any:
         asked = {"accept-encoding": "identity", **(headers or {})}
-        made = (make or _httpx_utils.create_mcp_http_client)(headers=asked, timeout=timeout, auth=auth)
+        made: Any = (make or _httpx_utils.create_mcp_http_client)(headers=asked, timeout=timeout, auth=auth)
         made.event_hooks["response"].append(bound)
+        if httpx.__name__ == "httpx":  # of version 1
+            made.send = watched(made.send)
         return made
 
     return client

@@ -225,7 +225,7 @@ def test_a_tool_that_no_run_can_have_is_left_out(
     ("result", "said"),
     [
         ({"content": [{"type": "zzz", "text": "q"}]}, "content.0.TextContent.type: Input should be 'text'"),
-        ({"content": [{"type": "resource", "resource": {"uri": "file:///a"}}]}, "content.0.TextContent.text: Field "),
+        ({"content": [{"type": "resource", "resource": {"uri": "file:///a"}}]}, "content.0.TextContent."),
         ({"content": "seen"}, "content: Input should be a valid list"),
         ({"contents": []}, "content: Field required"),
     ],
@@ -246,7 +246,9 @@ def test_an_error_and_an_event_that_is_no_message_are_one_short_line(server: tup
     state, address = server
     with mcp_tools(f"http://{address}") as tools:
         state.called = lambda reply: (200, {"content-type": "text/event-stream"}, b"data: {}\n\n")
-        with pytest.raises(ToolError, match=r"^Error: Failed to parse SSE message$"):
+        with pytest.raises(
+            ToolError, match=r"^Error: (?:Failed to parse SSE message|the server sent what is no message: \{\})$"
+        ):
             tools[0].run({})
 
         def refused(reply: str) -> Reply:
