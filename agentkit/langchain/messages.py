@@ -10,11 +10,13 @@ from langchain_core.messages import (
     AIMessage,
     AIMessageChunk,
     BaseMessage,
+    BaseMessageChunk,
     ChatMessage,
     FunctionMessage,
     HumanMessage,
     ToolMessage,
     convert_to_messages,
+    message_chunk_to_message,
     messages_from_dict,
 )
 from langchain_core.messages.ai import UsageMetadata
@@ -89,6 +91,8 @@ def to_dicts(messages: Sequence[BaseMessage], *, thoughts: bool = False) -> list
 
 
 def _to_dict(message: BaseMessage) -> Message:
+    if isinstance(message, BaseMessageChunk):  # as agents of LangChain's keep what they streamed
+        message = message_chunk_to_message(message)
     role = message.role if isinstance(message, ChatMessage) else ROLES.get(message.type)
     if role is None:
         raise ConfigurationError(f"expected a message of type {', '.join(ROLES)} or chat, saw {message.type!r}")
