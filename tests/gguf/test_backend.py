@@ -287,7 +287,16 @@ def test_a_process_that_ends_meanwhile_ends(file: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"num_beams": 2}, "unknown option 'num_beams' for a model for llama.cpp"),
+        (
+            {"num_beams": 2},
+            "unknown option 'num_beams' for a model for llama.cpp. Known: adapter, adapter_scale, batch_size, "
+            "chat_template, chat_template_kwargs, constrain, do_sample, max_length, max_new_tokens, "
+            "max_thinking_tokens, min_p, n_ctx, n_gpu_layers, n_threads, pipeline_kwargs, repetition_penalty, reuse, "
+            "seed, stop_strings, temperature, top_k, top_p, typical_p",
+        ),
+        ({"max_tokens": 5}, "unknown option 'max_tokens' for a model for llama.cpp; did you mean 'max_new_tokens'?"),
+        ({"num_ctx": 512}, "did you mean 'n_ctx'?"),
+        ({"stop": ["x"]}, "did you mean 'stop_strings'?"),
         ({"temprature": 1.0}, "unknown option 'temprature' for a model for llama.cpp; did you mean 'temperature'?"),
         ({"temperature": -1}, "temperature: expected a number of at least 0, saw -1"),
         ({"temperature": "hot"}, "temperature is a number, not 'hot'"),
@@ -316,6 +325,8 @@ def test_what_cannot_be_honoured_is_refused_when_given(file: Path, options: dict
     ("options", "says"),
     [
         ({"num_beams": 2}, "unknown option 'num_beams'"),
+        ({"n_ctx": 64}, "unknown option 'n_ctx' for a model for llama.cpp's replies; it is given with the model"),
+        ({"dtype": "float32"}, "unknown option 'dtype' for a model for llama.cpp; it is for transformers"),
         ({"adapter": "other"}, "No adapter named other. The model has none."),
     ],
 )

@@ -295,6 +295,8 @@ def test_what_is_saved_loads_again_and_holds_no_secret(wide_folder: Path) -> Non
     [
         ({"temprature": 1}, "unknown option 'temprature' for a model in this process; did you mean 'temperature'?"),
         ({"max_tokens": 5}, "did you mean 'max_new_tokens'?"),
+        ({"num_predict": 5}, "did you mean 'max_new_tokens'?"),
+        ({"repeat_penalty": 1.1}, "did you mean 'repetition_penalty'?"),
         ({"quantizaton": "nf4"}, "did you mean 'quantization'?"),
         ({"constran": "off"}, "did you mean 'constrain'?"),
         ({"colour": 1}, "unknown option 'colour' for a model in this process"),

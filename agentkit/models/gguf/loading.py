@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from agentkit.errors import ConfigurationError, ModelError, described, did_you_mean
+from agentkit.errors import ConfigurationError, ModelError, described
 from agentkit.models.local.gguf_file import GgufFile, read_gguf
 from agentkit.models.local.loading import (
     BASE_MODEL,
@@ -23,6 +23,7 @@ from agentkit.models.local.loading import (
     OWN_ADAPTER,
     check_numbers,
     gguf_in,
+    meant,
     template_text,
 )
 from agentkit.models.local.threads import COUNTS, busy_cores, threads_for, usable_cores
@@ -127,9 +128,7 @@ def check_generation(options: Mapping[str, Any], *, of_request: bool = False) ->
     """Refuse parameters that llama.cpp cannot honour as GenerationConfig means them."""
     known = {**GENERATION, **(OF_A_REQUEST if of_request else {})}
     for name in options.keys() - known.keys():
-        advice = did_you_mean(name, {*known, *OPTIONS, *OF_BACKEND, *LOADING, "constrain"})
-        advice = advice or f". Known: {', '.join(sorted(GENERATION))}"
-        raise ConfigurationError(f"unknown option {name!r} for {OURS}{advice}")
+        raise ConfigurationError(f"unknown option {name!r} for {OURS}{_advice(name, known)}")
     check_kinds(options, known, what=OURS)
     check_numbers(options)
     for name, most in (("top_p", 1), ("min_p", 1), ("typical_p", 1)):
@@ -138,6 +137,17 @@ def check_generation(options: Mapping[str, Any], *, of_request: bool = False) ->
             raise ConfigurationError(f"{name}: expected a number from 0 to {most}, saw {described(value)}")
     if options.get("repetition_penalty") is not None and not options["repetition_penalty"] > 0:
         raise ConfigurationError("repetition_penalty: expected a number above 0; 1 is none")
+
+
+def _advice(name: str, of_replies: Collection[str]) -> str:
+    """What to do about an option that is no parameter of a reply."""
+    of_model = {*OPTIONS, *OF_BACKEND, "constrain"}
+    if name in of_model:
+        return "'s replies; it is given with the model"
+    if name in LOADING:
+        return "; it is for transformers, and llama.cpp has none like it"
+    known = of_model.union(of_replies)
+    return meant(name, known) or f". Known: {', '.join(sorted(known))}"
 
 
 @dataclass(frozen=True, slots=True)

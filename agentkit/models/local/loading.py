@@ -13,7 +13,7 @@ import re
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
@@ -85,6 +85,15 @@ OBJECTS = frozenset(  # parameters of `generate` beside those of its configurati
     "assistant_model assistant_tokenizer generation_config logits_processor negative_prompt_ids "
     "prefix_allowed_tokens_fn stopping_criteria".split()
 )
+OTHER_NAMES = {
+    **dict.fromkeys(("max_tokens", "max_completion_tokens", "n_predict", "num_predict"), "max_new_tokens"),
+    **dict.fromkeys(("stop", "stop_sequences"), "stop_strings"),
+    **dict.fromkeys(("context_length", "context_size", "ctx_size", "max_seq_len", "num_ctx"), "n_ctx"),
+    **dict.fromkeys(("gpu_layers", "num_gpu"), "n_gpu_layers"),
+    **dict.fromkeys(("num_thread", "threads"), "n_threads"),
+    "repeat_penalty": "repetition_penalty",
+}
+"""What other programs call an option of a model in this process."""
 OWN_PARAMETERS = ("seed", "max_thinking_tokens")
 NUMBERS: Mapping[str, tuple[Any, float, float]] = {
     **dict.fromkeys(("max_new_tokens", "max_length"), (int, 1, inf)),
@@ -653,9 +662,15 @@ def _advice(name: str, known: frozenset[str]) -> str:
         return f"; its class in transformers takes it: model_kwargs={{{name!r}: …}}"
     if name == "use_auth_token":
         return "; did you mean 'token'?"
-    return did_you_mean(name, known | of_loading) or (
+    return meant(name, known | of_loading) or (
         f"; its chat template is told of one with chat_template_kwargs={{{name!r}: …}}"
     )
+
+
+def meant(name: str, known: Collection[str]) -> str:
+    """The end of a message about an option that is not known: the one that is meant by it, "" where none is near."""
+    other = OTHER_NAMES.get(name, name)
+    return did_you_mean(other if other in known else name, known)
 
 
 def load_tokenizer(model_id: str) -> Any:
