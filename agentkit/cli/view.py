@@ -98,8 +98,8 @@ class View:
             say(finished.output)
         if not finished.answered:
             say(f"no answer: {finished.output}", to=sys.stderr)
-        elif not self.quiet and finished.summary.ungrounded:
-            self.note(f"not confirmed by any tool: {', '.join(finished.summary.ungrounded)}")
+        elif finished.summary.ungrounded:  # which belongs to the answer, and is no note beside it
+            self._show(f"not confirmed by any tool: {', '.join(finished.summary.ungrounded)}", style="dim")
         return 0 if finished.answered else 1
 
     @contextmanager

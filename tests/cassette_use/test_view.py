@@ -51,6 +51,14 @@ def test_json_names_sources_where_there_are_any(
     assert json.loads(out).get("sources") == expected
 
 
+@pytest.mark.parametrize("options", [{}, {"quiet": True}, {"quiet": True, "as_json": True}], ids=str)
+def test_what_no_tool_confirms_is_marked(options: dict[str, bool], capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever asks for the answer only is told that, too."""
+    summary = RunSummary("answer", ungrounded=("1912", "Ada"))
+    _, told = shown([RunStarted({"input": "?"}), Finished("Ada, in 1912", True, summary)], capsys, **options)
+    assert told == "not confirmed by any tool: 1912, Ada\n"
+
+
 @pytest.mark.parametrize("reason", ["max_iterations", "max_execution_time", "max_tokens", "max_cost", "stuck"])
 def test_every_limit_is_told(reason: StopReason, capsys: pytest.CaptureFixture[str]) -> None:
     _, told = shown(events(LimitReached(reason, False), stop_reason=reason), capsys)
