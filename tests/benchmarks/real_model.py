@@ -10,18 +10,19 @@ installed says so.
 
 The questions (real_model.jsonl) calculate, search with scripted results, or do one after the other. Half of them,
 chosen by a seed, are held out: nobody looks at their results while the prompts are changed. All rows but "defaults"
-have at most 256 tokens a turn and 6 turns. Seconds are CPU seconds of the row, with one thread.
+have at most 256 tokens a turn and 6 turns. Seconds are CPU seconds of the row, with one thread; llama.cpp's include
+half a second of loading.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -280,7 +281,7 @@ ROWS: dict[str, Callable[[argparse.Namespace], Callable[[dict[str, Any]], Outcom
 def measure(row: str, args: argparse.Namespace) -> None:
     """One row in this process: each question on standard error, the sum on standard output."""
     ask, cases, total = ROWS[row](args), questions(args.half, args.most), dict.fromkeys(COLUMNS, 0.0)
-    started = time.process_time()
+    started_s = cpu_s()
     with ThreadPoolExecutor(args.together) as pool:
         for case, outcome in zip(cases, pool.map(ask, cases), strict=True):
             right = is_right(outcome.answer, case["answer"])
@@ -289,8 +290,15 @@ def measure(row: str, args: argparse.Namespace) -> None:
             for name, value in {**vars(outcome), "right": right}.items():
                 if name in total:
                     total[name] += value
-    total["seconds"] = time.process_time() - started
+    del ask
+    gc.collect()  # llama.cpp's process ends, and is counted
+    total["seconds"] = cpu_s() - started_s
     report(row, [*(f"{total[name]:.0f}" for name in COLUMNS)], len(cases))
+
+
+def cpu_s() -> float:
+    """CPU seconds of this process, and of those that it started and that have ended."""
+    return sum(os.times()[:4])
 
 
 def report(row: str, values: list[str], count: int) -> None:
