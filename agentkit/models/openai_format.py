@@ -34,6 +34,7 @@ _BROKEN = ("error", "abort", "aborted", "cancelled", "network_error", "insuffici
 THINKING = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
 RETURNED = ("reasoning_details", "thinking_blocks", *call_pieces.RETURNED)
 """Fields of a message that its server wants back with the calls in it, besides that of its thinking."""
+_SAYS = frozenset((*THINKING, *RETURNED))
 _IN_PIECES = ("text", "summary", "data")  # of an entry of `reasoning_details`, which share its `index`
 _COST = ("cost", "estimated_cost", "total_cost")  # OpenRouter, DeepInfra, Perplexity
 _COST_HEADERS = ("x-litellm-response-cost",)
@@ -136,8 +137,8 @@ class CompletionReader:
 
     def _read(self, value: Mapping[str, Any]) -> Chunk | None:
         choices = value.get("choices")
-        if _is_error(value) or not (isinstance(choices, list) or self._begun):
-            raise_error(value)
+        if not choices or "error" in value:
+            self._raise_error(value)
         if not isinstance(choices, list):
             if not self._begun and not isinstance(value.get("usage"), Mapping):
                 raise NotACompletion(f"JSON without choices ({', '.join(map(str, value))[:80] or 'empty'})")
@@ -150,6 +151,11 @@ class CompletionReader:
         if choice is None:
             return None
         return self._read_choice(choice, is_piece=value.get("object") == "chat.completion.chunk")
+
+    def _raise_error(self, value: Mapping[str, Any]) -> None:
+        """Raises `BrokenReply` for an event that is an error; among pieces there are others without choices."""
+        if _is_error(value) or not (self._begun or isinstance(value.get("choices"), list)):
+            raise_error(value)
 
     def _own(self, choices: Sequence[Any]) -> Any:
         """Of several choices the one that came first."""
@@ -169,9 +175,10 @@ class CompletionReader:
             message = choice.get("message")
             self._ended |= bool(message) and not is_piece
         message = message or {}
-        self._length += self._calls.add_deltas(_calls_of(message, whole=not self._comes_in_deltas))
-        if len(self._calls) > MOST_CALLS:
-            raise TooMuch(MOST_CALLS, "tool calls")
+        if calls := _calls_of(message, whole=not self._comes_in_deltas):
+            self._length += self._calls.add_deltas(calls)
+            if len(self._calls) > MOST_CALLS:
+                raise TooMuch(MOST_CALLS, "tool calls")
         thinking = self._returned.read(message)
         nested, text = _texts(message.get("content"))
         logprobs = _logprobs(choice.get("logprobs"))
@@ -221,6 +228,8 @@ class _Returned:
 
     def read(self, message: Mapping[str, Any]) -> str:
         """A message, or a piece of one; its thinking."""
+        if _SAYS.isdisjoint(message):
+            return ""
         for name in RETURNED:
             if value := message.get(name):
                 old = self._fields.get(name)
