@@ -6,26 +6,35 @@ Servers ignore fields without a word (`transformers serve` half of them), so eve
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from agentkit.doctor import probes
 from agentkit.doctor.probes import ECHO, Finding
 from agentkit.errors import ConfigurationError, ModelError
 from agentkit.models.backend import ChatRequest, Chunk
+from agentkit.models.call_pieces import is_json_object
 from agentkit.models.hosted.failures import Failure
 from agentkit.models.hosted.model import HostedModel
-from agentkit.models.call_pieces import is_json_object
 from agentkit.retry import RetryPolicy
 
 COUNT = "Count from one to ten in words, with commas between."
 SAY_HELLO = "Say hello."
-CALL = "Call the tool echo with the word hello."
+CALL = str(probes.CALL["content"])
 RANDOM = "Write one random word of eight letters, nothing else."
 ODD_KEY = "zebra_count"  # nobody writes it unasked
-CONTEXT = ("max_model_len", "context_length", "context_window", "max_context_length", "n_ctx_train", "n_ctx")
+CONTEXT = (
+    "max_model_len",
+    "context_length",
+    "context_window",
+    "max_context_length",
+    "n_ctx",
+    "n_ctx_train",
+)  # the first that is said
 TIMEOUT_S = 60.0
 REQUEST_FIELDS = ("stop", "tools", "tool_choice", "response_format", "top_logprobs")
 
@@ -51,17 +60,32 @@ def _server(server: Server) -> Finding:
     if known is None:
         return Finding("server", "ok", "does not list its models")
     listed = ", ".join(server.names[:5]) + (" …" if len(server.names) > 5 else "")
-    if len(server.names) > 1 and not server.model.place.model:
+    wanted = server.model.place.model
+    if wanted and server.names and not any(_is_meant(name, wanted) for name in server.names + server.aliases):
+        answers = server.served()
+        by = f"; {answers} answers" if answers and not _is_meant(answers, wanted) else ""
+        return Finding("server", "note", f"{listed}, and not {wanted}{by}", "name one that it lists")
+    if wanted and (answers := server.served()) and not _is_meant(answers, wanted):
+        return Finding("server", "note", f"{answers} answers for {wanted}", "look which model the server has loaded")
+    if len(server.names) > 1 and not wanted:
         return Finding("server", "note", listed, "name one of them: chat_model(…, model=NAME), or ADDRESS#NAME")
     return Finding("server", "ok", listed or "lists no model")
 
 
+def _is_meant(name: str, wanted: str) -> bool:
+    """Whether a server's name for a model is the one asked for: with its folder, a tag, or the date of its making."""
+    name, wanted = name.lower(), wanted.lower()
+    if wanted.partition(":")[0] == name or name.rpartition("/")[2] == wanted:
+        return True
+    return re.match(rf"{re.escape(wanted)}(?![\w.])", name) is not None
+
+
 def _context(server: Server) -> Finding:
-    wanted = server.model.place.model
-    for one in server.models() or ():
+    wanted, models = server.model.place.model, server.models() or []
+    for one in models:
         about = {**one, **(one.get("meta") or {})}
         tokens = next((about[name] for name in CONTEXT if isinstance(about.get(name), int)), None)
-        if tokens is not None and wanted in (None, one["id"]):
+        if tokens is not None and (wanted is None or len(models) == 1 or _is_meant(one["id"], wanted)):
             return Finding("context", "note" if tokens < 8192 else "ok", f"{tokens} tokens", _short(tokens))
     return Finding("context", "note", "not said", "long runs may meet the server's limit")
 
@@ -130,7 +154,11 @@ def _tool_choice(server: Server) -> Finding:
     def called(question: str, choice: str) -> bool:
         return bool(server.ask(question, max_tokens=256, tools=[ECHO], tool_choice=choice).tool_calls)
 
-    ignored = [*(["none"] if called(CALL, "none") else ()), *([] if called(SAY_HELLO, "required") else ["required"])]
+    ignored = ["none"] if called(CALL, "none") else []
+    if not called(SAY_HELLO, "required"):
+        ignored.append("required")
+    elif not called(SAY_HELLO, "echo"):
+        ignored.append("a tool's name")
     if ignored:
         seen = f"{' and '.join(ignored)} ignored"
         return Finding("tool_choice", "note", seen, "structured output by function calling may give text")
@@ -203,6 +231,7 @@ class Server:
         once = RetryPolicy(tries=1, total_s=TIMEOUT_S)
         self.model = replace(model, defaults={}, stop=(), prices={}, retries=once, adapts=False)
         self.names: list[str] = []  # of its models, as far as it says
+        self.aliases: list[str] = []
 
     def models(self) -> list[dict[str, Any]] | None:
         """What the server says of its models; `None` where it says nothing."""
@@ -213,7 +242,12 @@ class Server:
                 return None
             raise
         self.names = [one["id"] for one in models]
+        self.aliases = [str(alias) for one in models for alias in one.get("aliases") or ()]
         return models or None
+
+    def served(self) -> str:
+        """The name of the model that answers."""
+        return str((self.ask(SAY_HELLO, max_tokens=4).metadata or {}).get("model_name") or "")
 
     def pieces(self, question: str, *, max_tokens: int = 32, stream: bool = True, **fields: Any) -> Iterator[Chunk]:
         """The answer to a request with these fields of `ChatRequest`, and others by their names on the wire."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from agentkit.errors import ConfigurationError
 from agentkit.models.backend import ChatBackend, ChatRequest, Completion, Message, capabilities_of
 from agentkit.models.chat import BackendChat, ChatModel
 from agentkit.number_words import count
@@ -19,6 +20,7 @@ QUESTION: Sequence[Message] = (
     {"role": "user", "content": "Count: one, two, three, four, five."},
 )
 REPEAT: Message = {"role": "user", "content": "Repeat the word hello."}
+CALL: Message = {"role": "user", "content": "Call the tool echo with the word hello."}
 ECHO: Mapping[str, Any] = {
     "type": "function",
     "function": {
@@ -62,14 +64,24 @@ def _streaming(chat: ChatModel) -> Finding:
     return Finding("streaming", "note", f"{len(texts)} piece", "answers appear all at once")
 
 
+def _greedy(chat: ChatModel, **fields: Any) -> Completion:
+    """A reply that is the same each time, of a model that can be asked for that."""
+    try:
+        return completion(chat, tokens=24, options={"temperature": 0.0}, **fields)
+    except ConfigurationError:
+        return completion(chat, tokens=24, **fields)
+
+
 def _stop(chat: ChatModel) -> Finding:
-    whole = completion(chat, tokens=24)
+    whole = _greedy(chat)
     stop = whole.text[len(whole.text) // 3 :][:3]
     if not stop:
         return Finding("stop", "note", "the model wrote nothing", "ask it something it answers")
-    cut = completion(chat, tokens=24, stop=[stop])
+    cut = _greedy(chat, stop=[stop])
     if stop in cut.text:
         return Finding("stop", "problem", f"{stop!r} in the answer", "please report this: we enforce stops")
+    if not whole.text.startswith(cut.text):
+        return Finding("stop", "note", "not to be told: it answered otherwise this time", "try again")
     used, limit = cut.usage.completion_tokens, whole.usage.completion_tokens
     if used and used >= limit:
         seen = f"{stop!r} cut off after {count(used, 'token')}"
@@ -78,7 +90,9 @@ def _stop(chat: ChatModel) -> Finding:
 
 
 def _tool_call(chat: ChatModel) -> Finding:
-    called = completion(chat, [REPEAT], tokens=128, tools=[ECHO], tool_choice="echo")
+    called, how = completion(chat, [REPEAT], tokens=128, tools=[ECHO], tool_choice="echo"), ""
+    if not called.tool_calls:
+        called, how = completion(chat, [CALL], tokens=128, tools=[ECHO]), ", unless it is made to"
     if not called.tool_calls:
         return Finding("tool call", "note", "none", "agents of this package need none; other agents may")
     call = called.tool_calls[0]
@@ -90,7 +104,7 @@ def _tool_call(chat: ChatModel) -> Finding:
     }
     result = {"role": "tool", "content": "hello", "tool_call_id": call.id, "name": call.name}
     completion(chat, [REPEAT, asking, result], tokens=8)
-    return Finding("tool call", "ok", f"{call.name}, and back")
+    return Finding("tool call", "ok", f"{call.name}, and back{how}")
 
 
 PROBES: tuple[tuple[str, Callable[[ChatModel], Finding]], ...] = (

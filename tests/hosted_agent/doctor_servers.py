@@ -81,6 +81,19 @@ class Strict(Obedient):
         return super().play(sent)
 
 
+@dataclass
+class Willing(Obedient):
+    """Calls a tool where it is asked to in words, or `required`; not one that is named."""
+
+    required: bool = False
+
+    def play(self, sent: dict[str, Any]) -> Play:
+        choice = sent.get("tool_choice")
+        if choice == "none" or (choice == "required" and self.required):
+            return super().play(sent)
+        return super().play({name: value for name, value in sent.items() if name != "tool_choice"})
+
+
 def _calls(body: dict[str, Any]) -> bool:
     if not body.get("tools") or body.get("tool_choice") == "none" or body["messages"][-1]["role"] == "tool":
         return False

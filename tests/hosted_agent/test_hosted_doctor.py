@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,19 +12,19 @@ from agentkit.doctor import examine_model
 from agentkit.doctor.hosted import PROBES
 from agentkit.models.hosted.options import hosted_model
 from tests.doubles.server import serving
-from tests.hosted_agent.doctor_servers import Deaf, Obedient, Strict
+from tests.hosted_agent.doctor_servers import Deaf, Obedient, Strict, Willing
 from tests.hosted_agent.server import Server
 
 NAMES = [name for name, _ in PROBES]
 
 
-def examined(server: Server) -> dict[str, tuple[str, str]]:
+def examined(server: Server, name: str = "", names: Sequence[str] = NAMES) -> dict[str, tuple[str, str]]:
     """Status and what was seen, by the probe's name; numbers that differ from run to run left out."""
     with serving(server):
-        model = hosted_model(endpoint_url=server.url, max_retries=0)
+        model = hosted_model(endpoint_url=server.url, model=name or None, max_retries=0)
         findings = {finding.name: finding for finding in examine_model(model)}
     return {
-        name: (findings[name].status, re.sub(r"[\d.]+ (?=s\b|tokens/s)", "", findings[name].seen)) for name in NAMES
+        name: (findings[name].status, re.sub(r"[\d.]+ (?=s\b|tokens/s)", "", findings[name].seen)) for name in names
     }
 
 
@@ -82,7 +83,8 @@ def test_a_server_that_refuses() -> None:
 @pytest.mark.parametrize(
     ("listing", "seen"),
     [
-        ([{"id": "m", "meta": {"n_ctx_train": 4096}}], ("note", "4096 tokens")),  # llama.cpp
+        ([{"id": "m", "meta": {"n_ctx_train": 4096}}], ("note", "4096 tokens")),  # llama.cpp, earlier
+        ([{"id": "m", "meta": {"n_ctx_train": 131072, "n_ctx": 4096}}], ("note", "4096 tokens")),
         ([{"id": "m", "context_length": "many"}], ("note", "not said")),
         ([{"name": "m"}], ("note", "not said")),
         ("models", ("note", "not said")),
@@ -90,6 +92,44 @@ def test_a_server_that_refuses() -> None:
 )
 def test_the_context_is_read_where_a_server_says_it(listing: Any, seen: tuple[str, str]) -> None:
     assert examined(Obedient(models=listing))["context"] == seen
+
+
+@pytest.mark.parametrize(
+    ("name", "listed", "seen"),
+    [
+        ("m", ["m", "other"], ("ok", "m, other")),
+        ("m", ["m:latest"], ("ok", "m:latest")),
+        ("m:novita", ["m"], ("ok", "m")),
+        ("m", ["models/m"], ("ok", "models/m")),
+        ("m", [], ("ok", "does not list its models")),
+        ("m", [{"id": "/models/m.gguf", "aliases": ["m"]}], ("ok", "/models/m.gguf")),
+        ("n", ["m"], ("note", "m, and not n; m answers")),
+        ("m:4b", ["m:8b"], ("note", "m:8b, and not m:4b")),
+        ("n", ["n"], ("note", "m answers for n")),
+        ("m.1", ["m.1"], ("note", "m answers for m.1")),
+    ],
+)
+def test_the_models_name_is_compared_with_the_one_asked_for(name: str, listed: Any, seen: tuple[str, str]) -> None:
+    assert examined(Obedient(models=listed), name)["server"] == seen
+
+
+def test_a_tool_that_is_called_only_of_its_own_accord() -> None:
+    """The rows agree: a named tool is not called."""
+    found = examined(Willing(), names=["tool call", "server's tools", "tool_choice"])
+    assert found == {
+        "tool call": ("ok", "echo, and back, unless it is made to"),
+        "server's tools": ("ok", "called echo"),
+        "tool_choice": ("note", "required ignored"),
+    }
+    found = examined(Willing(required=True), names=["tool call", "tool_choice"])
+    assert found["tool_choice"] == ("note", "a tool's name ignored")
+
+
+def test_a_stop_is_looked_at_where_the_model_says_the_same_again() -> None:
+    server = Obedient()
+    assert examined(server, names=["stop"])["stop"][0] == "ok"
+    stops = [sent for sent in server.bodies if sent.get("stop")]
+    assert stops[0]["temperature"] == 0
 
 
 def test_a_stop_whose_text_is_kept_is_honoured() -> None:
