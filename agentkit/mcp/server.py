@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import re
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 STOP_S = 10.0  # the transport itself waits 2 s for a process to end before it kills it
 PROBE_S = 1.0
-MOST_ENDS = 3  # of a server, with no answer in between
+MOST_ENDS = 3  # of a process, with no answer in between
+GIVEN_UP_S = 60.0  # that one is left alone which ended so often
 MOST_OPEN = 1000  # numbers of requests that are remembered
 
 _UNPARSED = re.compile(r"^(Failed to parse [^:]{1,40}): \d+ validation errors? .*")  # the package's, then pydantic's
@@ -49,7 +51,7 @@ class McpServer:
         self._offer: Future[list[dict[str, Any]]] | None = None
         self._session: _Session | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._ends = 0
+        self._ends: dict[_Session, float] = {}  # since it answered last, and when
         self._is_stopped = False
         self._hints: set[str] = set()
 
@@ -64,14 +66,16 @@ class McpServer:
         """Its tools, as plain values; raises `ConfigurationError` with the one reason why there are none."""
         return self.begin().result()
 
-    def call(self, name: str, arguments: Mapping[str, Any], *, repeatable: bool) -> Future[dict[str, Any]]:
+    def call(
+        self, name: str, arguments: Mapping[str, Any], *, repeatable: bool, limit_s: float
+    ) -> Future[dict[str, Any]]:
         """A tool's result as it is on the wire; the future raises `ToolError`.
 
         A server that has ended before is started again. One that ends meanwhile may have done what it was asked: only
         what is `repeatable` is asked again.
         """
         context = (self._context or copy_context()).copy()
-        return context.run(self._portal.start_task_soon, self._called, name, dict(arguments), repeatable)
+        return context.run(self._portal.start_task_soon, self._called, name, dict(arguments), repeatable, limit_s)
 
     def stop(self) -> None:
         """Disconnect; a server that was started as a process is ended, with what it started."""
@@ -107,16 +111,28 @@ class McpServer:
         except ConfigurationError:
             raise
         except Exception as error:
+            self._note_end(session)
             raise self._failed(session, self._reason(error)) from error
 
-    async def _called(self, name: str, arguments: dict[str, Any], repeatable: bool) -> dict[str, Any]:
-        for is_last in (False, True):
-            if self._is_stopped or (self._session and self._session.has_ended and self._ends >= MOST_ENDS):
+    async def _called(self, name: str, arguments: dict[str, Any], repeatable: bool, limit_s: float) -> dict[str, Any]:
+        try:
+            async with asyncio.timeout(limit_s):
+                return await self._result(name, arguments, repeatable)
+        except TimeoutError as error:
+            sent = (
+                f"; the server sent {self._session.unreadable[-1]}"
+                if self._session and self._session.unreadable
+                else ""
+            )
+            raise ToolError(f"Error: {name} gave no result within {limit_s:g} s{sent}") from error
+
+    async def _result(self, name: str, arguments: dict[str, Any], repeatable: bool) -> dict[str, Any]:
+        for is_last in (not repeatable, True):
+            if self._is_stopped or (self._session and self._session.has_ended and self._is_given_up):
                 raise self._ended(name)
             try:
                 session = await self._answering(repeatable)
             except ConfigurationError as error:
-                self._ends += 1
                 raise ToolError(f"Error: {name} cannot be called: {error}") from error
             before = session.errors.count
             try:
@@ -125,18 +141,31 @@ class McpServer:
                 reason = _reason(error)
                 if not (reason in _CLOSED or session.has_ended):
                     raise ToolError(f"Error: {self._told(reason)}") from error
-                session.has_ended = True
-                self._ends += 1
-                if is_last or not repeatable or self._ends >= MOST_ENDS or self._is_stopped:
+                self._note_end(session)
+                if is_last or self._is_given_up or self._is_stopped:
                     session.over.set()
                     await session.errors.closed()
                     said = session.errors.last_line(before)
                     self.note_hint(said)
                     raise self._ended(name, said, is_open=not repeatable) from error
             else:
-                self._ends = 0
+                self._ends.clear()
                 return result
         raise AssertionError("the last attempt returns or raises")
+
+    def _note_end(self, session: _Session) -> None:
+        """Count the end of a session once, whoever of several calls sees it."""
+        if session not in self._ends:
+            session.has_ended = True
+            self._ends[session] = time.monotonic()
+            for other in [*self._ends][:-MOST_ENDS]:
+                del self._ends[other]
+
+    @property
+    def _is_given_up(self) -> bool:
+        """Whether a process ended too often lately, and answered nothing in between."""
+        recent = [ended_s for ended_s in self._ends.values() if time.monotonic() - ended_s < GIVEN_UP_S]
+        return len(recent) >= MOST_ENDS and not self.connection.is_remote
 
     async def _answering(self, repeatable: bool) -> _Session:
         """A session that can be asked; for what is not repeatable, one that was there a moment ago."""

@@ -20,6 +20,8 @@ from agentkit.recorder import active
 from agentkit.tool import Result, Tool
 from agentkit.toolbox.registry import plain_name
 
+LATER_S = 1.0  # than a run gives a call up, the server is told
+
 
 class McpTools(list[Tool]):
     """Tools of running servers, which end with the block, with `close`, with the last of the tools or the process.
@@ -183,7 +185,7 @@ def _tool(connected: _Connected, source: _Source, offered: dict[str, Any], name:
         if server is None:
             raise CassetteDrift(f"the recording does not hold what {name} gave, and a replay starts no MCP server")
         assert server in connected.servers  # and so the tool keeps its server alive
-        return server.call(theirs, arguments, repeatable=is_idempotent)
+        return server.call(theirs, arguments, repeatable=is_idempotent, limit_s=timeout_s + LATER_S)
 
     def run(arguments: Any) -> Result:
         return _result(call(arguments).result(), server)
