@@ -104,6 +104,7 @@ NAMED: dict[str, dict[str, Any]] = {
     "an MCP command in the first format": {"mcp": [COMMAND], "format": 1},
     "an MCP command in the newest format": {"mcp": [COMMAND], "format": 3},
     "an MCP server's address": {"mcp": ["http://127.0.0.1:9/mcp"]},
+    "a file of MCP servers": {"mcp": ["private/servers.json"]},
     "what an MCP server does not offer": {"mcp": [COMMAND], "remembered": {f"mcp:{COMMAND}": "all"}},
     "documents": {"docs": "private"},
     "a prompt's file": {"prompt": "private/prompt.txt"},
