@@ -22,6 +22,7 @@ from agentkit.models.chat import BackendChat
 from agentkit.models.gguf import engine, loading
 from agentkit.models.gguf.backend import GgufBackend
 from agentkit.models.gguf.loading import in_package
+from agentkit.models.local import gguf_file
 from agentkit.models.spec import backend_of, read_spec
 from agentkit.react_json.prompt import WITH_EXAMPLES
 
@@ -151,6 +152,25 @@ def damaged(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gg
 def test_weights_that_are_no_numbers_give_no_answer(damaged: GgufBackend, asked: dict[str, Any]) -> None:
     with pytest.raises(ModelError, match=r"^the model computes no numbers .NaN.: its file is damaged; download"):
         chunks(damaged, **asked)
+
+
+@pytest.mark.parametrize("size", [100, 4000])
+def test_a_hole_in_a_file_is_warned_of(
+    size: int, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A long one is told from a matrix with a few zeros."""
+    monkeypatch.setattr(gguf_file, "LEAST_STEP", 512)
+    content, read = file.read_bytes(), gguf_file.read_gguf(file)
+    at = read.data + read.tensors["blk.1.ffn_up.weight"].start + 64
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(content[:at] + bytes(size) + content[at + size :])
+    loading.read_model(broken)
+    loading.read_model(file)
+    says = (
+        f"{broken} may be damaged: blk.1.ffn_up.weight holds a long stretch of zeros, as where a download has left a "
+        "hole; if the model writes nonsense, download it again"
+    )
+    assert [record.getMessage() for record in caplog.records] == [says] * (size > 1024)
 
 
 def test_any_string_stops_a_reply(backend: GgufBackend) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from agentkit.errors import ConfigurationError, ModelError, described
-from agentkit.models.local.gguf_file import GgufFile, read_gguf
+from agentkit.models.local.gguf_file import GgufFile, read_gguf, warn_of_a_hole
 from agentkit.models.local.loading import (
     BASE_MODEL,
     GGUF,
@@ -194,6 +194,7 @@ def read_model(file: str | Path) -> GgufFile:
     read = read_gguf(Path(file).expanduser())
     if read.is_adapter:
         raise ConfigurationError(f"{read.path} is an adapter; give the model that it was made for, and adapter=…")
+    warn_of_a_hole(read)
     return read
 
 

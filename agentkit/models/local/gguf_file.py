@@ -5,20 +5,25 @@ Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
 from __future__ import annotations
 
+import logging
 import mmap
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from agentkit.errors import ConfigurationError
 
+logger = logging.getLogger("agentkit")
 VERSIONS = (2, 3)
 MOST_DIMENSIONS = 8
 ALIGNMENT = 32
+LOOK, LEAST_STEP, MOST_LOOKS = 64, 2**16, 2**10
+"""Bytes that are looked at together, bytes from one look to the next at the least, and looks in all at the most."""
 FORMS = dict(zip((*range(8), 10, 11, 12), "BbHhIif?Qqd", strict=True))
 """How a number is written, by its type's number."""
 TEXT, LIST = 8, 9
@@ -46,19 +51,22 @@ class Values:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """The number of its kind, and its shape, the innermost dimension first."""
+    """The number of its kind, its shape, the innermost dimension first, and where among the data it begins and ends."""
 
     kind: int
     shape: tuple[int, ...]
+    start: int
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
 class GgufFile:
-    """Its fields (a list as the place where it stands) and its tensors."""
+    """Its fields (a list as the place where it stands) and its tensors, whose data begins at a place in the file."""
 
     path: Path
     fields: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
+    data: int
 
     @property
     def architecture(self) -> str:
@@ -88,6 +96,29 @@ class GgufFile:
             return _Reader(data, value.at).items(value)
 
 
+def warn_of_a_hole(file: GgufFile) -> None:
+    """Say so where a matrix holds a long stretch of zeros: a model with one computes, and writes nonsense.
+
+    Nobody can tell it for certain from zeros that are meant. Rows of words that no text has may be zeros, so those
+    matrices are left out.
+    """
+    step = max(LEAST_STEP, file.path.stat().st_size // MOST_LOOKS)
+    with _mapped(file.path) as data:
+        for name, tensor in file.tensors.items():
+            if len(tensor.shape) < 2 or not name.startswith("blk."):
+                continue
+            places = range(file.data + tensor.start, file.data + tensor.end - LOOK, step)
+            empty = [not any(data[at : at + LOOK]) for at in places]
+            if any(map(all, pairwise(empty))):
+                logger.warning(
+                    "%s may be damaged: %s holds a long stretch of zeros, as where a download has left a hole; if the "
+                    "model writes nonsense, download it again",
+                    file.path,
+                    name,
+                )
+                return
+
+
 class _Broken(Exception):
     """Why a file is none that can be loaded, and what to do."""
 
@@ -99,11 +130,11 @@ def read_gguf(file: Path) -> GgufFile:
     """Read what the file says of itself; raises `ConfigurationError` for one that is broken or not whole."""
     try:
         with _mapped(file) as data:
-            fields, tensors = _Reader(data).read()
+            fields, tensors, start = _Reader(data).read()
     except (_Broken, ValueError) as error:  # a file of no bytes cannot be mapped
         why = error if isinstance(error, _Broken) else _Broken("it is empty")
         raise ConfigurationError(f"{file} is no whole GGUF file: {why}") from error
-    return GgufFile(file, fields, tensors)
+    return GgufFile(file, fields, tensors, start)
 
 
 @contextmanager
@@ -118,8 +149,8 @@ class _Reader:
         self._end = len(data)
         self._at = at
 
-    def read(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """The fields and the tensors of a file that is whole."""
+    def read(self) -> tuple[dict[str, Any], dict[str, Tensor], int]:
+        """The fields and the tensors of a file that is whole, and where the tensors' data begins."""
         if self._bytes(4) != b"GGUF":
             raise _Broken("it does not begin as one")
         version = self._number("I")
@@ -137,14 +168,15 @@ class _Reader:
         end = 0
         for _ in range(self._count(counts[0], least=8 + 4 + 4 + 8)):
             name = self._text()
-            tensors[name], stop = self._tensor()
-            end = max(end, stop)
+            tensors[name] = self._tensor()
+            end = max(end, tensors[name].end)
         alignment = fields.get("general.alignment") or ALIGNMENT
-        if not isinstance(alignment, int) or self._at + -self._at % alignment + end > self._end:
+        start = self._at + -self._at % alignment if isinstance(alignment, int) else self._end
+        if start + end > self._end:
             raise _Broken("it ends before its last weights")
         if not isinstance(fields.get("general.architecture"), str) or not any(map(_weights, tensors.values())):
             raise _Broken("it holds no model")
-        return fields, tensors
+        return fields, tensors, start
 
     def items(self, values: Values) -> list[Any]:
         """What a list holds, which was read over before."""
@@ -153,8 +185,7 @@ class _Reader:
         form = f"<{values.count}{FORMS[values.kind]}"
         return list(struct.unpack(form, self._bytes(struct.calcsize(form))))
 
-    def _tensor(self) -> tuple[Tensor, int]:
-        """What a tensor is, and where among the data it ends."""
+    def _tensor(self) -> Tensor:
         dimensions = self._number("I")
         if dimensions > MOST_DIMENSIONS:
             raise _Broken(f"a tensor has {dimensions} dimensions")
@@ -163,7 +194,7 @@ class _Reader:
         if kind not in BLOCKS:
             raise _Broken(f"a tensor is of the unknown kind {kind}")
         of_block, bytes_of_block = BLOCKS[kind]
-        return Tensor(kind, shape), start + prod(shape) // of_block * bytes_of_block
+        return Tensor(kind, shape, start, start + prod(shape) // of_block * bytes_of_block)
 
     def _value(self, kind: int) -> Any:
         if kind == TEXT:

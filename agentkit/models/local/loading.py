@@ -35,7 +35,7 @@ from agentkit.errors import (
 )
 from agentkit.models.builtin import builtin_folder
 from agentkit.models.local.bounds import backtracks
-from agentkit.models.local.gguf_file import read_gguf
+from agentkit.models.local.gguf_file import read_gguf, warn_of_a_hole
 from agentkit.models.local.hub import why_not_asked
 from agentkit.number_words import count
 from agentkit.option_kinds import check_kinds
@@ -324,7 +324,7 @@ class Place:
         if (file := self.path(self.gguf_file)) is None:
             folder = Path(self.folder, self.options.get("subfolder") or "")
             raise ConfigurationError(f"no file {self.gguf_file} in {folder}; check the name")
-        read_gguf(file)
+        warn_of_a_hole(read_gguf(file))
         if find_spec(LLAMA) is None:
             _LOG.warning(
                 "%s is computed by transformers; llama.cpp is about three times as fast: pip install %s",
