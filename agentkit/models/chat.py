@@ -27,6 +27,7 @@ from agentkit.models.backend import (
 )
 from agentkit.models.call_grammar import format_grammar, tool_grammar
 from agentkit.models.call_pieces import ToolCallPieces
+from agentkit.models.messages import without_provider_fields
 from agentkit.models.reply import ReplyReader
 from agentkit.react_json.marks import HERMES
 from agentkit.recorder import active
@@ -160,6 +161,8 @@ def prepared(request: ChatRequest, capabilities: Capabilities) -> ChatRequest:
         if own is None or request.token_budget < own:
             options["max_new_tokens"] = request.token_budget
     request = replace(request, options=options, token_budget=None)
+    if not (capabilities.over_http or capabilities.alternatives):
+        request = replace(request, messages=without_provider_fields(request.messages))
     if not capabilities.grammar:
         return request
     parallel = options.pop("parallel_tool_calls", None)

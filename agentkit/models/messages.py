@@ -25,6 +25,18 @@ def without_system(messages: Sequence[Message]) -> list[Message]:
     return [{"role": "user", "content": content}, *rest]
 
 
+def without_provider_fields(messages: Sequence[Message]) -> Sequence[Message]:
+    """The messages without what the server of a call, which is another, would get back with it."""
+    if not any("provider_fields" in call for message in messages for call in message.get("tool_calls") or ()):
+        return messages
+    return [_without_fields(message) if message.get("tool_calls") else message for message in messages]
+
+
+def _without_fields(message: Message) -> Message:
+    calls = [{name: part for name, part in call.items() if name != "provider_fields"} for call in message["tool_calls"]]
+    return {**message, "tool_calls": calls}
+
+
 def alternating(messages: Sequence[Message]) -> list[Message]:
     """The messages with neighbours of one role joined, but for those that call tools or hold results."""
     whole: list[Message] = []

@@ -41,7 +41,7 @@ def test_the_next_model_answers_when_one_has_failed_for_good(
     reply = ask(model)
     assert reply.content == "second"
     assert reply.response_metadata["model_name"] == "served"
-    assert len(server.requests) == (1 if "402" in told[0] else 2)
+    assert len(server.requests) == (1 if "HTTP 402" in told[0] else 2)
     assert told[0].endswith("; asking other/model")
     assert model.model_id == server.url
 

@@ -16,6 +16,8 @@ from agentkit import AgentExecutor, chat_model
 from agentkit.cassette import Cassette, Replay, RunSpec, resume
 from agentkit.errors import ModelError
 from agentkit.events import Finished
+from agentkit.models.backend import Capabilities
+from agentkit.models.scripted import ScriptedBackend
 from tests.doubles.server import ChatServer, Play, Request, body, error, events, serving
 from tests.hosted_agent.caller import TOOLS
 
@@ -183,6 +185,15 @@ def test_another_server_gets_nothing_of_it(thinker: Thinker) -> None:
         thinker.refuses = failing
         assert executor(thinker.url, fallbacks=[other.url]).invoke(QUESTION)["output"] == "It is 4."
         assert returned(other) == {}
+
+
+def test_a_model_in_process_gets_nothing_of_it(thinker: Thinker) -> None:
+    thinker.said, thinker.calls = {"reasoning_content": "I add."}, 1
+    thinker.refuses = lambda own: "broken" if own else ""
+    here = ScriptedBackend(["It is 4."], capabilities=Capabilities(in_process=True, over_http=False, tools=True))
+    assert executor(thinker.url, fallbacks=[here]).invoke(QUESTION)["output"] == "It is 4."
+    (call,) = here.requests[0].messages[-2]["tool_calls"]
+    assert call.keys() == {"id", "type", "function"}
 
 
 # -- messages of LangChain's, and recorded runs ------------------------------------------------------------------------
