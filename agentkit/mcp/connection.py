@@ -364,7 +364,8 @@ class Shown:
 
     @cached_property
     def _secrets(self) -> Secrets:
-        return Secrets(as_given({**self._headers, **self._variables}))
+        tokens = {f"{name} token": value.rpartition(" ")[2] for name, value in self._headers.items()}  # behind "Bearer"
+        return Secrets(as_given({**self._headers, **tokens, **self._variables}))
 
     def hint(self, text: str) -> str:
         """What to do where the text is about a variable that the server did not get; "" where it is about none."""

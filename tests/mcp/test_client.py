@@ -281,6 +281,35 @@ def test_a_replay_starts_no_server(tmp_path: Path) -> None:
     assert run("replay", "no-such-command") == recorded
 
 
+@pytest.mark.slow
+def test_a_run_that_goes_on_from_a_recording_starts_its_server_for_the_call_it_makes(tmp_path: Path) -> None:
+    asked: list[Any] = []
+
+    def interrupted(action: Any) -> bool:
+        asked.append(action)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return True
+
+    def run(mode: Any, *turns: str, approve: Any) -> list[str]:
+        spec = {"command": FAULTY[0], "args": [*FAULTY[1:], "writing"]}
+        with Cassette(tmp_path / "run.yaml", mode=mode, run_again=approve), mcp_tools(spec) as tools:
+            return observations(run_of([*tools], *turns, approve=approve).invoke("?"))
+
+    look = action("look", {})
+    with pytest.raises(KeyboardInterrupt):
+        run("record", look, look, approve=interrupted)
+    first, second, third = run("resume", look, look, approve=lambda *_: True)[:3]
+    assert first != second == third
+
+
+@pytest.mark.slow
+def test_our_client_reaches_our_server() -> None:
+    with mcp_tools({"command": sys.executable, "args": ["-m", "agentkit", "mcp", "--tools", "calculator"]}) as tools:
+        assert [(tool.name, tool.side_effects) for tool in tools] == [("Calculator", False), ("ask_agent", False)]
+        assert tools[0].call("6*7").text == "Answer: 42"
+
+
 def _lives(pid: int) -> bool:
     try:
         os.kill(pid, 0)

@@ -157,6 +157,21 @@ def test_a_reply_over_http_that_no_request_gets_ends_the_call(server: tuple[Http
             tools[0].run({})
 
 
+def test_a_token_of_a_header_is_in_no_result_and_no_error(server: tuple[HttpServer, str]) -> None:
+    state, address = server
+    token, refused = "s3cr3t-zq81-x", {"code": -1, "message": "not for s3cr3t-zq81-x"}
+    with mcp_tools({"url": f"http://{address}", "headers": {"Authorization": f"Bearer {token}"}}) as tools:
+        state.called = lambda reply: (200, JSON, reply.replace("seen", f"seen {token}").encode())
+        assert (tools[0].run({}).text, state.keys[-1]) == ("seen <REDACTED>", f"Bearer {token}")
+        state.called = lambda reply: (200, JSON, _error(reply, refused))
+        with pytest.raises(ToolError, match=r"^Error: not for <REDACTED>$"):
+            tools[0].run({})
+
+
+def _error(reply: str, error: dict[str, Any]) -> bytes:
+    return json.dumps({"jsonrpc": "2.0", "id": json.loads(reply)["id"], "error": error}).encode()
+
+
 MANY = {f"p{number}": {"type": "string", "description": "x" * 50} for number in range(1500)}
 OFFERS = [
     ({"tools": [{**TOOL, "name": "n" * 129}]}, r"tool 'n{78}… with a name of more than 128 characters"),
