@@ -26,7 +26,6 @@ _NOT_TAKEN = re.compile(  # as llama.cpp says with status 500 what others say wi
 )
 _LOADING = re.compile(r"\bloading\b", re.IGNORECASE)
 _ABOUT_A_MODEL = re.compile(r"\b(?:model|deployment)\b", re.IGNORECASE)
-_IS_IT_ONE = "is this an OpenAI-compatible server's address?"
 _MOST_CHARS = 300
 _LOADING_S = 2.0  # a server that is loading without saying how long it takes
 
@@ -63,7 +62,7 @@ def unreadable(error: NotACompletion | BrokenReply | TooMuch | Unreadable) -> Fa
     if isinstance(error, BrokenReply):
         return Failure(without_secrets(str(error)), status=error.status, retry=_may_pass(error.status), said=str(error))
     seen = without_secrets(str(error))
-    message = f"expected a chat completion, saw {seen}; {_IS_IT_ONE}"
+    message = f"expected a chat completion, saw {seen}; is this an OpenAI-compatible server's address?"
     return Failure(message, doubtful=True)
 
 
@@ -78,7 +77,7 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, *, path: str =
     number, status = status, 400 if status == 500 and _NOT_TAKEN.search(details) else status
     elsewhere = status in NO_SUCH_PATH and not _ABOUT_A_MODEL.search(details)
     if elsewhere and not isinstance(value, dict):
-        details += f"; {_IS_IT_ONE}"
+        details += "; is this an OpenAI-compatible server's address?"
     return Failure(
         f"answered HTTP {number}: {details}",
         status=status,

@@ -163,7 +163,7 @@ class HostedModel:
     def _loop_clients(self) -> LoopClients:
         from agentkit.models.hosted.awaiting import LoopClients
 
-        return LoopClients(self._clients.options)
+        return LoopClients(self._clients.options, self._clients.unanswered)
 
     # -- one call, in steps that touch no socket -------------------------------------------------------------------
 
@@ -182,7 +182,7 @@ class HostedModel:
                 try:
                     wait_s = self._wait_s(failure, attempts)
                 except Failure as last:
-                    raise self._error(last, attempts, phrasing.paths) from failure
+                    raise self._error(last, attempts, phrasing) from failure
                 self._notify(failure, wait_s)
                 yield Wait(0.0 if _is_replayed() else wait_s)
 
@@ -376,25 +376,22 @@ class HostedModel:
         """What the server says of its models, each with an `id`; raises `ModelError` where it fails."""
         found: list[dict[str, Any]] = []
         attempts = (retries or self.retries).begin()
-        paths: list[str] = []
+        phrasing = Phrasing(ChatRequest(messages=()), self._quirks.lessons)
 
         def steps() -> Steps:
-            for base in range(self._quirks.lessons.base, len(self.place.bases)):
-                if (asking := self.place.models(base)) is None:
-                    return
+            while (asking := self.place.models(phrasing.lessons.base)) is not None:
                 try:
                     found.extend((yield from self._listing(asking, attempts)))
                     return
                 except Failure as failure:
-                    paths.append(failure.path)
-                    if not failure.elsewhere or base + 1 == len(self.place.bases):
+                    if not failure.elsewhere or not phrasing.goes_elsewhere(failure, len(self.place.bases)):
                         raise
 
         try:
             for _ in drive(steps(), Exchange(self._clients, sleep=self.sleep)):
                 pass
         except Failure as failure:
-            raise self._error(failure, attempts, paths) from failure
+            raise self._error(failure, attempts, phrasing) from failure
         return found
 
     def _served(self) -> str:
@@ -428,9 +425,8 @@ class HostedModel:
             raise Failure(message, status=failure.status, retry=False)
         return wait_s
 
-    def _error(self, failure: Failure, attempts: Attempts, paths: Sequence[str] = ()) -> Exception:
-        asked = f" (asked: {', '.join(dict.fromkeys(paths))})" if failure.elsewhere and any(paths) else ""
-        message = self._redacted(f"{self.model_id} {failure.message}{asked}")
+    def _error(self, failure: Failure, attempts: Attempts, phrasing: Phrasing | None = None) -> Exception:
+        message = self._redacted(f"{self.model_id} {failure.message}{phrasing.advice(failure) if phrasing else ''}")
         if failure.status in (401, 403):
             return ConfigurationError(
                 f"{message}; {self.place.no_key or 'it refused the token: check it and its rights'}"

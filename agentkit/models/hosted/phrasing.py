@@ -87,6 +87,14 @@ class Phrasing:
             raise ConfigurationError(f"{model_id} does not take {name}: leave it out ({failure.message})") from failure
         return ""
 
+    def advice(self, failure: Failure) -> str:
+        """What to do about a failure that nothing mended, behind its message."""
+        if failure.elsewhere and any(self.paths):
+            return f" (asked: {', '.join(dict.fromkeys(self.paths))})"
+        return (
+            "; ask for less, or take fewer tools, or a model that reads more" if self.is_loss and failure.said else ""
+        )
+
     # -- length ----------------------------------------------------------------------------------------------------
 
     def _shortened(self, found: TooLong, body: Mapping[str, Any], limit: int | None) -> str:
