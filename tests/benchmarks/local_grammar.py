@@ -88,7 +88,7 @@ def measure(vocabulary: int, layers: int, tokens: int) -> None:
     constraint = Constraint(grammar, prepared)
     print(f"  grammar compiled per turn: {1e3 * (time.process_time() - started):.1f} ms")
     turn = f'Thought: {text_of(words, 25, 2)}\nAction:\n```json\n{{"action": "Search", "action_input": "'
-    turn += text_of(words, 30, 3).replace('"', "").replace("\\", "") + '"}\n```'
+    turn += " ".join(text_of(words, 30, 3).translate({ord(mark): None for mark in '"\\'}).split()) + '"}\n```'
     turn_ids = words(turn.replace("\n\n", "\n"), add_special_tokens=False)["input_ids"]
     logits = torch.randn(1, size)
 
