@@ -263,16 +263,17 @@ class _JsonEnd:
 
 
 def _piece_of(delta: Mapping[str, Any]) -> _Piece:
-    function = delta.get("function") or {}
+    function = delta.get("function") or delta  # which some leave out
     arguments = function.get("arguments")
     if not isinstance(arguments, str):  # an object, which is Ollama's own way
         arguments = "" if arguments is None else json.dumps(arguments, ensure_ascii=False)
     call_id, name = delta.get("id"), function.get("name")
+    call_id = function.get("id") if call_id is None else call_id  # llama.cpp, for a while
     for text in (None if isinstance(call_id, int) else call_id, name):
         if text is not None and not isinstance(text, str):
             raise TypeError(f"expected text, saw {type(text).__name__}")
     fields: dict[str, Any] = {}
-    for part, given in (("call", delta), ("function", function)):
+    for part, given in (("call", delta), ("function", delta.get("function") or {})):
         if kept := {key: given[key] for key in RETURNED if given.get(key)}:
             fields[part] = kept
     return _Piece(delta.get("index"), "" if call_id is None else str(call_id), name or "", arguments, fields)

@@ -181,6 +181,8 @@ class CompletionReader:
                 raise TooMuch(MOST_CALLS, "tool calls")
         thinking = self._returned.read(message)
         nested, text = _texts(message.get("content"))
+        if _is_thought(message.get("extra_content")):
+            nested, text = nested + text, ""
         logprobs = _logprobs(choice.get("logprobs"))
         text = text or _optional(message.get("refusal")) or ""
         self._length += len(text) + len(thinking) + len(nested)
@@ -231,7 +233,7 @@ class _Returned:
         if _SAYS.isdisjoint(message):
             return ""
         for name in RETURNED:
-            if value := message.get(name):
+            if (value := message.get(name)) and not _is_thought(value):
                 old = self._fields.get(name)
                 joined = [*old, *value] if isinstance(old, list) and isinstance(value, list) else value
                 self._fields[name] = merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else joined
@@ -248,6 +250,11 @@ class _Returned:
         """All of it."""
         thinking = {self._field: "".join(self._thinking)} if self._field else {}
         return {**thinking, **{name: _joined_entries(value) for name, value in self._fields.items()}}
+
+
+def _is_thought(extra: Any) -> bool:
+    """Whether the content beside it is marked as thinking, as Google does: `{"google": {"thought": true}}`."""
+    return isinstance(extra, Mapping) and any(isinstance(own, Mapping) and own.get("thought") for own in extra.values())
 
 
 def _joined_entries(value: Any) -> Any:
@@ -418,6 +425,7 @@ def tool_call_deltas(choice: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _calls_of(message: Mapping[str, Any], *, whole: bool) -> list[Mapping[str, Any]]:
     calls = message.get("tool_calls") or ()
+    calls = [calls] if isinstance(calls, Mapping) else calls
     return [{**call, "index": place} for place, call in enumerate(calls)] if whole else list(calls)
 
 

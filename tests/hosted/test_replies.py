@@ -61,11 +61,19 @@ def test_a_reply_has_text_usage_reason_and_model(server: ChatServer, chat: Make,
         {"reasoning_content": None, "reasoning": "Let me see."},
         {"reasoning_content": "Let me see.", "reasoning": "Let me see."},
         {"reasoning": {"effort": "low"}, "thinking": "Let me see."},
+        {"reasoning_text": "Let me see."},
     ],
 )
 def test_reasoning_is_thinking(server: ChatServer, chat: Make, ask: Ask, said: dict[str, Any]) -> None:
     server.plays = [say("", **said, content="four")]
     reply = ask(chat())
+    assert (reply.content, reply.additional_kwargs) == ("four", {"reasoning_content": "Let me see."})
+
+
+def test_text_that_is_marked_as_a_thought_is_thinking(server: ChatServer, chat: Make) -> None:
+    thought = {"content": "Let me see.", "extra_content": {"google": {"thought": True}}}
+    server.plays = [deltas(thought, {"content": "four"})]
+    reply = WAYS["stream"](chat())
     assert (reply.content, reply.additional_kwargs) == ("four", {"reasoning_content": "Let me see."})
 
 
