@@ -155,7 +155,7 @@ def test_the_longest_unused_make_room(file: Path, monkeypatch: pytest.MonkeyPatc
     (first,) = files()
     os.utime(first, (1, 1))
     monkeypatch.setattr(beginning, "MOST_BYTES", first.stat().st_size + 10)
-    reply(file, adapter_scale=1.0, n_ctx=512)
+    reply(file, adapter_scale=1.0, n_ctx=1024)
     (second,) = files()
     assert second != first
 
