@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 import shlex
@@ -39,11 +40,16 @@ with or without that outermost name; a file ends in `.json`. A connection's `tra
 `${NAME}` stands for this process' variable in `env` and `headers`; `${NAME:-text}` is that text where there is none.
 """
 
+logger = logging.getLogger("agentkit")
+
 _STDIO = ("command", "args", "env", "cwd", "encoding", "encoding_error_handler")
 _HTTP = ("url", "headers", "timeout", "sse_read_timeout", "auth", "httpx_client_factory")
 _FIELDS = {"stdio": _STDIO, "sse": _HTTP, "http": (*_HTTP, "terminate_on_close")}
 _SAME = {"streamable_http": "http", "streamable-http": "http", "streamableHttp": "http"}
 _ADDRESSES = ("url", "serverUrl", "httpUrl")  # as several programs name it
+_OF_OTHERS = frozenset(  # what other programs show of a server, and what they let it do unasked
+    "name title description icon version gallery disabled enabled alwaysAllow autoApprove trust".split()
+)
 _OUTERMOST = ("mcpServers", "servers")
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 _ASSIGNED = re.compile(r"\w+=\$\{\w+\}")  # of a recorded command, as of `docker run -e KEY=value`
@@ -267,8 +273,10 @@ def _connection(given: Mapping[str, Any], name: str, *, is_foreign: bool = False
     read["transport"] = transport
     fields = ("transport", "session_kwargs", *_FIELDS[transport])
     unknown = [key for key in read if key not in fields]
-    if is_foreign:  # as alwaysAllow: what another program may do unasked is not for us
+    if is_foreign:
         read = {key: value for key, value in read.items() if key in fields}
+        if without_effect := [key for key in unknown if key not in _OF_OTHERS]:
+            logger.warning("MCP server %r: %s has no effect here", name, ", ".join(map(str, without_effect)))
     if fields[2] not in read or (unknown and not is_foreign):
         seen = f"no {fields[2]}" if fields[2] not in read else ", ".join(map(str, unknown))
         of = f"the MCP server {name!r}: " if is_foreign else ""
@@ -367,13 +375,19 @@ class Shown:
         tokens = {f"{name} token": value.rpartition(" ")[2] for name, value in self._headers.items()}  # behind "Bearer"
         return Secrets(as_given({**self._headers, **tokens, **self._variables}))
 
+    @cached_property
+    def unset(self) -> str:
+        """What to do about a variable that it is to get, or send, and that is not there; "" where all are."""
+        for part, texts in (("env", self._variables), ("headers", self._headers)):
+            if found := next(filter(None, map(_VARIABLE.search, texts.values())), None):
+                verb = "names" if part == "env" else "name"
+                return f"its {part} {verb} {found[1]}, which is not set here; set it"
+        return ""
+
     def hint(self, text: str) -> str:
         """What to do where the text is about a variable that the server did not get; "" where it is about none."""
-        for field_name, texts in (("env", self._variables), ("headers", self._headers)):
-            if unset := next(filter(None, map(_VARIABLE.search, texts.values())), None):
-                return f"its {field_name} names {unset[1]}, which is not set here; set it"
-        if self._connection.is_remote:
-            return ""
+        if self.unset or self._connection.is_remote:
+            return self.unset
         from mcp.client.stdio import get_default_environment
 
         passed = {*get_default_environment(), *self._variables}

@@ -59,6 +59,7 @@ class McpServer:
         """Connect, unless connected; the future gives the tools."""
         if self._offer is None or (self._offer.done() and self._offer.exception() is not None):
             self._context, self._is_stopped = copy_context(), False
+            self._note(self.shown.unset)
             self._offer = self._portal.start_task_soon(self._offered)
         return self._offer
 
@@ -92,6 +93,7 @@ class McpServer:
         """The session that can be asked; a new one where there is none."""
         if self._session is None or self._session.has_ended:
             if self._session is not None:
+                logger.info("MCP server %r has ended and is started again", self.name)
                 self._session.over.set()
             self._session = _Session(self.connection, self.shown)
             context = self._context or copy_context()
@@ -190,7 +192,9 @@ class McpServer:
 
     def note_hint(self, text: str) -> None:
         """Say it once, where a text is about a variable that the server did not get."""
-        hint = self.shown.hint(text)
+        self._note(self.shown.hint(text))
+
+    def _note(self, hint: str) -> None:
         if hint and hint not in self._hints:
             self._hints.add(hint)
             logger.warning("MCP server %r: %s", self.name, hint)

@@ -174,7 +174,7 @@ def test_servers_as_other_programs_keep_them(
         (
             '{"mcpServers": {"a": {"type": "http", "url": "http://127.0.0.1:9/${NO_KEY}", "headers": {"k": "${NO_KEY}"}'
             "}}}",
-            "MCP server 'a': expected an MCP server, saw: All connection attempts failed; its headers names NO_KEY, "
+            "MCP server 'a': expected an MCP server, saw: All connection attempts failed; its headers name NO_KEY, "
             "which is not set here; set it",
         ),
     ],
@@ -183,6 +183,16 @@ def test_a_file_that_cannot_be_meant_is_one_error(here: Path, content: str | Non
     if content is not None:
         (here / "servers.json").write_text(content)
     assert error_of("servers.json") == said
+
+
+def test_what_of_a_file_has_no_effect_is_told(here: Path, caplog: pytest.LogCaptureFixture) -> None:
+    server = {**ENVIRONMENT, "envFile": ".env", "alwaysAllow": ["look"], "env": {"NAME": "${NO_NAME}"}}
+    (here / "servers.json").write_text(json.dumps({"mcpServers": {"a": server}}))
+    environment("servers.json")
+    assert [record.getMessage() for record in caplog.records if record.name == "agentkit"] == [
+        "MCP server 'a': envFile has no effect here",
+        "MCP server 'a': its env names NO_NAME, which is not set here; set it",
+    ]
 
 
 def test_a_whole_line_may_be_a_connections_command() -> None:
