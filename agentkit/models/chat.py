@@ -191,7 +191,8 @@ class Reply:
         self.usage: Usage | None = None
         self._request = request
         self._model_id = model_id
-        syntax = (capabilities.call_syntax or HERMES) if request.tools else None
+        may_call = request.tools and request.tool_choice != "none"  # servers show the tools even then
+        syntax = (capabilities.call_syntax or HERMES) if may_call else None
         self._reader = ReplyReader(request.stop, calls=syntax, tools=request.tools)
         self._finish_reason: str | None = None
         self._text: list[str] = []

@@ -425,3 +425,16 @@ def test_cached_tokens_are_counted(server: ChatServer, chat: Make, ask: Ask) -> 
     usage = ask(chat()).usage_metadata
     assert usage is not None
     assert usage["input_token_details"]["cache_read"] == 5
+
+
+@every_way
+@pytest.mark.parametrize(("choice", "calls"), [("auto", ["add"]), ("none", [])])
+def test_a_call_in_the_text_is_none_where_none_was_asked_for(
+    server: ChatServer, chat: Make, ask: Ask, choice: str, calls: list[str]
+) -> None:
+    """llama.cpp shows a model its tools even then, and leaves what it writes in the text."""
+    text = '<tool_call>\n{"name": "add", "arguments": {}}\n</tool_call>'
+    server.plays = [say(text)]
+    reply = ask(chat(), tools=[TOOL], tool_choice=choice)
+    assert [one["name"] for one in reply.tool_calls] == calls
+    assert reply.content == ("" if calls else text)

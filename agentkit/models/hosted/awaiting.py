@@ -19,6 +19,7 @@ from agentkit.models.hosted.wire import (
     Read,
     Send,
     Steps,
+    Unanswered,
     Wait,
     client_of,
     failure_of,
@@ -89,8 +90,9 @@ class AsyncExchange:
     async def _send(self, effect: Send) -> Head:
         self._client = self._client or await self._clients.borrow()
         try:
-            async with asyncio.timeout(effect.limit_s):
-                self._response = await self._client.send(request_of(self._client, effect), stream=True)
+            with self._clients.unanswered.one():
+                async with asyncio.timeout(effect.limit_s):
+                    self._response = await self._client.send(request_of(self._client, effect), stream=True)
         except SENDING_FAILED as error:
             raise failure_of(error, doubtful=True) from error
         response = self._response
@@ -109,8 +111,9 @@ class AsyncExchange:
 class LoopClients:
     """Lends a client for a call, as `wire.Clients` does. Idle ones are closed when their event loop ends."""
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
+    def __init__(self, options: Mapping[str, Any], unanswered: Unanswered) -> None:
         self._options = options
+        self.unanswered = unanswered
         self._of_loops: dict[asyncio.AbstractEventLoop, tuple[list[httpx.AsyncClient], AsyncGenerator[None]]] = {}
 
     async def borrow(self) -> httpx.AsyncClient:
@@ -127,7 +130,7 @@ class LoopClients:
     async def give_back(self, client: httpx.AsyncClient) -> None:
         """The client is idle again; where its loop is ending, it is closed."""
         idle, _ = self._of_loops.get(asyncio.get_running_loop(), (None, None))
-        if idle is not None and len(idle) < MOST_IDLE:
+        if idle is not None and len(idle) < MOST_IDLE and not self.unanswered.starve:
             idle.append(client)
         else:
             await client.aclose()
