@@ -72,6 +72,8 @@ ONE: dict[str, list[Entry | list[Entry]]] = {
     ],
     "{} first": [entry(0, "a", "get_weather", "{}"), entry(0, None, None, CUT[0]), entry(0, None, None, CUT[1])],
     "{} first as an object": [entry(0, "a", "get_weather", {}), entry(0, None, None, OSLO)],
+    "{} first, then text in text": [entry(0, "a", "get_weather", "{}"),
+                                    entry(0, None, None, json.dumps("".join(CUT)))],
     "null first": [entry(0, "a", "get_weather", "null"), entry(0, None, None, CUT[0]), entry(0, None, None, CUT[1])],
     "{} first, another id": [entry(0, "a", "get_weather", "{}"), entry(0, "b", None, "".join(CUT))],
     "{} first, the id and the name again": [entry(0, "a", "get_weather", "{ }"), entry(0, "a", "get_weather", CUT[0]),
@@ -150,6 +152,8 @@ OTHERS: dict[str, tuple[list[Entry | list[Entry]], list[tuple[str, str, Any]]]] 
                                      [("a", "now", ""), ("b", "now", "")]),
     "without arguments, one index": ([entry(0, "a", "now", "{}"), entry(0, "b", "add", '{"x": 1}')],
                                      [("a", "now", {}), ("b", "add", {"x": 1})]),
+    "without arguments, no index, one tool": ([entry(None, "a", "get", "{}"), entry(None, "b", "get", '{"key": 1}')],
+                                              [("a", "get", {}), ("b", "get", {"key": 1})]),
     "without arguments, no index": ([entry(None, None, "now", {}), entry(None, None, "add", {"x": 1})],
                                     [("", "now", {}), ("", "add", {"x": 1})]),
     "one within the other's name": ([entry(0, "a", "get"), entry(0, "b", "get_weather", BOTH[0])],
@@ -166,6 +170,10 @@ def test_calls_are_kept_apart(events: list[Entry | list[Entry]], calls: list[tup
 
 DOUBTFUL: dict[str, list[Entry]] = {
     "{} for a call or for a beginning": [entry(0, None, "get_weather", "{}"), entry(0, None, "get_weather", BOTH[0])],
+    "{} for a call or for a beginning, another id": [entry(0, "a", "get_weather", "{}"),
+                                                     entry(0, "b", "get_weather", BOTH[0])],
+    "{} for a call or for a beginning, no index": [entry(None, "a", "get_weather", "{}"),
+                                                   entry(None, None, "get_weather", BOTH[0])],
     "a name or two": [entry(0, None, "get"), entry(0, None, "get_weather", BOTH[0])],
     "one's index, the other's id": [entry(0, "a", "add", '{"x"'), entry(1, "b", "add", '{"y"'),
                                     entry(1, "a", None, ": 1}"), entry(0, "b", None, ": 2}")],

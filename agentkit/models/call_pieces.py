@@ -101,20 +101,21 @@ class ToolCallPieces:
         if call.place in self._of_event:
             return False
         has_another_id = bool(piece.id and call.ids and piece.id not in call.ids)
-        is_same_id = piece.id in call.ids
+        is_same_id = bool(piece.id) and not has_another_id
         if call.is_empty or (call.holds_placeholder and self._parameters and call.name not in self._parameters):
             return self._goes_on_by_name(call, piece.name, has_another_id)
         if piece.name != call.name:
             return False
         if not call.is_whole:
             return call.can_hold(piece) and (piece.index is not None or not has_another_id)
-        if has_another_id:
-            return False
         if not piece.arguments.strip():
             return is_same_id
-        if call.holds_placeholder and piece.begins_object and piece.index is not None:
-            call.is_doubtful = not is_same_id  # its arguments, or those of a second call
-            return True
+        if call.holds_placeholder:
+            stands_alone = piece.index is None and (has_another_id or not call.ids) and is_json_object(piece.arguments)
+            call.is_doubtful = not (
+                is_same_id or stands_alone
+            )  # its arguments, or a second call's: it would run without
+            return not stands_alone
         return is_same_id and piece.arguments.strip() == call.arguments.strip()
 
     def _goes_on_by_name(self, call: _Call, name: str, has_another_id: bool) -> bool:
@@ -180,7 +181,7 @@ class _Call:
         self.provider_fields = merged(self.provider_fields, piece.provider_fields)
         if self.is_repeated_by(piece):
             return
-        if piece.begins_object and self.holds_placeholder:
+        if piece.arguments.strip() and self.holds_placeholder:
             self.pieces.clear()
             self.size, self._scanned, self._end = 0, 0, _JsonEnd()
         if piece.arguments:
