@@ -81,11 +81,10 @@ class ToolCallPieces:
         if piece.name:
             return call if call is not None and self._goes_on(call, piece) else self._begun(piece, after=call)
         call = call or by_id
-        if call is None or (
-            by_id is not None and piece.id not in call.ids
-        ):  # its index is one call's, its id another's
-            return None if piece.says_nothing else self._begun(piece)
-        return call
+        is_of_two = call is not None and by_id is not None and piece.id not in call.ids  # by its index, and by its id
+        if call is not None and not is_of_two:
+            return call
+        return None if piece.says_nothing else self._begun(piece)
 
     def _begun(self, piece: _Piece, *, after: _Call | None = None) -> _Call:
         call = _Call(place=len(self._calls), index=piece.index)
@@ -112,10 +111,10 @@ class ToolCallPieces:
             return is_same_id
         if call.holds_placeholder:
             stands_alone = piece.index is None and (has_another_id or not call.ids) and is_json_object(piece.arguments)
-            call.is_doubtful = not (
-                is_same_id or stands_alone
-            )  # its arguments, or a second call's: it would run without
-            return not stands_alone
+            if stands_alone:
+                return False
+            call.is_doubtful |= not is_same_id  # if these are a second call's, the first would run without any
+            return True
         return is_same_id and piece.arguments.strip() == call.arguments.strip()
 
     def _goes_on_by_name(self, call: _Call, name: str, has_another_id: bool) -> bool:
@@ -130,7 +129,7 @@ class ToolCallPieces:
             return not has_another_id
         whole = [one for one in (joined, grown) if one in known]
         if call.name in known and name in known:  # two calls, the first without arguments
-            call.is_doubtful = bool(whole) and not has_another_id
+            call.is_doubtful |= bool(whole) and not has_another_id
             return call.is_doubtful
         begun = [one for one in (joined, grown) if one and any(other.startswith(one) for other in known)]
         if not whole and not begun and has_another_id:
