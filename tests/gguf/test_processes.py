@@ -153,6 +153,18 @@ def test_an_end_while_it_computes_is_one_error_and_no_more(file: Path) -> None:
 
 
 @on_linux
+def test_who_waits_can_look_at_the_time(file: Path) -> None:
+    """Even where the process computes nothing."""
+    backend = GgufBackend(file)
+    os.kill(pid_of(backend), signal.SIGSTOP)
+    reply = backend.generate_chat(request(4))
+    assert not next(reply).holds_something
+    os.kill(pid_of(backend), signal.SIGCONT)
+    assert "".join(chunk.text for chunk in reply)
+    backend.close()
+
+
+@on_linux
 def test_it_ends_with_the_process_that_loaded_it(file: Path) -> None:
     code = """
 b = GgufBackend(sys.argv[1])

@@ -42,6 +42,10 @@ LINES_KEPT = 100
 ALONE = (sys.executable or "", "-I", "-S", "-X", "utf8")
 """Python, which takes no module out of the current folder, is there soon, and reads paths as UTF-8."""
 ENDS_WITHIN_S = 5.0
+LOOKED_UP_AFTER_S = 0.5
+"""Whoever waits for an answer may look at the time so often."""
+WAITING: dict[str, Any] = {"prompt_progress": None, "choices": [{"text": "", "finish_reason": None}]}
+"""What a completion answers meanwhile."""
 CLOSED = "the model is closed; load it again"
 FORKED = "the model was loaded before this process was forked; load it here, or spawn processes"
 OTHER_FILES = "is not what it was when it was loaded; load it again"
@@ -99,7 +103,7 @@ class Engine:
         """What llama.cpp's server answers at an address; raises `OSError` where it cannot be asked, or failed."""
         with closing(self._running().ask({"address": address, "body": body})) as answers:
             try:
-                return next(answers)
+                return next(answer for answer in answers if answer is not WAITING)
             except (ModelError, EOFError, StopIteration) as error:
                 raise OSError(str(error)) from error
 
@@ -240,7 +244,14 @@ class _Process:
         has_ended = False
         try:
             self._sent.put(_line({"id": number, **message}))
-            while "answer" in (answer := arrived.get()):
+            while True:
+                try:
+                    answer = arrived.get(timeout=LOOKED_UP_AFTER_S)
+                except Empty:
+                    yield WAITING
+                    continue
+                if "answer" not in answer:
+                    break
                 yield answer["answer"]
             has_ended = True
             if "failed" in answer:
