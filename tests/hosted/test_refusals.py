@@ -46,6 +46,7 @@ FOLDED = [("user", "Be brief.\n\nhi"), ("assistant", "Hello."), ("user", "bye")]
         ("Invalid role: system", 422),
         ('[{"loc": ["body", "messages", 0, "role"], "msg": "Input should be \'user\' or \'assistant\'"}]', 422),
         ("system messages aren't supported by this model", 400),
+        ("Expected the first message to be from the user", 400),
     ],
 )
 def test_a_refused_system_message_goes_with_the_first_of_the_user(
@@ -185,6 +186,7 @@ SAID: list[tuple[str, int, dict[str, Any]]] = [
         {"prompt_tokens": 33000, "context_tokens": 32768},
     ),
     ("Prompt exceeds max length", 512, {}),  # GLM
+    ("the number of output tokens is over the limit of 256", 512, {"most_tokens": 256, "of_reply": True}),
     ("The sum of prompt and max_tokens is over the context window", 512, {"of_reply": True}),
 ]
 

@@ -16,6 +16,7 @@ _ABOUT_LENGTH = re.compile(
     r"|maximum (?:number of (?:input |output )?|prompt |context |input |sequence )?(?:tokens?\b|length)"
     r"|(?:prompt|inputs?|messages?|request|context|tokens?)\b[^.;]{0,60}\b(?:too (?:long|large)|exceed)"
     r"|exceed[^.;]{0,60}\btokens?\b|too many (?:input |prompt )?tokens|token limit|(?:input|prompt) length"
+    r"|(?:output|completion) tokens\b[^.;]{0,60}\b(?:limit|maximum|most|over)\b"
     r"|inputs?\W{0,3} must have less than|requested token count"
 )
 _ABOUT_REPLY = re.compile(r"max_?(?:completion_?|new_?|output_?)?tokens|(?:completion|output) tokens|number of output")

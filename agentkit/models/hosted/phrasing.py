@@ -29,6 +29,9 @@ _NO_SYSTEM = re.compile(
 )
 
 
+_MAY_BE_SYSTEM = re.compile(r"\bsystem\b|\broles?\b|\bfirst message\b|\btemplate\b|\bjinja", re.IGNORECASE)
+
+
 @dataclass(slots=True)
 class Phrasing:
     """How a request is put now. `room` are the tokens that its reply may have beside its prompt."""
@@ -74,8 +77,7 @@ class Phrasing:
             return self._shortened(found, body, limit)
         has_system = any(message["role"] == "system" for message in body["messages"])
         if has_system and _NO_SYSTEM.search(failure.said):
-            self.lessons = replace(self.lessons, folds_system=True)
-            return "takes no system message; it goes with the first message of the user"
+            return self._folded()
         if (wanted := wanted_field(body, failure.said)) and wanted != self.lessons.wanted:
             self.lessons = replace(self.lessons, wanted=wanted)
             return f"wants {wanted} in every message of the model; sending it"
@@ -85,7 +87,11 @@ class Phrasing:
             return f"does not take {name}; going on without it"
         if name is not None:
             raise ConfigurationError(f"{model_id} does not take {name}: leave it out ({failure.message})") from failure
-        return ""
+        return self._folded() if has_system and _MAY_BE_SYSTEM.search(failure.said) else ""
+
+    def _folded(self) -> str:
+        self.lessons = replace(self.lessons, folds_system=True)
+        return "takes no system message; it goes with the first message of the user"
 
     def advice(self, failure: Failure) -> str:
         """What to do about a failure that nothing mended, behind its message."""
