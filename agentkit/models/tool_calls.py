@@ -90,7 +90,7 @@ class ToolCallText:
         if self._state in ("text", "arguments"):
             return held, ()
         if self._passed_on and self._read(held) is None:  # so that none of them is run
-            rest = held[self._passed_on :]
+            rest = f",{held[self._passed_on :]}"  # which no arguments can begin or go on with
             return "", tuple(ToolCallPiece(index=index, arguments=rest) for index in range(self._count))
         if self._count:
             return self._behind_calls(held[behind(self._stream.closing, held, self._passed_on) :])
