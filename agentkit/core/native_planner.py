@@ -85,7 +85,7 @@ class NativePlanner(ModelPlanner):
             "role": "assistant",
             "content": action.called.text if action.called else "",
             **({"reasoning_content": thought} if thought else {}),
-            "tool_calls": [self._as_openai(call) for call in calls],
+            "tool_calls": [call.as_openai() for call in calls],
         }
         for call, step in zip(calls, turn, strict=True):
             yield {"role": "tool", "content": observation_text(*step), "tool_call_id": call.id, "name": call.name}
@@ -107,13 +107,6 @@ class NativePlanner(ModelPlanner):
             json.dumps(arguments),  # as clients write it, which is what recorded requests hold
             action.called.provider_fields if action.called else {},
         )
-
-    def _as_openai(self, call: NativeCall) -> dict[str, Any]:
-        function = {"name": call.name, "arguments": call.arguments}
-        made = {"id": call.id, "type": "function", "function": function}
-        if call.provider_fields and not self._model.capabilities.in_process:
-            made["provider_fields"] = call.provider_fields
-        return made
 
     # -- what it says ----------------------------------------------------------------------------------------------
 

@@ -96,12 +96,7 @@ def _tool_call(chat: ChatModel) -> Finding:
     if not called.tool_calls:
         return Finding("tool call", "note", "none", "agents of this package need none; other agents may")
     call = called.tool_calls[0]
-    function = {"name": call.name, "arguments": call.arguments}
-    asking = {
-        "role": "assistant",
-        "content": called.text,
-        "tool_calls": [{"id": call.id, "type": "function", "function": function}],
-    }
+    asking = {"role": "assistant", "content": called.text, "tool_calls": [call.as_openai()]}
     result = {"role": "tool", "content": "hello", "tool_call_id": call.id, "name": call.name}
     completion(chat, [REPEAT, asking, result], tokens=8)
     return Finding("tool call", "ok", f"{call.name}, and back{how}")

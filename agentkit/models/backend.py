@@ -54,7 +54,10 @@ __all__ = [
 ]
 
 Message = dict[str, Any]
-"""OpenAI's chat message: `role`, `content`, and where there are any `tool_calls`, `tool_call_id` and `name`."""
+"""OpenAI's chat message: `role`, `content`, and where there are any `tool_calls`, `tool_call_id` and `name`.
+
+A call may hold `provider_fields`, which only a backend over HTTP is given; they are for the server that sent them.
+"""
 
 Constrain = Literal["actions", "copy", "off"]
 """Which grammar an agent asks for: well-formed actions on existing tools; inputs and answers that copy, too; none."""
@@ -207,6 +210,12 @@ class NativeCall:
     name: str
     arguments: str
     provider_fields: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def as_openai(self) -> dict[str, Any]:
+        """The call as it stands in a `Message`."""
+        function = {"name": self.name, "arguments": self.arguments}
+        fields = {"provider_fields": self.provider_fields} if self.provider_fields else {}
+        return {"id": self.id, "type": "function", "function": function, **fields}
 
 
 @dataclass(frozen=True, slots=True)

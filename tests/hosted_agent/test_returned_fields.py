@@ -14,8 +14,10 @@ from langchain_core.messages import HumanMessage, ToolMessage
 
 from agentkit import AgentExecutor, chat_model
 from agentkit.cassette import Cassette, Replay, RunSpec, resume
+from agentkit.doctor.probes import PROBES
 from agentkit.errors import ModelError
 from agentkit.events import Finished
+from agentkit.langchain.model import first_of
 from agentkit.models.backend import Capabilities
 from agentkit.models.scripted import ScriptedBackend
 from tests.doubles.server import ChatServer, Play, Request, body, error, events, serving
@@ -123,6 +125,22 @@ def test_every_turn_gets_its_own_back(thinker: Thinker) -> None:
     executor(thinker.url).invoke(QUESTION)
     made = [one for one in thinker.bodies[-1]["messages"] if one.get("tool_calls")]
     assert [one["reasoning_content"] for one in made] == ["I add.", "I add."]
+
+
+def test_it_stays_with_a_step_that_a_user_trims(thinker: Thinker) -> None:
+    thinker.said, thinker.beside = {"reasoning_content": "I add."}, {"extra_content": SIGNED}
+    model = chat_model(thinker.url)
+    trimmed = AgentExecutor.from_model(model, TOOLS, mode="tools", trim_intermediate_steps=list)
+    assert trimmed.invoke(QUESTION)["output"] == "It is 4."
+    assert returned(thinker) == {"reasoning_content": "I add.", "extra_content": SIGNED}
+
+
+def test_a_doctor_gives_it_back(thinker: Thinker) -> None:
+    thinker.said = {"reasoning_content": "I add."}
+    why = "The `reasoning_content` in the thinking mode must be passed back to the API."
+    thinker.refuses = lambda own: "" if all(one.get("reasoning_content") == "I add." for one in own) else why
+    chat = first_of(chat_model(thinker.url))
+    assert dict(PROBES)["tool call"](chat).status == "ok"
 
 
 STREAM = [
