@@ -301,6 +301,11 @@ class ReplyData:
         self._events: ServerSentEvents | None = None
         self._json: bytearray | None = None
 
+    @property
+    def begins_completion(self) -> bool:
+        """Whether JSON that may not have come to its end is a chat completion's."""
+        return self._json is not None and b'"choices"' in self._json[:_LONGEST_BEGINNING]
+
     def feed(self, piece: bytes) -> Iterator[str | Mapping[str, Any]]:
         """What `piece` completes: of JSON nothing before the end. Raises `TooMuch`."""
         if self._events is None and self._json is None:
@@ -342,6 +347,7 @@ class ReplyData:
 
 _FIELD = re.compile(rb"(?:data|event|id|retry)[ \t]*:|:", re.IGNORECASE)
 _LONGEST_FIELD = len("retry:")
+_LONGEST_BEGINNING = 4096
 
 
 def _is_stream(beginning: bytes) -> bool | None:

@@ -109,9 +109,12 @@ def test_a_server_that_is_not_there_is_named_after_two_tries(chat: Make, waits: 
 
 
 @every_way
-def test_pieces_that_came_say_that_there_is_a_server(server: ChatServer, chat: Make, waits: Waits, ask: Ask) -> None:
+@pytest.mark.parametrize("streaming", [True, False])
+def test_pieces_that_came_say_that_there_is_a_server(
+    server: ChatServer, chat: Make, waits: Waits, ask: Ask, streaming: bool
+) -> None:
     server.plays = [breaks("hel"), reset, reset, reset, say("hello")]
-    assert ask(chat(streaming=True)).content == "hello"
+    assert ask(chat(streaming=streaming)).content == "hello"
     assert waits.seconds == [0.5, 1.0, 2.0, 4.0]
 
 

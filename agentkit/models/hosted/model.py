@@ -215,6 +215,7 @@ class HostedModel:
                     _left_s(attempts)
                 if (chunk := reader.read(data)) is not None:
                     yield from delivery.add(chunk)
+            self._quirks.answers |= events.begins_completion
             if body.is_too_long:
                 raise TooMuch(MOST_STREAM_BYTES)
         for data in events.rest() if not reader.finished else ():
