@@ -18,6 +18,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, urlsplit
 
@@ -307,6 +308,7 @@ def _with_json(headers: Mapping[str, str]) -> dict[str, str]:
     return {"content-type": "application/json", **headers}
 
 
+@lru_cache(maxsize=64)
 def _bases(url: str) -> tuple[str, ...]:
     """The addresses below which chat completions may be, wherever in the server's paths `url` points."""
     parts = urlsplit(url)
@@ -324,6 +326,7 @@ def _bases(url: str) -> tuple[str, ...]:
     return tuple(parts._replace(path=path, fragment="").geturl() for path in paths)
 
 
+@lru_cache(maxsize=64)
 def _below(base: str, route: str) -> str:
     parts = urlsplit(base)
     return parts._replace(path=parts.path + route).geturl()
