@@ -17,6 +17,7 @@ from agentkit.events import CallMode, Step
 from agentkit.models.backend import Capabilities
 from agentkit.models.chat import ChatModel
 from agentkit.react_json.examples import worked_runs
+from agentkit.react_json.grammar import turn_schema
 from agentkit.react_json.hostile import check_offered, without_markup
 from agentkit.react_json.prompt import DEFAULT_PROMPT, EXAMPLES, ChatPrompt, Prompt, describe_tools, read_prompt
 from agentkit.recorder import active
@@ -73,6 +74,7 @@ class ReactAgent:
                 self.react_prompt,
                 tools=schemas,
                 grammar=self._grammar(),
+                schema=self._turn_schema,
                 stream=stream,
                 estimates=estimates,
                 names=self._roles,
@@ -156,6 +158,13 @@ class ReactAgent:
         """The tools' names by what the model calls them."""
         role_of = self._role_of
         return {role: tool.name for tool in reversed(self.tools) if role_of is not None and (role := role_of(tool))}
+
+    @cached_property
+    def _turn_schema(self) -> Mapping[str, Any] | None:
+        """The schema that a server can be asked to hold turns to."""
+        capabilities = self.model.capabilities
+        is_asked = capabilities.over_http and not capabilities.grammar
+        return turn_schema([(tool.name, tool.schema) for tool in self.tools]) if is_asked else None
 
     def _grammar(self) -> Grammar | None:
         """The grammar the model's turns are held to, where the model can be held to one."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from agentkit.core.loop import ModelCall, Turn
-from agentkit.core.planner import Planner
+from agentkit.core.planner import REFUSED, Planner, status_of
 from agentkit.errors import CassetteError, MalformedTurn, ModelError
 from agentkit.events import CallMode, ModeFound
 from agentkit.models.backend import ChatRequest, Completion
@@ -36,7 +36,6 @@ TOOL: Mapping[str, Any] = {
     },
 }
 PROBE_TOKENS = 512  # a call takes 30; the rest is for models that think first
-REFUSED = (400, 404, 405, 415, 422, 501)  # what servers answer to a request with tools that they cannot take
 BROKE = (500,)  # what some answer instead; it may have been chance, so it is not written down
 SURE_S = 600  # for so long answers without a call say nothing against a model that calls
 FORGET_AFTER_S = 30 * 24 * 3600  # servers are updated
@@ -234,17 +233,6 @@ def _is_proper(completion: Completion) -> bool:
         return False
     named = call.name == TOOL["function"]["name"]
     return named and isinstance(arguments, dict) and isinstance(arguments.get("city"), str)
-
-
-def status_of(error: BaseException | None) -> int | None:
-    """The HTTP status behind an error, whichever library raised it."""
-    while error is not None:
-        for holder in (error, getattr(error, "response", None)):
-            for name in ("status", "status_code"):
-                if isinstance(status := getattr(holder, name, None), int):
-                    return status
-        error = error.__cause__ or error.__context__
-    return None
 
 
 def _checked(mode: Any) -> CallMode:

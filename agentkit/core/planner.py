@@ -10,7 +10,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from agentkit.core.loop import ModelCall, Turn
 from agentkit.errors import MalformedTurn
@@ -21,10 +21,13 @@ from agentkit.react_json.parser import parse_turn
 from agentkit.react_json.prompt import SCRATCHPAD, ChatPrompt
 from agentkit.react_json.scratchpad import format_log_to_str, harmless_steps, observation_text, with_pictures
 from agentkit.react_json.turn import Schemas
+from agentkit.recorder import active
 
 logger = logging.getLogger("agentkit")
 
 STOP = ("\nObservation",)
+HELD = "turns held to a schema"  # by what name a cassette remembers it; runs recorded before that were not
+REFUSED = (400, 404, 405, 415, 422, 501)  # what servers answer to a request with a field that they cannot take
 _INVENTED = re.compile(r"\nObservation\S*\s+\S")  # a stop string that a server left in its place is none
 
 Grammar = Callable[[str, Sequence[Step]], str]
@@ -112,7 +115,11 @@ class ModelPlanner(ABC):
 
 
 class ReactJsonPlanner(ModelPlanner):
-    """Plans turns in the ReAct-JSON dialect. `prompt` has its tool fields filled in; `tools` are their schemas."""
+    """Plans turns in the ReAct-JSON dialect. `prompt` has its tool fields filled in; `tools` are their schemas.
+
+    `schema` is that of a turn, for a model that takes no grammar: a malformed turn is asked for again, held to it by
+    the model's server, and so are the turns behind it, as long as the server keeps the schema.
+    """
 
     def __init__(
         self,
@@ -121,6 +128,7 @@ class ReactJsonPlanner(ModelPlanner):
         *,
         tools: Schemas | None = None,
         grammar: Grammar | None = None,
+        schema: Mapping[str, Any] | None = None,
         stream: bool = False,
         estimates: Estimates | None = None,
         names: Mapping[str, str] = {},
@@ -129,6 +137,54 @@ class ReactJsonPlanner(ModelPlanner):
         self._tools = tools
         self._names = names
         self._grammar = grammar
+        self._schema = schema
+        self._is_held = False  # to the schema
+
+    def plan(self, call: ModelCall) -> Iterator[str | Turn]:
+        was_held, malformed = self._is_held, None
+        try:
+            for piece in super().plan(call):
+                if isinstance(piece, Turn) and self._is_held and not was_held:
+                    malformed = piece
+                else:
+                    yield piece
+            if malformed is not None:
+                for piece in super().plan(call):
+                    yield _instead_of(malformed, piece)
+        except Exception as error:
+            if not self._lets_go(error):
+                raise
+            if malformed is not None:
+                yield malformed
+            else:
+                yield from super().plan(call)
+
+    async def aplan(self, call: ModelCall) -> AsyncIterator[str | Turn]:
+        was_held, malformed = self._is_held, None
+        try:
+            async for piece in super().aplan(call):
+                if isinstance(piece, Turn) and self._is_held and not was_held:
+                    malformed = piece
+                else:
+                    yield piece
+            if malformed is not None:
+                async for piece in super().aplan(call):
+                    yield _instead_of(malformed, piece)
+        except Exception as error:
+            if not self._lets_go(error):
+                raise
+            if malformed is not None:
+                yield malformed
+            else:
+                async for piece in super().aplan(call):
+                    yield piece
+
+    def _lets_go(self, error: Exception) -> bool:
+        """Whether the schema is what was refused, so that turns are asked for without it."""
+        was_held = self._is_held and status_of(error) in REFUSED
+        if was_held:
+            self._schema, self._is_held = None, False
+        return was_held
 
     def _request(self, call: ModelCall) -> ChatRequest:
         grammar = None
@@ -139,6 +195,7 @@ class ReactJsonPlanner(ModelPlanner):
             messages=self._messages(call),
             stop=STOP,
             grammar=grammar,
+            response_format=_as_format(self._schema) if self._is_held and self._schema is not None else None,
             token_budget=call.max_new_tokens,
             stream=self._stream,
         )
@@ -159,12 +216,33 @@ class ReactJsonPlanner(ModelPlanner):
     def _turn(self, completion: Completion, call: ModelCall) -> Turn:
         turn, can = turn_of(completion, self._tools), self._model.capabilities
         decision = turn.decision
+        self._hold(completion, is_malformed=isinstance(decision, MalformedTurn))
         if isinstance(decision, FinalAnswer) and decision.output in can.refusals:
             return replace(turn, decision=replace(decision, declines=True))
         if self._names and isinstance(decision, tuple):
             called = tuple(replace(action, tool=self._names.get(action.tool, action.tool)) for action in decision)
             return replace(turn, decision=called)
         return turn
+
+    def _hold(self, completion: Completion, *, is_malformed: bool) -> None:
+        """Hold turns to the schema from a malformed one on, until one shows that the server does not keep it."""
+        if self._schema is None or completion.finish_reason == "length":
+            return
+        if self._is_held:
+            if not completion.text.lstrip().startswith("{"):
+                self._schema, self._is_held = None, False
+        elif is_malformed and (completion.text or completion.thinking):
+            recorder = active()
+            self._is_held = recorder is None or bool(recorder.remembered(HELD, lambda: True, default=False))
+
+
+def _instead_of(malformed: Turn, piece: str | Turn) -> str | Turn:
+    """A piece of the turn that stands for a malformed one, with what both used."""
+    return piece if isinstance(piece, str) else replace(piece, usage=malformed.usage + piece.usage)
+
+
+def _as_format(schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": "turn", "schema": schema}}
 
 
 def _cut_off(usage: Usage) -> str:
@@ -187,3 +265,14 @@ def turn_of(completion: Completion, tools: Schemas | None = None) -> Turn:
         told = MalformedTurn(f"Invalid format: the answer was {_cut_off(usage)}. Answer more briefly.")
         return Turn(told, text, thinking=thinking, invented=behind_stop, usage=usage)
     return Turn(parsed.decision, text, parsed.thought, thinking, parsed.invented + behind_stop, usage)
+
+
+def status_of(error: BaseException | None) -> int | None:
+    """The HTTP status behind an error, whichever library raised it."""
+    while error is not None:
+        for holder in (error, getattr(error, "response", None)):
+            for name in ("status", "status_code"):
+                if isinstance(status := getattr(holder, name, None), int):
+                    return status
+        error = error.__cause__ or error.__context__
+    return None
