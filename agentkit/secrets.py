@@ -93,6 +93,7 @@ _ANYONES_VALUE = re.compile(  # a template; a path; an address without a passwor
     re.DOTALL,
 )
 _NUMBER = re.compile(r"v?(?=(?:\D{0,9}\d){0,15}\D{0,9}\Z)[\d.,:/_ +-]+[A-Za-z]{0,2}\Z")  # a date, a version, an amount
+_DECIMAL = re.compile(r"[+-]?\d{0,12}\.\d{1,20}(?:[eE][+-]?\d{1,3})?\Z")  # as programs write measurements
 _FOLLOWS = {  # the letters that often follow a letter within English words
     group[0]: group[1:]
     for group in (
@@ -108,7 +109,9 @@ _LONG_PHRASE = 15
 
 def _strength(value: str, shortest: int = SHORTEST) -> Strength:
     """`ordinary` is what may stand in any text, `phrase` is made of words, `generated` is made of neither."""
-    if len(value) < shortest or REDACTED in value or is_placeholder(value) or _NUMBER.match(value):
+    if len(value) < shortest or REDACTED in value or is_placeholder(value):
+        return "ordinary"
+    if _NUMBER.match(value) or _DECIMAL.match(value):
         return "ordinary"
     runs = _RUNS.findall(value)
     letters = [run.lower() for run in runs if not run[0].isdigit()]
@@ -641,6 +644,9 @@ def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     return merged
 
 
+_BEFORE_NUMBER = re.compile(r'"[ \t]{0,3}:[ \t]{0,3}\Z')
+
+
 def _without(text: str, start: int, end: int, spans: Sequence[tuple[int, int]]) -> Iterator[str]:
     """The stretch of the text; a secret is redacted where it begins, and missing where it goes on."""
     for first, last in spans[max(0, bisect_right(spans, (start, start)) - 1) :]:
@@ -648,7 +654,8 @@ def _without(text: str, start: int, end: int, spans: Sequence[tuple[int, int]]) 
             break
         yield text[start:first]
         if start <= first:
-            yield REDACTED
+            is_number = text[first:last].isdigit() and _BEFORE_NUMBER.search(text, max(0, first - 9), first)
+            yield f'"{REDACTED}"' if is_number else REDACTED  # JSON stays JSON
         start = max(start, last)
     yield text[start:end]
 

@@ -60,8 +60,9 @@ class StandardError:
 
     async def closed(self) -> None:
         """Wait until all of it is read, which is soon once nobody writes any more."""
-        if self._reader is not None:
-            await asyncio.to_thread(self._reader.join, READ_S)
+        end_s = time.monotonic() + READ_S
+        while self._reader is not None and self._reader.is_alive() and time.monotonic() < end_s:
+            await asyncio.sleep(0.01)  # a thread that joins it could not be had while the interpreter ends
 
     def last_line(self, since: int | None = None) -> str:
         """The last line that says something; "" where there is none. `since` is what `count` was: of the later ones.

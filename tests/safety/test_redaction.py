@@ -268,6 +268,7 @@ def test_what_anyone_might_write_is_no_secret(name: str, value: str) -> None:
         "cookie: theme=dark; lang=en-GB; consent=2024-11-27", "the token was 12 letters", "jina_embeddings_v2_base_en",
         "secret_santa_2024_participants", "pathological1234567.txt", "the key is xK9vTq2LmZ7wRb4N",
         "data:text/plain;base64,SGVsbG8sIHdvcmxkISBIb3cgYXJlIHlvdSB0b2RheT8=", "48656c6c6f2c20776f726c6421",
+        '{"predicted_per_token_ms": 9.963812345678901}', '{"prompt_per_token_ms":1.2345678901234567e-05}',
         "src/agentkit/toolbox/internationalization/SGVsbG8sIHdvcmxkIQ", "\x1b[1mbold\x1b[0m zero\u200bwidth",
     ],
 )  # fmt: skip
@@ -275,6 +276,12 @@ def test_texts_without_secrets_stay(text: str) -> None:
     secrets = Secrets({})
     assert secrets.scrub_text(text) == text
     assert secrets.find(text) is None
+
+
+@pytest.mark.parametrize("between", [":", ": "])
+def test_json_without_a_number_stays_json(between: str) -> None:
+    scrubbed = Secrets({}).scrub_text(f'{{"token"{between}98437598347598347593, "n": 3}}')
+    assert json.loads(scrubbed) == {"token": REDACTED, "n": 3}
 
 
 @given(st.text())
