@@ -9,9 +9,8 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constra
 .PHONY: run test quick check fix docs bench record clean
 
 # The question as it was written: neither make nor the shell reads a $ in it.
-run: export QUESTION = $(value Q)
 run: $(VENV)/.run
-	@$(BIN)/agentkit run "$$QUESTION"
+	@$(BIN)/agentkit run '$(subst ','\'',$(value Q))'
 
 # Tests of one file share models and servers, so a worker takes whole files.
 test: $(VENV)/.test

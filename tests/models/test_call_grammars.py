@@ -417,9 +417,8 @@ def model_of(syntax: CallSyntax, *, special: bool) -> ChatHuggingFace:
     else:
         tokenizer.add_tokens(tokens)
     options = {"max_new_tokens": 500, "do_sample": True, "temperature": 1.0}
-    return ChatHuggingFace(
-        llm=HuggingFacePipeline(model=build_llama(tokenizer), tokenizer=tokenizer, pipeline_kwargs=options)
-    )
+    model = build_llama(tokenizer, max_position_embeddings=4096)  # room for the tools and a whole reply
+    return ChatHuggingFace(llm=HuggingFacePipeline(model=model, tokenizer=tokenizer, pipeline_kwargs=options))
 
 
 def reply_of(model: ChatHuggingFace, syntax: CallSyntax, tools: Any, choice: Any, seed: int) -> str:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import jsonschema
@@ -19,12 +18,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from agentkit import AgentExecutor
 from agentkit.errors import ConfigurationError
 from agentkit.events import FinalAnswer
-from agentkit.models import ChatHuggingFace
+from agentkit.models import ChatHuggingFace, HuggingFacePipeline
 from agentkit.models.call_grammar import format_grammar, tool_grammar
 from agentkit.models.local.constraint import repeats
 from agentkit.react_json.grammar import react_json_grammar
 from agentkit.react_json.marks import HERMES, TABLE, CallSyntax, Pairs, Tags
 from agentkit.react_json.parser import parse_turn
+
+from .conftest import build_llama, build_tokenizer
 
 TURNS = 200
 QUESTION = [HumanMessage("What is 25 raised to the 0.43 power?")]
@@ -69,9 +70,11 @@ SCHEMAS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def chat(model_folder: Path) -> ChatHuggingFace:
+def chat() -> ChatHuggingFace:
     options = {"max_new_tokens": 900, "do_sample": True, "temperature": 1.2}
-    return ChatHuggingFace.from_model_id(str(model_folder), pipeline_kwargs=options)
+    tokenizer = build_tokenizer()
+    model = build_llama(tokenizer, max_position_embeddings=4096)  # room for the tools and three turns
+    return ChatHuggingFace(llm=HuggingFacePipeline(model=model, tokenizer=tokenizer, pipeline_kwargs=options))
 
 
 def test_the_schemas_are_of_every_kind() -> None:
