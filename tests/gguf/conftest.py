@@ -120,6 +120,16 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model(tmp_path_factory.mktemp("gguf") / "tiny.gguf")
 
 
+ENDLESS: dict[str, Any] = {"prompt": "x", "n_predict": 90_000, "ignore_eos": True}
+"""What llama.cpp is asked for a completion that takes longer than anybody waits."""
+
+
+@pytest.fixture(scope="session")
+def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with room for it."""
+    return write_model(tmp_path_factory.mktemp("gguf") / "endless.gguf", context=100_000)
+
+
 @pytest.fixture(scope="session")
 def backend(file: Path) -> Iterator[GgufBackend]:
     from agentkit.models.gguf.backend import GgufBackend

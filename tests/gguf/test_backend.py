@@ -26,7 +26,7 @@ from agentkit.models.local import gguf_file
 from agentkit.models.spec import backend_of, read_spec
 from agentkit.react_json.prompt import WITH_EXAMPLES
 
-from .conftest import write_adapter, write_model
+from .conftest import ENDLESS, write_adapter, write_model
 from .test_grammars import completion
 
 HELLO = {"role": "user", "content": "hello"}
@@ -264,19 +264,18 @@ def test_more_at_once_than_there_is_room_for(tmp_path: Path) -> None:
     assert len(done) == 6
 
 
-def test_closing_a_reply_gives_it_up(backend: GgufBackend, monkeypatch: pytest.MonkeyPatch) -> None:
-    request = ChatRequest(messages=[HELLO], options={"max_new_tokens": 900})
+def test_closing_a_reply_gives_it_up(endless: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = GgufBackend(endless)
     arriving: list[SimpleQueue[dict[str, Any]]] = []
     monkeypatch.setattr(engine._Answers, "forget", lambda of, number: arriving.append(of._waiting[number]))
-    whole = sum(piece.text != "" for piece in backend.generate_chat(request))
-    del arriving[:]
-    with closing(backend.generate_chat(request)) as reply:
-        next(piece for piece in reply if piece.text)  # type: ignore[type-var]
+    with closing(backend._model.engine.stream(ENDLESS)) as reply:
+        next(reply)
     came_later = 0
     while "answer" in arriving[-1].get():
         came_later += 1
-    assert came_later < whole / 2
+    assert came_later < ENDLESS["n_predict"] / 2
     assert text(backend)
+    backend.close()
 
 
 def test_a_prompt_can_be_given_up_too(backend: GgufBackend) -> None:

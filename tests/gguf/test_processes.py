@@ -19,7 +19,7 @@ from agentkit.models.backend import ChatRequest
 from agentkit.models.gguf.backend import GgufBackend
 from agentkit.models.gguf.engine import Engine, Start
 
-from .conftest import write_model
+from .conftest import ENDLESS, write_model
 from .test_grammars import completion
 
 LOADS = """
@@ -141,9 +141,9 @@ def test_models_of_several_vocabularies_take_turns(tmp_path: Path) -> None:
 
 
 @on_linux
-def test_an_end_while_it_computes_is_one_error_and_no_more(file: Path) -> None:
-    backend = GgufBackend(file)
-    reply = backend.generate_chat(request(500))
+def test_an_end_while_it_computes_is_one_error_and_no_more(endless: Path) -> None:
+    backend = GgufBackend(endless)
+    reply = backend._model.engine.stream(ENDLESS)
     next(reply)
     os.kill(pid_of(backend), signal.SIGKILL)
     with pytest.raises(ModelError, match=r"^llama\.cpp broke down \(the system ended it; .*\); ask again, and it is"):
@@ -207,9 +207,9 @@ def test_an_error_after_the_start_leaves_no_process(file: Path, monkeypatch: pyt
     assert wait_for(lambda: not runs(pids[0]))
 
 
-def test_closing_while_it_computes(file: Path) -> None:
-    backend = GgufBackend(file)
-    reply = backend.generate_chat(request(500))
+def test_closing_while_it_computes(endless: Path) -> None:
+    backend = GgufBackend(endless)
+    reply = backend._model.engine.stream(ENDLESS)
     next(reply)
     backend.close()
     for wait in (lambda: list(reply), lambda: list(backend.generate_chat(request(4)))):
