@@ -21,8 +21,8 @@ import tempfile
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -189,14 +189,15 @@ class _Process:
         given = {"path": path, "start": {**asdict(start), **files}, "places": places, "for_grammars": for_grammars}
         self._sent.put(_line(given))
         try:
-            self._process = subprocess.Popen(
-                [*ALONE, llama_process.__file__],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env={**os.environ, "GGML_NO_BACKTRACE": "1"},
-                start_new_session=True,  # an interrupt at the terminal is not for it
-            )
+            with _interrupts_wait():
+                self._process = subprocess.Popen(
+                    [*ALONE, llama_process.__file__],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    env={**os.environ, "GGML_NO_BACKTRACE": "1"},
+                    start_new_session=True,  # an interrupt at the terminal is not for it
+                )
         except BaseException as error:
             _remove(folder)
             if isinstance(error, OSError):
@@ -343,6 +344,19 @@ def _end(process: subprocess.Popen[bytes], folder: str | None, sent: SimpleQueue
     finally:  # after a second interrupt, too
         sent.put(None)
         _remove(folder)
+
+
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """For this thread, and for a process that it starts until that says otherwise."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _in_thread(work: Callable[..., None], *given: Any) -> threading.Thread:
