@@ -10,6 +10,7 @@ import click
 from agentkit.cli.options import PATH
 from agentkit.cli.view import View, output_console, shortened
 from agentkit.printable import printable
+from agentkit.report.wording import totals
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,8 +48,6 @@ def _print_rows(console: Console, first: Story, second: Story, rows: tuple[Row, 
     from rich import box
     from rich.table import Table
     from rich.text import Text
-
-    from agentkit.report.wording import totals
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_lines=False, padding=(0, 2, 1, 0))
     table.add_column("", style="bold", max_width=18, overflow="fold")

@@ -12,6 +12,7 @@ from agentkit.cli.options import PATH, check_folder, file_argument, json_option
 from agentkit.cli.view import View, as_result, output_console, shortened
 from agentkit.errors import ConfigurationError
 from agentkit.printable import json_text, printable
+from agentkit.report.wording import duration, ending, exchange, input_text, made_with, tokens, totals
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,8 +60,6 @@ def _write_page(story: Story, file: Path) -> int:
 
 def _as_mapping(story: Story) -> dict[str, Any]:
     """A run as `agentkit run --json` gave it, and beside that all that its cassette says of it."""
-    from agentkit.report.wording import ending
-
     result: dict[str, Any] = {}
     if len(story.runs) == 1:
         result = as_result(story.runs[0].events, story.model) | {"usage": asdict(story.runs[0].usage)}
@@ -78,8 +77,6 @@ def _as_mapping(story: Story) -> dict[str, Any]:
 
 
 def _run_as_mapping(run: StoryRun) -> dict[str, Any]:
-    from agentkit.report.wording import ending
-
     return {
         "input": run.question,
         "output": run.output if run.answered else None,
@@ -92,8 +89,6 @@ def _run_as_mapping(run: StoryRun) -> dict[str, Any]:
 
 
 def _print_run(run: StoryRun, story: Story, console: Console) -> None:
-    from agentkit.report.wording import ending, made_with, totals
-
     _say(console, run.question, "bold")
     _say(console, " · ".join(made_with(story)), "dim")
     _say(console, f"{story.path}, {story.made}", "dim")
@@ -117,8 +112,6 @@ def _print_run(run: StoryRun, story: Story, console: Console) -> None:
 
 
 def _print_step(number: int, step: StoryStep, console: Console) -> None:
-    from agentkit.report.wording import duration, exchange, tokens
-
     console.print()
     times = {"model": step.model_ms, "tools": step.tools_ms}
     figures = [*(f"{name} {duration(ms)}" for name, ms in times.items() if ms), tokens(step.usage)]
@@ -141,8 +134,6 @@ def _print_step(number: int, step: StoryStep, console: Console) -> None:
 
 
 def _print_call(call: StoryCall, console: Console) -> None:
-    from agentkit.report.wording import duration, exchange, input_text
-
     took = f"  ({duration(call.ms)})" if call.ms else ""
     _say(console, f"Action: {call.tool}({input_text(call.tool_input)}){took}", "cyan")
     for reading in call.readings:

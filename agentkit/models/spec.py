@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from agentkit.errors import ConfigurationError, described, import_failure, pip_install
 from agentkit.models.backend import ChatBackend, Constrain
+from agentkit.models.builtin import builtin_folder
 from agentkit.models.gguf import loading as llama
 from agentkit.models.local.loading import GGUF, LLAMA, LOADING, OF_BACKEND, check_loading
 from agentkit.secrets import is_address, public_address
@@ -79,7 +80,6 @@ def read_spec(spec: str, options: Mapping[str, Any] | None = None, *, loads: boo
     spec = settled(spec)
     scheme, _, rest = spec.partition(":")
     if spec == "builtin":
-        from agentkit.models.builtin import builtin_folder
         from agentkit.models.small import INSTALL
 
         if loads and find_spec("torch") is None:
