@@ -38,7 +38,7 @@ Cell = str | tuple[str, str]
 """A text in a table, or a text and its style."""
 _MODE = {
     "tools": "this model calls tools in its own syntax, as a small question showed (--mode react-json asks for text)",
-    "react-json": "this model names tools in its text (ReAct-JSON): calls in its own syntax did not work",
+    "react-json": "this model names tools in its text (ReAct-JSON): a small question brought no call in its own syntax",
 }
 
 
