@@ -116,7 +116,7 @@ def server(
     if socket_folder is not None and asked.slot_save_path:
         with suppress(OSError):  # replies are what they are without it
             line = Line(asked.hostnames[0], prefix, key)
-    answer = made.handle_completions({"prompt": "x", "n_predict": 1})
+    answer = made.handle_completions({"prompt": "x", "n_predict": 1})  # whether it computes at all
     if "error" in answer:
         raise RuntimeError(f"error: {answer['error']['message']}")
     return made, line
