@@ -182,14 +182,16 @@ class _Process:
         self._errors: deque[str] = deque(maxlen=LINES_KEPT)
         _, self._loaded = self._answers.expect()
         kept = _in_utf8(beginnings()) if start.keeps_beginnings else None
-        folder = _folder()
+        with _interrupts_wait():
+            self._folder = folder = _folder()
+            self._end: weakref.finalize[..., Any] = weakref.finalize(self, _remove, folder)
         places = {"socket_folder": folder and _in_utf8(folder), "beginnings": kept if kept and _is_utf8(kept) else None}
         files = {"model": _in_utf8(start.model), "adapters": tuple(map(_in_utf8, start.adapters))}
         path = [_in_utf8(each) for each in sys.path if isinstance(each, str) and (os.path.isabs(each) or _has_folder())]
         given = {"path": path, "start": {**asdict(start), **files}, "places": places, "for_grammars": for_grammars}
         self._sent.put(_line(given))
-        try:
-            with _interrupts_wait():
+        with _interrupts_wait():
+            try:
                 self._process = subprocess.Popen(
                     [*ALONE, llama_process.__file__],
                     stdin=subprocess.PIPE,
@@ -198,13 +200,11 @@ class _Process:
                     env={**os.environ, "GGML_NO_BACKTRACE": "1"},
                     start_new_session=True,  # an interrupt at the terminal is not for it
                 )
-        except BaseException as error:
-            _remove(folder)
-            if isinstance(error, OSError):
+            except OSError as error:
+                self.end()
                 raise _not_started(error) from error
-            raise
-        self._folder = folder
-        self._end = weakref.finalize(self, _end, self._process, folder, self._sent, os.getpid())
+            self._end.detach()
+            self._end = weakref.finalize(self, _end, self._process, folder, self._sent, os.getpid())
         _processes.add(self)
         try:
             _in_thread(self._answers.read, self._process.stdout)
