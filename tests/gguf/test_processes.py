@@ -153,6 +153,21 @@ def test_an_end_while_it_computes_is_one_error_and_no_more(endless: Path) -> Non
 
 
 @on_linux
+@pytest.mark.parametrize(("said", "has"), [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7")])
+def test_its_threads_wait_for_each_other_a_little(
+    file: Path, monkeypatch: pytest.MonkeyPatch, said: dict[str, str], has: str
+) -> None:
+    """The command line has the threads of this process sleep at once, which takes llama.cpp twice the time."""
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    backend = GgufBackend(file)
+    seen = Path(f"/proc/{pid_of(backend)}/environ").read_bytes().split(b"\0")
+    assert f"GOMP_SPINCOUNT={has}".encode() in seen
+    backend.close()
+
+
+@on_linux
 def test_who_waits_can_look_at_the_time(file: Path) -> None:
     """Even where the process computes nothing."""
     backend = GgufBackend(file)

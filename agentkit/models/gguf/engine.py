@@ -37,6 +37,9 @@ from agentkit.models.local.loading import LLAMA
 
 SLOWEST_DISK = 5_000_000
 """Bytes a second."""
+ENVIRONMENT = {"GOMP_SPINCOUNT": "1000"}
+"""How long llama.cpp's threads wait for each other before they sleep, unless the user says: a few microseconds. Asleep
+at once, two take twice the time of one; awake, they take a processor that others want."""
 LINES_KEPT = 100
 """Of what llama.cpp writes to standard error, for the reason of its end."""
 ALONE = (sys.executable or "", "-I", "-S", "-X", "utf8")
@@ -197,7 +200,7 @@ class _Process:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
-                    env={**os.environ, "GGML_NO_BACKTRACE": "1"},
+                    env={**ENVIRONMENT, **os.environ, "GGML_NO_BACKTRACE": "1"},
                     start_new_session=True,  # an interrupt at the terminal is not for it
                 )
             except OSError as error:

@@ -55,6 +55,8 @@ OF_A_REQUEST: Mapping[str, Any] = {
 }
 BOUNDS = {"n_ctx": (8, 2**31 - 1), "n_threads": (1, 512), "batch_size": (1, 256)}
 """Outside of which llama.cpp ends the process, or starts nothing."""
+SMALL = 2**25
+"""Bytes of weights up to which a second thread of llama.cpp costs more than it computes."""
 SLOTS = 4
 LEAST_CONTEXT = 512
 MOST_CONTEXT = 2**20
@@ -234,7 +236,7 @@ def start_of(
         adapters=tuple(adapters.files.values()),
         context=context,
         slots=batch_size or SLOTS,
-        threads=n_threads or _said() or threads_for(size, usable_cores(), busy_cores()),
+        threads=n_threads or _said() or threads_for(size, usable_cores(), busy_cores(), small=SMALL),
         gpu_layers=n_gpu_layers,
     )
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 SMALL = 2**30
-"""Bytes of weights up to which a second thread costs more than it computes."""
+"""Bytes of weights up to which a second thread of torch costs more than it computes."""
 
 ASLEEP = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
 """Has threads sleep while they wait: the word of every OpenMP, and that of LLVM's and Intel's, which count all the same
@@ -82,9 +82,9 @@ def waiting() -> str:
     return ", ".join(said) or "busily, which is the default"
 
 
-def threads_for(weights: int, cores: int, busy: float) -> int:
+def threads_for(weights: int, cores: int, busy: float, *, small: int = SMALL) -> int:
     """How many threads serve a model of so many bytes: one where it is small, and no more than cores are free."""
-    return 1 if 0 < weights <= SMALL else max(1, min(cores, round(cores - busy)))
+    return 1 if 0 < weights <= small else max(1, min(cores, round(cores - busy)))
 
 
 @contextmanager
