@@ -234,15 +234,32 @@ def save_parts(changed: Mapping[str, LowRank], folder: Path, rank: int, scale: f
     (folder / "adapter_config.json").write_text(json.dumps(settings, indent=2) + "\n")
 
 
-def read_parts(folder: Path) -> tuple[dict[str, torch.Tensor], float]:
-    """(tensors by peft's names, scale) of a folder with an adapter, whole or in parts."""
+def read_parts(path: Path) -> tuple[dict[str, torch.Tensor], float]:
+    """(tensors by peft's names, scale) of a folder with an adapter, whole or in parts, or of one for llama.cpp."""
     from safetensors.torch import load_file
 
+    if path.is_file():
+        return _gguf_parts(path)
     tensors: dict[str, torch.Tensor] = {}
-    for path in sorted(folder.glob("adapter*.safetensors")):
-        tensors |= load_file(path)
-    settings = json.loads((folder / "adapter_config.json").read_text())
+    for part in sorted(path.glob("adapter*.safetensors")):
+        tensors |= load_file(part)
+    settings = json.loads((path / "adapter_config.json").read_text())
     return tensors, settings["lora_alpha"] / settings["r"]
+
+
+def _gguf_parts(path: Path) -> tuple[dict[str, torch.Tensor], float]:
+    from gguf import GGUFReader, dequantize
+
+    reader, ours = GGUFReader(path), {theirs: ours for ours, theirs in GGUF_NAMES.items()}
+    tensors: dict[str, torch.Tensor] = {}
+    for tensor in reader.tensors:
+        _, layer, part, _, which = tensor.name.split(".")
+        name, end = ours[part], which[-1].upper()
+        values = torch.from_numpy(dequantize(tensor.data, tensor.tensor_type).copy()).float()
+        values = permuted(name, values, back=True) if end == "B" else values
+        tensors[f"base_model.model.model.layers.{layer}.{name}.lora_{end}.weight"] = values
+    alpha = float(reader.fields["adapter.lora.alpha"].contents())
+    return tensors, alpha / next(len(values) for name, values in tensors.items() if "lora_A" in name)
 
 
 def put(changed: Mapping[str, LowRank], tensors: Mapping[str, torch.Tensor]) -> None:

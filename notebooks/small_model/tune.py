@@ -3,8 +3,8 @@
 Low-rank changes to all linear layers, from generated conversations and, for a share, from plain chat that the untuned
 model answers itself at the start.  Worker processes make the conversations; batches hold conversations of similar
 length, padded on the right, so that plain causal attention needs no mask.  The rate rises over some steps and falls
-straight to nothing at the end of `--seconds`, counted from the start of the process, or of `--steps`.  `--start FOLDER`
-begins with the adapter that an earlier training left.  OUT receives the adapter (every
+straight to nothing at the end of `--seconds`, counted from the start of the process, or of `--steps`.  `--start ADAPTER`
+begins with what an earlier training left.  OUT receives the adapter (every
 minute), log.jsonl, curve.svg and counts.json; WORK the checkpoint that `--resume` goes on from.
 """
 
@@ -218,8 +218,6 @@ class Tuner:
         if saved:
             base.put(self.changed, saved["adapter"])
             self.optimizer.load_state_dict(saved["optimizer"])
-        elif args.start:
-            base.put(self.changed, base.read_parts(Path(args.start))[0])
         self.note(event="loaded", parameters=sum(p.numel() for p in self.parameters))
 
     def _saved(self) -> Any:
@@ -359,6 +357,8 @@ class Tuner:
     def run(self) -> None:
         args = self.args
         chat = self.own_chat()
+        if args.start and not self.state["step"]:
+            self.base.put(self.changed, self.base.read_parts(Path(args.start))[0])
         self.compile()
         random = Random(args.seed + self.state["runs"])
         stream: Iterator[Any] = (
@@ -593,7 +593,7 @@ def main() -> None:
     )
     parser.add_argument("--steps", type=int, default=1_000_000, help="at most so many, those of earlier runs included")
     parser.add_argument("--resume", action="store_true", help="go on from WORK/checkpoint.pt")
-    parser.add_argument("--start", help="a folder with an adapter of this rank, to begin with")
+    parser.add_argument("--start", help="an adapter of this rank to begin with, a folder or a GGUF file")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--rank", type=int, default=32)
     parser.add_argument("--rate", type=float, default=2e-3)

@@ -80,6 +80,12 @@ def test_low_rank_changes_are_read_back_and_shrunk(tmp_path: Path) -> None:
     for name, module in changed.items():
         assert torch.equal(module.up, again[name].up)
         assert torch.equal(module.down, again[name].down)
+    base.write_gguf(tensors, scale, tmp_path / "adapter.gguf", "f16")
+    from_gguf, same_scale = base.read_parts(tmp_path / "adapter.gguf")
+    assert same_scale == scale
+    assert from_gguf.keys() == tensors.keys()
+    for name, values in tensors.items():
+        assert torch.allclose(from_gguf[name], values.float(), atol=2e-3)
     whole = base.shrunk(tensors, 4)
     for name, module in changed.items():
         key = f"base_model.model.{name}.lora_"
