@@ -3,9 +3,9 @@
 Low-rank changes to all linear layers, from generated conversations and, for a share, from plain chat that the untuned
 model answers itself at the start.  Worker processes make the conversations; batches hold conversations of similar
 length, padded on the right, so that plain causal attention needs no mask.  The rate rises over some steps and falls
-straight to nothing at the end of `--seconds`, counted from the start of the process, or of `--steps`.  `--start ADAPTER`
-begins with what an earlier training left.  OUT receives the adapter (every
-minute), log.jsonl, curve.svg and counts.json; WORK the checkpoint that `--resume` goes on from.
+straight to nothing at the end of `--seconds`, counted from the start of the process, or of `--steps`.
+`--start ADAPTER` begins with what an earlier training left.  OUT receives the adapter (every minute), log.jsonl,
+curve.svg and counts.json; WORK the checkpoint that `--resume` goes on from.
 """
 
 from __future__ import annotations
