@@ -33,7 +33,9 @@ class Outcome:
 
 
 def answer_case(model: Any, case: Case, mode: Any = "react-json") -> Outcome:
-    """One run of the loop."""
+    """One run of the loop; without tools, one reply of the model."""
+    if case.get("tools") == []:
+        return _chat(model, case)
     from agentkit.langchain.executor import AgentExecutor
     from agentkit.react_json.grounding import ungrounded
 
@@ -48,6 +50,13 @@ def answer_case(model: Any, case: Case, mode: Any = "react-json") -> Outcome:
     strange = ungrounded(result["output"], case["question"], [observation for _, observation in steps])
     right = is_answered(case, result["output"], calls)
     return Outcome(case, result["output"], right, bool(strange), len(taken) - len(calls), seconds, steps)
+
+
+def _chat(model: Any, case: Case) -> Outcome:
+    begun = time.perf_counter()
+    answer = str(model.invoke(case["question"]).content)
+    right = is_answered(case, answer, ())
+    return Outcome(case, answer, right, False, 0, time.perf_counter() - begun, ())
 
 
 def load_model(spec: str, constrain: str | None) -> Any:

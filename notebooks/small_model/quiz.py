@@ -3,9 +3,9 @@
 Each line of a file of questions is {"kind", "question", "answer", "tools": [{"name", "about", "schema"?, "calculates"?,
 "gives"?}], "held_back"?, "wording"?}.  `gives` is a list of [words that the input must hold, observation]; a tool that
 `calculates` is the product's calculator.  Without "tools" there are a calculator and a search, whose results are
-"search": {part of a query: observation}; "first_observation" stands in for what the first action gives.  "calls" names
-what a right run must have called with which arguments ({"any": [...]} where several will do), "refuses" marks what must
-be refused, "wording": "everyday" a question that a training template words alike.
+"search": {part of a query: observation}, and "tools": [] is plain chat.  "first_observation" stands in for what the
+first action gives.  "calls" names what a right run must have called with which arguments ({"any": [...]} where several
+will do), "refuses" marks what must be refused, "wording": "everyday" a question that a training template words alike.
 """
 
 from __future__ import annotations

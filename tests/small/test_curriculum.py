@@ -13,6 +13,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from langchain_core.language_models import FakeListChatModel
 
 from agentkit import AgentExecutor
 from agentkit.events import Action, FinalAnswer
@@ -23,12 +24,14 @@ from agentkit.tool import misfit
 from small_model.curriculum import Kit, companions, dialogues
 from small_model.dialogue import Dialogue
 from small_model.errands import errand, read_kind, skinned
+from small_model.evaluate import answer_case
 from small_model.imagined import imagined
 from small_model.quiz import counts, load_questions, run_all
 
 from .wordings import could_be_generated
 
 QUESTIONS = Path(__file__).parent / "questions.jsonl"
+PLAIN = QUESTIONS.with_name("plain.jsonl")
 FIXED = ("talk", "fact", "scope", "foreign", "unread", "missing")  # kinds whose answers are no tool's words
 
 
@@ -216,6 +219,14 @@ def test_no_question_is_worded_as_a_template_unless_it_says_so() -> None:
 
 def test_no_question_is_generated(sample: list[Dialogue]) -> None:
     assert not {case["question"] for case in load_questions(QUESTIONS)} & {each.question for each in sample}
+
+
+def test_a_question_without_tools_is_plain_chat() -> None:
+    paris, berlin = (FakeListChatModel(responses=[f"It is {city}, of course."]) for city in ("Paris", "Berlin"))
+    cases = load_questions(PLAIN)
+    assert sum(bool(case.get("held_back")) for case in cases) * 2 == len(cases)
+    assert all(case["tools"] == [] for case in cases)
+    assert [answer_case(model, cases[0]).right for model in (paris, berlin)] == [True, False]
 
 
 def _turns(case: dict[str, Any]) -> list[str]:
