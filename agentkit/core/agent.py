@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, get_args
 
-from agentkit.core.mode import AutoPlanner, KnownModes, ModeFinder
+from agentkit.core.mode import AutoPlanner, KnownModes, LearntSchema, ModeFinder
 from agentkit.core.native_planner import PROMPT as NATIVE_PROMPT
 from agentkit.core.native_planner import Function, NativePlanner, functions_of
 from agentkit.core.planner import Estimates, Grammar, Planner, ReactJsonPlanner
@@ -17,9 +17,9 @@ from agentkit.events import CallMode, Step
 from agentkit.models.backend import Capabilities
 from agentkit.models.chat import ChatModel
 from agentkit.react_json.examples import worked_runs
-from agentkit.react_json.grammar import turn_schema
 from agentkit.react_json.hostile import check_offered, without_markup
 from agentkit.react_json.prompt import DEFAULT_PROMPT, EXAMPLES, ChatPrompt, Prompt, describe_tools, read_prompt
+from agentkit.react_json.turn_object import turn_schema
 from agentkit.recorder import active
 from agentkit.tool import Tool, text_of
 from agentkit.toolbox.registry import check_names
@@ -160,11 +160,13 @@ class ReactAgent:
         return {role: tool.name for tool in reversed(self.tools) if role_of is not None and (role := role_of(tool))}
 
     @cached_property
-    def _turn_schema(self) -> Mapping[str, Any] | None:
-        """The schema that a server can be asked to hold turns to."""
+    def _turn_schema(self) -> LearntSchema | None:
+        """The schema that a server can be asked to hold turns to; of several it would not be known which kept it."""
         capabilities = self.model.capabilities
-        is_asked = capabilities.over_http and not capabilities.grammar
-        return turn_schema([(tool.name, tool.schema) for tool in self.tools]) if is_asked else None
+        if not capabilities.over_http or capabilities.grammar or capabilities.alternatives:
+            return None
+        schema = turn_schema([(tool.name, tool.schema) for tool in self.tools])
+        return LearntSchema(schema, self._finder, self.first or self.model)
 
     def _grammar(self) -> Grammar | None:
         """The grammar the model's turns are held to, where the model can be held to one."""

@@ -1,7 +1,9 @@
-"""Finds out, once per model, whether it calls tools in its own syntax, and plans accordingly.
+"""Finds out, once per model, whether it calls tools in its own syntax, and plans accordingly; and whether its server
+keeps the schema of a turn.
 
 What was learnt stands in a small file in the user's cache folder, for a model at an address: another model there is
-asked anew. A lesson that a run's first turn speaks against is looked into again.
+asked anew. A mode that a run's first turn speaks against is looked into again, and with it all that is known; a schema
+that is refused, or not kept, is not asked for again.
 """
 
 from __future__ import annotations
@@ -13,14 +15,14 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, get_args
 
 from agentkit.core.loop import ModelCall, Turn
-from agentkit.core.planner import REFUSED, Planner, status_of
+from agentkit.core.planner import BROKE, REFUSED, Planner, status_of
 from agentkit.errors import CassetteError, MalformedTurn, ModelError
 from agentkit.events import CallMode, ModeFound
-from agentkit.models.backend import ChatRequest, Completion
+from agentkit.models.backend import Capabilities, ChatRequest, Completion
 from agentkit.models.chat import ChatModel
 from agentkit.recorder import active
 from agentkit.toolbox.calling import in_daemon_thread
@@ -36,9 +38,17 @@ TOOL: Mapping[str, Any] = {
     },
 }
 PROBE_TOKENS = 512  # a call takes 30; the rest is for models that think first
-BROKE = (500,)  # what some answer instead; it may have been chance, so it is not written down
 SURE_S = 600  # for so long answers without a call say nothing against a model that calls
 FORGET_AFTER_S = 30 * 24 * 3600  # servers are updated
+HELD = "turns by a schema"  # by what name a cassette remembers whether they were asked for so; before, they were not
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What was found out about a model at its address; None: nothing yet."""
+
+    mode: CallMode | None = None
+    keeps_schema: bool | None = None
 
 
 class KnownModes:
@@ -50,16 +60,17 @@ class KnownModes:
         self._clock = clock
         self._lock = threading.Lock()
 
-    def get(self, model: str) -> CallMode | None:
-        """The model's mode, if it was found out not too long ago."""
-        entry = self._read().get(model)
-        mode: CallMode | None = entry["mode"] if entry is not None else None
-        return mode
+    def get(self, model: str) -> Known:
+        """What was found out about the model, not too long ago."""
+        entry = self._read().get(model, {})
+        return Known(entry.get("mode"), entry.get("keeps_schema"))
 
-    def put(self, model: str, mode: CallMode) -> None:
-        """Remember the model's mode."""
+    def put(self, model: str, known: Known) -> None:
+        """Remember this about the model, and nothing else."""
+        found = {name: value for name, value in asdict(known).items() if value is not None}
         with self._lock, suppress(OSError):
-            self._write({**self._read(), model: {"mode": mode, "found": int(self._clock())}})
+            others = {name: entry for name, entry in self._read().items() if name != model}
+            self._write({**others, model: {**found, "found": int(self._clock())}} if found else others)
 
     def _read(self) -> dict[str, dict[str, Any]]:
         try:
@@ -69,7 +80,9 @@ class KnownModes:
             return {}
 
     def _counts(self, entry: Any) -> bool:
-        if not isinstance(entry, dict) or entry.get("mode") not in get_args(CallMode):
+        if not isinstance(entry, dict) or entry.get("mode") not in (None, *get_args(CallMode)):
+            return False
+        if entry.get("keeps_schema") not in (None, True, False):
             return False
         found = entry.get("found")
         return isinstance(found, int | float) and 0 <= self._clock() - found < FORGET_AFTER_S
@@ -100,12 +113,15 @@ class ModeFinding:
 
 
 class ModeFinder:
-    """One model's mode: known in this process, or from the file, or found out by asking the model."""
+    """One model's mode, and whether its server keeps the schema of a turn: known in this process, or from the file.
+
+    Else the mode is found out by asking the model, the other by the replies to what is asked anyway.
+    """
 
     def __init__(
         self,
         key: str,
-        known: KnownModes,
+        store: KnownModes,
         *,
         has_fallbacks: bool = False,
         clock: Callable[[], float] = time.monotonic,
@@ -113,12 +129,12 @@ class ModeFinder:
         self._name = key
         self._key: str | None = None  # the name, with what is served there
         self._has_fallbacks = has_fallbacks
-        self._known = known
+        self._store = store
         self._clock = clock
-        self._mode: CallMode | None = None
+        self._known = Known()
         self._asked_s: float | None = None
         self._held = False  # first turns were good since
-        self._is_unwritten = False
+        self._is_unwritten = self._may_be_written = False  # the mode
         self._lock = threading.Lock()
 
     def find(self, model: ChatModel) -> ModeFinding:
@@ -131,15 +147,45 @@ class ModeFinder:
 
     def learn(self, mode: CallMode, *, lasting: bool = True) -> None:
         """From now on the model's mode is this."""
-        self._mode = mode
+        self._known = replace(self._known, mode=mode)
+        self._is_unwritten = not lasting
         if lasting:
-            self._known.put(self._key or self._name, mode)
+            self._write()
+
+    def holds(self, model: ChatModel) -> bool:
+        """Whether turns are asked for by their schema: unless the server is known to keep none."""
+        recorder = active()
+        if recorder is None:
+            return self._holds(model)
+        return recorder.remembered(HELD, lambda: self._holds(model), default=False) is True
+
+    def learn_schema(self, is_kept: bool) -> None:
+        """From now on the server is one that keeps the schema of a turn, or none."""
+        if self._known.keeps_schema != is_kept:
+            self._known = replace(self._known, keeps_schema=is_kept)
+            self._write()
+
+    def _holds(self, model: ChatModel) -> bool:
+        with self._lock:
+            if self._key is None:
+                self._recall(model)
+            return self._known.keeps_schema is not False
+
+    def _recall(self, model: ChatModel) -> None:
+        self._key = key_of(self._name, model.capabilities)
+        self._known = self._store.get(self._key)
+
+    def _write(self) -> None:
+        """Write down what is known; not in a replay, which shows what was."""
+        recorder = active()
+        if recorder is None or not recorder.plays:
+            known = replace(self._known, mode=None) if self._is_unwritten else self._known
+            self._store.put(self._key or self._name, known)
 
     def confirm(self, mode: CallMode, *, is_first: bool) -> None:
         """A turn of this mode was a good one, which says more where it is a run's first."""
         self._held = self._held or is_first
-        if self._is_unwritten and mode == self._mode:
-            self._is_unwritten = False
+        if self._is_unwritten and self._may_be_written and mode == self._known.mode:
             self.learn(mode)
 
     def _remembered(self, name: str, default: CallMode, find: Callable[[], ModeFinding]) -> ModeFinding:
@@ -158,21 +204,19 @@ class ModeFinder:
 
     def _find(self, model: ChatModel) -> ModeFinding:
         with self._lock:
-            if self._mode is None:
-                self._key = _key(self._name, model)
-                self._mode = self._known.get(self._key)
-            return ModeFinding(self._mode) if self._mode else self._asked(model)
+            if self._known.mode is None:
+                self._recall(model)
+            return ModeFinding(self._known.mode) if self._known.mode else self._asked(model)
 
     def _find_again(self, model: ChatModel, mode: CallMode) -> ModeFinding:
         with self._lock:
-            if self._mode not in (None, mode) or self._is_sure(mode):
-                return ModeFinding(self._mode or mode)
-            self._key = _key(self._name, model)
+            if self._known.mode not in (None, mode) or self._is_sure(mode):
+                return ModeFinding(self._known.mode or mode)
+            self._key = key_of(self._name, model.capabilities)
             try:
-                found = self._asked(model)
+                return self._asked(model, anew=True)
             except ModelError:
                 return ModeFinding(mode)  # the turn itself was a reply
-            return found
 
     def _is_sure(self, mode: CallMode) -> bool:
         """Whether to ask again would say the same: not where turns of the dialect were good, and now one is none.
@@ -183,11 +227,14 @@ class ModeFinder:
             return False
         return not self._held if mode == "react-json" else self._clock() - self._asked_s < SURE_S
 
-    def _asked(self, model: ChatModel) -> ModeFinding:
+    def _asked(self, model: ChatModel, *, anew: bool = False) -> ModeFinding:
         found = self._probed(model)
         self._asked_s, self._held = self._clock(), False
+        if anew:  # all else that was known is in doubt, too
+            self._known = Known()
+            self._write()
         self.learn(found.mode, lasting=found.mode == "tools")
-        self._is_unwritten = found.lasting and found.mode == "react-json"
+        self._may_be_written = found.lasting
         return found
 
     def _probed(self, model: ChatModel) -> ModeFinding:
@@ -199,9 +246,24 @@ class ModeFinder:
             return ModeFinding("react-json", probed=True, lasting=False)  # which any of them can do
 
 
-def _key(name: str, model: ChatModel) -> str:
+@dataclass(frozen=True, slots=True)
+class LearntSchema:
+    """The schema of an agent's turns, for a model that `finder` knows."""
+
+    schema: Mapping[str, Any]
+    finder: ModeFinder
+    model: ChatModel
+
+    def may_be_kept(self) -> bool:
+        return self.finder.holds(self.model)
+
+    def learn(self, is_kept: bool) -> None:
+        self.finder.learn_schema(is_kept)
+
+
+def key_of(name: str, capabilities: Capabilities) -> str:
     """The model at its address: where that leaves open which it is, the server is asked."""
-    served = model.capabilities.served
+    served = capabilities.served
     return f"{name} serving {which}" if served is not None and (which := served()) else name
 
 

@@ -21,13 +21,14 @@ from agentkit.react_json.parser import parse_turn
 from agentkit.react_json.prompt import SCRATCHPAD, ChatPrompt
 from agentkit.react_json.scratchpad import format_log_to_str, harmless_steps, observation_text, with_pictures
 from agentkit.react_json.turn import Schemas
-from agentkit.recorder import active
+from agentkit.react_json.turn_object import turn_in
+from agentkit.toolbox.calling import in_daemon_thread
 
 logger = logging.getLogger("agentkit")
 
 STOP = ("\nObservation",)
-HELD = "turns held to a schema"  # by what name a cassette remembers it; runs recorded before that were not
 REFUSED = (400, 404, 405, 415, 422, 501)  # what servers answer to a request with a field that they cannot take
+BROKE = (500,)  # what some answer instead; it may have been chance
 _INVENTED = re.compile(r"\nObservation\S*\s+\S")  # a stop string that a server left in its place is none
 
 Grammar = Callable[[str, Sequence[Step]], str]
@@ -114,11 +115,26 @@ class ModelPlanner(ABC):
     def _turn(self, completion: Completion, call: ModelCall) -> Turn: ...
 
 
+class TurnSchema(Protocol):
+    """The JSON schema of a run's turns, and what is known of whether the model's server keeps one."""
+
+    @property
+    def schema(self) -> Mapping[str, Any]: ...
+
+    def may_be_kept(self) -> bool:
+        """Whether turns are asked for by it: unless it is known that the server keeps none. May block."""
+        ...
+
+    def learn(self, is_kept: bool) -> None:
+        """A reply showed it."""
+        ...
+
+
 class ReactJsonPlanner(ModelPlanner):
     """Plans turns in the ReAct-JSON dialect. `prompt` has its tool fields filled in; `tools` are their schemas.
 
-    `schema` is that of a turn, for a model that takes no grammar: a malformed turn is asked for again, held to it by
-    the model's server, and so are the turns behind it, as long as the server keeps the schema.
+    `schema` is for a model that takes no grammar: its server is asked to hold turns to it, from the first one on. One
+    that ignores it answers in the dialect, and is not asked again; one that refuses the request is asked without.
     """
 
     def __init__(
@@ -128,7 +144,7 @@ class ReactJsonPlanner(ModelPlanner):
         *,
         tools: Schemas | None = None,
         grammar: Grammar | None = None,
-        schema: Mapping[str, Any] | None = None,
+        schema: TurnSchema | None = None,
         stream: bool = False,
         estimates: Estimates | None = None,
         names: Mapping[str, str] = {},
@@ -138,53 +154,44 @@ class ReactJsonPlanner(ModelPlanner):
         self._names = names
         self._grammar = grammar
         self._schema = schema
-        self._is_held = False  # to the schema
+        self._is_held: bool | None = None if schema else False  # to the schema
 
     def plan(self, call: ModelCall) -> Iterator[str | Turn]:
-        was_held, malformed = self._is_held, None
+        if self._is_held is None and self._schema is not None:
+            self._is_held = self._schema.may_be_kept()
         try:
-            for piece in super().plan(call):
-                if isinstance(piece, Turn) and self._is_held and not was_held:
-                    malformed = piece
-                else:
-                    yield piece
-            if malformed is not None:
-                for piece in super().plan(call):
-                    yield _instead_of(malformed, piece)
+            yield from super().plan(call)
         except Exception as error:
             if not self._lets_go(error):
                 raise
-            if malformed is not None:
-                yield malformed
-            else:
-                yield from super().plan(call)
+            yield from super().plan(call)
+            self._learn(is_kept=False)
 
     async def aplan(self, call: ModelCall) -> AsyncIterator[str | Turn]:
-        was_held, malformed = self._is_held, None
+        if self._is_held is None and self._schema is not None:
+            import asyncio
+
+            self._is_held = await asyncio.wrap_future(in_daemon_thread(self._schema.may_be_kept))
         try:
             async for piece in super().aplan(call):
-                if isinstance(piece, Turn) and self._is_held and not was_held:
-                    malformed = piece
-                else:
-                    yield piece
-            if malformed is not None:
-                async for piece in super().aplan(call):
-                    yield _instead_of(malformed, piece)
+                yield piece
         except Exception as error:
             if not self._lets_go(error):
                 raise
-            if malformed is not None:
-                yield malformed
-            else:
-                async for piece in super().aplan(call):
-                    yield piece
+            async for piece in super().aplan(call):
+                yield piece
+            self._learn(is_kept=False)
 
     def _lets_go(self, error: Exception) -> bool:
-        """Whether the schema is what was refused, so that turns are asked for without it."""
-        was_held = self._is_held and status_of(error) in REFUSED
-        if was_held:
-            self._schema, self._is_held = None, False
+        """Whether the schema may be what was refused, so that the turn is asked for without it."""
+        was_held = bool(self._is_held) and status_of(error) in REFUSED + BROKE
+        self._is_held = self._is_held and not was_held
         return was_held
+
+    def _learn(self, *, is_kept: bool) -> None:
+        self._is_held = is_kept
+        if self._schema is not None:
+            self._schema.learn(is_kept)
 
     def _request(self, call: ModelCall) -> ChatRequest:
         grammar = None
@@ -195,7 +202,7 @@ class ReactJsonPlanner(ModelPlanner):
             messages=self._messages(call),
             stop=STOP,
             grammar=grammar,
-            response_format=_as_format(self._schema) if self._is_held and self._schema is not None else None,
+            turn_schema=self._schema.schema if self._is_held and self._schema is not None else None,
             token_budget=call.max_new_tokens,
             stream=self._stream,
         )
@@ -216,7 +223,8 @@ class ReactJsonPlanner(ModelPlanner):
     def _turn(self, completion: Completion, call: ModelCall) -> Turn:
         turn, can = turn_of(completion, self._tools), self._model.capabilities
         decision = turn.decision
-        self._hold(completion, is_malformed=isinstance(decision, MalformedTurn))
+        if self._is_held and (is_kept := _keeps_schema(completion)) is not None:
+            self._learn(is_kept=is_kept)
         if isinstance(decision, FinalAnswer) and decision.output in can.refusals:
             return replace(turn, decision=replace(decision, declines=True))
         if self._names and isinstance(decision, tuple):
@@ -224,25 +232,13 @@ class ReactJsonPlanner(ModelPlanner):
             return replace(turn, decision=called)
         return turn
 
-    def _hold(self, completion: Completion, *, is_malformed: bool) -> None:
-        """Hold turns to the schema from a malformed one on, until one shows that the server does not keep it."""
-        if self._schema is None or completion.finish_reason == "length":
-            return
-        if self._is_held:
-            if not completion.text.lstrip().startswith("{"):
-                self._schema, self._is_held = None, False
-        elif is_malformed and (completion.text or completion.thinking):
-            recorder = active()
-            self._is_held = recorder is None or bool(recorder.remembered(HELD, lambda: True, default=False))
 
-
-def _instead_of(malformed: Turn, piece: str | Turn) -> str | Turn:
-    """A piece of the turn that stands for a malformed one, with what both used."""
-    return piece if isinstance(piece, str) else replace(piece, usage=malformed.usage + piece.usage)
-
-
-def _as_format(schema: Mapping[str, Any]) -> dict[str, Any]:
-    return {"type": "json_schema", "json_schema": {"name": "turn", "schema": schema}}
+def _keeps_schema(completion: Completion) -> bool | None:
+    """Whether a reply was held to the schema that it was asked for by; None where its end would have told."""
+    if completion.turn is not None:
+        return True
+    is_cut_off = completion.finish_reason == "length"
+    return None if is_cut_off and (completion.thinking or completion.text.startswith("Thought:")) else False
 
 
 def _cut_off(usage: Usage) -> str:
@@ -255,7 +251,7 @@ def turn_of(completion: Completion, tools: Schemas | None = None) -> Turn:
     behind_stop = len(_INVENTED.findall(completion.cut_off))
     is_cut_off = completion.finish_reason == "length"
     try:
-        parsed = parse_turn(text, tools)
+        parsed = (completion.turn and turn_in(completion.turn, text, tools)) or parse_turn(text, tools)
     except MalformedTurn as error:
         told = MalformedTurn(f"{error} The turn was {_cut_off(usage)}: write less.") if is_cut_off else error
         return Turn(told, text, thinking=thinking, invented=error.invented + behind_stop, usage=usage)

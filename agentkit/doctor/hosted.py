@@ -13,6 +13,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from agentkit.core.mode import KnownModes, key_of
+from agentkit.core.planner import REFUSED, status_of
 from agentkit.doctor import probes
 from agentkit.doctor.probes import ECHO, Finding
 from agentkit.errors import ConfigurationError, ModelError
@@ -168,15 +170,23 @@ def _tool_choice(server: Server) -> Finding:
 def _json_schema(server: Server) -> Finding:
     schema = {"type": "object", "properties": {ODD_KEY: {"type": "integer"}}, "required": [ODD_KEY]}
     wanted = {"name": "odd", "schema": {**schema, "additionalProperties": False}, "strict": True}
-    text = server.text(SAY_HELLO, max_tokens=64, response_format={"type": "json_schema", "json_schema": wanted})
     try:
-        value = json.loads(text)
+        answer = server.ask(SAY_HELLO, max_tokens=64, response_format={"type": "json_schema", "json_schema": wanted})
+    except ModelError as error:
+        if status_of(error) in REFUSED:
+            server.learn(keeps_schema=False)
+        raise
+    try:
+        value = json.loads(answer.text)
     except ValueError:
         value = None
-    if isinstance(value, dict) and list(value) == [ODD_KEY]:
+    is_kept = isinstance(value, dict) and list(value) == [ODD_KEY]
+    if is_kept or answer.finish_reason != "length":
+        server.learn(keeps_schema=is_kept)
+    if is_kept:
         return Finding("response_format", "ok", "a JSON schema is kept")
     return Finding(
-        "response_format", "note", f"ignored: {text[:40]!r}", "replies are checked here, and asked for again"
+        "response_format", "note", f"ignored: {answer.text[:40]!r}", "replies are checked here, and asked for again"
     )
 
 
@@ -248,6 +258,11 @@ class Server:
     def served(self) -> str:
         """The name of the model that answers."""
         return str((self.ask(SAY_HELLO, max_tokens=4).metadata or {}).get("model_name") or "")
+
+    def learn(self, *, keeps_schema: bool) -> None:
+        """Remember for agents whether the server keeps a schema."""
+        store, key = KnownModes(), key_of(self.model.capabilities.identity, self.model.capabilities)
+        store.put(key, replace(store.get(key), keeps_schema=keeps_schema))
 
     def pieces(self, question: str, *, max_tokens: int = 32, stream: bool = True, **fields: Any) -> Iterator[Chunk]:
         """The answer to a request with these fields of `ChatRequest`, and others by their names on the wire."""

@@ -36,7 +36,7 @@ OPTIONS = frozenset(
     ("constrain", "fallbacks", *LOADING, *OF_BACKEND, *llama.OPTIONS, *(field.name for field in fields(HostedOptions)))
 )
 """Names of options that models have, of any kind."""
-REQUEST_FIELDS = ("tools", "tool_choice", "response_format", "grammar", "stream")
+REQUEST_FIELDS = ("tools", "tool_choice", "response_format", "turn_schema", "grammar", "stream")
 KINDS: Mapping[str, Any] = {
     "grammar": str | None,
     "logprobs": bool | None,
@@ -44,6 +44,7 @@ KINDS: Mapping[str, Any] = {
     "stream": bool,
     "tools": Sequence[Mapping[str, Any]] | None,
     "top_logprobs": int | None,
+    "turn_schema": Mapping[str, Any] | None,
 }
 """What a call's own fields are, which no model is asked about first."""
 

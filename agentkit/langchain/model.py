@@ -169,6 +169,8 @@ class _Live:
             options["stop"] = list(request.stop)
         if request.grammar is not None:
             options["grammar"] = request.grammar
+        if request.turn_schema is not None and self.is_ours:
+            options["turn_schema"] = request.turn_schema
         if request.token_budget is not None:
             options |= self._shortened(request.token_budget)
         return model, options
@@ -207,6 +209,7 @@ def completion_of(message: Any) -> Completion:
         "length" if reason in CUT_OFF else reason,
         message.additional_kwargs.get("reasoning_content") or "",
         tuple(_calls(message)),
+        turn=metadata.get("turn"),
     )
 
 

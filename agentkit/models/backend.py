@@ -127,10 +127,12 @@ class ChatRequest:
     `messages` are OpenAI-style dicts: `role` (system, user, assistant, tool), `content` (str, or a list of parts with
     `type` text, image, audio, video), `tool_calls` and `tool_call_id` where there are any. `tools` are OpenAI function
     schemas. `response_format` is `{"type": "json_object"}` or `{"type": "json_schema", "json_schema": {...}}`.
-    `grammar` is an llguidance Lark text the whole reply must match; servers know none and are not sent it. `stream`
-    says whether somebody reads along: without, the reply may come as one chunk. `top_logprobs` is None for none, 0 for
-    the chosen tokens only. `options` are generation parameters by their GenerationConfig names (`max_new_tokens`);
-    `token_budget` is what a run's budget leaves for this reply, which it may shorten and never lengthen.
+    `grammar` is an llguidance Lark text the whole reply must match; servers know none and are not sent it. What they
+    may hold an agent's turn to is `turn_schema` (see `agentkit.react_json.turn_object`), where they keep a
+    `response_format`; where they do not, the turn is asked for all the same. `stream` says whether somebody reads
+    along: without, the reply may come as one chunk. `top_logprobs` is None for none, 0 for the chosen tokens only.
+    `options` are generation parameters by their GenerationConfig names (`max_new_tokens`); `token_budget` is what a
+    run's budget leaves for this reply, which it may shorten and never lengthen.
     """
 
     messages: Sequence[Message]
@@ -138,6 +140,7 @@ class ChatRequest:
     tools: Sequence[Mapping[str, Any]] = ()
     tool_choice: str | Mapping[str, Any] | None = None
     response_format: Mapping[str, Any] | None = None
+    turn_schema: Mapping[str, Any] | None = None
     grammar: str | None = None
     top_logprobs: int | None = None
     stream: bool = True
@@ -222,7 +225,8 @@ class NativeCall:
 class Completion:
     """A whole reply. `finish_reason` is "stop", "tool_calls", or "length" when it was cut off at its token limit.
 
-    `cut_off` is what came of it from the first stop string on, where the backend went past it.
+    `cut_off` is what came of it from the first stop string on, where the backend went past it. `turn` is what came,
+    where that was an agent's turn as an object; `text` is the same in the dialect.
     """
 
     text: str
@@ -231,6 +235,7 @@ class Completion:
     thinking: str = ""
     tool_calls: tuple[NativeCall, ...] = ()
     cut_off: str = ""
+    turn: Mapping[str, Any] | None = field(default=None, hash=False)
 
 
 @runtime_checkable

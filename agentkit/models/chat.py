@@ -30,6 +30,7 @@ from agentkit.models.call_pieces import ToolCallPieces
 from agentkit.models.messages import without_provider_fields
 from agentkit.models.reply import ReplyReader
 from agentkit.react_json.marks import HERMES
+from agentkit.react_json.turn_object import TurnText
 from agentkit.recorder import active
 from agentkit.retry import RetryPolicy
 
@@ -194,6 +195,7 @@ class Reply:
         may_call = request.tools and request.tool_choice != "none"  # servers show the tools even then
         syntax = (capabilities.call_syntax or HERMES) if may_call else None
         self._reader = ReplyReader(request.stop, calls=syntax, tools=request.tools)
+        self._turn = TurnText() if request.turn_schema else None
         self._finish_reason: str | None = None
         self._text: list[str] = []
         self._thinking: list[str] = []
@@ -275,7 +277,10 @@ class Reply:
         if reason == "stop" and self._calls.calls():
             reason = "tool_calls"
         self._finish_reason = reason
-        return replace(rest, finish_reason=reason, usage=self.usage, metadata={"model_name": self._model_id})
+        metadata: dict[str, Any] = {"model_name": self._model_id}
+        if self._turn is not None and (turn := self._turn.turn) is not None:
+            metadata["turn"] = turn
+        return replace(rest, finish_reason=reason, usage=self.usage, metadata=metadata)
 
     def settled(self, pieces: Sequence[Chunk]) -> list[Chunk]:
         """All pieces, after the last, as whoever waited for them is given them: what was thinking after all is that."""
@@ -291,6 +296,7 @@ class Reply:
             "".join(self._thinking),
             self._calls.calls(),
             self._cut_off,
+            self._turn.turn if self._turn is not None else None,
         )
 
     def _not_in_chunks(self, what: str, value: Any) -> ConfigurationError:
@@ -310,8 +316,11 @@ class Reply:
             self._restarted = self._given
             self._thinking += self._text
             self._text.clear()
+            self._turn = TurnText() if self._turn is not None else None
             self._calls = ToolCallPieces(self._request.tools)
-        return piece
+        if self._turn is None:
+            return piece
+        return replace(piece, text=self._turn.feed(piece.text) + ("" if chunk else self._turn.rest()))
 
     def _taken(self, piece: Chunk) -> Chunk:
         self._given += 1

@@ -59,27 +59,6 @@ def react_json_grammar(
     )
 
 
-def turn_schema(tools: Sequence[tuple[str, Mapping[str, Any]]], *, longest: int = 2000) -> dict[str, Any] | None:
-    """The JSON schema of one turn as an object, which the parser reads like any turn: for servers that hold a reply to
-    a schema and take no grammar.
-
-    `tools` and `longest` as for `react_json_grammar`. None where a tool's own schema has references: they would point
-    into this one.
-    """
-    if any('"$ref"' in json.dumps(schema, default=str) for _, schema in tools):
-        return None
-    short = {"type": "string", "maxLength": max(longest // 5, 1)}
-    answer = {"type": "string", "minLength": 1, "maxLength": longest}
-    turns: list[dict[str, Any]] = [{"final_answer": answer}]
-    for name, schema in tools:
-        is_text = schema.get("type") == "string" and {"enum", "const", "pattern", "format"}.isdisjoint(schema)
-        taken = {} if takes_nothing(schema) else {"action_input": {**answer, **schema} if is_text else schema}
-        turns.append({"action": {"const": name}, **taken})
-    each = [{"thought": short, **turn} for turn in turns]
-    closed = {"type": "object", "additionalProperties": False}
-    return {"anyOf": [{**closed, "properties": turn, "required": [*turn]} for turn in each]}
-
-
 @cache
 def _other_parts() -> str:
     """A regular expression for lines that begin like a part of a turn, decorated or not: a label, a fence, a call."""

@@ -283,7 +283,7 @@ class ChatServer:
     def play_for(self, request: Request) -> Play:
         with self._lock:
             self.requests.append(request)
-            number = len(self.requests)
+            number = sum(not one.path.endswith("/models") for one in self.requests)
         if request.path.endswith("/models"):
             if self.models is None:
                 return error(404)
@@ -292,7 +292,7 @@ class ChatServer:
         return self.answer(request, number)
 
     def answer(self, request: Request, number: int) -> Play:
-        """What the request is answered with; it is the server's `number`th, the first is 1."""
+        """What the request is answered with; it is the `number`th that asks for a reply, the first is 1."""
         if self.choose is not None:
             return self.choose(request)
         return self.plays[min(number, len(self.plays)) - 1]

@@ -77,7 +77,7 @@ def test_faults_are_replayed_without_waiting(
     with Cassette(path, "replay"):
         assert run(model, way) == "about 4"
     assert waits.seconds[len(plays) :] == [0.0] * len(plays)
-    assert len(server.requests) == len(plays) + 2
+    assert len(server.bodies) == len(plays) + 2
 
 
 def test_a_changed_request_is_drift_and_not_tried_again(server: ChatServer, chat: Make, tmp_path: Path) -> None:

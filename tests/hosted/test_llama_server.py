@@ -26,9 +26,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain_core.messages import AIMessage
+from langchain_core.tools import tool
+from pydantic import BaseModel
 
-from agentkit import chat_model
+from agentkit import AgentExecutor, chat_model
+from agentkit.core.mode import Known, KnownModes
 from agentkit.errors import ConfigurationError, ModelError
+from agentkit.events import ParseError, Token
 from agentkit.models import ChatHuggingFace
 from tests.hosted.asking import WAYS, Ask
 
@@ -305,6 +309,31 @@ def test_an_observation_over_the_context_is_dropped_and_that_is_said(server: Lla
     reply = server.model(max_new_tokens=2, notice=notices.append).invoke(asked)
     assert reply.response_metadata["dropped_to_fit"] == {"observations": 1, "messages": 0}
     assert notices == [f"{server.url}#{NAME} reads no prompt as long as this: without 1 observation of it"]
+
+
+# -- an agent in the dialect -------------------------------------------------------------------------------------------
+
+
+class Point(BaseModel):
+    x: int
+    y: int
+
+
+@tool
+def distance(start: Point, end: Point) -> str:
+    """The distance between two points."""
+    return str(abs(start.x - end.x) + abs(start.y - end.y))
+
+
+@pytest.mark.parametrize("question", ["Compute (3 + 4) * 9.", "Which river flows through Paris?", "Hello!"])
+def test_its_turns_are_held_to_their_schema(server: LlamaServer, question: str) -> None:
+    asked = server.model(max_new_tokens=400)
+    executor = AgentExecutor.from_model(asked, [distance, "calculator"], mode="react-json", max_iterations=1)
+    events = list(executor.events({"input": question}))
+    text = "".join(event.text for event in events if isinstance(event, Token))
+    assert text.startswith("Thought: ")
+    assert not [event for event in events if isinstance(event, ParseError)]
+    assert KnownModes().get(f"{server.url}#{NAME}") == Known(keeps_schema=True)
 
 
 # -- many at once, and a server that dies ------------------------------------------------------------------------------

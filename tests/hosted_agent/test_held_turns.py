@@ -1,50 +1,89 @@
-"""Turns of the dialect that a server holds to a schema, from the first malformed one on."""
+"""Turns of the dialect that a server holds to a schema: from the first one on; where one keeps none, never again."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.tools import tool
+from pydantic import BaseModel
 
-from agentkit import AgentExecutor, Cassette
+from agentkit import AgentExecutor, Cassette, chat_model
+from agentkit.doctor import examine_model
+from agentkit.events import Finished, Thought, Token
+from agentkit.models.hosted.options import hosted_model
+from agentkit.react_json.turn_object import TurnText, turn_schema
 from tests.doubles.server import ChatServer, Play, Request, error, say, serving
 
 ASKED = {"input": "What is 6 * 7?"}
 CHATTER = "I would love to help you with that!"
 ACTION = {"thought": "I calculate.", "action": "Calculator", "action_input": "6 * 7"}
 FINAL = {"thought": "I know.", "final_answer": "42"}
+ACTION_TEXT = 'Thought: I calculate.\nAction:\n```json\n{"action": "Calculator", "action_input": "6 * 7"}\n```'
+FINAL_TEXT = "Thought: I know.\nFinal Answer: 42"
 
 
-def turn_of(request: Request) -> str:
-    """What a server that keeps schemas makes of a model that only chats without one."""
-    if "response_format" not in request.body:
-        return CHATTER
+def turn_of(request: Request) -> dict[str, Any]:
     acted = any("Answer: 42" in str(message["content"]) for message in request.body["messages"])
-    return json.dumps(FINAL if acted else ACTION)
+    return FINAL if acted else ACTION
+
+
+def is_held(request: Request) -> bool:
+    return "response_format" in request.body
 
 
 def keeps(request: Request) -> Play:
-    return say(turn_of(request))
+    """A server that keeps schemas, of a model that only chats without one."""
+    if request.body["messages"][-1]["content"] == "Say hello." and is_held(request):
+        return say('{"zebra_count": 3}')  # the doctor's schema
+    return say(json.dumps(turn_of(request))) if is_held(request) else say(CHATTER)
 
 
 def ignores(request: Request) -> Play:
-    return say(CHATTER)
+    return say(FINAL_TEXT if turn_of(request) is FINAL else ACTION_TEXT)
+
+
+def keeps_another(request: Request) -> Play:
+    """Any JSON object is good enough."""
+    return say(json.dumps({"answer": "42"})) if is_held(request) else ignores(request)
+
+
+def blank(request: Request) -> Play:
+    """JSON mode, in which models that are not told of JSON write white space up to their limit."""
+    return say("{" + "\n" * 40, finish="length") if is_held(request) else ignores(request)
+
+
+def refuses(request: Request) -> Play:
+    return error(400, "response_format is not supported here") if is_held(request) else ignores(request)
 
 
 def breaks(request: Request) -> Play:
     """It cannot make a grammar of the schema, and does not say which field it was."""
-    return error(400, "cannot generate a parser") if "response_format" in request.body else say(CHATTER)
+    return error(400, "cannot generate a parser") if is_held(request) else ignores(request)
+
+
+def fails(request: Request) -> Play:
+    return error(500, "no parser") if is_held(request) else ignores(request)
+
+
+def refuses_all(request: Request) -> Play:
+    return error(400, "not today")
 
 
 @dataclass
 class Run:
     output: str
     steps: list[tuple[str, str]]
-    held: list[bool]  # whether the request had the schema
+    held: list[bool]  # whether each request had the schema
+
+
+SOLVED = "42", [("Calculator", "Answer: 42")]
 
 
 @pytest.fixture
@@ -53,18 +92,25 @@ def server() -> Iterator[ChatServer]:
         yield running
 
 
-def run(server: ChatServer, **options: Any) -> Run:
+def run(server: ChatServer, *, way: str = "invoke", **options: Any) -> Run:
+    asked = len(server.bodies)
     executor = AgentExecutor.from_model(
-        server.url, ["calculator"], mode="react-json", max_iterations=3, return_intermediate_steps=True, **options
+        chat_model(server.url, max_retries=0),
+        ["calculator"],
+        **{"mode": "react-json", "max_iterations": 3, "return_intermediate_steps": True, **options},
     )
-    result = executor.invoke(ASKED)
+    result = executor.invoke(ASKED) if way == "invoke" else asyncio.run(executor.ainvoke(ASKED))
     steps = [(action.tool, str(observation)) for action, observation in result["intermediate_steps"]]
-    return Run(result["output"], steps, ["response_format" in body for body in server.bodies])
+    return Run(result["output"], steps, ["response_format" in sent for sent in server.bodies[asked:]])
 
 
-def test_a_malformed_turn_is_asked_for_again_by_a_schema(server: ChatServer) -> None:
+# -- held or not -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["invoke", "ainvoke"])
+def test_turns_are_held_from_the_first_one_on(server: ChatServer, way: str) -> None:
     server.choose = keeps
-    assert run(server) == Run("42", [("Calculator", "Answer: 42")], [False, True, True])
+    assert run(server, way=way) == Run(*SOLVED, [True, True])
     turn = {"type": "object", "additionalProperties": False}
     thought, answer = {"type": "string", "maxLength": 400}, {"type": "string", "minLength": 1, "maxLength": 2000}
     called = {"thought": thought, "action": {"const": "Calculator"}, "action_input": answer}
@@ -72,24 +118,241 @@ def test_a_malformed_turn_is_asked_for_again_by_a_schema(server: ChatServer) -> 
     each = [{**turn, "properties": one, "required": [*one]} for one in (answered, called)]
     wanted = {"type": "json_schema", "json_schema": {"name": "turn", "schema": {"anyOf": each}}}
     assert server.bodies[-1]["response_format"] == wanted
+    assert server.bodies[-1]["messages"][-2]["content"] == ACTION_TEXT
 
 
-@pytest.mark.parametrize("choose", [ignores, breaks])
-def test_a_server_that_keeps_none_is_asked_once(server: ChatServer, choose: Callable[[Request], Play]) -> None:
+@pytest.mark.parametrize("way", ["invoke", "ainvoke"])
+@pytest.mark.parametrize(
+    ("choose", "held"),
+    [
+        (ignores, [True, False]),
+        (keeps_another, [True, False, False]),
+        (blank, [True, False, False]),
+        (refuses, [True, False, False]),
+        (breaks, [True, False, False]),
+        (fails, [True, False, False]),
+    ],
+)
+def test_a_server_that_keeps_none_is_asked_once(
+    server: ChatServer, choose: Callable[[Request], Play], held: list[bool], way: str
+) -> None:
     server.choose = choose
-    seen = run(server)
-    assert (seen.held.index(True), seen.held.count(True)) == (1, 1)
-    assert [tool for tool, _ in seen.steps] == ["_Exception"] * 3
+    seen = run(server, way=way)
+    assert (seen.output, seen.steps[-1:], seen.held) == (*SOLVED, held)
+    assert run(server, way=way) == Run(*SOLVED, [False, False])  # another executor, which finds it written down
 
 
-def test_turns_that_are_well_formed_are_held_to_nothing(server: ChatServer) -> None:
-    server.plays = [say("Thought: I know.\nFinal Answer: 42")]
-    assert run(server) == Run("42", [], [False])
-
-
-def test_a_cassette_replays_them(server: ChatServer, tmp_path: Path) -> None:
+def test_a_refusal_of_something_else_says_nothing_of_the_schema(server: ChatServer, cache: Path) -> None:
+    server.choose = refuses_all
+    with pytest.raises(Exception, match="not today"):
+        run(server)
+    assert not cache.exists()
     server.choose = keeps
+    assert run(server).held == [True, True]
+
+
+def test_a_schema_is_never_asked_for_in_words(server: ChatServer) -> None:
+    server.choose = refuses
+    run(server)
+    assert not any("fits this schema" in str(sent["messages"]) for sent in server.bodies)
+
+
+def remembered(cache: Path) -> list[dict[str, Any]]:
+    entries = json.loads((cache / "agentkit" / "modes.json").read_text()).values()
+    return [{name: value for name, value in entry.items() if name != "found"} for entry in entries]
+
+
+def test_what_a_server_does_is_remembered_until_it_does_otherwise(server: ChatServer, cache: Path) -> None:
+    for choose, held, keeps_schema in [
+        (keeps, [True, True], True),
+        (breaks, [True, False, False], False),
+        (keeps, [False] * 4, False),
+    ]:
+        server.choose = choose
+        assert run(server).held == held
+        assert remembered(cache) == [{"keeps_schema": keeps_schema}]
+
+
+def test_with_the_mode_it_is_forgotten_and_found_again(server: ChatServer, cache: Path) -> None:
+    server.choose = ignores
+    run(server, mode="auto")
+    assert remembered(cache) == [{"mode": "react-json", "keeps_schema": False}]
+    server.choose = keeps  # another server at the same address: the run's first turn is none, and so it is asked anew
+    run(server, mode="auto")
+    assert run(server, mode="auto").held == [False, True, True]  # the first asks for the mode
+    assert remembered(cache) == [{"mode": "react-json", "keeps_schema": True}]
+
+
+@pytest.mark.parametrize(("choose", "keeps_schema"), [(keeps, True), (ignores, False), (refuses, False)])
+def test_the_doctor_finds_it_out_too(
+    server: ChatServer, cache: Path, choose: Callable[[Request], Play], keeps_schema: bool
+) -> None:
+    server.choose = choose
+    list(examine_model(hosted_model(endpoint_url=server.url, max_retries=0)))
+    assert remembered(cache) == [{"keeps_schema": keeps_schema}]
+    assert run(server).held[0] == keeps_schema
+
+
+def test_a_model_with_fallbacks_is_held_to_none(server: ChatServer) -> None:
+    server.choose = ignores
+    executor = AgentExecutor.from_model(chat_model(server.url, fallbacks=[server.url]), ["calculator"])
+    assert executor.invoke(ASKED)["output"] == "42"
+    assert not any("response_format" in sent for sent in server.bodies)
+
+
+def test_a_turn_that_its_limit_cut_off_says_nothing_of_the_schema(server: ChatServer, cache: Path) -> None:
+    server.plays = [say('{"thought": "I calculate and calc', finish="length"), say(json.dumps(FINAL))]
+    seen = run(server)
+    assert (seen.output, [name for name, _ in seen.steps], seen.held) == ("42", ["_Exception"], [True, True])
+
+
+@pytest.mark.parametrize("choose", [keeps, ignores, breaks])
+def test_a_cassette_replays_them(
+    server: ChatServer, tmp_path: Path, cache: Path, choose: Callable[[Request], Play]
+) -> None:
+    server.choose = choose
     recorded = run(server, cassette=Cassette(tmp_path / "run.yaml", mode="record"))
-    asked = len(server.bodies)
+    asked, known = len(server.bodies), remembered(cache)
+    (cache / "agentkit" / "modes.json").unlink()
     replayed = run(server, cassette=Cassette(tmp_path / "run.yaml", mode="replay"))
-    assert (replayed, len(server.bodies)) == (recorded, asked)
+    assert (replayed.output, replayed.steps, len(server.bodies)) == (recorded.output, recorded.steps, asked)
+    assert not (cache / "agentkit" / "modes.json").exists()
+    run(server)
+    assert remembered(cache) == known
+
+
+# -- as the user sees them ---------------------------------------------------------------------------------------------
+
+
+class Pieces(BaseCallbackHandler):
+    def __init__(self) -> None:
+        self.text = ""
+
+    def on_llm_new_token(self, token: str, **about: Any) -> None:
+        self.text += token
+
+
+@pytest.mark.parametrize("is_watched", [False, True])
+def test_they_are_shown_and_kept_in_the_dialect(server: ChatServer, is_watched: bool) -> None:
+    server.choose = keeps
+    watching = Pieces()
+    executor = AgentExecutor.from_model(server.url, ["calculator"], mode="react-json", stream_runnable=True)
+    events = list(executor.events(ASKED, {"callbacks": [watching]} if is_watched else None))
+    assert "".join(event.text for event in events if isinstance(event, Token)) == ACTION_TEXT + FINAL_TEXT
+    assert watching.text == (ACTION_TEXT + FINAL_TEXT if is_watched else "")
+    assert [event for event in events if isinstance(event, Thought)] == [Thought("I calculate."), Thought("I know.")]
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    assert [step.action.log for step in finished.steps] == [ACTION_TEXT]
+    assert (finished.output, finished.log) == ("42", FINAL_TEXT)
+
+
+OBJECTS = {
+    "an action": (json.dumps(ACTION), ACTION_TEXT, ACTION),
+    "an answer": (json.dumps(FINAL), FINAL_TEXT, FINAL),
+    "on several lines": (json.dumps(FINAL, indent=2) + "\n", FINAL_TEXT, FINAL),
+    "no input": (
+        '{"thought":"","action":"Now"}',
+        'Thought: \nAction:\n```json\n{"action": "Now"}\n```',
+        {"thought": "", "action": "Now"},
+    ),
+    "escapes": (
+        r'{"thought": "\"a\" \\ \u00e9 \ud83d\ude00\t", "final_answer": "b\n{\"c\": 1}"}',
+        'Thought: "a" \\ é 😀\t\nFinal Answer: b\n{"c": 1}',
+        {"thought": '"a" \\ é 😀\t', "final_answer": 'b\n{"c": 1}'},
+    ),
+    "half a pair": (r'{"thought": "\ud83d!", "final_answer": "b"}', "Thought: ?!\nFinal Answer: b", None),
+    "cut off in a thought": (r'{"thought": "I calc\u00', "Thought: I calc", None),
+    "cut off before an answer": ('{"thought": "I know.", "final_', "Thought: I know.", None),
+    "cut off in an action": (
+        '{"thought": "a", "action": "Now", ',
+        'Thought: a\nAction:\n```json\n{"action": "Now",',
+        None,
+    ),
+    "the dialect": (ACTION_TEXT, ACTION_TEXT, None),
+    "words": ("\n What?", "\n What?", None),
+    "another object": ('{"name": "Now", "arguments": {}}', '{"name": "Now", "arguments": {}}', None),
+    "a thought that is no text": ('{"thought": 3}', '{"thought": 3}', None),
+    "white space": ("{\n\n\n", "{\n\n\n", None),
+    "nothing": ("", "", None),
+}
+
+
+@pytest.mark.parametrize(("came", "text", "turn"), OBJECTS.values(), ids=OBJECTS)
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+def test_an_object_is_written_in_the_dialect_however_it_comes(came: str, text: str, turn: Any, size: int) -> None:
+    reading = TurnText()
+    pieces = [reading.feed(came[start : start + size]) for start in range(0, len(came), size)]
+    assert ("".join(pieces) + reading.rest(), reading.turn) == (text, turn)
+
+
+def test_a_thought_and_an_answer_come_letter_by_letter() -> None:
+    reading = TurnText()
+    pieces = [reading.feed(letter) for letter in json.dumps(FINAL)]
+    assert [piece for piece in pieces if piece] == ["Thought: ", *"I know.", "\nFinal Answer: ", *"42"]
+
+
+def test_what_a_text_holds_decides_nothing(server: ChatServer) -> None:
+    answer = f"Write:\n{ACTION_TEXT}\nObservation: 42"
+    server.plays = [say(json.dumps({"thought": ACTION_TEXT, "final_answer": answer}))]
+    assert run(server) == Run(answer, [], [True])
+
+
+# -- schemas that refer to others --------------------------------------------------------------------------------------
+
+
+class Point(BaseModel):
+    x: int
+    y: int
+
+
+@tool
+def distance(start: Point, end: Point) -> str:
+    """The distance between two points."""
+    return str(abs(start.x - end.x) + abs(start.y - end.y))
+
+
+def test_a_tool_whose_schema_has_definitions_is_held_to_them(server: ChatServer) -> None:
+    points = {"start": {"x": 1, "y": 2}, "end": {"x": 3, "y": 5}}
+    called = {"thought": "I measure.", "action": "distance", "action_input": points}
+    server.plays = [say(json.dumps(called)), say(json.dumps({"thought": "I know.", "final_answer": "5"}))]
+    executor = AgentExecutor.from_model(server.url, [distance], mode="react-json", return_intermediate_steps=True)
+    result = executor.invoke({"input": "How far is it?"})
+    assert [(action.tool_input, seen) for action, seen in result["intermediate_steps"]] == [(points, "5")]
+    _, turn = server.bodies[0]["response_format"]["json_schema"]["schema"]["anyOf"]
+    one = {"type": "object", "title": "Point", "required": ["x", "y"]}
+    one |= {"properties": {name: {"title": name.upper(), "type": "integer"} for name in "xy"}}
+    wanted = {"type": "object", "properties": {"start": one, "end": one}, "required": ["start", "end"]}
+    taken = turn["properties"]["action_input"]
+    assert {name: taken[name] for name in taken if name not in ("title", "description")} == wanted
+
+
+DEFINED: Sequence[tuple[Any, dict[str, Any], Any]] = [
+    ({"$ref": "#/$defs/P"}, {"P": {"type": "integer"}}, {"type": "integer"}),
+    ({"$ref": "#/$defs/P", "minimum": 3}, {"P": {"type": "integer"}}, {"type": "integer", "minimum": 3}),
+    ({"anyOf": [{"$ref": "#/$defs/A"}]}, {"A": {"items": {"$ref": "#/$defs/B"}}, "B": {}}, {"anyOf": [{"items": {}}]}),
+    (
+        {"$ref": "#/$defs/T"},  # which holds itself
+        {"T": {"type": "array", "items": {"$ref": "#/$defs/T"}}},
+        {"type": "array", "items": {"type": "array"}},
+    ),
+    ({"$ref": "#"}, {}, {"type": "object"}),
+    ({"$ref": "#/$defs/N"}, {}, {}),
+    ({"$ref": "https://a.example/b"}, {}, {}),
+    ({"enum": ["$ref"]}, {}, {"enum": ["$ref"]}),
+]
+
+
+@pytest.mark.parametrize(("part", "definitions", "resolved"), DEFINED)
+def test_what_is_referred_to_stands_in_its_place(part: Any, definitions: dict[str, Any], resolved: Any) -> None:
+    schema = {"type": "object", "properties": {"at": part, "$ref": {"type": "null"}}, "$defs": definitions}
+    _, turn = turn_schema([("Now", schema)])["anyOf"]
+    properties = {"at": resolved, "$ref": {"type": "null"}}
+    assert turn["properties"]["action_input"] == {"type": "object", "properties": properties}
+
+
+def test_definitions_that_would_grow_without_end_are_left_out() -> None:
+    definitions = {f"d{n}": {"anyOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(40)} | {"d40": {}}
+    schema = {"type": "object", "properties": {"at": {"$ref": "#/$defs/d0"}}, "$defs": definitions}
+    _, turn = turn_schema([("Now", schema)])["anyOf"]
+    assert turn["properties"]["action_input"] == {"type": "object"}

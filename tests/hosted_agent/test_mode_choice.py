@@ -13,7 +13,7 @@ import pytest
 
 from agentkit import AgentExecutor, chat_model
 from agentkit.cassette import Cassette
-from agentkit.core.mode import FORGET_AFTER_S, KnownModes, ModeFinder
+from agentkit.core.mode import FORGET_AFTER_S, Known, KnownModes, ModeFinder
 from agentkit.errors import CassetteError, ModelError
 from agentkit.events import Finished, ModeFound
 from agentkit.models.scripted import ScriptedBackend
@@ -138,24 +138,32 @@ def test_another_server_is_asked_anew(server: Server, cache: Path) -> None:
 def test_the_file_forgets(tmp_path: Path) -> None:
     now = [1_000_000.0]
     known = KnownModes(environment={"HOME": str(tmp_path)}, clock=lambda: now[0])
-    known.put("model", "tools")
+    known.put("model", Known("tools"))
     assert known.path == tmp_path / ".cache" / "agentkit" / "modes.json"
     now[0] += FORGET_AFTER_S - 1
-    assert known.get("model") == "tools"
-    known.put("other", "react-json")
+    assert known.get("model") == Known("tools")
+    known.put("other", Known("react-json", keeps_schema=True))
     now[0] += 1
-    assert (known.get("model"), known.get("other")) == (None, "react-json")
-    known.put("third", "tools")
+    assert (known.get("model"), known.get("other")) == (Known(), Known("react-json", keeps_schema=True))
+    known.put("third", Known(keeps_schema=False))
     assert set(json.loads(known.path.read_text())) == {"other", "third"}
     assert [path.name for path in known.path.parent.iterdir()] == ["modes.json"]
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"model": {"mode": "magic", "found": 1}}', '{"model": 3}', "{" * 100_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", '{"model": 3}', "{" * 100_000),
+        '{"model": {"mode": "magic", "found": 1}}',
+        '{"model": {"mode": ["tools"], "found": 1}}',
+        '{"model": {"mode": "tools", "keeps_schema": "yes", "found": 1}}',
+    ],
+)
 def test_a_file_that_cannot_be_read_is_none(tmp_path: Path, text: str) -> None:
     known = KnownModes(environment={"XDG_CACHE_HOME": str(tmp_path)}, clock=lambda: 2.0)
     known.path.parent.mkdir()
     known.path.write_text(text)
-    assert known.get("model") is None
+    assert known.get("model") == Known()
 
 
 def test_a_file_that_cannot_be_written_is_no_error(server: Server, cache: Path) -> None:
@@ -255,9 +263,9 @@ def test_a_finder_learns() -> None:
     known = KnownModes()
     finder = ModeFinder("model", known)
     finder.learn("tools", lasting=False)
-    assert known.get("model") is None
+    assert known.get("model") == Known()
     finder.learn("react-json")
-    assert known.get("model") == "react-json"
+    assert known.get("model") == Known("react-json")
     events = AgentExecutor.from_model(Caller(script=server), TOOLS).events(QUESTION)
     assert [type(event) for event in events][-1] is Finished
 
@@ -311,7 +319,8 @@ def test_what_no_good_turn_confirmed_is_not_written_down(server: Server, cache: 
 def test_a_probe_that_thought_to_its_limit_says_nothing_for_later(server: Server, cache: Path) -> None:
     server.probe = replace(reply("", thinking="Lisbon, Lisbon"), finish_reason="length")
     assert answer(server.url, mode="auto") == "16"
-    assert not cache.exists()
+    entries = json.loads((cache / "agentkit" / "modes.json").read_text())
+    assert [entry.keys() for entry in entries.values()] == [{"keeps_schema", "found"}]
 
 
 def test_a_changed_mode_replays(server: Server, tmp_path: Path) -> None:

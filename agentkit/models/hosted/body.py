@@ -99,7 +99,7 @@ def request_body(
         **_parameters({**defaults, **options}),
         "stop": list(request.stop or stop) or None,
         **_tools(request),
-        "response_format": request.response_format,
+        "response_format": request.response_format or _turn_format(request.turn_schema),
         **_logprobs(request.top_logprobs),
         "stream": stream,
         "stream_options": {"include_usage": True} if stream else None,
@@ -138,6 +138,10 @@ def _tools(request: ChatRequest) -> dict[str, Any]:
     elif isinstance(choice, str) and choice not in ("auto", "none", "required"):
         choice = {"type": "function", "function": {"name": choice}}
     return {"tools": outgoing_tools(request.tools), "tool_choice": choice or None}
+
+
+def _turn_format(schema: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return {"type": "json_schema", "json_schema": {"name": "turn", "schema": schema}} if schema else None
 
 
 def _logprobs(top: int | None) -> dict[str, Any]:

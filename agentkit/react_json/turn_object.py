@@ -1,0 +1,211 @@
+"""A turn as one JSON object, for servers that hold a reply to a schema and take no grammar: its schema, its text in the
+dialect as it comes, and what it decides.
+
+    {"thought": "…", "action": "Calculator", "action_input": "6 * 7"}    {"thought": "…", "final_answer": "42"}
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from agentkit.errors import ConfigurationError
+from agentkit.react_json.grammar import CLOSED, FENCE
+from agentkit.react_json.lenient_json import BrokenJson, read_json
+from agentkit.react_json.schema_rules import referred
+from agentkit.react_json.turn import NotADecision, Schemas, Turn, decisions_in
+from agentkit.tool import takes_nothing
+
+MOST_SCHEMA_PARTS = 2000  # of a tool's schema with what it refers to; of a larger one no more than its type is held
+_LABELS = {"thought": "Thought: ", "final_answer": "Final Answer: "}
+_KEY = re.compile(r'\s*[{,]\s*"(thought|final_answer|action)"\s*:\s*')
+_MAY_BE_KEY = re.compile(r'\s*(?:[{,]\s*(?:"[a-z_]{0,12}(?:"\s*(?::\s*)?)?)?)?')
+_PLAIN = re.compile(r'[^"\\]+')
+_ESCAPE = re.compile(r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|[^u])", re.DOTALL)
+_HALF_ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{0,3}|u[dD][89abAB][0-9a-fA-F]{2}(?:\\(?:u[0-9a-fA-F]{0,3})?)?)?")
+
+
+# -- its schema --------------------------------------------------------------------------------------------------------
+
+
+def turn_schema(tools: Sequence[tuple[str, Mapping[str, Any]]], *, longest: int = 2000) -> dict[str, Any]:
+    """The JSON schema of one turn; `tools` and `longest` as for `react_json_grammar`.
+
+    What the tools' own schemas refer to stands in its place, as references would point into this one; within itself, no
+    more than its type.
+    """
+    short = {"type": "string", "maxLength": max(longest // 5, 1)}
+    answer = {"type": "string", "minLength": 1, "maxLength": longest}
+    turns: list[dict[str, Any]] = [{"final_answer": answer}]
+    for name, schema in tools:
+        is_text = schema.get("type") == "string" and {"enum", "const", "pattern", "format"}.isdisjoint(schema)
+        taken = {**answer, **schema} if is_text else _Resolved(schema).schema
+        turns.append({"action": {"const": name}, **({} if takes_nothing(schema) else {"action_input": taken})})
+    each = [{"thought": short, **turn} for turn in turns]
+    closed = {"type": "object", "additionalProperties": False}
+    return {"anyOf": [{**closed, "properties": turn, "required": [*turn]} for turn in each]}
+
+
+class _Resolved:
+    """A schema that refers to nothing."""
+
+    def __init__(self, root: Mapping[str, Any]) -> None:
+        self._root = root
+        self._parts = 0
+        try:
+            self.schema: Any = self._resolved(root, ("#",))
+        except _TooMuch:
+            self.schema = _loosened(root)
+
+    def _resolved(self, part: Any, trail: tuple[str, ...]) -> Any:
+        if isinstance(part, list | tuple):
+            return [self._resolved(each, trail) for each in part]
+        if not isinstance(part, Mapping):
+            return part
+        self._parts += 1
+        if self._parts > MOST_SCHEMA_PARTS or len(trail) > MOST_SCHEMA_PARTS:
+            raise _TooMuch
+        own = {key: self._part(key, value, trail) for key, value in part.items() if key not in ("$defs", "definitions")}
+        if not isinstance(reference := own.pop("$ref", None), str):
+            return own
+        try:
+            target = referred(self._root, reference)
+        except ConfigurationError:  # the tool itself says what is wrong with its input
+            return own
+        return {**(_loosened(target) if reference in trail else self._resolved(target, (*trail, reference))), **own}
+
+    def _part(self, key: str, value: Any, trail: tuple[str, ...]) -> Any:
+        if key in ("properties", "patternProperties") and isinstance(value, Mapping):  # whose keys are names
+            return {name: self._resolved(each, trail) for name, each in value.items()}
+        return value if key in ("enum", "const", "default", "examples") else self._resolved(value, trail)
+
+
+class _TooMuch(Exception):
+    pass
+
+
+def _loosened(schema: Any) -> dict[str, Any]:
+    kind = schema.get("type") if isinstance(schema, Mapping) else None
+    return {"type": kind} if kind else {}
+
+
+# -- its text ----------------------------------------------------------------------------------------------------------
+
+
+class TurnText:
+    """Writes a turn in the dialect while it comes as an object; text that is no such object stays as it is.
+
+    An action stands in its fence as it came, a thought and an answer without their quotes.
+    """
+
+    def __init__(self) -> None:
+        self._came: list[str] = []
+        self._pending = ""
+        self._reading = self._read_key
+        self._has_begun = False
+
+    def feed(self, piece: str) -> str:
+        """What of the turn's text the piece completes."""
+        self._came.append(piece)
+        self._pending += piece
+        return "".join(self._read())
+
+    def rest(self) -> str:
+        """What was held back, at the end."""
+        pending, self._pending = self._pending, ""
+        if self._reading == self._read_raw:
+            return pending.rstrip() + (CLOSED if self.turn is not None else "")
+        return pending if self._reading == self._read_text or not self._has_begun else ""
+
+    @property
+    def turn(self) -> dict[str, Any] | None:
+        """The turn, where the text so far is one."""
+        text = "".join(self._came).strip()
+        if not text.startswith("{"):
+            return None
+        try:
+            value, end = read_json(text, 0, repair=False)
+        except BrokenJson:
+            return None
+        keys = value.keys()
+        is_turn = keys == {"thought", "final_answer"} or keys - {"action_input"} == {"thought", "action"}
+        return value if is_turn and end == len(text) and isinstance(value["thought"], str) else None
+
+    def _read(self) -> Iterator[str]:
+        while self._pending and (text := self._reading()) is not None:
+            yield text
+
+    # Each reads on in what is pending, and gives text; None: there must be more to tell.
+
+    def _read_key(self) -> str | None:
+        if _MAY_BE_KEY.fullmatch(self._pending):
+            return None
+        key = _KEY.match(self._pending)
+        if key is None or (key[1] in _LABELS and self._pending[key.end()] != '"'):  # the end, or another object
+            self._reading = self._read_nothing if self._has_begun else self._read_text
+            return ""
+        before = "\n" if self._has_begun else ""
+        self._has_begun = True
+        if key[1] == "action":
+            self._pending = self._pending[key.end() :]
+            self._reading = self._read_raw
+            return f'{before}Action:{FENCE}{{"action": '
+        self._pending = self._pending[key.end() + 1 :]
+        self._reading = self._read_string
+        return before + _LABELS[key[1]]
+
+    def _read_string(self) -> str | None:
+        pending = self._pending
+        if pending[0] == '"':
+            self._pending = pending[1:]
+            self._reading = self._read_key
+            return ""
+        if pending[0] != "\\":
+            plain = _PLAIN.match(pending)
+            assert plain is not None
+            self._pending = pending[plain.end() :]
+            return plain[0]
+        if _HALF_ESCAPE.fullmatch(pending):
+            return None
+        escape = _ESCAPE.match(pending)
+        self._pending = pending[escape.end() if escape else 1 :]
+        return _unescaped(escape[0]) if escape else "\\"
+
+    def _read_raw(self) -> str | None:
+        """All of it but the white space at its end, which may be the reply's."""
+        pending = self._pending
+        held = len(pending.rstrip())
+        self._pending = pending[held:]
+        return pending[:held] or None
+
+    def _read_text(self) -> str:
+        pending, self._pending = self._pending, ""
+        return pending
+
+    def _read_nothing(self) -> str:
+        self._pending = ""
+        return ""
+
+
+def _unescaped(escape: str) -> str:
+    try:
+        text: str = json.loads(f'"{escape}"')
+    except ValueError:
+        return escape
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+# -- what it decides ---------------------------------------------------------------------------------------------------
+
+
+def turn_in(value: Mapping[str, Any], text: str, tools: Schemas | None = None) -> Turn | None:
+    """The turn that an object is, whose `text` in the dialect is its log; None for one that decides nothing."""
+    rest = {key: part for key, part in value.items() if key != "thought"}
+    try:
+        (decision,) = decisions_in(rest, tools)
+    except (NotADecision, ValueError):
+        return None
+    return Turn(replace(decision, log=text), str(value["thought"]).strip())
