@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.nn.functional import linear, scaled_dot_product_attention
+from torch.nn.functional import linear
 
 from agentkit.react_json.prompt import DEFAULT_PROMPT
 
@@ -128,7 +128,8 @@ class LowRank(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.is_cuda:
             return linear(x, self.merged().to(x.dtype))
-        return linear(x, self.weight) + self.scale * linear(linear(x, self.down), self.up)
+        weight, down, up = (each.to(x.dtype) for each in (self.weight, self.down, self.up))
+        return linear(x, weight) + self.scale * linear(linear(x, down), up)
 
 
 def adapt(model: Any, rank: int, scale: float = 1.0) -> dict[str, LowRank]:
@@ -180,17 +181,23 @@ def _attended(
     """(1, heads, tokens, width of a head): each rest sees the shared beginning and itself."""
     groups = queries.shape[1] // keys.shape[1]
     keys, values = (each.repeat_interleave(groups, dim=1) for each in (keys, values))
-    first, first_keys, first_values = (each[:, :, :shared] for each in (queries, keys, values))
-    mixed = [scaled_dot_product_attention(first, first_keys, first_values, is_causal=True)]
+    mixed = [_mixed(*(each[:, :, :shared] for each in (queries, keys, values)))]
     begin = shared
     for length in lengths:
         seen, given = (
             torch.cat((each[:, :, :shared], each[:, :, begin : begin + length]), 2) for each in (keys, values)
         )
-        mask = torch.ones(length, shared + length, dtype=torch.bool, device=queries.device).tril(shared)
-        mixed.append(scaled_dot_product_attention(queries[:, :, begin : begin + length], seen, given, attn_mask=mask))
+        mixed.append(_mixed(queries[:, :, begin : begin + length], seen, given))
         begin += length
     return torch.cat(mixed, 2)
+
+
+def _mixed(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Causal attention of the last places, written out: torch's own takes a processor longer to differentiate."""
+    count, seen = queries.shape[2], keys.shape[2]
+    later = torch.ones(count, seen, dtype=torch.bool, device=queries.device).triu(seen - count + 1)
+    scores = (queries / math.sqrt(queries.shape[3])) @ keys.transpose(2, 3)
+    return scores.masked_fill(later, -math.inf).softmax(3) @ values
 
 
 # -- files -------------------------------------------------------------------------------------------------------------

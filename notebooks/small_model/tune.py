@@ -192,7 +192,8 @@ class Tuner:
         self.tokenizer = Tokenizer.from_file(tokenizer_file)
         torch.manual_seed(args.seed)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32  # most processors emulate it
+        has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        self.dtype = torch.bfloat16 if has_bf16 or self.device.type == "cuda" else torch.float32  # others emulate it
         if self.device.type == "cuda":
             torch.set_float32_matmul_precision("high")
         self.note(
