@@ -254,13 +254,13 @@ def test_a_limit_that_no_reply_keeps_is_an_error(server: ChatServer, chat: Make)
     assert [sent["max_tokens"] for sent in server.bodies] == [512, 256, 128, 64, 32, 16]
 
 
-def with_context(tokens: int) -> Callable[[Request], Play]:
+def with_context(tokens: int, text: str = "hello") -> Callable[[Request], Play]:
     """A server whose context has so many tokens, of four characters."""
 
     def choose(asked: Request) -> Play:
         prompt = len(json.dumps(asked.body["messages"])) // 4
         if prompt < tokens:
-            return say("hello")
+            return say(text)
         said = f"request ({prompt} tokens) exceeds the available context size ({tokens} tokens), try increasing it"
         return error(400, said)
 
@@ -288,6 +288,65 @@ def test_the_oldest_observations_are_dropped_where_the_prompt_is_too_long(
     assert [record.getMessage() for record in caplog.records] == [
         f"{server.url} reads no prompt as long as this: without 8 observations of it"
     ]
+
+
+@every_way
+def test_a_context_that_was_met_once_is_not_run_into_again(
+    server: ChatServer, chat: Make, ask: Ask, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.choose = with_context(2400)
+    model, told = chat(), f"{server.url} reads no prompt as long as this: without %s of it"
+    with caplog.at_level(logging.WARNING, logger="agentkit"):
+        replies = [ask(model, conversation(*["x" * 600] * count)) for count in (14, 15, 4, 18)]
+    dropped = [reply.response_metadata.get("dropped_to_fit") for reply in replies]
+    assert [parts and parts["observations"] for parts in dropped] == [8, 12, None, 16]
+    assert [record.getMessage() for record in caplog.records] == [
+        told % f"{count} observations" for count in (8, 12, 16)
+    ]
+    assert len(server.bodies) == 5  # one of them was refused
+
+
+def test_a_context_that_counts_the_reply_is_not_run_into_again(server: ChatServer, chat: Make) -> None:
+    def choose(asked: Request) -> Play:
+        prompt, reply = len(json.dumps(asked.body["messages"])) // 4, asked.body["max_tokens"]
+        if prompt + reply <= 2400:
+            return say("hello", usage={"prompt_tokens": prompt, "completion_tokens": 3, "total_tokens": prompt + 3})
+        return refused(
+            f"This model's maximum context length is 2400 tokens. However, you requested {prompt + reply} tokens "
+            f"({prompt} in the messages, {reply} in the completion)."
+        )
+
+    server.choose = choose
+    model = chat(max_new_tokens=1000)
+    for count in (11, 12, 13, 14, 2):
+        assert model.invoke(conversation(*["x" * 600] * count)).content == "hello"
+    assert [sent["max_tokens"] for sent in server.bodies] == [1000, 162, 1000, 828, 617, 1000]
+
+
+def test_a_picture_is_not_taken_for_a_long_text(server: ChatServer, chat: Make) -> None:
+    server.choose = with_context(2400)
+    model = chat()
+    model.invoke(conversation(*["x" * 600] * 14))
+    server.choose = None
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 9000}}
+    asked = [*conversation(*["x" * 600] * 4), HumanMessage([picture])]
+    assert "dropped_to_fit" not in model.invoke(asked).response_metadata
+
+
+def test_a_run_meets_the_context_once(server: ChatServer, chat: Make) -> None:
+    def choose(asked: Request) -> Play:
+        turns = sum(message["role"] == "assistant" for message in asked.body["messages"])
+        said = final("Books.") if "page 11" in str(asked.body["messages"][-1]) else action("read", {"page": turns})
+        return with_context(2400, said)(asked)
+
+    def read(page: int) -> str:
+        """Reads a page."""
+        return f"page {page}: " + "word " * 120
+
+    server.choose = choose
+    executor = AgentExecutor.from_model(chat(), tools=[read], mode="react-json", max_iterations=20)
+    assert executor.invoke({"input": "What is it?"})["output"] == "Books."
+    assert len(server.bodies) == 13 + 1
 
 
 def test_an_observation_that_is_too_long_by_itself_is_cut(server: ChatServer, chat: Make) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from agentkit.errors import ConfigurationError
 from agentkit.models.backend import ChatRequest
+from agentkit.models.hosted.limits import Context
 from agentkit.models.hosted.outgoing_messages import outgoing_messages, outgoing_tools
 from agentkit.models.messages import alternating, without_system
 from agentkit.models.openai_format import RETURNED, THINKING, returned_fields
@@ -51,6 +52,7 @@ class Lessons:
     most_tokens: int | None = None  # of any reply
     base: int = 0  # which of the addresses that may be meant
     model: str | None = None  # the only one it has, which it wants named
+    context: Context | None = None
     wanted: str = ""  # the field that every message of the model has, also one that it thought nothing for
 
     def joined(self, other: Lessons) -> Lessons:
@@ -62,6 +64,7 @@ class Lessons:
             most_tokens=min(most, default=None),
             base=other.base,
             model=other.model or self.model,
+            context=other.context or self.context,
             wanted=other.wanted or self.wanted,
         )
 

@@ -7,9 +7,10 @@ found out by asking for less.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 FEWEST = 16  # tokens that a reply may have; less is no answer
+_SURELY = 1.05  # times as many tokens as a prompt is likely to have
 CODES = ("context_length_exceeded", "exceed_context_size_error", "string_above_max_length", "tokens_limit_reached")
 _ABOUT_LENGTH = re.compile(
     r"context (?:length|window|size|limit)|max(?:imum)?[_ ]?(?:completion_?|new_?|output_?)?tokens"
@@ -58,6 +59,33 @@ class TooLong:
     of_context: bool = False
     prompt_tokens: int | None = None
     context_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """How much a server's model reads, as far as a refusal said it: `tokens`, of which a prompt that was counted had so
+    many `per_character`. Where it `counts_reply`, the reply must have room in it, too."""
+
+    tokens: int
+    per_character: float
+    counts_reply: bool
+
+    def refusal(self, characters: int, *, asked: int | None) -> TooLong | None:
+        """What it would say of a prompt of about so many characters; `None`: that it takes it."""
+        prompt = round(characters * self.per_character)
+        left = self.tokens - prompt
+        if left <= 0:
+            return TooLong(prompt_tokens=prompt, context_tokens=self.tokens)
+        room = self.tokens - round(prompt * _SURELY)
+        if not self.counts_reply or asked is None or room >= asked:
+            return None
+        return TooLong(room=max(room, 0), prompt_tokens=prompt, context_tokens=self.tokens)
+
+    def measured(self, characters: int, prompt_tokens: int) -> Context:
+        """With what a later prompt had, which is likelier to be like the next one."""
+        per_character = prompt_tokens / max(characters, 1)
+        is_likely = 0.5 < per_character / self.per_character < 2  # some servers do not count what they had cached
+        return replace(self, per_character=per_character) if is_likely else self
 
 
 def too_long(message: str, *, code: str = "", asked: int | None = None) -> TooLong | None:

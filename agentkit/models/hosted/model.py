@@ -171,6 +171,8 @@ class HostedModel:
         attempts = self.retries.begin()
         delivery = Delivery(early=request.stream)
         phrasing = Phrasing(request, self._quirks.lessons)
+        for done in phrasing.foresee(self._body(phrasing)) if self.adapts and phrasing.lessons.context else ():
+            self._tell(f"{self.model_id} {done}", logging.WARNING)
         while True:
             body = self._body(phrasing)
             try:
@@ -202,6 +204,9 @@ class HostedModel:
         finally:
             self._quirks.answers |= reader.begun
         last = self._priced(reader.end())
+        if last.usage is not None:
+            phrasing.counted(body, last.usage.prompt_tokens)
+            self._learn(phrasing.lessons)
         self._notice_model(str((last.metadata or {}).get("model_name") or ""))
         yield from delivery.end()
         yield last if phrasing.fitted is None else _with_metadata(last, dropped_to_fit=phrasing.fitted.dropped)

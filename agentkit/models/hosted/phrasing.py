@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from agentkit.errors import ConfigurationError
 from agentkit.models.backend import ChatRequest
 from agentkit.models.hosted.body import DROPPABLE, Lessons, refused_field, wanted_field
 from agentkit.models.hosted.failures import Failure
-from agentkit.models.hosted.limits import FEWEST, TooLong, too_long
+from agentkit.models.hosted.limits import FEWEST, Context, TooLong, too_long
 from agentkit.models.messages import Fitted, shortenings
 from agentkit.number_words import count
 
@@ -70,10 +70,11 @@ class Phrasing:
         self._given_way += 1
         if self._given_way > MOST_GIVEN_WAY:
             return ""
-        limit = body.get("max_tokens", body.get("max_completion_tokens"))
-        found = too_long(failure.said, code=failure.code, asked=limit if isinstance(limit, int) else None)
+        limit = _limit(body)
+        found = too_long(failure.said, code=failure.code, asked=limit)
         self.is_loss = found is not None
         if found is not None:
+            self._notice(found, body)
             return self._shortened(found, body, limit)
         has_system = any(message["role"] == "system" for message in body["messages"])
         if has_system and _NO_SYSTEM.search(failure.said):
@@ -102,6 +103,38 @@ class Phrasing:
         )
 
     # -- length ----------------------------------------------------------------------------------------------------
+
+    def foresee(self, body: Mapping[str, Any]) -> Iterator[str]:
+        """What is done, in words, about a prompt that the server would refuse, by the length that it named before."""
+        context = self.lessons.context
+        if context is None or any(_has_media(message) for message in self.asked.messages):
+            return
+        for _ in range(2):  # for the prompt, and then for the reply beside it
+            limit = min((one for one in (_limit(body), self.most_tokens) if one is not None), default=None)
+            found = context.refusal(self._characters(body), asked=limit)
+            if found is None or not (said := self._shortened(found, body, limit)):
+                return
+            yield said
+
+    def counted(self, body: Mapping[str, Any], prompt_tokens: int) -> None:
+        """The server counted so many tokens in the prompt."""
+        if self.lessons.context is not None and prompt_tokens:
+            context = self.lessons.context.measured(self._characters(body), prompt_tokens)
+            self.lessons = replace(self.lessons, context=context)
+
+    def _characters(self, body: Mapping[str, Any]) -> int:
+        """Of the prompt as it is put now."""
+        return _size(self.request.messages) + _size(body.get("tools"))
+
+    def _notice(self, found: TooLong, body: Mapping[str, Any]) -> None:
+        """How long the context is, and by how many tokens the prompt was counted, for the next ones."""
+        prompt, tokens = found.prompt_tokens, found.context_tokens
+        if prompt and tokens:
+            before = self.lessons.context
+            counts_reply = prompt < tokens or (before is not None and before.tokens == tokens and before.counts_reply)
+            per_character = prompt / max(self._characters(body), 1)
+            context = Context(tokens=tokens, per_character=per_character, counts_reply=counts_reply)
+            self.lessons = replace(self.lessons, context=context)
 
     def _shortened(self, found: TooLong, body: Mapping[str, Any], limit: int | None) -> str:
         if found.most_tokens is not None:
@@ -138,6 +171,17 @@ class Phrasing:
         dropped = self.fitted.dropped.items()
         parts = " and ".join(count(number, name.removesuffix("s")) for name, number in dropped if number)
         return f"reads no prompt as long as this: without {parts} of it"
+
+
+def _limit(body: Mapping[str, Any]) -> int | None:
+    limit = body.get("max_tokens", body.get("max_completion_tokens"))
+    return limit if isinstance(limit, int) else None
+
+
+def _has_media(message: Mapping[str, Any]) -> bool:
+    """Whether the message holds a picture or sound, whose characters say nothing of its tokens."""
+    content = message.get("content")
+    return isinstance(content, list) and any(part.get("type") != "text" for part in content)
 
 
 def _size(value: Any) -> int:
