@@ -112,6 +112,46 @@ def test_where_nothing_is_found_the_other_address_is_asked_and_remembered(
     assert len(server.requests) == tries + 1
 
 
+PAGE = b"<!DOCTYPE html><html><body>Welcome!</body></html>"
+"""What a web application answers to any path that it does not know, with status 200."""
+
+
+@pytest.mark.parametrize("ask", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize(
+    ("given", "paths"),
+    [
+        ("", [f"/v1{CHAT}"] * 2 + [CHAT]),
+        ("/app", [f"/app{CHAT}"] * 2 + [f"/app/v1{CHAT}"]),
+        ("/v1", [f"/v1{CHAT}"] * 2),
+        (f"/x{CHAT}?key=abc", [f"/x{CHAT}?key=abc"] * 2),
+    ],
+)
+@pytest.mark.parametrize(
+    ("content", "saw"), [(PAGE, "an HTML page"), (b'{"status": "up"}', "JSON without choices (status)")]
+)
+def test_what_is_no_reply_names_the_path_that_was_asked(
+    server: ChatServer, chat: Make, ask: Ask, given: str, paths: list[str], content: bytes, saw: str
+) -> None:
+    server.plays = [body(content, kind="text/html")]
+    with pytest.raises(ModelError) as caught:
+        ask(chat(f"{server.url}{given}"))
+    named = ", ".join(dict.fromkeys(path.partition("?")[0] for path in paths))
+    assert str(caught.value).partition(" ")[2] == (
+        f"expected a chat completion, saw {saw}; is this an OpenAI-compatible server's address? (asked: {named}) "
+        "(tried 2 times)"
+    )
+    assert [asked.path for asked in server.requests] == paths
+
+
+@pytest.mark.parametrize("ask", WAYS.values(), ids=WAYS)
+def test_behind_a_page_the_other_address_is_asked_and_remembered(server: ChatServer, chat: Make, ask: Ask) -> None:
+    right = f"/app/v1{CHAT}"
+    server.choose = lambda asked: say("hello") if asked.path == right else body(PAGE, kind="text/html")
+    model = chat(f"{server.url}/app")
+    assert [ask(model).content for _ in range(2)] == ["hello", "hello"]
+    assert [asked.path for asked in server.requests] == [f"/app{CHAT}"] * 2 + [right] * 2
+
+
 @pytest.mark.parametrize("ask", WAYS.values(), ids=WAYS)
 @pytest.mark.parametrize(
     ("given", "named"),

@@ -53,8 +53,11 @@ class Failure(Exception):
     loading_s: float | None = None
 
 
-def unreadable(error: NotACompletion | BrokenReply | TooMuch | Unreadable) -> Failure:
-    """A reply with status 200 that is none, or that breaks off, or does not end."""
+def unreadable(error: NotACompletion | BrokenReply | TooMuch | Unreadable, *, path: str = "") -> Failure:
+    """A reply with status 200 that is none, or that breaks off, or does not end.
+
+    With a `path` nothing of a completion has come: it may be the wrong one, where a page answers whatever is asked.
+    """
     if isinstance(error, TooMuch):
         return Failure(f"sent {error} in one reply, more than is read; ask for less, or another server", retry=False)
     if isinstance(error, Unreadable):
@@ -63,7 +66,7 @@ def unreadable(error: NotACompletion | BrokenReply | TooMuch | Unreadable) -> Fa
         return Failure(without_secrets(str(error)), status=error.status, retry=_may_pass(error.status), said=str(error))
     seen = without_secrets(str(error))
     message = f"expected a chat completion, saw {seen}; is this an OpenAI-compatible server's address?"
-    return Failure(message, doubtful=True)
+    return Failure(message, doubtful=True, elsewhere=bool(path), path=path)
 
 
 def refusal(status: int, headers: Mapping[str, str], body: bytes, *, path: str = "", now_s: float) -> Failure:

@@ -200,7 +200,7 @@ class HostedModel:
             yield from self._read_reply(head, reader, attempts, delivery)
             reader.check()
         except (NotACompletion, BrokenReply, TooMuch, Unreadable) as error:
-            raise unreadable(error) from error
+            raise unreadable(error, path="" if reader.begun else head.path) from error
         finally:
             self._quirks.answers |= reader.begun
         last = self._priced(reader.end())
@@ -258,9 +258,10 @@ class HostedModel:
             if moved is None:
                 break
             outgoing = moved
+        head = head._replace(path=urlsplit(outgoing.url).path)
         if head.status >= 300:
             body = yield from self._beginning(head, attempts)
-            raise refusal(head.status, head.headers, body, path=urlsplit(outgoing.url).path, now_s=self.now_s())
+            raise refusal(head.status, head.headers, body, path=head.path, now_s=self.now_s())
         return head
 
     def _whole(self, head: Head, attempts: Attempts) -> Effects[bytes]:
@@ -325,7 +326,8 @@ class HostedModel:
         self, phrasing: Phrasing, body: Mapping[str, Any], failure: Failure, attempts: Attempts
     ) -> Effects[bool]:
         """Whether the next request will be one that this server may take."""
-        if failure.elsewhere and not self._quirks.answers and phrasing.goes_elsewhere(failure, len(self.place.bases)):
+        bases = len(self.place.bases)
+        if failure.elsewhere and not self._quirks.answers and phrasing.goes_elsewhere(failure, bases):
             return True
         if not self.adapts or not failure.said or failure.elsewhere:
             return False

@@ -55,9 +55,10 @@ class Phrasing:
         return min((one for one in (self.lessons.most_tokens, self.room) if one is not None), default=None)
 
     def goes_elsewhere(self, failure: Failure, bases: int) -> bool:
-        """Whether another of the addresses that may be meant is asked next."""
+        """Whether another of the addresses that may be meant is asked next; not before one that may pass came twice."""
+        is_new = failure.path not in self.paths
         self.paths.append(failure.path)
-        if self.lessons.base + 1 >= bases:
+        if (failure.retry and is_new) or self.lessons.base + 1 >= bases:
             return False
         self.lessons = replace(self.lessons, base=self.lessons.base + 1)
         return True

@@ -61,10 +61,11 @@ class Ask(NamedTuple):
 
 
 class Head(NamedTuple):
-    """How a response begins."""
+    """How a response begins; `path` is what was asked, as far as whoever asked says so."""
 
     status: int
     headers: Mapping[str, str]
+    path: str = ""
 
 
 Steps = Generator[Chunk | Send | Read | Wait | Ask, Any, None]
