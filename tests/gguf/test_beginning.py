@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,34 @@ def test_a_later_process_computes_only_what_is_new(file: Path) -> None:
     assert later.text == first.text
     assert cached(reply(file, "something else")) == TOKENS
     assert files() == [kept]
+
+
+def together(backend: GgufBackend, *questions: str) -> list[Completion]:
+    with ThreadPoolExecutor(len(questions)) as threads:
+        return list(threads.map(partial(asked, backend), questions))
+
+
+def test_slots_that_compute_together_have_it_computed_once(file: Path) -> None:
+    questions = ("hello", "goodbye", "something else", "more")
+    alone = [reply(file, question, reuse=False).text for question in questions]
+    with opened(file, batch_size=4) as backend:
+        first, later = together(backend, *questions), together(backend, *questions[::-1])
+    assert [each.text for each in first] == alone
+    assert sorted(map(cached, first)) == [0, TOKENS, TOKENS, TOKENS]
+    assert min(map(cached, later)) >= TOKENS
+    assert len(files()) == 1
+
+
+def test_what_begins_no_process_is_kept_where_it_comes_again(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(file, batch_size=4) as backend:
+        asked(backend)
+        monkeypatch.setitem(SYSTEM, "content", SYSTEM["content"].upper())
+        asked(backend)
+        assert len(files()) == 1
+        least, *others = sorted(map(cached, together(backend, "a", "b", "c")))
+        assert least < 10
+        assert others == [TOKENS, TOKENS]
+    assert len(files()) == 2
 
 
 def test_the_reply_is_that_of_a_model_that_keeps_nothing(file: Path) -> None:

@@ -180,26 +180,27 @@ class GgufBackend:
     def _in_a_slot(self, reply: Reply, written: Sequence[Piece], tokens: int) -> Generator[Chunk]:
         """The reply's chunks; where all slots together have no room for it after all, it goes on alone."""
         try:
-            with self._slots.taken(written, tokens) as slot:
+            with self._slots.taken(written, tokens) as (slot, held):
                 reply.body["id_slot"] = slot
                 reply.body["cache_prompt"] &= not self._slots.is_forgotten(slot)
-                yield from self._brought(reply, written, slot)
+                yield from self._brought(reply, written, slot, held)
                 yield from reply.chunks()
                 return
         except Full:
             pass
-        with self._slots.taken(written, self.context_tokens) as reply.body["id_slot"]:
+        with self._slots.taken(written, self.context_tokens) as (reply.body["id_slot"], _):
             try:
                 yield from reply.chunks()
             except Full as full:
                 raise ModelError(f"llama.cpp: {full}") from full
 
-    def _brought(self, reply: Reply, prompt: Sequence[Piece], slot: int) -> Generator[Chunk]:
-        """Before the model's first reply: what its prompt begins with, from an earlier process, or for later ones."""
-        beginnings, self._beginnings = self._beginnings, None
+    def _brought(self, reply: Reply, prompt: Sequence[Piece], slot: int, held: int) -> Generator[Chunk]:
+        """Before a reply in a slot that does not hold what its prompt begins with: that, as it was computed before."""
+        beginnings = self._beginnings
         first = next((each["content"] for each in reply.request.messages if each["role"] != "system"), None)
         beginning = beginning_of(prompt, first) if isinstance(first, str) else []
-        if beginnings is None or not reply.body["cache_prompt"] or characters(beginning) < FEWEST_CHARACTERS:
+        length = characters(beginning)
+        if beginnings is None or not reply.body["cache_prompt"] or held >= length or length < FEWEST_CHARACTERS:
             return
         answers = beginnings.bring(beginning, as_prompt(beginning), slot, reply.body)
         while True:

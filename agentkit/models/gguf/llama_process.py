@@ -99,7 +99,7 @@ def server(
     asked.cpuparams.n_threads = asked.cpuparams_batch.n_threads = start["threads"]
     if start["gpu_layers"] is not None:
         asked.n_gpu_layers = start["gpu_layers"]
-    asked.cache_ram_mib = KEPT_MIB
+    asked.cache_ram_mib, asked.cache_idle_slots = KEPT_MIB, False  # a slot keeps what it holds until it is needed
     asked.verbosity = verbosity
     asked.warmup = asked.fit_params = False
     asked.use_jinja, asked.chat_template = False, "chatml"  # messages are none of its business

@@ -6,10 +6,18 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from agentkit.models.gguf.vocabulary import Piece
 
 WAIT_S = 0.5  # at a time, so that an interrupt is noticed
+
+
+class Taken(NamedTuple):
+    """A slot, and how many characters of the prompt's beginning it holds."""
+
+    slot: int
+    held: int
 
 
 class Slots:
@@ -41,7 +49,7 @@ class Slots:
             return found
 
     @contextmanager
-    def taken(self, prompt: Sequence[Piece], tokens: int) -> Iterator[int]:
+    def taken(self, prompt: Sequence[Piece], tokens: int) -> Iterator[Taken]:
         """A slot for this prompt, to which its writer adds, and for so many tokens in all."""
         tokens = min(tokens, self.room)
         with self._left:
@@ -53,12 +61,14 @@ class Slots:
             finally:
                 self._waiting.remove(ticket)
                 self._left.notify_all()
-            slot = max(self._free, key=lambda each: _common(self._held[each], prompt))  # the longest idle of equals
+            held, slot = max(  # the longest idle of equals
+                ((_common(self._held[each], prompt), each) for each in self._free), key=lambda each: each[0]
+            )
             self._free.remove(slot)
             self._taken += tokens
             self._held[slot] = prompt
         try:
-            yield slot
+            yield Taken(slot, held)
         finally:
             with self._left:
                 self._free.append(slot)
