@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
@@ -35,8 +36,9 @@ class Setting:
     """What every way in knows of one setting, beside its name and its type.
 
     `option` is its name on the command line, where that is not the field's; `metavar` what stands there for a value;
-    `repeated` is a list whose option is given once per value, instead of once with commas. A number is not smaller than
-    `least`, and greater than `above`.
+    `repeated` is a list whose option is given once per value, instead of once with commas; `command_lines` in one text
+    are parted by commas that a space follows, outside quotes. A number is not smaller than `least`, and greater than
+    `above`.
     """
 
     help: str
@@ -44,6 +46,7 @@ class Setting:
     metavar: str = ""
     option: str = ""
     repeated: bool = False
+    command_lines: bool = False
     least: float | None = None
     above: float | None = None
 
@@ -71,6 +74,7 @@ class RunSettings:
         "An MCP server's command or address, or a file of mcpServers; may be repeated.",
         metavar="SERVER",
         repeated=True,
+        command_lines=True,
     )
     allow: tuple[str, ...] | None = _setting(
         None, "tools", "Names of the tools that may run, with commas.", metavar="NAMES"
@@ -151,6 +155,9 @@ _EXPECTED = {
 }
 
 
+_COMMAND_LINE = re.compile(r"""(?:[^,"']|"(?:\\.|[^"\\])*"|'[^']*'|["']|,(?!\s|\Z))+""", re.DOTALL)
+
+
 def type_of(name: str) -> type:
     """int, float, bool, str, tuple (of names) or dict (of options)."""
     if choices_of(name):
@@ -180,7 +187,8 @@ def parsed(name: str, text: str, where: str) -> Any:
         if kind is bool:
             value = _WORDS[text.strip().casefold()]
         elif kind is tuple:
-            value = tuple(word.strip() for word in text.split(",") if word.strip())
+            parts = _COMMAND_LINE.findall(text) if SETTINGS[name].command_lines else text.split(",")
+            value = tuple(part.strip() for part in parts if part.strip())
         elif kind is dict:
             value = json.loads(text) if text.lstrip().startswith("{") else dict(_pairs(text.split(",")))
         elif kind is not str:

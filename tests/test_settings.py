@@ -84,6 +84,22 @@ def test_the_environment(name: str, tmp_path: Path) -> None:
     assert read(tmp_path, **{f"AGENTKIT_{name.upper()}": WAYS[name][2]}) == expected(name)
 
 
+@pytest.mark.parametrize(
+    ("text", "servers"),
+    [
+        ("npx server --roots a,b", ["npx server --roots a,b"]),
+        ("npx server --roots a,b, uvx other", ["npx server --roots a,b", "uvx other"]),
+        ("npx server --say 'a, b', uvx other", ["npx server --say 'a, b'", "uvx other"]),
+        (r'npx server --say "a\", b" , uvx other,', [r'npx server --say "a\", b"', "uvx other"]),
+        ("http://a.example/?of=1,2,\nhttp://b.example", ["http://a.example/?of=1,2", "http://b.example"]),
+        ("/home/o'brien/serve a,b, uvx other", ["/home/o'brien/serve a,b", "uvx other"]),
+        (" , ", []),
+    ],
+)
+def test_commands_keep_the_commas_in_their_arguments(text: str, servers: list[str], tmp_path: Path) -> None:
+    assert read(tmp_path, AGENTKIT_MCP=text).mcp == tuple(servers)
+
+
 @EVERY
 def test_the_file(name: str, tmp_path: Path) -> None:
     (tmp_path / "agentkit.toml").write_text(f"{name} = {WAYS[name][3]}")

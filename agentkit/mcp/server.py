@@ -218,6 +218,7 @@ class McpServer:
 
     def _failed(self, session: _Session, reason: str) -> ConfigurationError:
         line = session.errors.last_line()
+        session.errors.pass_on(without=line)
         hint = self.shown.hint(line)
         advice = (
             "is it running, and is the address right?"
@@ -263,6 +264,7 @@ class _Session:
             logging.getLogger("mcp").addHandler(logging.NullHandler())  # a line that is no message is no traceback
             async with _client(self._watched, self._connection.given.get("session_kwargs") or {}) as self._client:
                 offered = self._sieve.usable(await listed(self._client), self._connection.name)
+                self.errors.pass_on()
                 self.ready.set_result(self._shown.result(offered))
                 await self.over.wait()
         except Exception as error:

@@ -29,6 +29,7 @@ MOST_LINES = 50  # of standard error that are looked through for a reason
 MOST_OF_LINE = 500
 GROUP_S = 2.0  # that what a server left behind may take to end, before it is killed
 KILLED_S = 0.5  # that it may take then
+HELD_S = 2.0  # that what a server says while it starts is held: the error of one that fails would have it again
 READ_S = 1.0  # that the rest of standard error may take to come, once the server has ended
 
 _started: ContextVar[Callable[[Any], None]] = ContextVar("agentkit_mcp_started", default=lambda process: None)
@@ -42,13 +43,16 @@ _NOTE = re.compile(r"\b(?:INFO|DEBUG|TRACE)\b")
 class StandardError:
     """What a server says on its standard error: it goes on to this process' own, and its last lines are kept.
 
-    `shown` makes a line fit to be seen: it is foreign text.
+    `shown` makes a line fit to be seen: it is foreign text. What comes while the server starts is held for a moment: of
+    one that fails, the line that the error has is not passed on as well.
     """
 
     def __init__(self, shown: Callable[[str], str]) -> None:
         self._shown = shown
         self._lines: deque[str] = deque(maxlen=MOST_LINES)
         self._reader: threading.Thread | None = None
+        self._held: list[tuple[str, str]] | None = []  # each as it is passed on, and as it is kept
+        self._writing = threading.Lock()
         self.count = 0  # of lines so far
 
     def open(self) -> int:
@@ -75,7 +79,15 @@ class StandardError:
         said = [line for line in newest if re.search(r"\w", line) and not _FRAME.fullmatch(line)]
         whatever = said[-1] if said and since is None else ""
         line = next((line for line in reversed(said) if not _NOTE.search(line)), whatever)
-        return in_one_line(line.strip(" \t|│+"), MOST_OF_LINE)
+        return _bare(line)
+
+    def pass_on(self, *, without: str | None = None) -> None:
+        """Pass on what is held, and from now on what comes; `without` the last line that is this one."""
+        with self._writing:
+            held, self._held = self._held or [], None
+            if same := [number for number, (_, line) in enumerate(held) if _bare(line) == without]:
+                del held[same[-1]]
+            _write("".join(text for text, _ in held))
 
     def _pass_on(self, pipe: int) -> None:
         decoder, held, piece = codecs.getincrementaldecoder("utf-8")("replace"), "", b"\n"
@@ -85,11 +97,18 @@ class StandardError:
             end = text.rfind("\n") + 1 if piece and len(text) < MOST_HELD else len(text)
             text, held = text[:end], text[end:]  # a key is known by the whole of it
             shown = self._shown(text)
-            lines = [printable(_COLOUR.sub("", line)) for line in shown.splitlines()]
-            self._lines.extend(lines)
+            lines = [(printable(line), printable(_COLOUR.sub("", line))) for line in shown.splitlines(keepends=True)]
+            self._lines.extend(line.rstrip("\r\n") for _, line in lines)
             self.count += len(lines)
-            with suppress(OSError, ValueError, AttributeError):
-                _write(printable(shown))
+            with self._writing:
+                if self._held is None:
+                    _write(printable(shown))
+                else:
+                    if lines and not self._held:
+                        moment = threading.Timer(HELD_S, self.pass_on)
+                        moment.daemon = True
+                        moment.start()
+                    self._held += lines
         os.close(pipe)
 
 
@@ -97,8 +116,14 @@ def _write(text: str) -> None:
     """To standard error as it is now: a spinner puts itself in its place, and lines then stand above it."""
     stream = sys.stderr
     encoding = getattr(stream, "encoding", None) or "utf-8"
-    stream.write(text.encode(encoding, "replace").decode(encoding))
-    stream.flush()
+    with suppress(OSError, ValueError, AttributeError):
+        stream.write(text.encode(encoding, "replace").decode(encoding))
+        stream.flush()
+
+
+def _bare(line: str) -> str:
+    """A line as an error has it."""
+    return in_one_line(line.strip(" \t|│+"), MOST_OF_LINE)
 
 
 # -- a process' standard streams ---------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from agentkit.errors import ConfigurationError, ToolError
 from agentkit.mcp import mcp_tools
 from agentkit.runs.trust import effects
 from agentkit.settings import RunSettings
+from tests.mcp.faulty import LAST_WORDS
 from tests.mcp.test_client import ROOT, action, observations, run_of
 
 KEY = "s3cr3t-zq81-x"
@@ -222,9 +223,13 @@ def test_a_folder_that_is_not_there_is_named(here: Path) -> None:
         ("note", "INFO: shutting down"),
     ],
 )
-def test_what_a_server_said_last_is_in_the_error(kind: str, line: str) -> None:
+def test_what_a_server_said_last_is_in_the_error_and_nowhere_else(
+    capfd: pytest.CaptureFixture[str], kind: str, line: str
+) -> None:
     said = error_of(faulty(kind))
     assert said.endswith(f"saw: Connection closed; it said: {line}; run the command by hand, or mend it")
+    others = [other for other in f"{LAST_WORDS[kind]}\n".splitlines(keepends=True) if line not in other]
+    assert capfd.readouterr().err == "".join(others)
 
 
 HINT = (
