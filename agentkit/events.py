@@ -122,13 +122,17 @@ class FinalAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What came of one action; `executed`: its tool ran; `return_direct`: it is the run's answer."""
+    """What came of one action.
+
+    `executed`: its tool ran; `failed`: it gave an error, and no result; `return_direct`: it is the run's answer.
+    """
 
     value: Any
     executed: bool = True
     return_direct: bool = False
     sources: tuple[Source, ...] = ()
     readings: tuple[str, ...] = ()
+    failed: bool = False
 
 
 class Step(NamedTuple):
@@ -183,6 +187,7 @@ class Observed:
     executed: bool = True
     sources: tuple[Source, ...] = ()
     readings: tuple[str, ...] = ()
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
 from agentkit import AgentExecutor
+from agentkit.errors import ToolError
 from agentkit.models.scripted import ScriptedBackend
 from agentkit.react_json.grounding import confirming, ungrounded
 
@@ -119,3 +121,24 @@ def test_an_answer_calculated_from_nowhere_is_marked() -> None:
     ]
     executor = AgentExecutor.from_model(ScriptedBackend(turns), ["calculator"], return_run=True)
     assert executor.invoke({"input": "What is 12:30 minus 10:45?"})["run"]["ungrounded"] == ("1.85",)
+
+
+@pytest.mark.parametrize("answer", ["Faust", "It is about the moon.", "yes"])
+def test_an_answer_after_nothing_but_errors_is_confirmed_by_none(answer: str) -> None:
+    def look_up(query: str) -> str:
+        """Looks facts up."""
+        if query == "moon":
+            return "The moon is smaller."
+        raise ToolError("the web could not be reached")
+
+    def run(query: str, **options: Any) -> Any:
+        turns = [
+            f'Thought: I look.\nAction:\n```json\n{{"action": "look_up", "action_input": "{query}"}}\n```',
+            f"Thought: I now know the final answer\nFinal Answer: {answer}",
+        ]
+        executor = AgentExecutor.from_model(ScriptedBackend(turns), [look_up], return_run=True, **options)
+        return executor.invoke({"input": "Who wrote Faust? Is the moon bigger than the sun?"})["run"]
+
+    assert run("Faust")["ungrounded"] == (answer,)
+    assert run("moon")["ungrounded"] == ()
+    assert run("Faust", must_be_grounded=True)["stop_reason"] == "not_grounded"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import groupby, takewhile
 from typing import Any, Literal
 
-from agentkit.errors import ConfigurationError, MalformedTurn
+from agentkit.errors import ConfigurationError, MalformedTurn, in_one_line
 from agentkit.events import (
     Action,
     ActionChosen,
@@ -42,6 +42,7 @@ FORCED_OUTPUT: dict[StopReason, str] = {
     "max_cost": "Agent stopped due to its cost budget.",
     "stuck": "Agent stopped because it repeated an action without getting further.",
 }
+LONGEST_MARKED = 80  # characters of an answer that is marked as a whole
 NOT_GROUNDED_OUTPUT = "I could not find an answer that my tools confirm."
 
 
@@ -113,6 +114,7 @@ class ReActLoop:
         self._iterations = self._tools_executed = self._invented = self._parse_errors = 0
         self._sources: dict[Source, None] = {}
         self._readings: dict[str, None] = {}
+        self._has_result = bool(steps)  # some tool gave one
         self._last_turn: frozenset[Hashable] = frozenset()
         self._repeats = 0
         self._pending: tuple[Action, ...] = ()
@@ -227,7 +229,9 @@ class ReActLoop:
             self._tools_executed += observation.executed
             self._sources |= dict.fromkeys(observation.sources)
             self._readings |= dict.fromkeys(observation.readings)
-            yield Observed(action, observation.value, observation.executed, observation.sources, observation.readings)
+            self._has_result |= observation.executed and not observation.failed
+            facts = (observation.executed, observation.sources, observation.readings, observation.failed)
+            yield Observed(action, observation.value, *facts)
         if len(observations) == 1 and observations[0].return_direct:
             self._stopped = "return_direct"
             self._end = (observations[0].value, True, None, None)
@@ -260,11 +264,16 @@ class ReActLoop:
     # -- the end ---------------------------------------------------------------------------------------------------
 
     def ungrounded(self, answer: str) -> tuple[str, ...]:
-        """Numbers and names in `answer` that stand in no observation and not in the question."""
+        """Numbers and names in `answer` that stand in no observation and not in the question.
+
+        All of it where the tools that were asked gave nothing but errors.
+        """
         question = str(self.inputs.get("input", ""))
         done = [step for step in self.steps if step.action.tool != MALFORMED]
         taken = [(step.action.tool_input, str(step.observation)) for step in done]
-        return ungrounded(str(answer), question, confirming(question, taken))
+        strange = ungrounded(str(answer), question, confirming(question, taken))
+        whole = in_one_line(answer, LONGEST_MARKED) if done and not self._has_result else ""
+        return strange or ((whole,) if whole else ())
 
     def _finished(self, now_s: float) -> Finished:
         assert self._end is not None
@@ -278,7 +287,7 @@ class ReActLoop:
             tools_executed=self._tools_executed,
             invented_observations=self._invented,
             parse_errors=self._parse_errors,
-            ungrounded=self.ungrounded(final.output) if final is not None else (),
+            ungrounded=self.ungrounded(final.output) if final is not None and not final.declines else (),
             sources=tuple(self._sources),
             readings=tuple(self._readings),
         )

@@ -133,7 +133,7 @@ def observation_in(entry: Entry) -> Observation:
 def observed_of(action: Action, entry: Entry) -> Observed:
     """What a recorded call gave, as the event."""
     seen = observation_in(entry)
-    return Observed(action, seen.value, seen.executed, seen.sources, seen.readings)
+    return Observed(action, seen.value, seen.executed, seen.sources, seen.readings, seen.failed)
 
 
 def place_of(action: Action, results: Sequence[Entry]) -> int | None:

@@ -201,10 +201,10 @@ class Toolbox:
 
     def _failed(self, tool: Tool, error: ToolError | OutOfTime) -> Observation:
         if isinstance(error, ToolError):
-            return self._admitted(Observation(said(error)))
+            return self._admitted(Observation(said(error), failed=True))
         own_s = self._own_limit_s(tool)
         limit = "the time the run had left" if own_s is None or remaining_s() == 0 else f"{own_s:g} s"
-        return Observation(f"Error: {tool.name} gave no result within {limit}.")
+        return Observation(f"Error: {tool.name} gave no result within {limit}.", failed=True)
 
     def _admitted(self, observation: Observation) -> Observation:
         """The observation with its secrets redacted and its text cut: what is returned to the caller only in length."""

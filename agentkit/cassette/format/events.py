@@ -103,6 +103,7 @@ def facts_of(observed: Observed | Observation) -> dict[str, Any]:
     """What came with an observation; what says nothing is left out."""
     facts = {
         "executed": None if observed.executed else False,
+        "failed": observed.failed or None,
         "sources": [asdict(source) for source in observed.sources],
         "readings": list(observed.readings),
     }
@@ -113,6 +114,7 @@ def read_facts(value: Mapping[str, Any]) -> dict[str, Any]:
     """What `facts_of` wrote, by the names of the fields."""
     return {
         "executed": value.get("executed") is not False,
+        "failed": value.get("failed") is True,
         "sources": tuple(Source(str(one["title"]), str(one["link"])) for one in value.get("sources", ())),
         "readings": tuple(map(_text, value.get("readings", ()))),
     }
