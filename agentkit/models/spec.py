@@ -80,17 +80,16 @@ def read_spec(spec: str, options: Mapping[str, Any] | None = None, *, loads: boo
     spec = settled(spec)
     scheme, _, rest = spec.partition(":")
     if spec == "builtin":
-        from agentkit.models.small import INSTALL
-
         if loads and find_spec("torch") is None:
             why = import_failure(ModuleNotFoundError(name="torch"), "torch", purpose="for builtin")
-            raise ConfigurationError(f"{why}, or take small, which needs none: {INSTALL}")
+            commands = _what_small_needs()
+            raise ConfigurationError(f"{why}, or take small, which needs none{commands and f': {commands}'}")
         return _local(str(builtin_folder()), {"constrain": "copy", **options})
     if spec == "small":
         from agentkit.models.small import BASE, REFUSALS, adapter_file, base_file
 
         if loads and not llama.is_installed():
-            raise ConfigurationError(f"small is computed by llama.cpp; run {pip_install(LLAMA)}")
+            raise ConfigurationError(f"small is computed by llama.cpp; run {_what_small_needs()}")
         base = base_file() if loads else BASE.file
         read = _local(str(base), {"adapter": str(adapter_file()), **options}, loads=loads)
         return replace(read, refusals=REFUSALS)
@@ -106,12 +105,24 @@ def read_spec(spec: str, options: Mapping[str, Any] | None = None, *, loads: boo
 
 
 def settled(spec: str) -> str:
-    """The model that is meant: of `auto`, `small` where this machine has what it needs, else `builtin`."""
+    """The model that is meant: of `auto`, `small` where this machine has what it needs, else `builtin`.
+
+    Where only the base is missing, and torch too, it is `small`: the base can be fetched.
+    """
     if spec != AUTO:
         return spec
     from agentkit.models.small import find_base
 
-    return "small" if llama.is_installed() and find_base() is not None else "builtin"
+    is_small = llama.is_installed() and (find_base() is not None or find_spec("torch") is None)
+    return "small" if is_small else "builtin"
+
+
+def _what_small_needs() -> str:
+    """The commands that install what `small` lacks on this machine."""
+    from agentkit.models.small import INSTALL, find_base
+
+    missing = [] if llama.is_installed() else [pip_install(LLAMA)]
+    return " && ".join([*missing, INSTALL] if find_base() is None else missing)
 
 
 def backend_of(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import subprocess
 import sys
 import termios
@@ -24,9 +25,10 @@ from agentkit.cassette import read_run_spec
 from agentkit.cli import run as run_command
 from agentkit.cli.app import app
 from agentkit.errors import ConfigurationError, ModelError
-from agentkit.models import small
+from agentkit.models import small, spec
+from agentkit.models.gguf import loading
 from agentkit.models.gguf.loading import Adapters, is_installed
-from agentkit.models.small import BASE, Source, adapter_file, fetch_base, find_base
+from agentkit.models.small import BASE, INSTALL, Source, adapter_file, fetch_base, find_base
 from agentkit.models.spec import read_spec, settled
 
 TEMPLATES = Path(__file__).parents[2] / "notebooks" / "small_model" / "templates"
@@ -286,9 +288,28 @@ def test_it_is_the_default_where_its_base_is(
     assert seen == [model, model] == [settled("auto")] * 2
 
 
-def test_without_llama_cpp_the_default_is_builtin(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentkit.models.gguf.loading.is_installed", lambda: False)
-    assert settled("auto") == "builtin"
+@pytest.mark.parametrize(
+    ("missing", "model", "commands"),
+    [
+        ("torch", "small", None),
+        ("torch base", "small", None),
+        ("torch llama", "builtin", "; run pip install torch==2.13.0"),
+        ("torch llama", "builtin", "small, which needs none: pip install 'xllamacpp>="),
+        ("torch llama base", "builtin", f" && {INSTALL}"),
+        ("base", "builtin", None),
+        ("llama base", "builtin", None),
+    ],
+)
+def test_the_model_and_the_advice_are_of_what_is_missing(
+    missing: str, model: str, commands: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(small, "find_base", lambda: None if "base" in missing else tmp_path)
+    monkeypatch.setattr(loading, "is_installed", lambda: "llama" not in missing)
+    monkeypatch.setattr(spec, "find_spec", lambda name: None if name in missing else True)
+    assert settled("auto") == model
+    if commands:
+        with pytest.raises(ConfigurationError, match=re.escape(commands)):
+            read_spec(model)
 
 
 @pytest.mark.slow
