@@ -215,9 +215,9 @@ class Cassette:
         """What a run finds out once, as plain values: `compute()` while recording, what it gave then in a replay.
 
         What `compute` does is no part of the recording. A replay of one that does not hold it has the `default`; where
-        there is none, it has drifted.
+        there is none, it has drifted. So has one that goes on behind it, which computes where there is none.
         """
-        if self._recording is None:
+        if self._recording is None or (self.plays and default is not MISSING):
             return self.replaying.remembered(name, default)
         return self._recording.remembered(name, compute)
 

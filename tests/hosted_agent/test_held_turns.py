@@ -15,7 +15,9 @@ from langchain_core.tools import tool
 from pydantic import BaseModel
 
 from agentkit import AgentExecutor, Cassette, chat_model
+from agentkit.core.mode import HELD, KnownModes
 from agentkit.doctor import examine_model
+from agentkit.errors import ModelError
 from agentkit.events import Finished, Thought, Token
 from agentkit.models.hosted.options import hosted_model
 from agentkit.react_json.turn_object import TurnText, turn_schema
@@ -219,6 +221,23 @@ def test_a_cassette_replays_them(
     assert not (cache / "agentkit" / "modes.json").exists()
     run(server)
     assert remembered(cache) == known
+
+
+def test_a_recording_from_before_goes_on_as_it_began(server: ChatServer, tmp_path: Path) -> None:
+    server.choose = refuses
+    run(server)  # so it is known that it keeps none, as nothing was held before
+    server.choose = lambda asked: error(400, "down") if turn_of(asked) is FINAL else ignores(asked)
+    with pytest.raises(ModelError):
+        run(server, cassette=Cassette(tmp_path / "run.yaml", mode="record"))
+    partial = tmp_path / "run.partial.yaml"
+    recorded = partial.read_text()
+    assert f"{HELD}: false" in recorded
+    partial.write_text(recorded.replace(f"{HELD}: false", "other: false"))
+    server.choose = keeps
+    KnownModes().path.unlink()
+    asked = len(server.bodies)
+    assert run(server, cassette=Cassette(partial, mode="resume")).steps[:1] == SOLVED[1]
+    assert not any("response_format" in sent for sent in server.bodies[asked:])
 
 
 # -- as the user sees them ---------------------------------------------------------------------------------------------
