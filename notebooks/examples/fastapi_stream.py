@@ -25,7 +25,7 @@ app = FastAPI()
 @cache
 def agent() -> AgentExecutor:
     """One for all requests: an executor keeps nothing of a run."""
-    return AgentExecutor.from_model("builtin", tools=["calculator"], max_iterations=6, max_execution_time=60)
+    return AgentExecutor.from_model("small", tools=["calculator"], max_iterations=6, max_execution_time=60)
 
 
 @app.get("/ask")

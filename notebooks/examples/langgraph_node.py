@@ -16,7 +16,7 @@ class State(TypedDict, total=False):
 
 @cache
 def agent() -> AgentExecutor:
-    return AgentExecutor.from_model("builtin", tools=["calculator"], return_intermediate_steps=True)
+    return AgentExecutor.from_model("small", tools=["calculator"], return_intermediate_steps=True)
 
 
 def calculate(state: State) -> State:

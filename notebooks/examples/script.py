@@ -7,10 +7,11 @@ from agentkit import AgentExecutor
 
 def main(question: str) -> int:
     executor = AgentExecutor.from_model(
-        "builtin",  # or "hf:ORG/NAME", "local:ORG/NAME", "http://localhost:8000"
+        "small",  # or "hf:ORG/NAME", "local:ORG/NAME", "http://localhost:8000"
         tools=["calculator"],
         max_iterations=6,
         max_execution_time=60,
+        must_be_grounded=True,  # an answer that no tool confirms is none
         return_run=True,
     )
     result = executor.invoke({"input": question})

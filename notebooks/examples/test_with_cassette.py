@@ -5,7 +5,7 @@ import pytest
 
 @pytest.fixture
 def agent_settings():
-    return {"model": "builtin", "tools": ["calculator"], "max_iterations": 6, "return_run": True}
+    return {"model": "small", "tools": ["calculator"], "max_iterations": 6, "return_run": True}
 
 
 def test_a_product(recorded_executor):

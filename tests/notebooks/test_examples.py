@@ -37,7 +37,15 @@ def imported(name: str) -> ModuleType:
 
 @pytest.mark.parametrize(
     ("question", "printed", "code"),
-    [(QUESTION, "391\n", 0), ("Who painted the Mona Lisa?", "I can only calculate and look things up.\n", 1)],
+    [
+        (QUESTION, "391\n", 0),
+        ("Send a mail to Ann.", "I cannot do that: none of my tools can.\n", 1),
+        (
+            "Who painted the Mona Lisa?",
+            "I could not find an answer that my tools confirm. (Not confirmed: Leonardo da Vinci)\n",
+            1,
+        ),
+    ],
 )
 def test_the_script_answers(question: str, printed: str, code: int) -> None:
     words = [sys.executable, str(EXAMPLES / "script.py"), question]
