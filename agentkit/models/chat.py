@@ -161,6 +161,8 @@ def prepared(request: ChatRequest, capabilities: Capabilities) -> ChatRequest:
         own = options.get("max_new_tokens", capabilities.max_new_tokens)
         if own is None or request.token_budget < own:
             options["max_new_tokens"] = request.token_budget
+            if (least := options.get("min_new_tokens")) is not None:
+                options["min_new_tokens"] = min(least, request.token_budget)
     request = replace(request, options=options, token_budget=None)
     if not (capabilities.over_http or capabilities.alternatives):
         request = replace(request, messages=without_provider_fields(request.messages))

@@ -25,6 +25,7 @@ from agentkit.models.gguf.loading import in_package
 from agentkit.models.local import gguf_file
 from agentkit.models.spec import backend_of, read_spec
 from agentkit.react_json.prompt import WITH_EXAMPLES
+from tests.models.reply_parameters import DRAWN, GREEDY, NARROWS, OUTCOMES, REFUSED
 
 from .conftest import ENDLESS, write_adapter, write_model
 from .test_grammars import completion
@@ -188,6 +189,29 @@ def test_a_seed_makes_a_drawn_reply_the_same(backend: GgufBackend) -> None:
     assert text(backend, temperature=2.0, top_k=1) == text(backend)
 
 
+def test_every_seed_is_one_of_its_own(backend: GgufBackend) -> None:
+    """llama.cpp counts them in 32 bits, the largest of which is none to it."""
+    seeds = (5, 2**32 - 1, 2**32, 2**32 + 5, 2**63 + 5, 2**64 - 1)
+    replies = [{text(backend, temperature=2.0, top_k=0, seed=seed) for _ in range(2)} for seed in seeds]
+    assert [len(same) for same in replies] == [1] * len(seeds)
+    assert len(set().union(*replies)) == len(seeds)
+
+
+@pytest.mark.parametrize(("given", "asked", "outcome"), OUTCOMES, ids=str)
+def test_what_is_said_last_says_how_tokens_are_chosen(
+    file: Path, backend: GgufBackend, given: dict[str, Any], asked: dict[str, Any], outcome: str
+) -> None:
+    with closing(GgufBackend(file, pipeline_kwargs=given)) as made:
+        replies = {text(made, seed=seed, **asked) for seed in range(3)}
+    assert (GREEDY if replies == {text(backend)} else DRAWN) == outcome
+
+
+def test_what_only_narrows_a_draw_needs_one(backend: GgufBackend) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        text(backend, top_p=0.9)
+    assert str(caught.value) == NARROWS
+
+
 @pytest.mark.parametrize("option", [{"top_k": 1}, {"top_p": 0.0001}, {"min_p": 1.0}])
 def test_parameters_that_leave_only_the_likeliest(backend: GgufBackend, option: dict[str, Any]) -> None:
     assert text(backend, temperature=3.0, **option) == text(backend)
@@ -327,6 +351,7 @@ def test_a_process_that_ends_meanwhile_ends(file: Path) -> None:
         ({"temperature": -1}, "temperature: expected a number of at least 0, saw -1"),
         ({"temperature": "hot"}, "temperature is a number, not 'hot'"),
         ({"top_p": 7}, "top_p: expected a number "),
+        *REFUSED,
         ({"repetition_penalty": 0}, "repetition_penalty: expected a number above 0; 1 is none"),
         ({"max_new_tokens": 0}, "max_new_tokens: expected a whole number of at least 1, saw 0"),
         ({"dtype": "bfloat16"}, "dtype is an option of transformers' models; leave it out"),

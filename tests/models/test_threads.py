@@ -91,7 +91,7 @@ def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [[], ["--option", "quantization=nf4", "--option", "top_p=0.5"]])
+@pytest.mark.parametrize("options", [[], ["--option", "quantization=nf4", "--option", "temperature=0.5"]])
 def test_nothing_that_a_library_says_reaches_the_terminal(tmp_path: Path, options: list[str]) -> None:
     """The threads are those that the command has chosen; the user's own tools warn, and find what they would find."""
     tokenizer = build_tokenizer()

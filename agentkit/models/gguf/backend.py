@@ -26,8 +26,9 @@ from agentkit.models.local.backend import (
 from agentkit.models.local.chat_template import ChatTemplate
 from agentkit.models.local.constraint import BeforeAnswer, begun_thought, check_grammar
 from agentkit.models.local.encoding import LARGER, PromptEncoder, WrittenTurn, first_that_fits, too_long
-from agentkit.models.local.loading import check_numbers, template_text
+from agentkit.models.local.loading import template_text
 from agentkit.models.local.media import has_media
+from agentkit.models.local.parameters import draws, merged, seed_in_32_bits
 from agentkit.models.local.thoughts import unwritten_tokens
 from agentkit.models.reply import ended_at
 
@@ -112,7 +113,6 @@ class GgufBackend:
         options = self._limited(request.options)
         own = _texts(options.pop("stop_strings", None)) or self._stop
         check_generation(options, of_request=True)
-        check_numbers(options)
         request = replace(request, stop=(*request.stop, *own), options=options)
         return ended_at(own, self._reply(request))
 
@@ -131,7 +131,7 @@ class GgufBackend:
         self._model.engine.close()
 
     def _limited(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        options = {"reuse": self._reuse, **self._options, **options}
+        options = {"reuse": self._reuse, **merged(self._options, options)}
         if any(options.get(name) is not None for name in LENGTHS):
             return options
         return options | {"max_new_tokens": DEFAULT_MAX_NEW_TOKENS}
@@ -227,10 +227,8 @@ class GgufBackend:
     def _sampling(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """How tokens are chosen, in llama.cpp's words."""
         temperature = options.get("temperature")
-        draws = options.get("do_sample")
-        draws = bool(temperature) if draws is None else draws
         body: dict[str, Any] = {
-            "temperature": (1.0 if temperature is None else temperature) if draws else 0.0,
+            "temperature": (1.0 if temperature is None else temperature) if draws(options) else 0.0,
             "top_k": TOP_K if options.get("top_k") is None else options["top_k"],
             "samplers": list(SAMPLERS),
         }
@@ -238,7 +236,7 @@ class GgufBackend:
         body |= {"repeat_last_n": self.context_tokens} | {
             theirs: options[ours] for ours, theirs in NAMES.items() if options.get(ours) is not None
         }
-        return body | ({"seed": options["seed"] % 2**32} if options.get("seed") is not None else {})
+        return body | ({"seed": seed_in_32_bits(options["seed"])} if options.get("seed") is not None else {})
 
     def count(self, pieces: Sequence[Piece]) -> int:
         """How many tokens a prompt has, by llama.cpp itself, which computes none of it."""

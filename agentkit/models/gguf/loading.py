@@ -21,11 +21,10 @@ from agentkit.models.local.loading import (
     LOADING,
     OF_BACKEND,
     OWN_ADAPTER,
-    check_numbers,
     gguf_in,
-    meant,
     template_text,
 )
+from agentkit.models.local.parameters import check_numbers, check_together, meant
 from agentkit.models.local.threads import COUNTS, busy_cores, threads_for, usable_cores
 from agentkit.number_words import count
 from agentkit.option_kinds import check_kinds
@@ -139,6 +138,7 @@ def check_generation(options: Mapping[str, Any], *, of_request: bool = False) ->
             raise ConfigurationError(f"{name}: expected a number from 0 to {most}, saw {described(value)}")
     if options.get("repetition_penalty") is not None and not options["repetition_penalty"] > 0:
         raise ConfigurationError("repetition_penalty: expected a number above 0; 1 is none")
+    check_together(options)
 
 
 def _advice(name: str, of_replies: Collection[str]) -> str:

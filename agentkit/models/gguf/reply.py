@@ -23,6 +23,7 @@ from agentkit.models.gguf.engine import Engine
 from agentkit.models.gguf.vocabulary import FileVocabulary, Piece
 from agentkit.models.local.constraint import BeforeAnswer, Constraint, cut_off
 from agentkit.models.local.encoding import too_long
+from agentkit.models.local.parameters import NO_SEED
 from agentkit.models.local.thoughts import ReplyWatch
 from agentkit.react_json.marks import TABLE
 
@@ -210,7 +211,7 @@ class Reply:
             body = {**self.body, "prompt": self._prompt(), "n_predict": 1, "post_sampling_probs": False}
             body |= {"n_probs": LIKELIEST, "ignore_eos": never_ends}
             if self.body.get("seed") is not None:
-                body["seed"] = (self.body["seed"] + self._count) % 2**32
+                body["seed"] = (self.body["seed"] + self._count) % NO_SEED
             chosen = None
             with closing(self._answers(body)) as answers:
                 for answer in answers:

@@ -23,7 +23,6 @@ from agentkit.models.local.encoding import of_characters
 from agentkit.models.local.loading import (
     LOADING,
     Loading,
-    check_options,
     load_model,
     load_tokenizer,
     loading_errors,
@@ -31,6 +30,7 @@ from agentkit.models.local.loading import (
     template_text,
 )
 from agentkit.models.local.media import kinds_taken
+from agentkit.models.local.parameters import check_options, check_together, merged
 from agentkit.models.reply import ended_at
 from agentkit.models.stopping import stop_strings
 from agentkit.option_kinds import check_kinds
@@ -143,6 +143,7 @@ class LocalBackend:
             chat_template=template_text(chat_template),
             variables=chat_template_kwargs,
         )
+        check_together(self._limited({}))
 
     @classmethod
     def from_model_id(
@@ -198,7 +199,10 @@ class LocalBackend:
         self, doing: str, request: ChatRequest, compute: Callable[[ChatRequest], Generator[Chunk]]
     ) -> Iterator[Chunk]:
         """The reply by this backend's parameters, cut at its own stop strings; the caller cuts at the request's."""
+        check_kinds(request.options, OF_REPLIES, what="a reply in this process")
         options = self._limited(request.options)
+        if request.options:
+            check_options({name: value for name, value in options.items() if name not in OF_REPLIES})
         own = stop_strings(options.pop("stop_strings", None) or self._own("stop_strings"))
         request = replace(request, stop=(*request.stop, *own), options=options)
         with memory_errors(self.model_id, doing):
@@ -210,13 +214,7 @@ class LocalBackend:
 
     def _limited(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The parameters of a reply; its length is that of the model's own configuration where nobody says another."""
-        if options:
-            check_options({name: value for name, value in options.items() if name not in OF_REPLIES})
-            check_kinds(options, OF_REPLIES, what="a reply in this process")
-        given = self._options
-        if options.get("temperature") and "do_sample" not in options:  # which says the same, and said it last
-            given = {name: value for name, value in given.items() if name != "do_sample"}
-        options = {"reuse": self._reuse, **given, **options}
+        options = {"reuse": self._reuse, **merged(self._options, options)}
         if any(options.get(name) is not None for name in LENGTHS):
             return options
         lengths = {name: length for name in LENGTHS if (length := self._own(name)) is not None}

@@ -13,22 +13,19 @@ import re
 import sys
 import threading
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
-from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from math import inf
 from pathlib import Path
-from typing import Any, Union, get_type_hints
+from typing import Any, get_type_hints
 
 from agentkit.errors import (
     AgentkitError,
     ConfigurationError,
     ModelError,
     described,
-    did_you_mean,
     import_failure,
     in_one_line,
     short_repr,
@@ -42,10 +39,6 @@ from agentkit.option_kinds import check_kinds
 
 OURS = "a model in this process"
 PURPOSE = "for models in this process"
-_KINDS: Mapping[str, Any] = {"int": int, "float": float, "bool": bool, "str": str, "dict": dict} | {
-    **dict.fromkeys(("list", "tuple"), Sequence),
-    **dict.fromkeys(("Union", "or"), None),
-}
 PACKAGES = {
     **{name: name for name in ("accelerate", "bitsandbytes", "llguidance", "torch", "transformers")},
     **{name: name for name in ("soundfile", "soxr", "pillow", "torchcodec", "torchvision", "torchaudio", "timm")},
@@ -76,35 +69,6 @@ AUTO_CLASS = {
 TEXT_ONLY = (CAUSAL, SEQ2SEQ)
 BITS = {"nf4": {"load_in_4bit": True}, "int8": {"load_in_8bit": True}}
 BITS_KEYWORDS = ("load_in_4bit", "load_in_8bit", "bnb_4bit_", "llm_int8_")
-OF_CLASS = frozenset(
-    "config key_mapping low_cpu_mem_usage max_memory offload_buffers offload_folder offload_state_dict "
-    "quantization_config use_safetensors variant".split()
-)
-"""What else people give to a model's class, for which there is `model_kwargs`."""
-OBJECTS = frozenset(  # parameters of `generate` beside those of its configuration
-    "assistant_model assistant_tokenizer generation_config logits_processor negative_prompt_ids "
-    "prefix_allowed_tokens_fn stopping_criteria".split()
-)
-OTHER_NAMES = {
-    **dict.fromkeys(("max_tokens", "max_completion_tokens", "n_predict", "num_predict"), "max_new_tokens"),
-    **dict.fromkeys(("stop", "stop_sequences"), "stop_strings"),
-    **dict.fromkeys(("context_length", "context_size", "ctx_size", "max_seq_len", "num_ctx"), "n_ctx"),
-    **dict.fromkeys(("gpu_layers", "num_gpu"), "n_gpu_layers"),
-    **dict.fromkeys(("num_thread", "threads"), "n_threads"),
-    "repeat_penalty": "repetition_penalty",
-}
-"""What other programs call an option of a model in this process."""
-OWN_PARAMETERS = ("seed", "max_thinking_tokens")
-NUMBERS: Mapping[str, tuple[Any, float, float]] = {
-    **dict.fromkeys(("max_new_tokens", "max_length"), (int, 1, inf)),
-    **dict.fromkeys(("top_k", "min_length", "min_new_tokens", "max_thinking_tokens"), (int, 0, inf)),
-    **dict.fromkeys(("temperature", "repetition_penalty", "max_time"), (int | float, 0, inf)),
-    "num_beams": (int, 1, 1024),
-    "num_return_sequences": (int, 1, 1),
-    "seed": (int, 0, 2**64 - 1),
-    "top_p": (int | float, 0, 1),
-}
-"""The parameters that people set most: what they are, the least that they can be, and the most."""
 GIB = 2**30
 ADVICE = "take a smaller model, quantization='nf4', or dtype='bfloat16'"
 FETCH = (
@@ -589,88 +553,6 @@ def check_loading(options: Mapping[str, Any]) -> None:
         raise ConfigurationError(
             f"batch_size is at least 1, not {described(options['batch_size'])} (an option of {OURS})"
         )
-
-
-def _kinds_of(described_parameters: str) -> Mapping[str, Any]:
-    """The types that a docstring of transformers names: `eos_token_id (`Union[int, list[int]]`, *optional*)`.
-
-    Of a list or an object, what it holds is not told.
-    """
-    found = re.findall(r"^ +(\w+) \((`[^\n]*?)(?:, \*optional\*|\):)", described_parameters, re.MULTILINE)
-    kinds: dict[str, Any] = {}
-    for name, said in found:
-        words = re.findall(r"\w+", re.sub(r"\b(list|dict|tuple)[\[(][^`]*?[\])]+", r"\1", said))
-        if all(word in _KINDS for word in words):
-            kinds[name] = Union[tuple(_KINDS[word] for word in (*words, "or"))]  # noqa: UP007
-    return kinds
-
-
-def check_numbers(options: Mapping[str, Any]) -> None:
-    """Refuse numbers that the parameters which people set most cannot be."""
-    for name, (kind, least, most) in NUMBERS.items():
-        value = least if options.get(name) is None else options[name]
-        is_number = isinstance(value, kind) and not isinstance(value, bool)
-        if not is_number or not least <= value <= most:
-            number = "a whole number" if kind is int else "a number"
-            bound = f"at most {most}" if is_number and value > most else f"at least {least}"
-            raise ConfigurationError(f"{name}: expected {number} of {bound}, saw {described(value)}")
-
-
-@cache
-def _parameters() -> tuple[frozenset[str], Mapping[str, Any]]:
-    """The names of generation parameters, and the kinds of those that say it."""
-    from transformers import GenerationConfig
-
-    names = {name for name in vars(GenerationConfig()) if not name.startswith("_")}  # type: ignore[no-untyped-call]
-    kinds = {**_kinds_of(GenerationConfig.__doc__ or ""), **dict.fromkeys(OWN_PARAMETERS, int | None)}
-    return frozenset(names.union(OBJECTS, OWN_PARAMETERS)), {**kinds, "stop_strings": str | Sequence[str] | None}
-
-
-def check_options(options: Mapping[str, Any]) -> None:
-    """Refuse generation parameters that GenerationConfig does not have or does not take; no model is loaded for it."""
-    with loading_errors(OURS):
-        from transformers import GenerationConfig
-
-        known, kinds = _parameters()
-    for name in options.keys() - known:
-        raise ConfigurationError(f"unknown option {name!r} for {OURS}{_advice(name, known)}")
-    config = GenerationConfig()  # type: ignore[no-untyped-call]
-    values = {name: value for name, value in options.items() if hasattr(config, name) and value is not None}
-    check_numbers(options)
-    check_kinds(options, kinds, what=OURS)
-    for name in options.keys() & OBJECTS:
-        if isinstance(options[name], str | int | float | Mapping):
-            raise ConfigurationError(
-                f"{name} is an object of Python's, not {described(options[name])} (an option of {OURS})"
-            )
-    values.setdefault("do_sample", bool(values.get("temperature")))
-    try:
-        with without_advice():
-            config.update(**values)  # type: ignore[no-untyped-call]
-    except (TypeError, ValueError) as error:
-        raise ConfigurationError(f"generation parameters that cannot be: {in_one_line(error, 300)}") from error
-
-
-def _advice(name: str, known: frozenset[str]) -> str:
-    """What to do about an option that is no generation parameter."""
-    of_loading = {*LOADING, *OF_BACKEND, "constrain"}
-    if name in of_loading:
-        return "'s replies; it is given with the model"
-    if name.startswith(BITS_KEYWORDS):
-        return "; write quantization='nf4' or 'int8'"
-    if name in OF_CLASS:
-        return f"; its class in transformers takes it: model_kwargs={{{name!r}: …}}"
-    if name == "use_auth_token":
-        return "; did you mean 'token'?"
-    return meant(name, known | of_loading) or (
-        f"; its chat template is told of one with chat_template_kwargs={{{name!r}: …}}"
-    )
-
-
-def meant(name: str, known: Collection[str]) -> str:
-    """The end of a message about an option that is not known: the one that is meant by it, "" where none is near."""
-    other = OTHER_NAMES.get(name, name)
-    return did_you_mean(other if other in known else name, known)
 
 
 def load_tokenizer(model_id: str) -> Any:

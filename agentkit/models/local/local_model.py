@@ -21,8 +21,8 @@ from agentkit.models.local.decoding import (
 )
 from agentkit.models.local.encoding import LARGER, PromptEncoder, WrittenTurn, first_that_fits, too_long
 from agentkit.models.local.forward import Forward
-from agentkit.models.local.loading import check_numbers
 from agentkit.models.local.media import MediaInputs, has_media, media_inputs
+from agentkit.models.local.parameters import draws
 from agentkit.models.local.prefix_cache import PrefixCache
 from agentkit.models.local.sampling import Choice, generate_whole, needs_generate, prepare_sampler, several
 from agentkit.models.local.thoughts import ReplyWatch, unwritten_tokens
@@ -155,7 +155,6 @@ class LocalModel:
 
     def _options(self, ids: Sequence[int], request: ChatRequest) -> dict[str, Any]:
         options = {name: value for name, value in request.options.items() if name not in OWN_OPTIONS}
-        check_numbers(options)
         longest = self._longest(options)
         room = longest - len(ids)
         if room < 1:
@@ -164,10 +163,12 @@ class LocalModel:
             raise too_long(len(ids), longest)
         options["max_new_tokens"] = min(options.get("max_new_tokens") or room, room)
         options.pop("max_length", None)
-        if "do_sample" not in options and "temperature" in options:  # transformers ignores a temperature otherwise
-            options["do_sample"] = bool(options["temperature"])
-        if not options.get("temperature", 1):
-            del options["temperature"]
+        for name, most in (("min_new_tokens", room), ("min_length", longest)):
+            if options.get(name) is not None:
+                options[name] = min(options[name], most)
+        options["do_sample"] = draws(options, unsaid=bool(self.model.generation_config.do_sample))
+        if not options["do_sample"] or options.get("temperature") is None:
+            options.pop("temperature", None)
         return options
 
     def _sequence(

@@ -20,10 +20,10 @@ from agentkit.models.backend import Chunk, Usage
 from agentkit.models.local.constraint import Constraint
 from agentkit.models.local.forward import input_device
 from agentkit.models.local.loading import PURPOSE, errors_of_the_model, missing_package, without_advice
+from agentkit.models.local.parameters import FILTERS, seed_in_32_bits
 
 CLOSING_TOKENS = 64  # where a grammar holds, the last tokens of the limit (at most a third) are for ending well,
 # and as many before them for going on from free text to what must follow it
-OF_SAMPLING = "temperature top_k top_p top_h min_p typical_p epsilon_cutoff eta_cutoff".split()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ def prepare_sampler(
     generator = None
     if config.do_sample:
         generator = torch.Generator(device=input_device(model))
-        generator.manual_seed(seed) if seed is not None else generator.seed()
+        generator.manual_seed(seed_in_32_bits(seed)) if seed is not None else generator.seed()
     return Sampler(
         prepared["logits_processor"],
         _own_criteria(prepared["stopping_criteria"]),
@@ -185,7 +185,7 @@ def generate_whole(
     failing = errors_of_the_model("computing a reply")
     with failing, torch.inference_mode(), torch.random.fork_rng(devices, enabled=seed is not None):
         if seed is not None:  # `generate` draws from torch's own generators, which belong to the whole process
-            torch.manual_seed(seed)
+            torch.manual_seed(seed_in_32_bits(seed))
         tokens = _generate(model, ids, options)
     start = 0 if getattr(model.config, "is_encoder_decoder", False) else len(ids)
     reply: Sequence[int] = tokens[0, start:].tolist()
@@ -200,7 +200,9 @@ def _generate(model: Any, ids: Sequence[int], options: Mapping[str, Any], **own:
     """`generate` without its stop strings, for which it would build tables at every call: replies are cut as text."""
     prompt = torch.tensor([list(ids)], device=input_device(model))
     sampled = options.get("do_sample", model.generation_config.do_sample)
-    unused = {} if sampled else dict.fromkeys(OF_SAMPLING)  # the model's own may be set; it is warned of them
+    unused = (
+        {} if sampled else dict.fromkeys(("temperature", *FILTERS))
+    )  # the model's own may be set; it is warned of them
     with _errors_of_parameters():
         return model.generate(prompt, **{**options, **unused, "stop_strings": None}, **own)
 

@@ -1,0 +1,45 @@
+"""Parameters of a reply that say something about each other, given with the model and with a call, and what they mean.
+
+Both kinds of models in this process are held to the same table.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+GREEDY, DRAWN = "greedy", "drawn"
+
+OUTCOMES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    ({}, {}, GREEDY),
+    ({}, {"temperature": 0}, GREEDY),
+    ({"temperature": 0}, {}, GREEDY),
+    ({}, {"do_sample": False}, GREEDY),
+    ({}, {"temperature": 0, "top_p": 0.9}, GREEDY),
+    ({}, {"do_sample": False, "top_k": 7, "temperature": 1.0}, GREEDY),
+    ({}, {"temperature": 2.0}, DRAWN),
+    ({}, {"do_sample": True}, DRAWN),
+    ({}, {"do_sample": True, "temperature": 2.0, "top_p": 0.99}, DRAWN),
+    # what is said last counts
+    ({"do_sample": True}, {"temperature": 0}, GREEDY),
+    ({"do_sample": True, "temperature": 2.0}, {"temperature": 0}, GREEDY),
+    ({"temperature": 2.0}, {"do_sample": False}, GREEDY),
+    ({"temperature": 0}, {"do_sample": True}, DRAWN),
+    ({"do_sample": False}, {"temperature": 2.0}, DRAWN),
+    ({"top_p": 0.99}, {"temperature": 2.0}, DRAWN),
+]
+"""With the model, with the call, and how tokens are chosen."""
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    (
+        {"do_sample": True, "temperature": 0},
+        "do_sample=True draws tokens, and temperature=0 says otherwise; leave one of them out",
+    ),
+    (
+        {"do_sample": False, "temperature": 0.8},
+        "do_sample=False draws no tokens, and temperature=0.8 says otherwise; leave one of them out",
+    ),
+]
+"""What contradicts itself, with the model or with the call."""
+
+NARROWS = "top_p narrows what is drawn, and nothing is drawn; give temperature, too, or leave it out"
+"""Of `top_p` alone, when a reply is asked for."""
