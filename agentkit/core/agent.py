@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, get_args
 
-from agentkit.core.mode import AutoPlanner, KnownModes, LearntSchema, ModeFinder
+from agentkit.core.mode import AutoPlanner, KnownModes, ModeFinder, ServerSchema
 from agentkit.core.native_planner import PROMPT as NATIVE_PROMPT
 from agentkit.core.native_planner import Function, NativePlanner, functions_of
 from agentkit.core.planner import Estimates, Grammar, Planner, ReactJsonPlanner
@@ -160,13 +160,13 @@ class ReactAgent:
         return {role: tool.name for tool in reversed(self.tools) if role_of is not None and (role := role_of(tool))}
 
     @cached_property
-    def _turn_schema(self) -> LearntSchema | None:
+    def _turn_schema(self) -> ServerSchema | None:
         """The schema that a server can be asked to hold turns to; of several it would not be known which kept it."""
         capabilities = self.model.capabilities
         if not capabilities.over_http or capabilities.grammar or capabilities.alternatives:
             return None
         schema = turn_schema([(tool.name, tool.schema) for tool in self.tools])
-        return LearntSchema(schema, self._finder, self.first or self.model)
+        return ServerSchema(schema, self._finder, self.first or self.model)
 
     def _grammar(self) -> Grammar | None:
         """The grammar the model's turns are held to, where the model can be held to one."""

@@ -44,7 +44,7 @@ HELD = "turns by a schema"  # by what name a cassette remembers whether they wer
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class Traits:
     """What was found out about a model at its address; None: nothing yet."""
 
     mode: CallMode | None = None
@@ -60,14 +60,14 @@ class KnownModes:
         self._clock = clock
         self._lock = threading.Lock()
 
-    def get(self, model: str) -> Known:
+    def get(self, model: str) -> Traits:
         """What was found out about the model, not too long ago."""
         entry = self._read().get(model, {})
-        return Known(entry.get("mode"), entry.get("keeps_schema"))
+        return Traits(entry.get("mode"), entry.get("keeps_schema"))
 
-    def put(self, model: str, known: Known) -> None:
+    def put(self, model: str, traits: Traits) -> None:
         """Remember this about the model, and nothing else."""
-        found = {name: value for name, value in asdict(known).items() if value is not None}
+        found = {name: value for name, value in asdict(traits).items() if value is not None}
         with self._lock, suppress(OSError):
             others = {name: entry for name, entry in self._read().items() if name != model}
             self._write({**others, model: {**found, "found": int(self._clock())}} if found else others)
@@ -131,7 +131,7 @@ class ModeFinder:
         self._has_fallbacks = has_fallbacks
         self._store = store
         self._clock = clock
-        self._known = Known()
+        self._traits = Traits()
         self._asked_s: float | None = None
         self._held = False  # first turns were good since
         self._is_unwritten = self._may_be_written = False  # the mode
@@ -147,7 +147,7 @@ class ModeFinder:
 
     def learn(self, mode: CallMode, *, lasting: bool = True) -> None:
         """From now on the model's mode is this."""
-        self._known = replace(self._known, mode=mode)
+        self._traits = replace(self._traits, mode=mode)
         self._is_unwritten = not lasting
         if lasting:
             self._write()
@@ -161,31 +161,31 @@ class ModeFinder:
 
     def learn_schema(self, is_kept: bool) -> None:
         """From now on the server is one that keeps the schema of a turn, or none."""
-        if self._known.keeps_schema != is_kept:
-            self._known = replace(self._known, keeps_schema=is_kept)
+        if self._traits.keeps_schema != is_kept:
+            self._traits = replace(self._traits, keeps_schema=is_kept)
             self._write()
 
     def _holds(self, model: ChatModel) -> bool:
         with self._lock:
             if self._key is None:
                 self._recall(model)
-            return self._known.keeps_schema is not False
+            return self._traits.keeps_schema is not False
 
     def _recall(self, model: ChatModel) -> None:
         self._key = key_of(self._name, model.capabilities)
-        self._known = self._store.get(self._key)
+        self._traits = self._store.get(self._key)
 
     def _write(self) -> None:
         """Write down what is known; not in a replay, which shows what was."""
         recorder = active()
         if recorder is None or not recorder.plays:
-            known = replace(self._known, mode=None) if self._is_unwritten else self._known
-            self._store.put(self._key or self._name, known)
+            traits = replace(self._traits, mode=None) if self._is_unwritten else self._traits
+            self._store.put(self._key or self._name, traits)
 
     def confirm(self, mode: CallMode, *, is_first: bool) -> None:
         """A turn of this mode was a good one, which says more where it is a run's first."""
         self._held = self._held or is_first
-        if self._is_unwritten and self._may_be_written and mode == self._known.mode:
+        if self._is_unwritten and self._may_be_written and mode == self._traits.mode:
             self.learn(mode)
 
     def _remembered(self, name: str, default: CallMode, find: Callable[[], ModeFinding]) -> ModeFinding:
@@ -204,14 +204,14 @@ class ModeFinder:
 
     def _find(self, model: ChatModel) -> ModeFinding:
         with self._lock:
-            if self._known.mode is None:
+            if self._traits.mode is None:
                 self._recall(model)
-            return ModeFinding(self._known.mode) if self._known.mode else self._asked(model)
+            return ModeFinding(self._traits.mode) if self._traits.mode else self._asked(model)
 
     def _find_again(self, model: ChatModel, mode: CallMode) -> ModeFinding:
         with self._lock:
-            if self._known.mode not in (None, mode) or self._is_sure(mode):
-                return ModeFinding(self._known.mode or mode)
+            if self._traits.mode not in (None, mode) or self._is_sure(mode):
+                return ModeFinding(self._traits.mode or mode)
             self._key = key_of(self._name, model.capabilities)
             try:
                 return self._asked(model, anew=True)
@@ -231,7 +231,7 @@ class ModeFinder:
         found = self._probed(model)
         self._asked_s, self._held = self._clock(), False
         if anew:  # all else that was known is in doubt, too
-            self._known = Known()
+            self._traits = Traits()
             self._write()
         self.learn(found.mode, lasting=found.mode == "tools")
         self._may_be_written = found.lasting
@@ -247,8 +247,8 @@ class ModeFinder:
 
 
 @dataclass(frozen=True, slots=True)
-class LearntSchema:
-    """The schema of an agent's turns, for a model that `finder` knows."""
+class ServerSchema:
+    """The schema of an agent's turns, and what `finder` knows of the server that keeps it or not."""
 
     schema: Mapping[str, Any]
     finder: ModeFinder

@@ -30,7 +30,7 @@ from langchain_core.tools import tool
 from pydantic import BaseModel
 
 from agentkit import AgentExecutor, chat_model
-from agentkit.core.mode import Known, KnownModes
+from agentkit.core.mode import KnownModes, Traits
 from agentkit.errors import ConfigurationError, ModelError
 from agentkit.events import ParseError, Token
 from agentkit.models import ChatHuggingFace
@@ -333,7 +333,7 @@ def test_its_turns_are_held_to_their_schema(server: LlamaServer, question: str) 
     text = "".join(event.text for event in events if isinstance(event, Token))
     assert text.startswith("Thought: ")
     assert not [event for event in events if isinstance(event, ParseError)]
-    assert KnownModes().get(f"{server.url}#{NAME}") == Known(keeps_schema=True)
+    assert KnownModes().get(f"{server.url}#{NAME}") == Traits(keeps_schema=True)
 
 
 # -- many at once, and a server that dies ------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import pytest
 
 from agentkit import AgentExecutor, chat_model
 from agentkit.cassette import Cassette
-from agentkit.core.mode import FORGET_AFTER_S, Known, KnownModes, ModeFinder
+from agentkit.core.mode import FORGET_AFTER_S, KnownModes, ModeFinder, Traits
 from agentkit.errors import CassetteError, ModelError
 from agentkit.events import Finished, ModeFound
 from agentkit.models.scripted import ScriptedBackend
@@ -138,14 +138,14 @@ def test_another_server_is_asked_anew(server: Server, cache: Path) -> None:
 def test_the_file_forgets(tmp_path: Path) -> None:
     now = [1_000_000.0]
     known = KnownModes(environment={"HOME": str(tmp_path)}, clock=lambda: now[0])
-    known.put("model", Known("tools"))
+    known.put("model", Traits("tools"))
     assert known.path == tmp_path / ".cache" / "agentkit" / "modes.json"
     now[0] += FORGET_AFTER_S - 1
-    assert known.get("model") == Known("tools")
-    known.put("other", Known("react-json", keeps_schema=True))
+    assert known.get("model") == Traits("tools")
+    known.put("other", Traits("react-json", keeps_schema=True))
     now[0] += 1
-    assert (known.get("model"), known.get("other")) == (Known(), Known("react-json", keeps_schema=True))
-    known.put("third", Known(keeps_schema=False))
+    assert (known.get("model"), known.get("other")) == (Traits(), Traits("react-json", keeps_schema=True))
+    known.put("third", Traits(keeps_schema=False))
     assert set(json.loads(known.path.read_text())) == {"other", "third"}
     assert [path.name for path in known.path.parent.iterdir()] == ["modes.json"]
 
@@ -163,7 +163,7 @@ def test_a_file_that_cannot_be_read_is_none(tmp_path: Path, text: str) -> None:
     known = KnownModes(environment={"XDG_CACHE_HOME": str(tmp_path)}, clock=lambda: 2.0)
     known.path.parent.mkdir()
     known.path.write_text(text)
-    assert known.get("model") == Known()
+    assert known.get("model") == Traits()
 
 
 def test_a_file_that_cannot_be_written_is_no_error(server: Server, cache: Path) -> None:
@@ -263,9 +263,9 @@ def test_a_finder_learns() -> None:
     known = KnownModes()
     finder = ModeFinder("model", known)
     finder.learn("tools", lasting=False)
-    assert known.get("model") == Known()
+    assert known.get("model") == Traits()
     finder.learn("react-json")
-    assert known.get("model") == Known("react-json")
+    assert known.get("model") == Traits("react-json")
     events = AgentExecutor.from_model(Caller(script=server), TOOLS).events(QUESTION)
     assert [type(event) for event in events][-1] is Finished
 
