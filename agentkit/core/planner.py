@@ -21,7 +21,7 @@ from agentkit.react_json.parser import parse_turn
 from agentkit.react_json.prompt import SCRATCHPAD, ChatPrompt
 from agentkit.react_json.scratchpad import format_log_to_str, harmless_steps, observation_text, with_pictures
 from agentkit.react_json.turn import Schemas
-from agentkit.react_json.turn_object import turn_in
+from agentkit.react_json.turn_object import LABEL, turn_in
 from agentkit.toolbox.calling import in_daemon_thread
 
 logger = logging.getLogger("agentkit")
@@ -221,6 +221,8 @@ class ReactJsonPlanner(ModelPlanner):
             yield {"role": "user", "content": with_pictures(text, shown)}
 
     def _turn(self, completion: Completion, call: ModelCall) -> Turn:
+        if completion.turn is not None and call.steps and not self._prompt.keeps_messages:  # it has the label already
+            completion = replace(completion, text=completion.text.removeprefix(LABEL))
         turn, can = turn_of(completion, self._tools), self._model.capabilities
         decision = turn.decision
         if self._is_held and (is_kept := _keeps_schema(completion)) is not None:
@@ -238,7 +240,7 @@ def _keeps_schema(completion: Completion) -> bool | None:
     if completion.turn is not None:
         return True
     is_cut_off = completion.finish_reason == "length"
-    return None if is_cut_off and (completion.thinking or completion.text.startswith("Thought:")) else False
+    return None if is_cut_off and (completion.thinking or completion.text.startswith(LABEL)) else False
 
 
 def _cut_off(usage: Usage) -> str:

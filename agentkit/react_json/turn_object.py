@@ -20,7 +20,8 @@ from agentkit.react_json.turn import NotADecision, Schemas, Turn, decisions_in
 from agentkit.tool import takes_nothing
 
 MOST_SCHEMA_PARTS = 2000  # of a tool's schema with what it refers to; of a larger one no more than its type is held
-_LABELS = {"thought": "Thought: ", "final_answer": "Final Answer: "}
+LABEL = "Thought: "  # with which a turn begins
+_LABELS = {"thought": LABEL, "final_answer": "Final Answer: "}
 _KEY = re.compile(r'\s*[{,]\s*"(thought|final_answer|action)"\s*:\s*')
 _MAY_BE_KEY = re.compile(r'\s*(?:[{,]\s*(?:"[a-z_]{0,12}(?:"\s*(?::\s*)?)?)?)?')
 _PLAIN = re.compile(r'[^"\\]+')

@@ -266,6 +266,16 @@ def test_they_are_shown_and_kept_in_the_dialect(server: ChatServer, is_watched: 
     assert (finished.output, finished.log) == ("42", FINAL_TEXT)
 
 
+def test_a_scratchpad_that_has_the_label_is_not_given_it_twice(server: ChatServer) -> None:
+    again = {**ACTION, "thought": "Once more."}
+    server.plays = [say(json.dumps(turn)) for turn in (ACTION, again, FINAL)]
+    seen = run(server, prompt="react-json-text")
+    assert (seen.output, seen.held) == ("42", [True, True, True])
+    second = ACTION_TEXT.replace("I calculate.", "Once more.")
+    asked = f"{ASKED['input']}\n\n{ACTION_TEXT}\nObservation: Answer: 42\n{second}\nObservation: Answer: 42\nThought: "
+    assert server.bodies[-1]["messages"][-1]["content"] == asked
+
+
 OBJECTS = {
     "an action": (json.dumps(ACTION), ACTION_TEXT, ACTION),
     "an answer": (json.dumps(FINAL), FINAL_TEXT, FINAL),
