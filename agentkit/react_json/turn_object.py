@@ -20,12 +20,14 @@ from agentkit.react_json.turn import NotADecision, Schemas, Turn, decisions_in
 from agentkit.tool import takes_nothing
 
 MOST_SCHEMA_PARTS = 2000  # of a tool's schema with what it refers to; of a larger one no more than its type is held
+MOST_BLANK = 1000  # characters that are waited behind: with each that comes, all of them are looked through
 LABEL = "Thought: "  # with which a turn begins
 _LABELS = {"thought": LABEL, "final_answer": "Final Answer: "}
 _KEY = re.compile(r'\s*[{,]\s*"(thought|final_answer|action)"\s*:\s*')
 _MAY_BE_KEY = re.compile(r'\s*(?:[{,]\s*(?:"[a-z_]{0,12}(?:"\s*(?::\s*)?)?)?)?')
-_PLAIN = re.compile(r'[^"\\]+')
-_ESCAPE = re.compile(r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|[^u])", re.DOTALL)
+_PART = re.compile(
+    r'[^"\\]+|\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|[^u])', re.DOTALL
+)
 _HALF_ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{0,3}|u[dD][89abAB][0-9a-fA-F]{2}(?:\\(?:u[0-9a-fA-F]{0,3})?)?)?")
 
 
@@ -142,10 +144,11 @@ class TurnText:
     # Each reads on in what is pending, and gives text; None: there must be more to tell.
 
     def _read_key(self) -> str | None:
-        if _MAY_BE_KEY.fullmatch(self._pending):
+        if len(self._pending) < MOST_BLANK and _MAY_BE_KEY.fullmatch(self._pending):
             return None
         key = _KEY.match(self._pending)
-        if key is None or (key[1] in _LABELS and self._pending[key.end()] != '"'):  # the end, or another object
+        first = self._pending[key.end() : key.end() + 1] if key else ""
+        if not key or not first or (key[1] in _LABELS and first != '"'):  # the end, or another object
             self._reading = self._read_nothing if self._has_begun else self._read_text
             return ""
         before = "\n" if self._has_begun else ""
@@ -159,26 +162,21 @@ class TurnText:
         return before + _LABELS[key[1]]
 
     def _read_string(self) -> str | None:
-        pending = self._pending
-        if pending[0] == '"':
-            self._pending = pending[1:]
+        pending, at, texts = self._pending, 0, []
+        while at < len(pending) and pending[at] != '"' and not _HALF_ESCAPE.fullmatch(pending, at):
+            part = _PART.match(pending, at)
+            texts.append(_unescaped(part[0]) if part else "\\")
+            at = part.end() if part else at + 1
+        if pending.startswith('"', at):
             self._reading = self._read_key
-            return ""
-        if pending[0] != "\\":
-            plain = _PLAIN.match(pending)
-            assert plain is not None
-            self._pending = pending[plain.end() :]
-            return plain[0]
-        if _HALF_ESCAPE.fullmatch(pending):
-            return None
-        escape = _ESCAPE.match(pending)
-        self._pending = pending[escape.end() if escape else 1 :]
-        return _unescaped(escape[0]) if escape else "\\"
+            at += 1
+        self._pending = pending[at:]
+        return "".join(texts) if at else None
 
     def _read_raw(self) -> str | None:
         """All of it but the white space at its end, which may be the reply's."""
         pending = self._pending
-        held = len(pending.rstrip())
+        held = len(pending.rstrip()) if len(pending) < MOST_BLANK else len(pending)
         self._pending = pending[held:]
         return pending[:held] or None
 
@@ -191,11 +189,13 @@ class TurnText:
         return ""
 
 
-def _unescaped(escape: str) -> str:
+def _unescaped(part: str) -> str:
+    if not part.startswith("\\"):
+        return part
     try:
-        text: str = json.loads(f'"{escape}"')
+        text: str = json.loads(f'"{part}"')
     except ValueError:
-        return escape
+        return part
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
