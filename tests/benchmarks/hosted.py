@@ -1,8 +1,9 @@
-"""What hosted models cost: `python tests/benchmarks/hosted.py [--peer PYTHON]`.
+"""What hosted models cost: `python tests/benchmarks/hosted.py [--peer PYTHON] [--openai PYTHON] [--only at-once]`.
 
 Prints, each beside plain httpx in the same run: wall and processor time from the start of a process to the first byte
-of its request; time per call; and calls per second of 64 runs at once. `--peer` is a Python that has
-langchain-huggingface, which is then asked the same.
+of its request; time per call; and calls per second of 1, 8 and 64 runs at once, asynchronous ones. `--peer` is a Python
+that has langchain-huggingface, which is then asked the same; `--openai` one that has langchain-openai, whose ChatOpenAI
+then takes turns with ours.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-STARTS, CALLS, AT_ONCE, CALLS_EACH = 7, 300, 64, 6
+STARTS, CALLS, AT_ONCE, CALLS_IN_ALL, ROUNDS = 7, 300, (1, 8, 64), 384, 5
 TICK_MS = 1000 / os.sysconf("SC_CLK_TCK")
 MESSAGES = [{"role": "user", "content": "hi"}]
 CHOICE = {"index": 0, "message": {"role": "assistant", "content": "Final Answer: hello"}, "finish_reason": "stop"}
@@ -60,6 +61,24 @@ print(timed(lambda: model.invoke("hi")))
 """
 
 
+OPENAI = """
+import asyncio, sys, time
+from langchain_openai import ChatOpenAI
+model = ChatOpenAI(base_url="URL/v1", api_key="x", model="m")
+async def main():
+    for line in iter(sys.stdin.readline, ""):
+        count, each = map(int, line.split())
+        async def task(times):
+            for _ in range(times):
+                await model.ainvoke("hi")
+        await asyncio.gather(*(task(1) for _ in range(count)))
+        started, used = time.perf_counter(), time.process_time()
+        await asyncio.gather(*(task(each) for _ in range(count)))
+        print(count * each / (time.perf_counter() - started), (time.process_time() - used) * 1000 / (count * each), flush=True)
+asyncio.run(main())
+"""  # noqa: E501
+
+
 async def _serve() -> None:
     """A server that answers at once: the work of everybody else is what is measured."""
     whole = json.dumps(REPLY).encode()
@@ -72,7 +91,7 @@ async def _serve() -> None:
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
-                length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+                length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0] or 0)
                 body = await reader.readexactly(length)
                 writer.write(stream if b'"stream":true' in body.replace(b" ", b"") else plain)
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -181,21 +200,42 @@ def calls(url: str, peer: str | None) -> None:
 # -- many at once ------------------------------------------------------------------------------------------------------
 
 
-async def rate(call: Callable[[int], Awaitable[Any]]) -> tuple[float, float]:
+async def rate(call: Callable[[int], Awaitable[Any]], count: int) -> tuple[float, float]:
     """Calls per second, and processor milliseconds per call, of tasks that each make calls one after the other."""
 
     async def task(number: int, times: int) -> None:
         for _ in range(times):
             await call(number)
 
-    await asyncio.gather(*(task(number, 1) for number in range(AT_ONCE)))
+    await asyncio.gather(*(task(number, 1) for number in range(count)))
     started_s, used_s = time.perf_counter(), time.process_time()
-    await asyncio.gather(*(task(number, CALLS_EACH) for number in range(AT_ONCE)))
-    calls = AT_ONCE * CALLS_EACH
-    return calls / (time.perf_counter() - started_s), (time.process_time() - used_s) * 1000 / calls
+    await asyncio.gather(*(task(number, CALLS_IN_ALL // count) for number in range(count)))
+    return CALLS_IN_ALL / (time.perf_counter() - started_s), (time.process_time() - used_s) * 1000 / CALLS_IN_ALL
 
 
-async def at_once(url: str) -> None:
+@contextmanager
+def beside(openai: str | None, url: str) -> Iterator[Callable[[int], tuple[float, float]] | None]:
+    """What measures langchain-openai in a process of its own, as `rate` does."""
+    if openai is None:
+        yield None
+        return
+    words = [openai, "-c", OPENAI.replace("URL", url)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
+
+        def measured(count: int) -> tuple[float, float]:
+            assert running.stdin is not None
+            assert running.stdout is not None
+            print(count, CALLS_IN_ALL // count, file=running.stdin, flush=True)
+            per_second, processor_ms = map(float, running.stdout.readline().split())
+            return per_second, processor_ms
+
+        try:
+            yield measured
+        finally:
+            running.kill()
+
+
+async def at_once(url: str, openai: str | None) -> None:
     import httpx
 
     from agentkit import AgentExecutor, chat_model
@@ -215,7 +255,8 @@ async def at_once(url: str) -> None:
 
     async with contextlib.AsyncExitStack() as stack:
         shared = await stack.enter_async_context(httpx.AsyncClient(limits=limits))
-        own = [await stack.enter_async_context(httpx.AsyncClient()) for _ in range(AT_ONCE)]
+        own = [await stack.enter_async_context(httpx.AsyncClient()) for _ in range(max(AT_ONCE))]
+        peer = stack.enter_context(beside(openai, url))
 
         async def post(client: httpx.AsyncClient) -> Any:
             return (await client.post(f"{url}/v1/chat/completions", json=body)).json()
@@ -227,27 +268,35 @@ async def at_once(url: str) -> None:
             "chat_model(…).ainvoke": lambda _: chat.ainvoke("hi"),
             "AgentExecutor.ainvoke": lambda _: executor.ainvoke({"input": "hi"}),
         }
-        taken: dict[str, list[tuple[float, float]]] = {name: [] for name in rows}
-        for _ in range(3):
-            for name, call in rows.items():
-                taken[name].append(await rate(call))
-    print(f"{AT_ONCE} at once, median of 3 (calls per second, processor ms per call)")
-    for name, pairs in taken.items():
-        per_second, processor_ms = (statistics.median(column) for column in zip(*pairs, strict=True))
-        print(f"  {name:26}{per_second:8.0f}{processor_ms:8.2f}")
+        for count in AT_ONCE:
+            taken: dict[str, list[tuple[float, float]]] = {name: [] for name in rows}
+            for _ in range(ROUNDS):
+                for name, call in rows.items():
+                    taken[name].append(await rate(call, count))
+                if peer is not None:
+                    taken.setdefault("ChatOpenAI(…).ainvoke", []).append(await asyncio.to_thread(peer, count))
+            print(f"{count} at once, median of {ROUNDS} (calls per second, processor ms per call)")
+            for name, pairs in taken.items():
+                per_second, processor_ms = (statistics.median(column) for column in zip(*pairs, strict=True))
+                print(f"  {name:26}{per_second:8.0f}{processor_ms:8.2f}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peer", help="a Python that has langchain-huggingface")
+    parser.add_argument("--openai", help="a Python that has langchain-openai")
+    parser.add_argument("--only", choices=["starts", "calls", "at-once"])
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
         asyncio.run(_serve())
-    starts(given.peer)
+    if given.only in (None, "starts"):
+        starts(given.peer)
     with serving() as url:
-        calls(url, given.peer)
-        asyncio.run(at_once(url))
+        if given.only in (None, "calls"):
+            calls(url, given.peer)
+        if given.only in (None, "at-once"):
+            asyncio.run(at_once(url, given.openai))
 
 
 if __name__ == "__main__":
