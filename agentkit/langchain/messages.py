@@ -160,15 +160,16 @@ def without_cut_call(result: ChatResult) -> ChatResult:
     message = generation.message
     if not isinstance(message, AIMessage) or message.response_metadata.get("finish_reason") != "length":
         return result
+    error = "it was cut off at the token limit: give more max_new_tokens"
+    invalid = [*message.invalid_tool_calls]
+    for call in invalid:
+        call["error"] = call["error"] or error
     if message.tool_calls:
         *whole, cut = message.tool_calls
-        invalid = invalid_tool_call(
-            name=cut["name"],
-            args=json.dumps(cut["args"], ensure_ascii=False),
-            id=cut["id"],
-            error="it was cut off at the token limit: give more max_new_tokens",
-        )
-        message.tool_calls, message.invalid_tool_calls = whole, [*message.invalid_tool_calls, invalid]
+        arguments = json.dumps(cut["args"], ensure_ascii=False)
+        invalid.append(invalid_tool_call(name=cut["name"], args=arguments, id=cut["id"], error=error))
+        message.tool_calls = whole
+    message.invalid_tool_calls = invalid
     return result
 
 

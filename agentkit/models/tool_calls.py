@@ -15,7 +15,18 @@ from agentkit.models.backend import ToolCallPiece
 from agentkit.models.text_so_far import CLOSED_QUOTES, FENCE, WORD, TextSoFar
 from agentkit.react_json.calls import CallReader, behind, reader_of
 from agentkit.react_json.lenient_json import BrokenJson
-from agentkit.react_json.marks import CALL_NAME, HERMES, MARKUP, NAME, TABLE, CallSyntax, Marks, loose, pieces_of
+from agentkit.react_json.marks import (
+    CALL_NAME,
+    HERMES,
+    MARKUP,
+    NAME,
+    TABLE,
+    CallSyntax,
+    Marks,
+    alternation,
+    loose,
+    pieces_of,
+)
 from agentkit.react_json.turn import NotADecision
 
 LONGEST_HEAD = 600  # characters up to a call's arguments: what has more is read when the reply ends
@@ -23,7 +34,7 @@ _FENCE_ALONE = re.compile(r"\s{0,20}`{3,20}[\w+-]{0,40}\s{0,20}\Z")
 _BARE = re.compile(r"\s*(?:`{3,}[\w+-]*\s+)?[{\[]")
 _TEMPLATE_TOKEN = r"<[|｜][^<>\n]{1,60}>"
 _ENDS_IN_MARKUP = re.compile(rf"(?:{MARKUP.pattern})\s*\Z")
-MOST_READ_AT_ONCE = 32  # calls that are passed on before the reply ends, each at the price of reading those before it
+MOST_READ_AT_ONCE = 32  # times that calls are read before the reply ends, each at the price of those before them
 MOST_FAILURES = 100  # tokens that open no call, before the rest of a reply is text
 
 
@@ -40,9 +51,10 @@ class ToolCallText:
     """Keeps the text of a reply apart from its calls, however the pieces are cut.
 
     A call with JSON arguments is passed on as it comes, its name first, where it can be nothing else: in the model's
-    own syntax, or where it begins the reply. One with other arguments in the model's own syntax is passed on when it is
-    whole. All others are held until the end and read then. As in the dialect, calls
-    count that begin or end what the model says; between words, in quotes or in a fence they are quoted.
+    own syntax, or where it begins the reply. One with other arguments in the model's own syntax is passed on when the
+    token has come that ends it. All others are held until the end and read then; one that the end of the reply has cut
+    is passed on as it is written, which nothing runs. As in the dialect, calls count that begin or end what the model
+    says; between words, in quotes or in a fence they are quoted.
     """
 
     def __init__(
@@ -59,6 +71,8 @@ class ToolCallText:
         self._early = False
         self._arguments = _JsonObject()
         self._tail = ""
+        self._read_to = 0  # of what is held, tokens that may end a call
+        self._reads = 0
         self._passed_on = 0  # of what is held, calls that were whole
         self._count = 0
 
@@ -94,6 +108,8 @@ class ToolCallText:
             return "", tuple(ToolCallPiece(index=index, arguments=rest) for index in range(self._count))
         if self._count:
             return self._behind_calls(held[behind(self._stream.closing, held, self._passed_on) :])
+        if cut := self._cut_call(held):
+            return "", cut
         if not self._text.has_words and _BARE.match(held):
             try:
                 return "", self._pieces(self._reader.read_reply(self._reader.without_end(held), self._schemas))
@@ -107,6 +123,8 @@ class ToolCallText:
 
         Those, and what stands in a call behind its arguments, are told only by reading the calls as a whole.
         """
+        if cut := self._cut_call(rest):
+            return "", cut
         if not (rest := self._reader.without_end(rest).strip()):
             return "", ()
         text, calls = self._calls_in("".join(self._from_opening))
@@ -161,23 +179,28 @@ class ToolCallText:
         return ToolCallPiece(index=self._count - 1, arguments=held[:length]), held[length:]
 
     def _whole_calls(self, text: str) -> tuple[ToolCallPiece, ...]:
-        """The calls that `text`, the end of what is held, completes, where calls are passed on when they are whole."""
+        """The calls that `text`, the end of what is held, completes, where calls are passed on when they are whole.
+
+        They are read at each token that may end one, as if nothing stood behind it: what is passed on does not depend
+        on how the reply is cut into pieces.
+        """
         if self._state != "whole":
             return ()
-        end = self._stream.end
-        self._tail = (self._tail + text)[-len(end) - len(text) :]
-        if end not in self._tail:
+        end, text = self._stream.end, self._tail + text
+        self._tail = text[1 - len(end) :]
+        if end not in text:
             return ()
-        self._tail = ""
-        if self._count > MOST_READ_AT_ONCE:
-            self._state = "late"
-            return ()
-        if (read := self._read("".join(self._held))) is None:
-            return ()
-        calls, self._passed_on = read
-        pieces = self._pieces(calls[self._count :])
-        self._count += len(pieces)
-        return pieces
+        held, pieces = "".join(self._held), list[ToolCallPiece]()
+        while (at := held.find(end, self._read_to)) >= 0:
+            if self._reads > MOST_READ_AT_ONCE:
+                self._state = "late"
+                break
+            self._read_to, self._reads = at + len(end), self._reads + 1
+            if (read := self._read(held[: self._read_to])) is not None:
+                calls, self._passed_on = read
+                pieces += self._pieces(calls[self._count :])
+                self._count = max(self._count, len(calls))
+        return tuple(pieces)
 
     def _read(self, held: str) -> tuple[Sequence[Action], int] | None:
         """The calls that what is held begins with, and where they end; None where they cannot be read."""
@@ -197,6 +220,16 @@ class ToolCallText:
         return None
 
     # -- at the end
+
+    def _cut_call(self, rest: str) -> tuple[ToolCallPiece, ...]:
+        """The call in the model's own syntax that `rest` begins with, where the reply ends in it: with all that is written
+        as its arguments, which nothing reads as any."""
+        own = self._streams[0]
+        begun = own.cut.match(rest) if self._early else None
+        if begun is None or own.end in rest[begun.end() :]:
+            return ()
+        name = next(filter(None, begun.groups()))
+        return (ToolCallPiece(index=self._count, id=_new_id(), name=name, arguments=rest.strip()),)
 
     def _calls_in(self, held: str) -> tuple[str, list[Action]]:
         """The text of what is held, and the calls in it that count."""
@@ -310,13 +343,15 @@ class _JsonObject:
 class _Stream:
     """How calls whose arguments are JSON begin, go on and end: all of it has come before anything is passed on.
 
-    Of others it is how the first one begins, and the token at whose end a call is `whole`.
+    Of others it is how the first one begins, and the token at whose end a call is `whole`. `cut` is what tells that a
+    reply ended in a call, with its name.
     """
 
     first: re.Pattern[str]
     following: re.Pattern[str]
     closing: re.Pattern[str]
     whole: re.Pattern[str]
+    cut: re.Pattern[str]
     end: str = ""
 
 
@@ -333,15 +368,30 @@ def _readers(syntax: CallSyntax, table: Marks) -> tuple[CallReader, tuple[_Strea
 
 def _stream(syntax: CallSyntax) -> _Stream:
     nothing = re.compile("(?!)")
+    ends = MARKUP.findall(syntax.closing)[-1:]
+    cut = _cut(syntax) if ends else nothing
     if syntax.arguments is not None:
-        ends = MARKUP.findall(syntax.closing)
         whole = re.compile(rf"\s*{loose(syntax.opening)}") if ends else nothing
-        return _Stream(nothing, nothing, nothing, whole, *ends[-1:])
+        return _Stream(nothing, nothing, nothing, whole, cut, *ends)
     call = rf"{NAME}{loose(syntax.middle)}(?=\{{\s*[\"}}])"
     following = rf"\s*{loose(syntax.between)}{call}" if syntax.between else "(?!)"
     closing = "".join(rf"\s*(?:{loose(piece)})?" for piece in pieces_of(syntax.closing))
     first = rf"\s*{loose(syntax.opening)}{call}"
-    return _Stream(re.compile(first), re.compile(following), re.compile(closing), nothing)
+    return _Stream(re.compile(first), re.compile(following), re.compile(closing), nothing, cut, *ends)
+
+
+def _cut(syntax: CallSyntax) -> re.Pattern[str]:
+    """What a call begins with, up to where its name is whole: as the first of a turn, and behind another."""
+    name = NAME.replace("?P<name>", "")
+    middle = next((piece for piece in pieces_of(syntax.middle) if piece.strip()), "")
+    begun = rf"{loose(syntax.opening)}{name}\s*{loose(middle) if middle else r'(?=[<{])'}"
+    before, is_named, after = syntax.opening.partition(CALL_NAME)
+    if is_named and (token := MARKUP.match(after)):
+        begun = rf"(?:{begun}|{loose(before)}{name}{loose(token[0])})"
+    around = syntax.between or ""
+    around = around.removesuffix(syntax.opening) if around.endswith(syntax.opening) else syntax.closing
+    pieces = {piece for piece in pieces_of(around) if piece.strip()}
+    return re.compile(rf"(?:\s*(?:{alternation(pieces)}))*\s*{begun}" if pieces else rf"\s*{begun}")
 
 
 def _new_id() -> str:

@@ -37,6 +37,8 @@ _BLANK = re.compile(r"\s*")
 _BRACKET = re.compile(r"\s*\)")
 _AMBIGUOUS = re.compile(r"[\b\f]|(?<!\\)(?:\\\\)*\\[bf]")  # a path written raw has \b, but no \u0008
 _BEHIND_VALUE = re.compile(r"\s*(?:,\s*(?:[^\W\d]|\$)[\w$-]*\s*=(?!=)|,?\s*\)\s*(?:[\],]|\Z))")
+_STRING = re.compile(r"=\s*['\"]")
+_LIST_GOES_ON = r"['\"]\s*(?:,\s*(?:[^\W\d]|\$)[\w$-]*\s*=(?!=)|\)\s*\])"
 _ITEM = re.compile(rf"\s*,?\s*{NAME}\s*\(")
 _END = re.compile(rf"(?:{MARKUP.pattern})(?:\w+(?:{MARKUP.pattern}))?")
 _KEY = r"(?P<key>[^<>\"\s=]{1,128})"
@@ -112,8 +114,8 @@ class CallReader:
         styles = [each.arguments for each in table.calls if isinstance(each.arguments, Pairs)]
         quotes = {style.quote for style in styles if not style.is_python}
         ends |= {loose(quote): re.compile(loose(quote)) for quote in quotes}
-        bare = {style.quote for style in styles if style.is_bare}
-        self._ends_without_escapes = [*ends.values(), *(re.compile(rf"{quote}\s*\)\s*\]") for quote in bare)]
+        self._ends_without_escapes = [*ends.values()]
+        self._list_goes_on = re.compile(rf"{_LIST_GOES_ON}|\)\s*\]\s*(?:{self.closing})", re.IGNORECASE)
         if any(style.is_python for style in styles):
             ends[r"[(,]\s*\w{1,80}\s*=\s*'"] = re.compile(r"(?<!\\)'(?=\s*[,)])")
         self.text_ends = [*ends.values()]
@@ -196,10 +198,14 @@ class CallReader:
         return [call for call in calls if isinstance(call, Action)], end
 
     def _is_cut_short(self, text: str, start: int, stop: int) -> bool:
-        """Whether what ends a value of such calls stands behind them, too, in front of any others."""
-        for ends in self._ends_without_escapes:
-            if ends.search(text, start, stop) and (end := ends.search(text, stop)):
-                return self.search(text, stop, end.start()) is None
+        """Whether what ends a value of such calls, or a list that holds a string, stands behind them, too, in front of
+        any others."""
+        is_list = self.is_python_list(text, self.behind_tokens(text, start))
+        around = [*((ends, ends) for ends in self._ends_without_escapes), *([(_STRING, self._list_goes_on)] * is_list)]
+        for within, behind_them in around:
+            if within.search(text, start, stop) and (end := behind_them.search(text, stop)):
+                between = (text, stop, end.start())
+                return self.search(*between) is None and self._python_list.search(*between) is None
         return False
 
     def read_reply(self, text: str, schemas: Schemas | None = None) -> list[Action]:

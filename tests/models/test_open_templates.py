@@ -19,7 +19,7 @@ from agentkit.models.backend import ChatRequest, Message
 from agentkit.models.chat import prepared
 from agentkit.models.local.chat_template import ChatTemplate
 from agentkit.models.local.encoding import SEAM
-from agentkit.react_json.marks import TABLE
+from agentkit.react_json.marks import TABLE, CallSyntax
 
 from .conftest import build_llama, build_tokenizer, read_reply
 
@@ -336,6 +336,70 @@ def test_a_value_that_holds_the_end_of_its_call_is_never_cut_there(name: str, be
                 assert (called, json.loads(arguments)) == call
             except ValueError:
                 continue  # an invalid call, which runs nothing
+
+
+def closed_within(syntax: CallSyntax) -> str:
+    """A call whose first value holds, as it is, what ends a list or string; its last is a number."""
+    call = syntax.write(("look_up", {"text": "f(TEXT, see docs", "count": 3}))
+    quote = "'" if "'f(" in call else '"'
+    return call.replace("TEXT", f"{quote}x{quote}{syntax.closing}")
+
+
+PYTHON = [name for name in NAMES if name in ("lfm2", *UNESCAPED, "lfm2_2_5_vl") or name not in TEXTS]
+
+
+@pytest.mark.parametrize("name", PYTHON)
+@pytest.mark.parametrize("last", ["3", "-2.5", "True", "None", "['a']", '{"a": "b"}'])
+def test_a_list_of_calls_that_goes_on_behind_its_end_is_refused_whatever_its_last_argument_is(
+    name: str, last: str
+) -> None:
+    """Read up to the first end it would be a call with half a text, and without the arguments behind it."""
+    text = closed_within(template(name).call_syntax).replace("count=3", f"count={last}")
+    for pieces in (text, [text]):
+        for _, arguments in read(name, pieces)[2]:
+            with pytest.raises(ValueError):
+                json.loads(arguments)
+
+
+@pytest.mark.parametrize("name", PYTHON)
+@pytest.mark.parametrize("behind", [" Done: it is 'x', as f(count=3) says.", " (see [1])", ""])
+def test_text_behind_a_list_of_calls_makes_it_no_other(name: str, behind: str) -> None:
+    text = written(name, turn([("look_up", {"text": "x", "count": 3})])) + behind
+    for pieces in (text, [text]):
+        _, said, calls = read(name, pieces)
+        assert (said.strip(), parsed(calls)) == (behind.strip(), [("look_up", {"text": "x", "count": 3})])
+
+
+@every_family
+@pytest.mark.parametrize("before", ["", "Let me do it.\n"])
+def test_a_reply_that_is_cut_off_is_read_the_same_in_pieces_and_as_a_whole(name: str, before: str) -> None:
+    calls: list[Call] = [("look_up", {"text": "a few", "count": 3}), ("now", {}), ("look_up", {"text": "b"})]
+    text = before + template(name).call_syntax.write(*calls[: 1 if original(name) in ONE_CALL else 3])
+    for end in range(1, len(text) + 1):
+        whole = read(name, [text[:end]])
+        for length in (1, 3):
+            _, said, got = read(name, [text[at : min(end, at + length)] for at in range(0, end, length)])
+            assert (said, got) == whole[1:]
+
+
+@every_family
+def test_a_call_that_the_end_of_a_reply_cuts_is_no_text(name: str) -> None:
+    """Where its name has come it is a call that nothing can run: nobody is shown its marks."""
+    syntax = template(name).call_syntax
+    if not syntax.tokens:
+        pytest.skip("the syntax has no token that ends a call")
+    whole: Call = ("now", {})
+    calls = [whole, ("look_up", {"text": "a few"})][1 if original(name) in ONE_CALL else 0 :]
+    text = "Let me do it.\n" + syntax.write(*calls)
+    for end in (text.index("a few"), text.index("a few") + 5):
+        _, said, got = read(name, [text[:end]])
+        assert said.strip() == "Let me do it."
+        together = "now" in text and syntax.closing not in text[:end]  # they share the tokens that end them
+        assert [called for called, _ in got] == [called for called, _ in calls][: 1 if together else 2]
+        *before, (_, arguments) = got
+        assert parsed(before) == calls[: len(before)]
+        with pytest.raises(ValueError):
+            json.loads(arguments)
 
 
 CHANNELS = {
