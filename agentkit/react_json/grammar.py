@@ -14,7 +14,7 @@ from agentkit.tool import takes_nothing
 
 FENCE, CLOSED = "\n```json\n", "\n```"
 PRINTED = r"[^\s\x00-\x1f]"
-ANSWER_LINES = 20  # behind the first
+ANSWER_LINES = 21
 SIGN_ALONE = r"<[^A-Za-z\/|｜_\[\n]|>|\[[^A-Za-z\/|\n]|\[[A-Za-z][^A-Z_\n]"
 """A sign of the table that begins none of its marks: in `a < b`, `[1, 2]`, `[text](address)`."""
 _OF_TURNS = ("observation", "thought", "input", "action", "final")  # labels that are no words of any text
@@ -27,6 +27,7 @@ def react_json_grammar(
     *,
     thought_open: bool = False,
     acts: bool = False,
+    answer_lines: int = ANSWER_LINES,
     longest: int = 2000,
 ) -> str:
     """The grammar of one turn: a thought, then an action whose input fits its tool's schema, or a final answer.
@@ -35,8 +36,8 @@ def react_json_grammar(
     copy, change nothing here. `thought_open` says that "Thought: " already stands in the prompt, `acts` that the turn
     is to be an action. `longest` bounds a text that is an input (characters). A thought is one line of prose, of a
     twentieth of that in tokens: what is not said by then is a repetition, and braces or markup could be taken for an
-    action. An answer has lines of a tenth of it, none of which begins like another part of a turn. So every turn is
-    read as it was meant.
+    action. An answer has at most `answer_lines`, each of a tenth of it, none of which begins like another part of a
+    turn. So every turn is read as it was meant.
     """
     start = '" "?' if thought_open else '"Thought:"'
     calls = [json_rule(_action_schema(name, bounded(schema), longest), root=schema) for name, schema in tools]
@@ -45,11 +46,12 @@ def react_json_grammar(
     text = rf"([^\n{signs}]|{SIGN_ALONE})"
     thought, line = max(longest // 20, 12), max(longest // 10, 12)
     action, final = '"\\nAction:" action', '"\\nFinal Answer:" answer'
+    more = f' ("\\n" line?){{0,{answer_lines - 1}}}' if answer_lines > 1 else ""
     return "\n".join(
         (
             f"start: {start} thought? {action if acts else f'({action} | {final})'}",
             rf"thought[max_tokens={thought}]: /[^\n{{`{signs}]+/",
-            f'answer: " "? first ("\\n" line?){{0,{ANSWER_LINES}}}',
+            f'answer: " "? first{more}',
             f"first[max_tokens={line}]: /{PRINTED}.*/ & /{text}+/ & ~/{others}/",
             f"line[max_tokens={line}]: /{text}+/ & ~/{others}/",
             f"action: {json.dumps(FENCE)} ({any_call}) {json.dumps(CLOSED)}",

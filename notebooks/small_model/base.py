@@ -312,6 +312,7 @@ def write_gguf(
     writer.add_string("general.base_model.0.name", "SmolLM2-135M-Instruct")
     writer.add_string("agentkit.prompt", DEFAULT_PROMPT)  # whose name the product reads here
     writer.add_string("agentkit.prompt_sha256", prompt)
+    writer.add_uint32("agentkit.answer_lines", 1)  # of every answer in the curriculum
     for name, value in tensors.items():
         ours = name.removeprefix("base_model.model.model.layers.")
         layer, _, rest = ours.partition(".")

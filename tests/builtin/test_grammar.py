@@ -100,6 +100,13 @@ def test_the_general_form(accepts: Callable[[str, str], bool], text: str, allowe
     assert accepts(react_json_grammar(RICH), text) is allowed
 
 
+def test_an_answer_has_no_more_lines_than_it_may(accepts: Callable[[str, str], bool]) -> None:
+    lines = [known("\n".join(["Jane Austen"] * count)) for count in range(1, 4)]
+    for most in (1, 2):
+        grammar = react_json_grammar(RICH, answer_lines=most)
+        assert [accepts(grammar, text) for text in lines] == [count <= most for count in range(1, 4)]
+
+
 def test_a_thought_that_stands_open_in_the_prompt(accepts: Callable[[str, str], bool]) -> None:
     for grammar in (
         react_json_grammar(RICH, thought_open=True),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from agentkit.models.gguf.vocabulary import FileVocabulary, Piece
 from agentkit.models.local.backend import (
     DEFAULT_MAX_NEW_TOKENS,
     LENGTHS,
+    TURN_GRAMMARS,
+    actions_grammar,
     in_process,
     iterate_in_thread,
 )
@@ -93,7 +95,9 @@ class GgufBackend:
     @cached_property
     def capabilities(self) -> Capabilities:
         """What this model can do; its template is asked how it writes tool calls."""
-        learned = {"prompt": self.adapters.prompt} if self.adapters.prompt else {}
+        learned: dict[str, Any] = {"prompt": self.adapters.prompt} if self.adapters.prompt else {}
+        if lines := self.adapters.answer_lines:
+            learned["turn_grammars"] = {**TURN_GRAMMARS, "actions": partial(actions_grammar, answer_lines=lines)}
         return in_process(
             self.template,
             weights=self.weights,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -30,8 +30,8 @@ from agentkit.number_words import count
 from agentkit.option_kinds import check_kinds
 
 OURS = "a model for llama.cpp"
-PROMPT_FIELD = "agentkit.prompt"
-"""Where an adapter's file says the name of the prompt that it was trained with."""
+PROMPT_FIELD, LINES_FIELD = "agentkit.prompt", "agentkit.answer_lines"
+"""Where an adapter's file says the name of the prompt that it was trained with, and how many lines answers had."""
 OPTIONS: Mapping[str, Any] = {
     "adapter": str | Path | Sequence[str | Path] | Mapping[str, str | Path] | None,
     "adapter_scale": float,
@@ -178,8 +178,15 @@ class Adapters:
     @property
     def prompt(self) -> str:
         """The name of the prompt that they were trained with, where a file says it."""
-        said = (read_gguf(Path(self.files[name])).fields.get(PROMPT_FIELD) for name in self.active)
-        return next((name for name in said if isinstance(name, str)), "")
+        return next((name for name in self._said(PROMPT_FIELD) if isinstance(name, str)), "")
+
+    @property
+    def answer_lines(self) -> int:
+        """The most lines of an answer that they were trained with, where a file says it, else 0."""
+        return next((count for count in self._said(LINES_FIELD) if isinstance(count, int) and count > 0), 0)
+
+    def _said(self, field: str) -> Iterator[Any]:
+        return (read_gguf(Path(self.files[name])).fields.get(field) for name in self.active)
 
     def scales(self, name: str | None) -> list[dict[str, Any]]:
         """What llama.cpp is told of them for a reply, which may name one or the model without any."""
