@@ -149,7 +149,7 @@ class HuggingFacePipeline(TextModel):
         return self._backend.prompt_text(messages, tools)
 
     def forget(self) -> None:
-        """Let go of what was computed of earlier prompts. A change of the model's weights is noticed without."""
+        """Let go of what was computed. A change of the model's weights and settings is noticed without."""
         self._backend.forget()
 
     def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:

@@ -8,6 +8,7 @@ from functools import cache, partial
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -205,8 +206,6 @@ def test_rows_of_a_batch_come_and_go() -> None:
 
 
 def trained(model: Any) -> None:
-    import torch
-
     optimizer = torch.optim.SGD(model.parameters(), lr=5.0)
     model(input_ids=torch.tensor([[1, 2, 3, 4]]), labels=torch.tensor([[5, 6, 7, 8]])).loss.backward()
     optimizer.step()
@@ -236,7 +235,38 @@ def layer_by_hand(model: Any) -> None:
     model.model.layers[1].self_attn.v_proj.weight.data.mul_(-2)
 
 
+def sharpened(model: Any) -> None:
+    for layer in model.model.layers:
+        layer.self_attn.scaling *= 8
+
+
+def flattened(model: Any) -> None:
+    for layer in model.model.layers:
+        layer.input_layernorm.variance_epsilon = 1.0
+
+
+def with_another_forward(model: Any) -> None:
+    mlp = model.model.layers[0].mlp
+    mlp.forward = lambda states, own=mlp.forward: -3 * own(states)
+
+
+class Halved(torch.nn.Linear):
+    def forward(self, states: Any) -> Any:
+        return super().forward(states) / 2
+
+
+def of_another_class(model: Any) -> Any:
+    model.model.layers[0].mlp.down_proj.__class__ = Halved
+    return model
+
+
 CHANGES: dict[str, Callable[[Any], Any]] = {
+    "a setting of its attention": sharpened,
+    "a setting of its norms": flattened,
+    "another forward": with_another_forward,
+    "another class": of_another_class,
+    "its rotary embedding": lambda model: model.model.rotary_emb.inv_freq.mul_(3),
+    "a setting of its rotary embedding": lambda model: setattr(model.model.rotary_emb, "attention_scaling", 3.0),
     "a step of training": trained,
     "all weights by hand": by_hand,
     "one weight by hand": layer_by_hand,
@@ -331,6 +361,41 @@ def test_what_is_forgotten_is_not_kept_after_all() -> None:
     assert backend.local.prefixes.tokens > 20
     backend.forget()
     assert backend.local.prefixes.tokens == 0
+
+
+class Counting(torch.nn.Linear):
+    """Sets an attribute of its own each time it computes."""
+
+    times = 0
+
+    def forward(self, states: Any) -> Any:
+        self.times += 1
+        return super().forward(states)
+
+
+def test_what_computing_sets_is_no_change() -> None:
+    model = build_llama(build_tokenizer())
+    model.lm_head.__class__ = Counting
+    backend = LocalBackend(model, build_tokenizer())
+    reply(backend)
+    reply(backend)
+    times = model.lm_head.times
+    assert reply(backend)[1] > 20
+    assert model.lm_head.times > times
+    sharpened(model)
+    assert reply(backend)[1] == 0
+
+
+def test_what_is_forgotten_is_made_anew() -> None:
+    """What nobody can see has changed: here a number in a list."""
+    model = build_llama(build_tokenizer())
+    factor, mlp = [1.0], model.model.layers[0].mlp
+    mlp.forward = lambda states, own=mlp.forward: factor[0] * own(states)
+    backend = LocalBackend(model, build_tokenizer())
+    reply(backend)
+    factor[0] = -3.0
+    backend.forget()
+    assert reply(backend) == (reply(LocalBackend(model, build_tokenizer()))[0], 0)
 
 
 def test_a_chat_model_forgets() -> None:

@@ -20,7 +20,7 @@ from agentkit.models.local.forward import Forward
 from agentkit.models.local.packed_products import MOST_TOKENS, PACKING_STEPS, has_products
 
 from .conftest import build_llama, build_tokenizer
-from .test_kv_reuse import VOCABULARY, expected, tiny
+from .test_kv_reuse import VOCABULARY, expected, of_another_class, tiny
 
 ROPE = {"rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 32}
 LLAMA3 = {**ROPE, "rope_type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": 4.0}
@@ -185,6 +185,7 @@ OTHERS: dict[str, Callable[[], Any]] = {
     "float64": lambda: tiny("llama", {}).double(),
     "a hook": lambda: with_a_hook(tiny("llama", {})),
     "a forward of its own": lambda: with_a_forward_of_its_own(tiny("llama", {})),
+    "another class": lambda: of_another_class(tiny("llama", {})),
     "another module": lambda: with_another_module(tiny("llama", {})),
     "an adapter": lambda: with_an_adapter(tiny("llama", {})),
     "training": lambda: in_training(tiny("llama", {})),
@@ -237,7 +238,12 @@ def test_a_forward_that_gives_something_else_is_left_alone(monkeypatch: pytest.M
     from transformers.models.llama.modeling_llama import LlamaMLP
 
     own = LlamaMLP.forward
-    monkeypatch.setattr(LlamaMLP, "forward", lambda self, states: own(self, states) * 1.01)  # type: ignore[no-untyped-call]
+
+    @functools.wraps(own)  # so that it passes for the class's own
+    def steered(self: Any, states: Any) -> Any:
+        return own(self, states) * 1.01  # type: ignore[no-untyped-call]
+
+    monkeypatch.setattr(LlamaMLP, "forward", steered)
     model = built("llama")
     forward = Forward(model)
     assert forward.is_lean
@@ -358,6 +364,9 @@ CHANGES: dict[str, tuple[Callable[[Any], Any], bool]] = {
     "one weight by hand": (by_hand, True),
     "an adapter": (adapted, False),
     "a hook": (with_a_hook, False),
+    "a setting": (lambda model: [setattr(each.self_attn, "scaling", 1.0) for each in model.model.layers], True),
+    "a setting of norms": (lambda model: setattr(model.model.norm, "variance_epsilon", 0.5), True),
+    "another forward": (with_a_forward_of_its_own, False),
 }
 
 

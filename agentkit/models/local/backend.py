@@ -34,7 +34,7 @@ from agentkit.models.local.parameters import check_options, check_together, merg
 from agentkit.models.reply import ended_at
 from agentkit.models.stopping import stop_strings
 from agentkit.option_kinds import check_kinds
-from agentkit.react_json.grammar import react_json_grammar
+from agentkit.react_json.grammar import ANSWER_LINES, react_json_grammar
 from agentkit.react_json.prompt import DEFAULT_PROMPT, WITH_EXAMPLES
 
 if TYPE_CHECKING:
@@ -59,10 +59,17 @@ T = TypeVar("T")
 
 
 def actions_grammar(
-    tools: Sequence[Tool], question: str, steps: Sequence[Step], *, thought_open: bool, acts: bool = False
+    tools: Sequence[Tool],
+    question: str,
+    steps: Sequence[Step],
+    *,
+    thought_open: bool,
+    acts: bool = False,
+    answer_lines: int = ANSWER_LINES,
 ) -> str:
     """The grammar of a turn in which any tool may be called; neither the question nor the steps matter."""
-    return react_json_grammar([(tool.name, tool.input_schema) for tool in tools], thought_open=thought_open, acts=acts)
+    schemas = [(tool.name, tool.input_schema) for tool in tools]
+    return react_json_grammar(schemas, thought_open=thought_open, acts=acts, answer_lines=answer_lines)
 
 
 TURN_GRAMMARS: Mapping[str, TurnGrammar] = {"actions": actions_grammar, "copy": copying_grammar}
@@ -74,13 +81,13 @@ def in_process(template: ChatTemplate, *, weights: int, options: Mapping[str, An
         "prompt": WITH_EXAMPLES if weights < NEEDS_EXAMPLES else DEFAULT_PROMPT,
         "max_new_tokens": next(filter(None, map(options.get, LENGTHS))),
         "refusals": REFUSALS,
+        "turn_grammars": TURN_GRAMMARS,
         **more,
     }
     return Capabilities(
         in_process=True,
         over_http=False,
         grammar=True,
-        turn_grammars=TURN_GRAMMARS,
         tools=True,
         call_syntax=template.call_syntax,
         special_tokens=template.special,
@@ -209,8 +216,8 @@ class LocalBackend:
             yield from ended_at(own, compute(request))
 
     def forget(self) -> None:
-        """Let go of what was computed of earlier prompts. A change of the model's weights is noticed without."""
-        self.local.prefixes.clear()
+        """Let go of what was computed. A change of the model's weights and settings is noticed without."""
+        self.local.forget()
 
     def _limited(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The parameters of a reply; its length is that of the model's own configuration where nobody says another."""

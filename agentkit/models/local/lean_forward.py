@@ -74,9 +74,10 @@ def is_lean(model: Any) -> bool:
 
 def _is_untouched(module: nn.Module, home: str) -> bool:
     """Whether a module computes as its class says, which is one of the model's or of torch's."""
-    ours = type(module).__module__ in (home, "transformers.activations") or type(module) in OF_TORCH
-    hooks = module._forward_hooks or module._forward_pre_hooks
-    return ours and not hooks and not module.training and "forward" not in vars(module)
+    kind, hooks = type(module), module._forward_hooks or module._forward_pre_hooks
+    ours = kind.__module__ in (home, "transformers.activations") or kind in OF_TORCH
+    own_forward = "forward" not in vars(module) and kind.forward.__module__.startswith(("torch.", "transformers."))
+    return ours and own_forward and not hooks and not module.training
 
 
 class _Layer:

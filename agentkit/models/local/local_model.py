@@ -60,6 +60,14 @@ class LocalModel:
         self.weights = Weights(model)
         self._decoder = Decoder(self.forward, self.prefixes, self.weights, most_rows=most_rows)
 
+    def forget(self) -> None:
+        """Let go of what was made of earlier prompts, of the model's weights and settings, and of its vocabulary."""
+        self.prefixes.clear()
+        self.weights.forget()
+        self.prompts = PromptEncoder(self.tokenizer)
+        for name in ("vocabulary", "before_answer", "_unwritten"):
+            vars(self).pop(name, None)
+
     @property
     def eos(self) -> frozenset[int]:
         """Every token that ends a reply: the generation config's, which may change, and the tokenizer's."""
