@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Any
+from typing import Any, overload
 
 from agentkit.models.backend import Message
 
@@ -91,39 +92,95 @@ class Fitted:
         return found if any(found.values()) else {}
 
 
-def shortenings(messages: Sequence[Message]) -> Iterator[Fitted]:
+def shortened_to(messages: Sequence[Message], size: Callable[[Fitted], int], most: float) -> Fitted:
+    """The longest shortening whose size is at most `most`, or the smallest that was looked at.
+
+    What drops more is smaller, as a rule: where the end of a stage fits, the first that does is looked for by halves,
+    so that the sizes of a few are asked for, however long the conversation is. What is found fits in any case, also
+    where the rule does not hold.
+    """
+    sizes: list[tuple[int, Fitted]] = []
+
+    def fits(fitted: Fitted) -> bool:
+        sizes.append((size(fitted), fitted))
+        return sizes[-1][0] <= most
+
+    for stage in shortenings(messages):
+        if fits(stage[-1]):
+            bisect_left(stage[:-1], True, key=fits)
+            break
+    fitting = [fitted for tokens, fitted in sizes if tokens <= most]
+    return fitting[-1] if fitting else min(sizes, key=lambda one: one[0])[1]
+
+
+class Stage(Sequence[Fitted]):
+    """Ever shorter conversations, each made when it is asked for."""
+
+    def __init__(self, counts: Sequence[int], shortened: Callable[[int], Fitted]) -> None:
+        self._counts = counts
+        self._shortened = shortened
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+    @overload
+    def __getitem__(self, index: int) -> Fitted: ...
+    @overload
+    def __getitem__(self, index: slice) -> Stage: ...
+    def __getitem__(self, index: int | slice) -> Fitted | Stage:
+        if isinstance(index, slice):
+            return Stage(self._counts[index], self._shortened)
+        return self._shortened(self._counts[index])
+
+
+def shortenings(messages: Sequence[Message]) -> Iterator[Stage]:
     """The conversation, then ever shorter ones, which keep the question, and each call with its result.
 
     After the oldest observations the oldest messages before the question go; then the oldest steps but the newest, and
-    the end of the newest observation, whichever of the two is longer first.
+    the end of the newest observation, whichever of the two is longer first. Each stage goes on from the end of the one
+    before; none is empty.
     """
-    for fitted in _with_fewer_observations(messages):
-        yield fitted
-    at = _question(fitted.messages)
-    before = [number for number in range(at) if fitted.messages[number]["role"] != "system"]
-    whole = fitted.messages
-    for count, number in enumerate(before, 1):
-        if number + 1 < at and whole[number + 1]["role"] in ("assistant", "tool"):
-            continue  # a user's message goes with what was answered
-        gone = before[:count]
-        left = [message for number, message in enumerate(whole) if number not in gone]
-        fitted = replace(fitted, messages=left, dropped_messages=count)
-        yield fitted
+    whole = fitted = Fitted([*messages])
+    yield Stage([0], lambda _: whole)
+    for shorter in (_with_fewer_observations, _without_oldest_messages):
+        if stage := shorter(fitted):
+            yield stage
+            fitted = stage[-1]
     start, end = _oldest_steps(fitted.messages)
     steps = sum(len(str(message["content"])) for message in fitted.messages[start:end])
     ways = [_without_oldest_steps, _with_newest_cut]
     for shorter in ways if steps > _newest_length(fitted.messages) else reversed(ways):
-        so_far = fitted
-        for fitted in shorter(so_far):
-            yield fitted
+        if stage := shorter(fitted):
+            yield stage
+            fitted = stage[-1]
 
 
-def _without_oldest_steps(fitted: Fitted) -> Iterator[Fitted]:
+def _without_oldest_messages(fitted: Fitted) -> Stage:
+    whole, at = fitted.messages, _question(fitted.messages)
+    before = [number for number in range(at) if whole[number]["role"] != "system"]
+    counts = [  # a user's message goes with what was answered
+        count
+        for count, number in enumerate(before, 1)
+        if number + 1 >= at or whole[number + 1]["role"] not in ("assistant", "tool")
+    ]
+
+    def shortened(count: int) -> Fitted:
+        gone = {*before[:count]}
+        left = [message for number, message in enumerate(whole) if number not in gone]
+        return replace(fitted, messages=left, dropped_messages=count)
+
+    return Stage(counts, shortened)
+
+
+def _without_oldest_steps(fitted: Fitted) -> Stage:
     start, end = _oldest_steps(fitted.messages)
-    for at in range(start + 1, end + 1):
-        if fitted.messages[at]["role"] == "assistant":
-            left = [*fitted.messages[:start], *fitted.messages[at:]]
-            yield replace(fitted, messages=left, dropped_messages=fitted.dropped_messages + at - start)
+    places = [at for at in range(start + 1, end + 1) if fitted.messages[at]["role"] == "assistant"]
+
+    def shortened(at: int) -> Fitted:
+        left = [*fitted.messages[:start], *fitted.messages[at:]]
+        return replace(fitted, messages=left, dropped_messages=fitted.dropped_messages + at - start)
+
+    return Stage(places, shortened)
 
 
 def _oldest_steps(messages: Sequence[Message]) -> tuple[int, int]:
@@ -133,18 +190,24 @@ def _oldest_steps(messages: Sequence[Message]) -> tuple[int, int]:
     return (turns[0], turns[-1]) if turns else (0, 0)
 
 
-def _with_newest_cut(fitted: Fitted) -> Iterator[Fitted]:
-    length = cut = _newest_length(fitted.messages)
-    while (cut := cut // 2) >= _SHORTEST:
-        yield replace(fitted, messages=_cut(fitted.messages, cut), cut_characters=length - cut)
+def _with_newest_cut(fitted: Fitted) -> Stage:
+    length = _newest_length(fitted.messages)
+    halves = [length >> times for times in range(1, length.bit_length())]
+
+    def shortened(cut: int) -> Fitted:
+        return replace(fitted, messages=_cut(fitted.messages, cut), cut_characters=length - cut)
+
+    return Stage([half for half in halves if half >= _SHORTEST], shortened)
 
 
-def _with_fewer_observations(messages: Sequence[Message]) -> Iterator[Fitted]:
-    yield Fitted(list(messages))
-    total = sum(_observations(message) for message in messages)
-    for count in (*range(STRIDE, total - 1, STRIDE), total - 1):  # the newest one stays
-        if count > 0:
-            yield Fitted(_without_oldest(messages, count), count)
+def _with_fewer_observations(fitted: Fitted) -> Stage:
+    total = sum(_observations(message) for message in fitted.messages)
+    counts = [*range(STRIDE, total - 1, STRIDE), total - 1] if total > 1 else []  # the newest one stays
+
+    def shortened(count: int) -> Fitted:
+        return replace(fitted, messages=_without_oldest(fitted.messages, count), dropped_observations=count)
+
+    return Stage(counts, shortened)
 
 
 def _observations(message: Message) -> int:
@@ -159,7 +222,7 @@ def _observations(message: Message) -> int:
 def _without_oldest(messages: Sequence[Message], count: int) -> list[Message]:
     shortened = []
     for message in messages:
-        here = min(count, _observations(message))
+        here = min(count, _observations(message)) if count else 0
         count -= here
         shortened.append(_drop(message, here) if here else message)
     return shortened

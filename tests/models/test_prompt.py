@@ -6,6 +6,7 @@ import json
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from agentkit import AgentExecutor
 from agentkit.errors import ConfigurationError
 from agentkit.models import ChatHuggingFace, HuggingFacePipeline
 from agentkit.models.local.chat_template import ChatTemplate
-from agentkit.models.local.encoding import PromptEncoder, WrittenTurn
+from agentkit.models.local.encoding import PromptEncoder, WrittenTurn, first_that_fits
 from agentkit.models.messages import DROPPED, shortenings
 
 from .conftest import CHATML, build_tokenizer
@@ -266,14 +267,55 @@ def test_the_question_and_the_newest_step_stay(turn: int, observed: int, lengths
         {"role": "user", "content": "Observation: ".ljust(observed, "o")},
     ]
     asked = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}, {"role": "user", "content": "?"}]
-    shorter = list(shortenings([*asked, *step, *step]))
+    shorter = [*chain(*shortenings([*asked, *step, *step]))]
     assert [" ".join(str(len(each["content"])) for each in one.messages) for one in shorter] == lengths
     assert [len(one.messages) + one.dropped_messages for one in shorter] == [7] * len(lengths)
 
 
+def exchanges(count: int, *, observed: int = 0) -> list[dict[str, Any]]:
+    """A conversation that has gone on for long, the last question of it with so many steps."""
+    said = [
+        {"role": role, "content": f"{number:>{8 + number % 7}}"}
+        for number in range(count)
+        for role in ("user", "assistant")
+    ]
+    step = [{"role": "assistant", "content": "turn"}, {"role": "user", "content": "Observation: ".ljust(60, "o")}]
+    return [{"role": "system", "content": "S"}, *said, {"role": "user", "content": "?"}, *step * observed]
+
+
+@pytest.mark.parametrize("messages", [exchanges(800), exchanges(3, observed=800), exchanges(400, observed=400)])
+@pytest.mark.parametrize("share", [0.9, 0.5, 0.1, 0.01])
+def test_what_fits_is_found_by_looking_at_a_few(messages: list[dict[str, Any]], share: float) -> None:
+    encoded: list[str] = []
+
+    def encode(shorter: list[Any]) -> tuple[str, str]:
+        encoded.append("".join(message["content"] for message in shorter))
+        return "prompt", encoded[-1]
+
+    context = int(share * len(encode(messages)[1]))
+    _, ids, fitted = first_that_fits(messages, encode, context=context, longest=10, more="room")
+    assert len(encoded) < 30
+    assert fitted == next(
+        each for each in chain(*shortenings(messages)) if len(encode(each.messages)[1]) <= context - 10
+    )
+    assert ids == encode(fitted.messages)[1]
+
+
+@pytest.mark.parametrize("longer", [lambda left: left % 7 == 0, lambda left: left < 40, lambda left: left > 150])
+def test_what_is_found_fits_also_where_a_template_makes_more_of_less(longer: Any) -> None:
+    messages = exchanges(100)
+
+    def encode(shorter: list[Any]) -> tuple[str, range]:
+        return "prompt", range(len(shorter) * (3 if longer(len(shorter)) else 1))
+
+    _, ids, fitted = first_that_fits(messages, encode, context=180, longest=10, more="room")
+    assert len(ids) <= 170
+    assert fitted.dropped_messages == len(messages) - len(fitted.messages) > 0
+
+
 def test_a_scratchpad_in_the_users_message_loses_its_oldest_observations(model_folder: Path) -> None:
     text = "Q\n\n" + "".join(f"Thought: t{n}\nObservation: o{n}\n" for n in range(6)) + "Thought: "
-    shortened = list(shortenings([{"role": "user", "content": text}]))
+    shortened = [*chain(*shortenings([{"role": "user", "content": text}]))]
     assert [s.dropped_observations for s in shortened] == [0, 4, 5]
     assert shortened[1].messages[0]["content"].count(DROPPED) == 4
     assert "o5" in shortened[-1].messages[0]["content"]

@@ -13,7 +13,7 @@ from agentkit.models.backend import ChatRequest
 from agentkit.models.hosted.body import DROPPABLE, Lessons, refused_field, wanted_field
 from agentkit.models.hosted.failures import Failure
 from agentkit.models.hosted.limits import FEWEST, Context, TooLong, too_long
-from agentkit.models.messages import Fitted, shortenings
+from agentkit.models.messages import Fitted, shortened_to
 from agentkit.number_words import count
 
 MOST_GIVEN_WAY = 16  # times for one request
@@ -164,11 +164,10 @@ class Phrasing:
             reply = min(limit or found.context_tokens, max(found.context_tokens // 4, FEWEST))
             share = (found.context_tokens - reply) / found.prompt_tokens
             wanted = min(size * _SPARE, share * _SPARE * (size + fixed) - fixed)
-        shorter = [one for one in shortenings(self.asked.messages) if _size(one.messages) < size]
-        if not shorter:
+        shorter = shortened_to(self.asked.messages, lambda one: _size(one.messages), wanted)
+        if _size(shorter.messages) >= size:
             return ""
-        fits = (one for one in shorter if _size(one.messages) <= wanted)
-        self.fitted, self.room = next(fits, shorter[-1]), None
+        self.fitted, self.room = shorter, None
         dropped = self.fitted.dropped.items()
         parts = " and ".join(count(number, name.removesuffix("s")) for name, number in dropped if number)
         return f"reads no prompt as long as this: without {parts} of it"

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from agentkit.errors import ConfigurationError
 from agentkit.models.backend import Message
-from agentkit.models.messages import Fitted, shortenings
+from agentkit.models.messages import Fitted, shortened_to
 
 SEAM = "\ufdd0"
 """Stands in a prompt where tokens must not join (a Unicode noncharacter, never text)."""
@@ -112,10 +112,15 @@ def first_that_fits(
     Where there is none, the shortest has to leave `LEAST_REPLY`; else raises `ConfigurationError`, which names `more`
     as what gives room.
     """
-    for fitted in shortenings(messages):
+    encoded: list[tuple[str, Tokens, Fitted]] = []
+
+    def size(fitted: Fitted) -> int:
         prompt, ids = encode(fitted.messages)
-        if len(ids) <= context - min(longest, context // 4):
-            break
+        encoded.append((prompt, ids, fitted))
+        return len(ids)
+
+    found = shortened_to(messages, size, context - min(longest, context // 4))
+    prompt, ids, fitted = next(one for one in encoded if one[2] is found)
     if len(ids) > context - min(longest, LEAST_REPLY):
         raise too_long(len(ids), context, more)
     if fitted.cut_characters:
