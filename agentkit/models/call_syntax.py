@@ -10,11 +10,12 @@ from typing import Any, Protocol
 
 from agentkit.models.backend import Message
 from agentkit.models.tool_calls import ToolCallText
-from agentkit.react_json.marks import CALL_ID, CALL_NAME, MARKUP, TABLE, CallSyntax, Pairs, Tags
+from agentkit.react_json.marks import CALL_ID, CALL_NAME, LONGEST_MARK, MARKUP, TABLE, CallSyntax, Pairs, Tags
 
 _NAME = "probe"
 _NUMBER, _TEXT = 1717, "Zvalue"
 _WITH_QUOTES = "Z\"a\" 'b' \\c"
+_LONGEST_TURN = 5 * LONGEST_MARK  # characters of calls that a template writes: a download's text may be made for that
 _KEYS = ("zfirst", "zlast")
 _TOOL = {
     "type": "function",
@@ -118,7 +119,7 @@ class _Writing:
         self._prompt = render([_ASKED], [_TOOL], add_generation_prompt=True)
 
     def calls(self, *arguments: Mapping[str, Any]) -> str:
-        """The text of a turn of calls with these arguments."""
+        """The text of a turn of calls with these arguments, as much of it as is looked at."""
         text = self._render([_ASKED, _calling(*arguments)], [_TOOL])
         text = re.sub(rf"({_NAME}:)\d", rf"\g<1>{CALL_ID}", text)
         start = _shared(text, self._answered)
@@ -131,7 +132,7 @@ class _Writing:
         begun = len(self._prompt)
         if text.startswith(self._prompt) and begun < start and not re.search(r"[<\[\n]", text[begun:start]):
             start = begun  # the model writes whom it addresses
-        return _without_thought(text[start:end])
+        return _without_thought(text[start:end])[:_LONGEST_TURN]
 
 
 def _without_thought(text: str) -> str:
@@ -147,7 +148,7 @@ def _taken_apart(writing: _Writing) -> CallSyntax | None:
     number = writing.calls({last: _NUMBER})
     json_call = re.fullmatch(rf'(.*){_NAME}(.*?)\{{\s*"{last}"\s*:\s*{_NUMBER}\s*\}}(.*)', number, re.DOTALL)
     call = json_call or re.fullmatch(rf"(.*){_NAME}(.*?){last}(.*?){_NUMBER}(.*)", number, re.DOTALL)
-    if call is None:
+    if call is None or max(map(len, call.groups())) > LONGEST_MARK:
         return None
     opening, before, *_, after = call.groups()
     arguments: Tags | Pairs | None = None

@@ -13,11 +13,10 @@ from re import _parser  # type: ignore[attr-defined]
 from typing import Any
 
 from agentkit.errors import described
-from agentkit.react_json.marks import CALL_ID, CallSyntax, Pairs, Tags
+from agentkit.react_json.marks import CALL_ID, LONGEST_MARK, CallSyntax, Pairs, Tags
 
 _LONGEST = 50_000  # characters of a response_template
 _LONGEST_PATTERN = 2_000
-_LONGEST_TEXT = 400  # characters that a pattern is read as
 _NAME, _KEY, _VALUE = "\x00", "\x01", "\x02"  # stand for what a pattern captures
 
 
@@ -95,7 +94,13 @@ def _first_text(delimiters: Any) -> str:
         delimiters = delimiters[0]
     if not isinstance(delimiters, str) or not delimiters.strip():
         raise ValueError("has string_delims that are no texts")
-    return delimiters
+    return _short(delimiters)
+
+
+def _short(text: str) -> str:
+    if len(text) > LONGEST_MARK:
+        raise ValueError(f"has marks of more than {LONGEST_MARK} characters")
+    return text
 
 
 def _tags(pattern: Any) -> Tags:
@@ -126,9 +131,7 @@ def _text_of(pattern: Any, groups: Mapping[str, str]) -> str:
         text = _sample(tree, names)
     except (re.error, RecursionError, OverflowError) as error:
         raise ValueError(f"has a pattern that cannot be read, {pattern[:60]!r}") from error
-    if len(text) > _LONGEST_TEXT:
-        raise ValueError(f"has a pattern of more than {_LONGEST_TEXT} characters")
-    return text
+    return _short(text)
 
 
 def _sample(tree: Iterable[tuple[Any, Any]], names: Mapping[int, str]) -> str:
@@ -148,7 +151,7 @@ def _sampled(kind: str, value: Any, names: Mapping[int, str]) -> str:
     if kind in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"):
         least: int = value[0]
         text = _sample(value[2], names)
-        return text * min(least, 1 if CALL_ID in text else 1 + _LONGEST_TEXT // max(1, len(text)))
+        return text * min(least, 1 if CALL_ID in text else 1 + LONGEST_MARK // max(1, len(text)))
     if kind == "SUBPATTERN":
         return names.get(value[0]) or _sample(value[-1], names)
     if kind == "ATOMIC_GROUP":

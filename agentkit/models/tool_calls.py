@@ -222,8 +222,8 @@ class ToolCallText:
     # -- at the end
 
     def _cut_call(self, rest: str) -> tuple[ToolCallPiece, ...]:
-        """The call in the model's own syntax that `rest` begins with, where the reply ends in it: with all that is written
-        as its arguments, which nothing reads as any."""
+        """The call in the model's own syntax that `rest` begins with, where the reply ends in it: all that is written
+        stands for its arguments, which nothing reads as any."""
         own = self._streams[0]
         begun = own.cut.match(rest) if self._early else None
         if begun is None or own.end in rest[begun.end() :]:

@@ -21,6 +21,7 @@ __all__ = [
     "CALL_ID",
     "CALL_NAME",
     "HERMES",
+    "LONGEST_MARK",
     "RUN_ON",
     "TABLE",
     "CallSyntax",
@@ -42,6 +43,9 @@ CALL_ID = "call00000"
 
 CALL_NAME = "name00000"
 """Stands in a syntax where a call's name goes besides the one in front of its arguments (Muse names it twice)."""
+
+LONGEST_MARK = 400
+"""Characters that stand together in a syntax: what a checkpoint says of its own may be made to be read forever."""
 
 NAME = r"(?P<name>[\w.:/-]{1,128}?)"
 """A tool's name in a call."""

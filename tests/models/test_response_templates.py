@@ -12,7 +12,7 @@ import pytest
 from agentkit.models.local.chat_template import ChatTemplate
 from agentkit.react_json.marks import HERMES, CallSyntax, Pairs, Tags
 
-from .call_templates import PLAIN, QWEN
+from .call_templates import PLAIN, QWEN, XML
 from .conftest import build_tokenizer, read_reply
 
 SHOWS_TOOLS = "{% for tool in tools or [] %}{{ tool | tojson }}{% endfor %}" + PLAIN  # and drops calls
@@ -153,6 +153,10 @@ HOSTILE: dict[str, Any] = {
     "a long repeat": {"open_pattern": "(?:(?:x{4000}){4000}){4000}", "content": "json"},
     "deep groups": {"open_pattern": "(" * 990 + ")" * 990, "content": "json"},
     "a long pattern": {"open_pattern": "a" * 5000, "content": "json"},
+    "a long beginning": {"open": "<t>" * 10_000, "close": "b", "content": "json"},
+    "a long end": {"open": "<t>", "close": "</t>" * 10_000, "content": "json"},
+    "long quotes": {"open_pattern": "<(?P<name>a)>", "content": "json", "transform": NAMED}
+    | {"content_args": {"string_delims": [["<q>" * 10_000] * 2]}},
     "ten megabytes": {"open": "x" * 10_000_000, "content": "json"},
     "a deep value": deep(),
     "no JSON": {"fields": {1: {2, 3}}},
@@ -177,6 +181,16 @@ def test_one_that_cannot_be_used_is_named_in_one_line(
     assert message.startswith("The model's response_template is not used (")
     assert "\n" not in message
     assert len(message) < 400
+
+
+@pytest.mark.parametrize("mark", ["<tool_call>", "<function=", "<parameter=", "</tool_call>"])
+def test_a_chat_template_that_writes_long_marks_is_learned_no_syntax_from(mark: str) -> None:
+    """Reading a syntax takes the square of its length."""
+    template = template_of({"fields": {}}, XML.replace(mark, "<t>" * 10_000 + mark, 1))
+    started = time.process_time()
+    assert len(str(template.call_syntax)) < 2000
+    read_reply(["Hello."], template.call_syntax, [TOOL])
+    assert time.process_time() - started < 2  # CPU seconds
 
 
 @pytest.mark.parametrize("pattern", ["((((a+)+)+)+)+$<x>", r"<x>(a|aa)+(?P<name>\w+)", "<x>(.*)*(.*)*(.*)*y"])
