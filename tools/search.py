@@ -9,7 +9,7 @@ from agentkit.tool import Result, Tool
 from agentkit.toolbox.run_scope import once
 from agentkit.tools.search_text import NAME, NOTHING_FOUND, checked_query
 from agentkit.tools.serpapi import KEY_PAGE, KEY_VARIABLE, SerpAPIWrapper
-from agentkit.tools.web_search import WebSearch
+from agentkit.tools.web_search import Unreachable, WebSearch
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,7 +31,17 @@ class Search:
                 f"Error: Search has nothing to search: set {KEY_VARIABLE} (a key is at {KEY_PAGE}), or "
                 f"{pip_install('ddgs')}, or give a folder with --docs."
             )
-        return once((self, query.casefold()), lambda: chosen(query))
+
+        def ask() -> Result | Unreachable:
+            try:
+                return chosen(query)
+            except Unreachable as error:
+                return error
+
+        found = once((self, query.casefold()), ask)
+        if isinstance(found, Unreachable):
+            raise found
+        return found
 
     def as_tool(self) -> Tool:
         """The tool that models know as Search."""

@@ -18,10 +18,15 @@ from agentkit.tools.json_text import line_of
 from agentkit.tools.search_text import MOST_RESULTS, MOST_TOKENS, NOTHING_FOUND, Hit, checked_query, search_result
 
 TIMEOUT_S = 4
+_UNREACHABLE = "the web could not be reached; check the network connection, or search a folder with --docs"
 _REFUSES = ("ratelimit", "rate limit", " 429", " 202", " 403")
 _NOTHING = f"{NOTHING_FOUND}: there is none, or the engines that need no key refuse this machine for now."
 
 Engine = Callable[[str], Sequence[Mapping[str, Any]]]
+
+
+class Unreachable(ToolError):
+    """No engine could be reached: to ask again takes as long, and gives no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,7 @@ class WebSearch:
         else:
             hits = [_hit(item) for item in found if isinstance(item, Mapping)]
             return search_result((), [hit for hit in hits if hit.link], most_tokens=self.most_tokens)
-        raise ToolError(f"Error: {failure}.")
+        raise (Unreachable if failure == _UNREACHABLE else ToolError)(f"Error: {failure}.")
 
     def _ddgs(self, query: str) -> Sequence[Mapping[str, Any]]:
         from ddgs import DDGS
@@ -79,5 +84,5 @@ def _failure(error: Exception) -> str:
     if type(error).__name__ == "TimeoutException" or "timed out" in said:
         return "the web search gave no answer in time; try again, or check the network connection"
     if any(mark in said for mark in ("dns", "connect", "network", "proxy", "tunnel")):
-        return "the web could not be reached; check the network connection, or search a folder with --docs"
+        return _UNREACHABLE
     return f"the web search without a key failed ({type(error).__name__}); try again, or set SERPAPI_API_KEY"

@@ -32,11 +32,12 @@ class Engine:
 
     asked: list[str] = field(default_factory=list)
     fails: int = 0
+    failure: str = "no page today"
 
     def __call__(self, query: str) -> Sequence[Any]:
         self.asked.append(query)
         if len(self.asked) <= self.fails:
-            raise ValueError("no page today")
+            raise ValueError(self.failure)
         return [{"title": "Oslo", "href": "https://oslo", "body": f"About {query}."}]
 
 
@@ -112,6 +113,14 @@ def test_a_failure_is_asked_again() -> None:
     steps = executor_of(engine, TURNS, return_intermediate_steps=True).invoke({"input": "?"})["intermediate_steps"]
     assert engine.asked == ["oslo", "OSLO", "rome"]
     assert [observation.splitlines()[0][:5] for _, observation in steps] == ["Error", "1. Os", "1. Os"]
+
+
+def test_a_web_that_cannot_be_reached_is_not_asked_the_same_again() -> None:
+    engine = Engine(fails=9, failure="ConnectError: refused")
+    steps = executor_of(engine, TURNS, return_intermediate_steps=True).invoke({"input": "?"})["intermediate_steps"]
+    assert engine.asked == ["oslo", "rome"]
+    (observation,) = {observation for _, observation in steps}
+    assert observation.startswith("Error: the web could not be reached")
 
 
 def test_outside_a_run_nothing_is_kept() -> None:
