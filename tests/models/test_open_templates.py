@@ -245,6 +245,22 @@ def test_a_string_that_is_written_without_escapes_is_read_as_it_is(name: str, qu
     assert "'it's 'ok''" in template(name).call_syntax.write(("look_up", {"text": "it's 'ok'"}))
 
 
+@every_family
+@pytest.mark.parametrize("text", ["<|im_end|>", "a <", "<|", "it's <s>", r"a \ufdd0 b", "\\", "\\<|im_end|>"])
+def test_what_was_called_with_is_in_the_prompt_as_it_was(name: str, text: str) -> None:
+    """Marks in it, which are cut in two so that they stay text, are whole where people read them, also where a template
+    has Python spell a list."""
+    arguments = {"text": "x", "items": [text, 1, {text: text}]}
+    message = turn([("look_up", arguments)])
+    with_plain_text = turn([("look_up", {"text": "x", "items": ["TEXT", 1, {"TEXT": "TEXT"}]})])
+    run = [message, result(0, "look_up", "RESULT")]
+    prompt = template(name).prompt_text([ASKED, *run], TOOLS)
+    plain = template(name).prompt_text([ASKED, with_plain_text, run[1]], TOOLS)
+    spelled = {spell(text) for spell in (repr, json.dumps)}
+    wanted = {plain.replace("'TEXT'", each).replace('"TEXT"', each) for each in spelled} | {plain.replace("TEXT", text)}
+    assert prompt in wanted
+
+
 @every_template
 def test_thoughts_come_before_calls_and_are_no_part_of_them(name: str) -> None:
     if original(name) in NO_THOUGHTS:

@@ -329,6 +329,52 @@ HOSTILE = {
     "a product of two texts": "{{ messages[0].content * messages[0].n }}",
     "a width": "{{ 'x' | center(10000000000) }}",
     "a large range": "{% for a in range(10000000) %}x{% endfor %}",
+    "a width that a text says": "{{ 'x' | center('999999999' | int) }}",
+    "a width by its name": "{{ 'x' | center(width='999999999' | int) }}",
+    "a width of a method": "{{ 'x'.ljust('999999999' | int) }}",
+    "wide tabs": "{{ '\t'.expandtabs(9999999) }}",
+    "a wide indent": "{{ [1] | tojson(indent=9999999) }}",
+    "an indent that a text says": "{{ 'x' | indent('999999999' | int, true) }}",
+}
+WIDE = {
+    "braces": "{{ '{:>99999999}'.format(1) }}",
+    "a precision in braces": "{{ '{:.99999999f}'.format(1) }}",
+    "a field in a field": "{{ '{:>{}}'.format(1, 999999) }}",
+    "a numbered field in a field": "{{ '{0:{1}}'.format(1, 999999) }}",
+    "a mapping": "{{ '{x:>99999999}'.format_map({'x': 1}) }}",
+    "a percent": "{{ '%99999999d' % 1 }}",
+    "a precision behind a percent": "{{ '%.99999999f' % 1 }}",
+    "a key behind a percent": "{{ '%(a)99999999d' % {'a': 1} }}",
+    "a star": "{{ '%*d' % (9999999, 1) }}",
+    "a filter": "{{ '%99999999s' | format('a') }}",
+    "a filter of a block": "{% filter format(1) %}%99999999d{% endfilter %}",
+    "a filter of a list": "{{ ['%99999999d'] | map('format', 1) | join }}",
+    "a date": "{{ strftime_now('%99999999d') }}",
+    "a name": "{% set f = '%99999999d' %}{{ f % 1 }}",
+    "a block": "{% set f %}%99999999d{% endset %}{{ f % 1 }}",
+    "a text that is put together": "{{ ('%99999' ~ '999d') % 1 }}",
+    "a text of a list": "{% for f in ['%99999999d'] %}{{ f % 1 }}{% endfor %}",
+    "an argument": "{% macro m(f) %}{{ f % 1 }}{% endmacro %}{{ m('%99999999d') }}",
+    "a field of a namespace": "{% set ns = namespace(f='%99999999d') %}{{ ns.f % 1 }}",
+    "a field that was a number": "{% set n = namespace(f=1) %}{% set n.f = '%99999999d' %}{{ n.f % 1 }}",
+    "what is no number": "{{ ('x' | int('%99999999d')) % 1 }}",
+    "a method by a name": "{% set f = '{:>99999999}'.format %}{{ f(1) }}",
+    "a method by its name as a text": "{{ '{:>99999999}'['format'](1) }}",
+    "a method by a name that is put together": "{{ '{:>99999999}'['for' ~ 'mat'](1) }}",
+    "a method by a filter": "{{ ('{:>99999999}' | attr('format'))(1) }}",
+    "a method as another of an object": "{{ {'split': '{:>99999999}'.format}.split(1) }}",
+    "a method as another of a namespace": "{% set n = namespace(split='{:>99999999}'.format) %}{{ n.split(1) }}",
+}
+"""Formats with widths in them: one operation makes a gigabyte of three letters."""
+DEEP = {
+    "conditions": "{% if true %}" * 120 + "x" + "{% endif %}" * 120,
+    "loops": "{% for a in [1] %}" * 60 + "x" + "{% endfor %}" * 60,
+    "many conditions": "{% if true %}" * 3000 + "x" + "{% endif %}" * 3000,
+    "brackets": "{{ " + "(" * 300 + "1" + ")" * 300 + " }}",
+    "lists": "{{ " + "[" * 3000 + "1" + "]" * 3000 + " }}",
+    "a long sum": "{{ 1" + " + 1" * 5000 + " }}",
+    "fields of fields": "{{ x" + ".a" * 5000 + " }}",
+    "filters of filters": "{{ x" + " | string" * 5000 + " }}",
 }
 ENDLESS = {
     "ranges in ranges": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
@@ -358,6 +404,18 @@ def test_a_template_that_multiplies_without_end_is_not_run(template: str) -> Non
     assert refused(template).startswith("The chat template ")
 
 
+@pytest.mark.parametrize("template", WIDE.values(), ids=WIDE)
+def test_a_template_that_fills_a_text_up_without_a_limit_is_not_run(template: str) -> None:
+    assert refused(template).startswith("The chat template may fill a text up to any width (line 1): it is not run. ")
+
+
+@pytest.mark.parametrize("template", DEEP.values(), ids=DEEP)
+def test_a_template_that_is_nested_too_deep_is_one_line(template: str) -> None:
+    assert refused(template) == (
+        "The chat template is nested too deep: it is not run. Give another with chat_template=."
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("template", ENDLESS.values(), ids=ENDLESS)
 def test_a_template_that_does_not_end_is_stopped(template: str) -> None:
@@ -366,7 +424,29 @@ def test_a_template_that_does_not_end_is_stopped(template: str) -> None:
         assert "it is not run" in pool.submit(refused, template).result()
 
 
-def test_a_template_may_multiply_a_little() -> None:
+MODEST = {
+    "a line": (
+        "{{ '=' * 20 }}{% for m in messages %}{{ loop.index0 * 2 }} {{ m.content }}{% endfor %}",
+        "=" * 20 + "0 **hello**",
+    ),
+    "formats": (
+        "{{ '%02d %s' % (3, 'x') }} {{ '%5.1f' | format(2) }} {{ '{} {:>4}'.format(1, 2) }}",
+        "03 x   2.0 1    2",
+    ),
+    "remainders": (
+        "{% set ns = namespace(i=0) %}{% for m in messages %}{% set ns.i = ns.i + 1 %}{{ ns.i % 2 }}"
+        "{{ (loop.index0 + 3) % 2 }}{% set n = messages | length %}{{ (n - 1) % 2 }}{% endfor %}",
+        "110",
+    ),
+    "indents": ("{{ {'a': 1} | tojson(indent=4) }}{{ 'x\ny' | indent(2) }}", '{\n    "a": 1\n}x\n  y'),
+    "fields of such names": ("{% set m = {'format': 'date', 'indent': 2} %}{{ m.format }}{{ m['indent'] }}", "date2"),
+    "a macro": ("{% macro a(x) %}{{ x }}{{ caller() }}{% endmacro %}{% call a(1) %}b{% endcall %}", "1b"),
+    "a percent sign": ("{{ '100%' }} of {{ messages[0].content.strip('*') }}", "100% of hello"),
+}
+
+
+@pytest.mark.parametrize(("template", "text"), MODEST.values(), ids=MODEST)
+def test_a_template_may_multiply_and_fill_up_a_little(template: str, text: str) -> None:
     tokenizer = build_tokenizer()
-    tokenizer.chat_template = "{{ '=' * 20 }}{% for m in messages %}{{ loop.index0 * 2 }} {{ m.content }}{% endfor %}"
-    assert ChatTemplate(tokenizer).render([{"role": "user", "content": "**hello**"}]) == "=" * 20 + "0 **hello**"
+    tokenizer.chat_template = template
+    assert ChatTemplate(tokenizer).render([{"role": "user", "content": "**hello**"}]) == text

@@ -18,12 +18,12 @@ from typing import Any
 from agentkit.errors import ConfigurationError, in_one_line
 from agentkit.models.backend import Message
 from agentkit.models.call_syntax import TemplateCalls, learned_calls
-from agentkit.models.local.bounds import check_template, in_bounds, parsed
+from agentkit.models.local.bounds import check_template, in_bounds, parsed, too_deep
 from agentkit.models.local.encoding import SEAM, of_characters
 from agentkit.models.messages import alternating, content_parts, joined_content, without_system
 from agentkit.models.response_template import declared_calls
 from agentkit.models.tool_calls import instructions
-from agentkit.react_json.marks import BREAK, CALL_ID, HERMES, LABELS, CallSyntax
+from agentkit.react_json.marks import BREAK, CALL_ID, HERMES, LABELS, CallSyntax, literals
 
 _LOG = logging.getLogger("agentkit")
 _LABEL = re.compile(rf"(?:{'|'.join(LABELS.values())}):")
@@ -42,6 +42,9 @@ FORMS: Sequence[Mapping[str, bool]] = (
 letters and digits that some insist on (Mistral's), or of a name and a number (Kimi's)."""
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 """The names by which templates read what a turn of theirs thought."""
+_ESCAPED_SEAM = SEAM.encode("ascii", "backslashreplace").decode()
+"""A seam as templates write it that have Python or JSON spell a list; in what people wrote this has a seam inside."""
+_PRINTABLE = "\N{REPLACEMENT CHARACTER}"  # which is spelled as it is
 _ASKED: Message = {"role": "user", "content": "Zasked"}
 _ANSWERED: Message = {"role": "assistant", "content": "Zanswered"}
 _CALL = {"id": CALL_ID, "type": "function", "function": {"name": "echo", "arguments": "{}"}}
@@ -156,6 +159,8 @@ class ChatTemplate:
         for attempt, native in self._attempts(guarded, tools):
             try:
                 text = self.text(attempt, native or ())
+            except ConfigurationError:  # which is why it is not run at all
+                raise
             except refusals() as error:
                 refusal = error
                 continue
@@ -193,14 +198,17 @@ class ChatTemplate:
     def text(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> str:
         """The template's text for just these messages; raises what templates raise."""
         written: str = self._write(messages, tools, **_ending(messages))
-        return written
+        return written.replace(_ESCAPED_SEAM, SEAM)
 
     def tensors(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """A processor's inputs for messages with images, sound or video.
 
         It encodes the whole prompt at once: a character does here what separate encoding does for text.
         """
-        messages, tools = each_text([messages, tools], lambda text: text.replace(SEAM, self._markup.wedge), keys=True)
+        wedge = self._markup.wedge
+        if _ESCAPED_SEAM in self._write(messages, tools, **_ending(messages)):
+            wedge = _PRINTABLE
+        messages, tools = each_text([messages, tools], lambda text: text.replace(SEAM, wedge), keys=True)
         return dict(
             self._write(messages, tools, tokenize=True, return_dict=True, return_tensors="pt", **_ending(messages))
         )
@@ -247,6 +255,9 @@ class ChatTemplate:
         except ConfigurationError as error:
             self._problem = str(error)
             raise
+        except SyntaxError as error:  # of the program that is made of it
+            self._problem = str(problem := too_deep())
+            raise problem from error
         except refusals():
             if not forms[1:] or not any(message.get("tool_calls") for message in messages):
                 raise
@@ -298,9 +309,10 @@ class Markup:
         tokens = special | {token for token in others if re.search(r"[<\[|\]]", token) or token in template}
         tokens = {token for token in tokens if token.strip(" \t\r\n") and not _LABEL.fullmatch(token)}
         self._tokenizer = tokenizer
-        self._letters = {ord(token): "\N{REPLACEMENT CHARACTER}" for token in tokens if len(token) == 1}
+        self._letters = {ord(token): _PRINTABLE for token in tokens if len(token) == 1}
         self._tokens = sorted((token for token in tokens if len(token) > 1), key=lambda token: (-len(token), token))
-        self.pattern = re.compile("|".join(map(re.escape, self._tokens))) if self._tokens else None
+        self.pattern = re.compile(literals(self._tokens)) if self._tokens else None
+        self._cut_in_two = re.compile(literals([*self._tokens, _ESCAPED_SEAM]))
         unknown = {getattr(tokenizer, "unk_token", None)}  # any text may hold what a tokenizer does not know
         self._ids = {tokenizer.convert_tokens_to_ids(token) for token in tokens - unknown}
         self._begins = {token[:length] for token in self._tokens for length in range(1, len(token))}
@@ -332,7 +344,7 @@ class Markup:
         template writes around it."""
         text = of_characters(text.replace(SEAM, "")).translate(self._letters)
         pieces, start, at = [], 0, 0
-        while self.pattern and (found := self.pattern.search(text, at)):
+        while found := self._cut_in_two.search(text, at):
             at = found.start() + 1
             pieces.append(text[start:at])
             start = at
@@ -346,7 +358,7 @@ class Markup:
         if not text or self._ids.isdisjoint(self._tokenizer(text, add_special_tokens=False)["input_ids"]):
             return text
         if len(text) == 1:
-            return "\N{REPLACEMENT CHARACTER}"
+            return _PRINTABLE
         middle = len(text) // 2
         return SEAM.join((self._unread(text[:middle]), self._unread(text[middle:])))
 
@@ -354,7 +366,7 @@ class Markup:
     def wedge(self) -> str:
         """What stands in the place of a seam where the whole prompt is encoded at once."""
         cut = [f"{token[0]}{BREAK}{token[1:]}" for token in self._tokens]
-        return BREAK if all(self._unread(text) == text for text in cut) else "\N{REPLACEMENT CHARACTER}"
+        return BREAK if all(self._unread(text) == text for text in cut) else _PRINTABLE
 
 
 def each_text(value: Any, change: Callable[[str], str], *, keys: bool = False) -> Any:
