@@ -30,14 +30,14 @@ class RetryPolicy:
 
 
 class Attempts:
-    """What is left of a policy's tries and time. `failures` are those that counted."""
+    """What is left of a policy's tries and time. `failures` are those that counted, `passing` those that did not."""
 
     def __init__(self, policy: RetryPolicy) -> None:
         self._policy = policy
         self._started_s = policy.clock()
         limits = [limit for limit in (policy.total_s, remaining_s(clock=policy.clock)) if limit is not None]
         self.limit_s = min(limits, default=None)
-        self.failures = 0
+        self.failures = self.passing = 0
 
     def left_s(self) -> float | None:
         """Seconds until the deadline, at least 0; `None` where there is none."""
@@ -52,7 +52,15 @@ class Attempts:
 
     def wait_s(self) -> float:
         """Seconds to wait before the next try."""
-        backoff_s: float = self._policy.first_wait_s * 2.0 ** max(0, self.failures - 1)
+        return self._backoff_s(self.failures)
+
+    def passing_wait_s(self) -> float:
+        """The same after a failure that is going to pass, and does not count."""
+        self.passing += 1
+        return self._backoff_s(self.passing)
+
+    def _backoff_s(self, failures: int) -> float:
+        backoff_s: float = self._policy.first_wait_s * 2.0 ** min(max(0, failures - 1), 60)
         return min(backoff_s, self._policy.longest_wait_s) * (1 - 0.25 * self._policy.jitter())
 
     def has_time_for(self, wait_s: float) -> bool:

@@ -24,7 +24,7 @@ MENDED: list[Any] = [
     ("429 without", [error(429)], [0.5]),
     ("429 with nonsense", [error(429, retry_after="soon")], [0.5]),
     ("503 loading", [LOADING, LOADING, LOADING, LOADING, LOADING, LOADING], [21.5] * 6),
-    ("503 loading, llama.cpp", [error(503, "Loading model")], [2.0]),
+    ("503 loading, llama.cpp", [error(503, "Loading model")] * 6, [0.5, 1.0, 2.0, 2.0, 2.0, 2.0]),
     ("503", [error(503)], [0.5]),
     ("500 thrice", [error(500), error(502), error(504)], [0.5, 1.0, 2.0]),
     ("408 and 409", [error(408), error(409)], [0.5, 1.0]),

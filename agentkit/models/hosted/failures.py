@@ -27,7 +27,6 @@ _NOT_TAKEN = re.compile(  # as llama.cpp says with status 500 what others say wi
 _LOADING = re.compile(r"\bloading\b", re.IGNORECASE)
 _ABOUT_A_MODEL = re.compile(r"\b(?:model|deployment)\b", re.IGNORECASE)
 _MOST_CHARS = 300
-_LOADING_S = 2.0  # a server that is loading without saying how long it takes
 
 
 @dataclass(eq=False)
@@ -37,7 +36,8 @@ class Failure(Exception):
     `retry` says whether asking again may help. `doubtful` says that there may be no chat server at this address at all,
     `elsewhere` that there is none at this `path`. `said` is why the server does not take the request, which it may put
     otherwise, and `code` its own name for that.
-    `loading_s` is set where the server is still loading the model: such an attempt does not count.
+    `loading_s` is set where the server is still loading the model, to 0 where it does not say how long that takes: such
+    an attempt does not count.
     """
 
     message: str
@@ -176,4 +176,4 @@ def _loading_s(value: Any, details: str) -> float | None:
     estimated = value.get("estimated_time") if isinstance(value, dict) else None
     if isinstance(estimated, int | float) and 0 <= estimated < 1e9:
         return max(1.0, float(estimated))
-    return _LOADING_S if _LOADING.search(details) else None
+    return 0.0 if _LOADING.search(details) else None

@@ -64,7 +64,7 @@ LISTING_S = 10.0  # for the names of what is served
 MOST_NAMES = 5
 _MOST_CHARS = 1000
 LONGEST_WAIT_S = 3600.0  # whatever the server asks for, where there is no deadline
-LOADING_POLL_S = 30.0  # a loading model is asked again at least this often
+LOADING_POLL_S, UNTOLD_POLL_S = 30.0, 2.0  # a loading model is asked again at least this often; not told how long
 
 
 @dataclass(slots=True)
@@ -424,7 +424,8 @@ class HostedModel:
         if failure.retry_after_s is not None:
             wait_s = failure.retry_after_s
         elif failure.loading_s is not None:
-            wait_s = min(failure.loading_s, LOADING_POLL_S)
+            told_s = min(failure.loading_s, LOADING_POLL_S)
+            wait_s = told_s or min(attempts.passing_wait_s(), UNTOLD_POLL_S)
         else:
             wait_s = attempts.wait_s()
         if not attempts.has_time_for(min(wait_s, LONGEST_WAIT_S)) or wait_s > LONGEST_WAIT_S:
@@ -447,7 +448,7 @@ class HostedModel:
 
     def _notify(self, failure: Failure, wait_s: float) -> None:
         if failure.loading_s is not None:
-            line = f"{self.model_id} is loading the model; asking again in {wait_s:.0f} s"
+            line = f"{self.model_id} is loading the model; asking again in {wait_s:.2g} s"
         else:
             line = self._redacted(f"{self.model_id} {failure.message}; trying again in {wait_s:.1f} s")
         self._tell(line)
