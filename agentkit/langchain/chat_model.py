@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import fields, replace
 from operator import itemgetter
-from typing import Any, Literal, cast
+from typing import Any, Literal, Self, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.globals import get_llm_cache
@@ -125,6 +125,29 @@ class ChatHuggingFace(BaseChatModel):
         for backend in (self.llm, *self.capabilities.alternatives):
             if isinstance(backend, HuggingFacePipeline | LocalBackend | GgufBackend):
                 backend.forget()
+
+    def close(self) -> None:
+        """Let go of a model in this process and of its memory, of a hosted one of its connections.
+
+        At the end of a `with` block it is closed by itself. A model in this process answers no more then.
+        """
+        from agentkit.langchain.endpoint import HuggingFaceEndpoint
+        from agentkit.langchain.pipeline import HuggingFacePipeline
+        from agentkit.models.gguf.backend import GgufBackend
+        from agentkit.models.hosted.model import HostedModel
+        from agentkit.models.local.backend import LocalBackend
+
+        for backend in (self.llm, *self.capabilities.alternatives):
+            if isinstance(
+                backend, HuggingFacePipeline | LocalBackend | GgufBackend | HuggingFaceEndpoint | HostedModel
+            ):
+                backend.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _to_chat_prompt(self, messages: list[BaseMessage]) -> str:
         """The prompt text the model sees; for a hosted one, what its repository's chat template makes of it."""

@@ -152,6 +152,11 @@ class HuggingFacePipeline(TextModel):
         """Let go of what was computed. A change of the model's weights and settings is noticed without."""
         self._backend.forget()
 
+    def close(self) -> None:
+        """Let go of the model; what is asked of it later is a `ModelError`."""
+        self._backend.close()
+        self.model = self.tokenizer = self.pipeline = None
+
     def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
         """The reply to a conversation."""
         return self._backend.generate_chat(request)

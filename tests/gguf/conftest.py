@@ -33,6 +33,8 @@ def write_model(
     others: Sequence[str] = (),
     special: Sequence[str] = (),
     leave_out: Sequence[str] = (),
+    bos: int = 0,
+    eos: int = 2,
     tensors: Change = lambda tensors: tensors,
     **fields: Any,
 ) -> Path:
@@ -62,8 +64,8 @@ def write_model(
         writer.add_token_list(tokens)
         writer.add_token_types(kinds)
         writer.add_token_merges(["a b"])
-        writer.add_bos_token_id(0)
-        writer.add_eos_token_id(2)
+        writer.add_bos_token_id(bos)
+        writer.add_eos_token_id(eos)
         writer.add_add_bos_token(False)
     if template is not None:
         writer.add_chat_template(template)

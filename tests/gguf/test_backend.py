@@ -512,6 +512,10 @@ def test_through_langchain(file: Path) -> None:
     assert asyncio.run(chat.ainvoke("hello")).content == reply.content
     assert chat._to_chat_prompt(chat._convert_input("hello").to_messages()).startswith("<|im_start|>user\nhello")
     chat.forget()
+    with chat:
+        assert chat.invoke("hello").content == reply.content
+    with pytest.raises(ModelError, match="the model is closed; load it again"):
+        chat.invoke("hello")
 
 
 @pytest.mark.slow

@@ -64,6 +64,42 @@ def test_a_file_that_is_not_whole(file: Path, tmp_path: Path, cut: float) -> Non
         backend_of(f"local:{short}")
 
 
+@pytest.mark.parametrize(("name", "token"), [("eos", 260), ("bos", 2**32 - 1)])
+def test_an_end_that_is_no_token(tmp_path: Path, name: str, token: int) -> None:
+    """llama.cpp would take any other token for it."""
+    file = write_model(tmp_path / "model.gguf", **{name: token})
+    with pytest.raises(ConfigurationError) as caught:
+        backend_of(f"local:{file}")
+    says = f"{file} says that its {name} is token {token}, and has 260 tokens; download it again, or take another"
+    assert str(caught.value) == says
+
+
+ADAPTER_OF_PEFT = (
+    "the adapter {} is PEFT's, and llama.cpp takes a GGUF file: make one of it with llama.cpp's "
+    "convert_lora_to_gguf.py, or load the model that it was made for by transformers, with the same adapter"
+)
+
+
+def test_an_adapter_in_another_format(file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "lora"
+    folder.mkdir()
+    weights = folder / "adapter_model.safetensors"
+    weights.write_bytes(b"")
+    for given in (folder, weights):
+        with pytest.raises(ConfigurationError) as caught:
+            backend_of(f"local:{file}", adapter=str(given))
+        assert str(caught.value) == ADAPTER_OF_PEFT.format(given)
+    other = write_adapter(tmp_path / "other.gguf")
+    with pytest.raises(ConfigurationError, match=r"is a folder, and the adapter is a file\. There: .*other\.gguf$"):
+        backend_of(f"local:{file}", adapter=str(tmp_path))
+    with pytest.raises(
+        ConfigurationError, match=r"other\.gguf is llama\.cpp's, and transformers takes a folder of PEFT's"
+    ):
+        backend_of("local:nobody/nothing", adapter=str(other))
+    with pytest.raises(ConfigurationError, match=r"safetensors is one file of its folder; give the folder, .*lora$"):
+        backend_of("local:nobody/nothing", adapter=str(weights))
+
+
 def test_another_kind_of_file(tmp_path: Path) -> None:
     (tmp_path / "notes.gguf").write_text("notes")
     with pytest.raises(ConfigurationError, match="it does not begin as one; download it again"):

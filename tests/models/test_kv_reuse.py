@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
@@ -13,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agentkit import chat_model
+from agentkit.errors import ModelError
 from agentkit.models import ChatHuggingFace, HuggingFacePipeline
 from agentkit.models.backend import ChatRequest
 from agentkit.models.hosted.fallbacks import WithFallbacks
@@ -407,6 +410,26 @@ def test_a_chat_model_forgets() -> None:
         chat.forget()
         assert model.local.prefixes.tokens == 0
     chat_model("http://127.0.0.1:9").forget()  # type: ignore[attr-defined]
+
+
+def test_a_chat_model_that_is_closed() -> None:
+    """What it held is let go of; a model that was given is still its owner's."""
+    weights = build_llama(build_tokenizer())
+    llm = HuggingFacePipeline(model=weights, tokenizer=build_tokenizer(), pipeline_kwargs={"max_new_tokens": 3})
+    held = weakref.ref(llm.local)
+    other = LocalBackend(weights, build_tokenizer())
+    with ChatHuggingFace(llm=WithFallbacks([llm, other])) as model:
+        answer = model.invoke("hello").content
+    gc.collect()
+    assert held() is None
+    model.close()
+    model.forget()
+    with pytest.raises(ModelError, match="the model is closed; load it again"):
+        model.invoke("hello")
+    again = HuggingFacePipeline(model=weights, tokenizer=build_tokenizer(), pipeline_kwargs={"max_new_tokens": 3})
+    assert ChatHuggingFace(llm=again).invoke("hello").content == answer
+    with chat_model("http://127.0.0.1:9") as hosted:  # type: ignore[attr-defined]
+        assert hosted.model_id == "http://127.0.0.1:9"
 
 
 def test_without_reuse_a_reply_is_computed_by_itself() -> None:

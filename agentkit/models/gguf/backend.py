@@ -16,7 +16,7 @@ from agentkit.models.gguf.engine import Engine, identity
 from agentkit.models.gguf.loading import Adapters, check_generation, read_model, start_of
 from agentkit.models.gguf.reply import Full, Model, Reply, as_prompt, check
 from agentkit.models.gguf.slots import Slots
-from agentkit.models.gguf.vocabulary import FileVocabulary, Piece
+from agentkit.models.gguf.vocabulary import FileVocabulary, Piece, check_ends
 from agentkit.models.local.backend import (
     DEFAULT_MAX_NEW_TOKENS,
     LENGTHS,
@@ -66,6 +66,7 @@ class GgufBackend:
         check_generation(pipeline_kwargs or {})
         template = template_text(chat_template)
         read = read_model(file)
+        check_ends(read)
         self.model_id = str(file)
         self.weights = read.weights
         self.adapters = Adapters.of(options.pop("adapter", None), options.pop("adapter_scale", 1.0))

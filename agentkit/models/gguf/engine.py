@@ -33,7 +33,7 @@ from agentkit.errors import ConfigurationError, ModelError, import_failure, in_o
 from agentkit.models.gguf import llama_process
 from agentkit.models.gguf.beginning import folder as beginnings
 from agentkit.models.gguf.loading import Start, is_installed
-from agentkit.models.local.loading import LLAMA
+from agentkit.models.local.loading import CLOSED, LLAMA
 
 SLOWEST_DISK = 5_000_000
 """Bytes a second."""
@@ -49,7 +49,6 @@ LOOKED_UP_AFTER_S = 0.5
 """Whoever waits for an answer may look at the time so often."""
 WAITING: dict[str, Any] = {"prompt_progress": None, "choices": [{"text": "", "finish_reason": None}]}
 """What a completion answers meanwhile."""
-CLOSED = "the model is closed; load it again"
 FORKED = "the model was loaded before this process was forked; load it here, or spawn processes"
 OTHER_FILES = "is not what it was when it was loaded; load it again"
 _CRASH = r"GGML_ASSERT\((.*)\) failed|^\s*what\(\):\s+(.*)"

@@ -22,6 +22,7 @@ from agentkit.models.local.loading import (
     OF_BACKEND,
     OWN_ADAPTER,
     gguf_in,
+    of_peft,
     template_text,
 )
 from agentkit.models.local.parameters import check_numbers, check_together, meant
@@ -268,9 +269,18 @@ def _said() -> int | None:
 
 def _check_adapter(file: str, model: GgufFile) -> None:
     """Refuse a file that is no adapter, or was made for another model."""
-    if not Path(file).is_file():
+    path = Path(file)
+    if of_peft(path):
+        raise ConfigurationError(
+            f"the adapter {file} is PEFT's, and llama.cpp takes a GGUF file: make one of it with llama.cpp's "
+            "convert_lora_to_gguf.py, or load the model that it was made for by transformers, with the same adapter"
+        )
+    if path.is_dir():
+        there = ", ".join(str(each) for each in sorted(path.glob(f"*{GGUF}")))
+        raise ConfigurationError(f"{file} is a folder, and the adapter is a file{f'. There: {there}' if there else ''}")
+    if not path.is_file():
         raise ConfigurationError(f"no file {file} for the adapter; check the path")
-    adapter = read_gguf(Path(file))
+    adapter = read_gguf(path)
     if not adapter.is_adapter:
         raise ConfigurationError(f"{file} is a model, and no adapter; leave it out, or give the adapter's file")
     kind = adapter.fields.get("adapter.type")

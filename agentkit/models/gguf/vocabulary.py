@@ -16,7 +16,7 @@ from typing import Any
 
 from agentkit.errors import ConfigurationError, import_failure
 from agentkit.models.local.constraint import GrammarVocabulary, guidance
-from agentkit.models.local.gguf_file import GgufFile
+from agentkit.models.local.gguf_file import GgufFile, Values
 
 UNKNOWN, CONTROL, USER_DEFINED, BYTE = 2, 3, 4, 6
 """Kinds of tokens, where they are no plain text (`llama_token_type`)."""
@@ -44,6 +44,19 @@ class AddedToken:
         return self.text
 
 
+def check_ends(file: GgufFile) -> None:
+    """Refuse a beginning or an end of replies that is no token: llama.cpp takes another one for it, without a word."""
+    tokens = file.fields.get("tokenizer.ggml.tokens")
+    there = tokens.count if isinstance(tokens, Values) else 0
+    for name in ("bos", *ENDS) if there else ():
+        token = file.fields.get(f"tokenizer.ggml.{name}_token_id")
+        if type(token) is int and not 0 <= token < there:
+            raise ConfigurationError(
+                f"{file.path} says that its {name} is token {token}, and has {there} tokens; download it again, or "
+                "take another"
+            )
+
+
 class FileVocabulary:
     """What `ChatTemplate`, `PromptEncoder` and `BeforeAnswer` ask of a tokenizer, by what a file says."""
 
@@ -55,7 +68,7 @@ class FileVocabulary:
         self.texts: list[str] = texts
         self._kinds: list[int] = kinds if isinstance(kinds, list) and len(kinds) == len(texts) else [1] * len(texts)
         named = {name: file.values(f"tokenizer.ggml.{name}_token_id") for name in {*NAMED, *ENDS}}
-        self._named = {name: id_ for name, id_ in named.items() if type(id_) is int and id_ < len(texts)}
+        self._named = {name: id_ for name, id_ in named.items() if type(id_) is int and 0 <= id_ < len(texts)}
         special = {id_ for id_, kind in enumerate(self._kinds) if kind in (CONTROL, UNKNOWN)}
         special |= {*self._named.values()} | {id_ for id_, text in enumerate(texts) if _MARKUP.fullmatch(text)}
         user_defined = {id_ for id_, kind in enumerate(self._kinds) if kind == USER_DEFINED} - special

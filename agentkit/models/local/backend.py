@@ -14,13 +14,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from agentkit.errors import ConfigurationError, described
+from agentkit.errors import ConfigurationError, ModelError, described
 from agentkit.models.backend import Capabilities, ChatRequest, Chunk, Constrain, Message, TurnGrammar
 from agentkit.models.builtin.copying import REFUSALS, copying_grammar
 from agentkit.models.builtin.reading import role_of
 from agentkit.models.local.chat_template import ChatTemplate
 from agentkit.models.local.encoding import of_characters
 from agentkit.models.local.loading import (
+    CLOSED,
     LOADING,
     Loading,
     load_model,
@@ -143,7 +144,7 @@ class LocalBackend:
             "chat_template": chat_template,
             "chat_template_kwargs": chat_template_kwargs,
         }
-        self.local: LocalModel = LocalModel(
+        self._local: LocalModel | None = LocalModel(
             model,
             tokenizer,
             most_rows=batch_size,
@@ -169,6 +170,13 @@ class LocalBackend:
         model, tokenizer = load_model(model_id, loading)
         with loading_errors(model_id):  # of files that break only when they are used
             return cls(model, tokenizer, model_id=model_id, pipeline_kwargs=pipeline_kwargs, **options)
+
+    @property
+    def local(self) -> LocalModel:
+        """The model with its caches; raises `ModelError` once it is closed."""
+        if self._local is None:
+            raise ModelError(CLOSED)
+        return self._local
 
     @cached_property
     def capabilities(self) -> Capabilities:
@@ -217,7 +225,15 @@ class LocalBackend:
 
     def forget(self) -> None:
         """Let go of what was computed. A change of the model's weights and settings is noticed without."""
-        self.local.forget()
+        if self._local is not None:
+            self._local.forget()
+
+    def close(self) -> None:
+        """Let go of the model and of what was computed; a model that was given ready is still its owner's."""
+        if self._local is not None:
+            _ = self.capabilities  # which stay what they were
+            self.forget()
+            self._local = None
 
     def _limited(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The parameters of a reply; its length is that of the model's own configuration where nobody says another."""

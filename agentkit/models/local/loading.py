@@ -39,6 +39,7 @@ from agentkit.option_kinds import check_kinds
 
 OURS = "a model in this process"
 PURPOSE = "for models in this process"
+CLOSED = "the model is closed; load it again"
 PACKAGES = {
     **{name: name for name in ("accelerate", "bitsandbytes", "llguidance", "torch", "transformers")},
     **{name: name for name in ("soundfile", "soxr", "pillow", "torchcodec", "torchvision", "torchaudio", "timm")},
@@ -166,6 +167,7 @@ def load_model(model_id: str, loading: Loading) -> tuple[Any, Any]:
     if device is not None and "device_map" in options:
         raise ConfigurationError("expected device or device_map, saw both; leave one out")
     adapters = {name: Place(place) for name, place in _by_name(options.pop("adapter", {})).items()}
+    _refuse_files(adapters)
     of_files = {**_NO_CODE, **{name: options.pop(name) for name in OF_FILES if name in options}}
     place = Place(*_file_of(_at_home(model_id), options.pop("gguf_file", None)), of_files)
     _check_place(place)
@@ -422,6 +424,12 @@ def gguf_in(folder: Path) -> Path | None:
     return there[0] if there else None
 
 
+def of_peft(place: Path) -> bool:
+    """Whether it is a PEFT adapter: its folder, or one of the files in it."""
+    names = (ADAPTER_CONFIG, *ADAPTER_WEIGHTS)
+    return any((place / name).is_file() for name in names) or (place.name in names and place.is_file())
+
+
 def size_of(model_id: str) -> int:
     """The bytes of a model's weights, where they are on this machine already; else 0."""
     with suppress(OSError, ValueError):  # a name that cannot be; loading it says so
@@ -610,6 +618,20 @@ def template_text(template: str | Path | None) -> str | None:
     if "{" not in text:
         raise ConfigurationError(f"no chat template in the file {file}: it has no place for messages; check the path")
     return text
+
+
+def _refuse_files(adapters: Mapping[str, Place]) -> None:
+    """Raise `ConfigurationError` for an adapter that is given as a file; nothing is loaded for it."""
+    for file in (Path(place.folder) for place in adapters.values()):
+        if not file.is_file():
+            continue
+        if of_peft(file):
+            raise ConfigurationError(f"the adapter {file} is one file of its folder; give the folder, {file.parent}")
+        if file.suffix == GGUF:
+            raise ConfigurationError(
+                f"the adapter {file} is llama.cpp's, and transformers takes a folder of PEFT's: give the one that it "
+                "was made of, or the model as a GGUF file, too"
+            )
 
 
 def _with_adapters(model: Any, adapters: Mapping[str, Place], anywhere: Mapping[str, Any], away: str) -> Any:
