@@ -196,6 +196,49 @@ time.sleep(60)
     assert wait_for(lambda: not runs(pid))
 
 
+LOADING_FOREVER = """
+import ctypes, os, pathlib
+
+class CommonParams:
+    def __getattr__(self, name):
+        return CommonParams()
+
+def get_device_info():
+    return []
+
+class Server:
+    def __init__(self, asked):
+        pathlib.Path(__file__).with_name("pid").write_text(f"{os.getpid()}.")
+        ctypes.PyDLL(None).sleep(60)  # as llama.cpp, lets no other thread run
+"""
+
+
+@on_linux
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_it_ends_with_the_process_that_waits_for_it_to_load(file: Path, tmp_path: Path, end: signal.Signals) -> None:
+    (tmp_path / "xllamacpp.py").write_text(LOADING_FOREVER)
+    process = started("sys.path.insert(0, sys.argv[2])\nGgufBackend(sys.argv[1])", str(file), str(tmp_path))
+    said = tmp_path / "pid"
+    assert wait_for(lambda: said.is_file() and said.read_text().endswith("."))
+    pid = int(said.read_text().rstrip("."))
+    assert runs(pid)
+    process.send_signal(end)
+    process.communicate()
+    assert wait_for(lambda: not runs(pid))
+
+
+@on_linux
+def test_it_outlives_the_thread_that_loaded_it(file: Path) -> None:
+    made: list[GgufBackend] = []
+    thread = threading.Thread(target=lambda: made.append(GgufBackend(file)))
+    thread.start()
+    thread.join()
+    pid = pid_of(made[0])
+    assert [chunk.text for chunk in made[0].generate_chat(request(4))]
+    assert pid_of(made[0]) == pid
+    made[0].close()
+
+
 @on_linux
 def test_a_model_that_is_let_go_of_ends(file: Path) -> None:
     backend = GgufBackend(file)

@@ -190,7 +190,13 @@ class _Process:
         places = {"socket_folder": folder and _in_utf8(folder), "beginnings": kept if kept and _is_utf8(kept) else None}
         files = {"model": _in_utf8(start.model), "adapters": tuple(map(_in_utf8, start.adapters))}
         path = [_in_utf8(each) for each in sys.path if isinstance(each, str) and (os.path.isabs(each) or _has_folder())]
-        given = {"path": path, "start": {**asdict(start), **files}, "places": places, "for_grammars": for_grammars}
+        given = {
+            "path": path,
+            "parent": os.getpid(),
+            "start": {**asdict(start), **files},
+            "places": places,
+            "for_grammars": for_grammars,
+        }
         self._sent.put(_line(given))
         with _interrupts_wait():
             try:

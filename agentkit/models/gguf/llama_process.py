@@ -36,6 +36,8 @@ KEPT_MIB = 256
 MOST_S = 60.0
 """That llama.cpp takes for reading or writing what it computed."""
 SOCKET = "llama.sock"
+PR_SET_PDEATHSIG = 1
+"""Linux's, of `prctl`: the signal that a process is sent when the thread that started it ends."""
 
 
 class Line:
@@ -158,6 +160,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # which is for who asks
     messages = sys.stdin.buffer
     given = json.loads(messages.readline())
+    _end_with(given["parent"])
     sys.path[:] = given["path"]
     folder = given["places"]["socket_folder"]
     answers = _Answers(os.fdopen(os.dup(1), "wb"))
@@ -178,11 +181,27 @@ def main() -> None:
     except BaseException as error:
         answers.fail(0, error)
         sys.exit(1)  # which writes what llama.cpp has to say of it
+    _end_with(None)
     answers.give(0, {"address": address, "keeps_beginnings": line is not None})
     try:
         _answer(made, line, messages, answers, for_grammars=given["for_grammars"])
     finally:
         os._exit(0)  # an orderly end waits for llama.cpp's threads, which wait for the line
+
+
+def _end_with(parent: int | None) -> None:
+    """End with the process that started this one, even while no line of it can be read; `None`: no more.
+
+    llama.cpp lets no other thread of Python run while it loads. Linux watches the thread that started this process,
+    which waits meanwhile, and may end later.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    import ctypes
+
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, 0 if parent is None else int(signal.SIGKILL), 0, 0, 0)
+    if parent is not None and os.getppid() != parent:
+        os._exit(0)
 
 
 def _answer(made: Any, line: Line | None, messages: BinaryIO, answers: _Answers, *, for_grammars: bool) -> None:
