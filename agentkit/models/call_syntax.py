@@ -174,19 +174,34 @@ def _taken_apart(writing: _Writing) -> CallSyntax | None:
             if not tag or not end.strip() or not after.startswith(end.rstrip()):
                 return None
             middle, closing = before.removesuffix(tag), after[len(end) :] if after.startswith(end) else ""
-            arguments = Tags(tag, call[3], end)
+            arguments = Tags(tag, call[3], end, _is_python(writing, call[3]))
         else:
             return None
     if not (opening + middle).strip() or _NAME in closing:
         return None
     between = _between(writing, opening, closing)
     syntax = CallSyntax(_named_elsewhere(opening), middle, between, closing, arguments)
-    return next((row for row in TABLE.calls if _ends_turns_too(row, syntax)), syntax)
+    row = next((row for row in TABLE.calls if _ends_turns_too(row, syntax)), None)
+    return replace(row, arguments=arguments) if row else syntax
 
 
 def _ends_turns_too(row: CallSyntax, syntax: CallSyntax) -> bool:
-    """Whether a syntax is a row of the table, but for what ends the turn behind it."""
-    return replace(syntax, closing=row.closing) == row and syntax.closing.startswith(row.closing or "\0")
+    """Whether a syntax is a row of the table, but for what ends the turn behind it, and how constants are spelled."""
+    known = row.arguments
+    if isinstance(known, Tags) and isinstance(syntax.arguments, Tags):
+        known = replace(known, is_python=syntax.arguments.is_python)
+    same = replace(syntax, closing=row.closing) == replace(row, arguments=known)
+    return same and syntax.closing.startswith(row.closing or "\0")
+
+
+def _is_python(writing: _Writing, middle: str) -> bool | None:
+    """Whether constants in tags are spelled as in Python; None where a template writes none."""
+    try:
+        text = writing.calls({_KEYS[1]: None})
+    except Exception:  # templates refuse what they were not written for in many ways
+        return None
+    spelled = re.search(rf"{_KEYS[1]}{re.escape(middle)}(None|null)(?!\w)", text)
+    return spelled and spelled[1] == "None"
 
 
 def _between(writing: _Writing, opening: str, closing: str) -> str | None:

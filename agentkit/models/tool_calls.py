@@ -108,14 +108,14 @@ class ToolCallText:
             return "", tuple(ToolCallPiece(index=index, arguments=rest) for index in range(self._count))
         if self._count:
             return self._behind_calls(held[behind(self._stream.closing, held, self._passed_on) :])
-        if cut := self._cut_call(held):
-            return "", cut
         if not self._text.has_words and _BARE.match(held):
             try:
                 return "", self._pieces(self._reader.read_reply(self._reader.without_end(held), self._schemas))
             except (NotADecision, BrokenJson):
                 pass
         text, calls = self._calls_in(held)
+        if cut := self._cut_call(held, calls, text):
+            return "", cut
         return text, self._pieces(calls)
 
     def _behind_calls(self, rest: str) -> tuple[str, tuple[ToolCallPiece, ...]]:
@@ -123,8 +123,6 @@ class ToolCallText:
 
         Those, and what stands in a call behind its arguments, are told only by reading the calls as a whole.
         """
-        if cut := self._cut_call(rest):
-            return "", cut
         if not (rest := self._reader.without_end(rest).strip()):
             return "", ()
         text, calls = self._calls_in("".join(self._from_opening))
@@ -132,6 +130,8 @@ class ToolCallText:
             text, calls = self._calls_in(rest)
         else:
             calls = calls[self._count :]
+        if cut := self._cut_call(rest, calls, text):
+            return "", cut
         return self._reader.without_end(text).strip(), self._pieces(calls)
 
     # -- as it comes
@@ -221,11 +221,15 @@ class ToolCallText:
 
     # -- at the end
 
-    def _cut_call(self, rest: str) -> tuple[ToolCallPiece, ...]:
+    def _cut_call(self, rest: str, calls: Sequence[Action], text: str) -> tuple[ToolCallPiece, ...]:
         """The call in the model's own syntax that `rest` begins with, where the reply ends in it: all that is written
-        stands for its arguments, which nothing reads as any."""
-        own = self._streams[0]
-        begun = own.cut.match(rest) if self._early else None
+        stands for its arguments, which nothing reads as any.
+
+        `calls` and `text` are what was read in the rest: what is whole but for its closing token is a call, and is none
+        where that token has begun.
+        """
+        own, left = self._streams[0], text.strip()
+        begun = own.cut.match(rest) if self._early and not (calls and not own.end.startswith(left or " ")) else None
         if begun is None or own.end in rest[begun.end() :]:
             return ()
         name = next(filter(None, begun.groups()))

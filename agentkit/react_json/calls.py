@@ -53,6 +53,10 @@ _LONGEST_TAG = 300  # characters
 _LONGEST_WORDS = 240  # of a beginning in words, with the name
 _CDATA = re.compile(r"\s*<!\[CDATA\[(?P<text>.*?)\]\]>\s*", re.DOTALL)
 _TYPED = re.compile(r"[\[{]|-?\d+(?:\.\d+)?\Z|(?:true|false|null|none)\Z", re.IGNORECASE)
+_IS_STRING = re.compile(r'string="(true|false)"')
+_SPELLED_NUMBER = re.compile(
+    r"(?!-0\Z)-?(?:0|[1-9]\d*)(?:\.(?:\d*[1-9]|0))?|-?[1-9](?:\.\d*[1-9])?e(?:\+[1-9]\d+|-\d\d+)", re.ASCII
+)
 _KINDS: Mapping[type, str] = {int: "integer", float: "number", bool: "boolean", dict: "object", list: "array"}
 
 
@@ -453,8 +457,8 @@ def _read_tags(
         if key in arguments:
             raise NotADecision(f"gives {key} twice", meant=True)
         value = cdata["text"] if cdata else _within_lines(text[parameter.end() : value_end.start()], style)
-        attributes = parameter.groupdict().get("attributes") or ""
-        arguments[key] = _argument(key, value, schema, as_json='string="false"' in attributes)
+        said = _IS_STRING.search(parameter.groupdict().get("attributes") or "")
+        arguments[key] = _argument(key, value, schema, style, is_string=said and said[1] == "true")
         at = value_end.end()
     closing = head.ends.match(text, at)
     if closing is None:
@@ -470,16 +474,22 @@ def _within_lines(value: str, style: Tags) -> str:
     return value.removeprefix(line_end) if style.middle.endswith("\n") else value
 
 
-def _argument(key: str, value: str, schema: Mapping[str, Any] | None, *, as_json: bool) -> Any:
-    """A value in the type that the tool's schema says."""
-    if schema is None and not as_json:
+def _argument(
+    key: str, value: str, schema: Mapping[str, Any] | None, style: Tags, *, is_string: bool | None = None
+) -> Any:
+    """A value in the type that the tool's schema says; `is_string` is what its tag says."""
+    if schema is None and is_string is None:
         if _TYPED.match(value.strip()):
             raise NotADecision("has arguments in tags, whose types cannot be told", meant=True)
         return value
     properties = (schema or {}).get("properties") or {}
     typed = properties[key] if key in properties else (schema or {}).get("additionalProperties", "")
     kinds = _kinds(typed, schema or {}) if isinstance(typed, Mapping) else set[str]()
-    return _typed(value, _ALL if as_json and "string" not in kinds else kinds)
+    if is_string and (not kinds or "string" in kinds):
+        return value
+    if is_string is False and kinds != {"string"}:
+        kinds = kinds - {"string"} if "string" in kinds else _ALL
+    return _typed(value, kinds, style)
 
 
 _ALL = {*_KINDS.values(), "null"}
@@ -511,13 +521,16 @@ def _kind(value: Any) -> str:
     return "string" if isinstance(value, str) else "null" if value is None else _KINDS[type(value)]
 
 
-def _typed(text: str, kinds: set[str]) -> Any:
-    """The value of a text in one of `kinds`; the text itself where it may be a string, or is of none of them."""
+def _typed(text: str, kinds: set[str], style: Tags) -> Any:
+    """The value of a text in one of `kinds`; the text itself where it is of none of them.
+
+    Where it may be a string, too, it is another value only if it is spelled as templates spell that.
+    """
     bare = text.strip()
+    if not kinds or kinds == {"string"} or ("string" in kinds and not _is_spelled(bare, style)):
+        return text
     if "null" in kinds and bare.lower() in ("null", "none"):
         return None
-    if not kinds or kinds <= {"string", "null"}:
-        return text
     try:
         value, end = read_value(bare.lower() if bare.lower() in ("true", "false") else bare, 0)
     except BrokenJson:
@@ -527,9 +540,17 @@ def _typed(text: str, kinds: set[str]) -> Any:
     kind = _kind(value)
     if kind in kinds or (kind == "integer" and "number" in kinds):
         return value
-    if kind == "number" and "integer" in kinds and value == int(value):
+    if kind == "number" and "integer" in kinds and "string" not in kinds and value == int(value):
         return int(value)
     return text
+
+
+def _is_spelled(bare: str, style: Tags) -> bool:
+    """Whether a template writes a value that is no string in this way: 1e5 is no number of its own, 100000.0 is."""
+    if bare.lower() in ("true", "false", "null", "none"):
+        in_python = (bare in ("True", "False", "None"), bare in ("true", "false", "null"))
+        return any(in_python) if style.is_python is None else in_python[not style.is_python]
+    return bare.startswith(("{", "[")) or _SPELLED_NUMBER.fullmatch(bare) is not None
 
 
 def _named(text: str, at: int, schemas: Schemas | None) -> tuple[list[Action | FinalAnswer], int] | None:

@@ -56,11 +56,19 @@ NAME = r"(?P<name>[\w.:/-]{1,128}?)"
 
 @dataclass(frozen=True, slots=True)
 class Tags:
-    """Arguments in tags: `opening` KEY `middle` VALUE `closing` for each. A string stands as it is, others as JSON."""
+    """Arguments in tags: `opening` KEY `middle` VALUE `closing` for each. A string stands as it is, others as JSON.
+
+    `is_python` says whether constants are Python's (None, True) or JSON's; None where that is not known.
+    """
 
     opening: str
     middle: str
     closing: str
+    is_python: bool | None = None
+
+    def word(self, value: Any) -> str:
+        """A value that is no string, as it is written."""
+        return repr(value) if self.is_python and (value is None or isinstance(value, bool)) else _json(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +180,7 @@ class CallSyntax:
             return json.dumps(arguments, ensure_ascii=False)
         if isinstance(style, Pairs):
             return _pairs(style, arguments)
-        texts = {key: value if isinstance(value, str) else _json(value) for key, value in arguments.items()}
+        texts = {key: value if isinstance(value, str) else style.word(value) for key, value in arguments.items()}
         return "".join(f"{style.opening}{key}{style.middle}{text}{style.closing}" for key, text in texts.items())
 
 

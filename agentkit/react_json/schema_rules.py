@@ -513,7 +513,7 @@ class ArgumentRules:
         for each in alternatives:
             for value in each.get("enum", ()):
                 if not isinstance(value, str):
-                    words.append(json.dumps(json.dumps(value, ensure_ascii=False)))
+                    words.append(json.dumps(self._style.word(value)))
                     kinds.add(_TYPES[type(value)])
                 elif self._can_stand(value):
                     texts.append(json.dumps(value))
@@ -527,7 +527,7 @@ class ArgumentRules:
                 kinds.add(kind)
             else:
                 kinds.add(kind)
-                words += _WORDS[kind] if not each.keys() - {"type"} else []
+                words += self._words_in_tags(kind) if not each.keys() - {"type"} else []
         looks = [_LOOKS[kind] for kind in sorted(kinds)]
         apart = f" & ~/{'|'.join(looks)}/" if looks else ""
         body = f"({' | '.join(texts)}){apart}" if texts else ""
@@ -538,6 +538,13 @@ class ArgumentRules:
             rule = json_rule({"anyOf": containers}, root=self._root, without=self._marks)
             symbols.append(f"{rule} {self._write(end)}")
         return self._any_of(symbols, schema)
+
+    def _words_in_tags(self, kind: str) -> Sequence[str]:
+        """What a value of a type that is no text, beside a text, is written as."""
+        assert isinstance(self._style, Tags)
+        if kind in _WORDS:
+            return _WORDS[kind]
+        return [json.dumps(self._style.word(value)) for value in ((True, False) if kind == "boolean" else (None,))]
 
     def _shaped(self, text: str) -> str:
         """The text without the line ends that readers take for the tags' own."""
@@ -613,11 +620,9 @@ _LOOKS = {  # of a text that is read as a value of another type
     "array": r"\s*[\[{](?s:.*)",
     "object": r"\s*[\[{](?s:.*)",
 }
-_WORDS = {
-    "null": ['"null"'],
-    "boolean": ['"true"', '"false"'],
-    "integer": ["/-?(0|[1-9][0-9]{0,14})/"],
-    "number": [r"/-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,15})?/"],
+_WORDS = {  # as templates spell them
+    "integer": ["/0|-?[1-9][0-9]{0,14}/"],
+    "number": [r"/(0|-?[1-9][0-9]{0,14})(\.([0-9]{0,14}[1-9]|0))?|-0\.([0-9]{0,14}[1-9]|0)/"],
 }
 _DATE = (
     "([0-9]{4}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8])))"

@@ -59,7 +59,7 @@ LEARNED = {
         ">\n",
         "</function>\n</tool_call><tool_call>\n<function=",
         "</function>\n</tool_call>",
-        Tags("<parameter=", ">\n", "\n</parameter>\n"),
+        Tags("<parameter=", ">\n", "\n</parameter>\n", is_python=True),
     ),
     "plain": None,
 }

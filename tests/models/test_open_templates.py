@@ -19,7 +19,7 @@ from agentkit.models.backend import ChatRequest, Message
 from agentkit.models.chat import prepared
 from agentkit.models.local.chat_template import ChatTemplate
 from agentkit.models.local.encoding import SEAM
-from agentkit.react_json.marks import TABLE, CallSyntax
+from agentkit.react_json.marks import TABLE, CallSyntax, Tags
 
 from .conftest import build_llama, build_tokenizer, read_reply
 
@@ -243,6 +243,55 @@ def test_a_string_that_is_written_without_escapes_is_read_as_it_is(name: str, qu
             _, said, got = read(name, pieces)
             assert parsed(got) == calls or (text in unclear and not got and said.strip() == written_so.strip())
     assert "'it's 'ok''" in template(name).call_syntax.write(("look_up", {"text": "it's 'ok'"}))
+
+
+SPELLED: list[tuple[list[str], list[str], Any, Any]] = [
+    # the types, the texts that are also a value of another type, what that is where constants are JSON's, and Python's
+    (["integer", "string"], ["100000"], 100000, 100000),
+    (["integer", "string"], ["1e5", "1E5", "100000.0", "0100", "+1", "-0", "1_000", "true", "None", "null"], str, str),
+    (["number", "string"], ["100000.0", "1e+16", "2.5e-07", "-0.5"], float, float),
+    (["number", "string"], ["1e5", "1.50", "1.", ".5", "5.00", "1e16", "NaN", "Infinity"], str, str),
+    (["string", "null"], ["null"], None, str),
+    (["string", "null"], ["None"], str, None),
+    (["string", "null"], ["none", "NULL", "Null", "nil", "0"], str, str),
+    (["boolean", "string"], ["true"], True, str),
+    (["boolean", "string"], ["True"], str, True),
+    (["integer", "null"], ["null", "None"], None, None),
+    (["integer"], ["1e5", "100000.0"], 100000, 100000),
+    (["boolean"], ["true", "True", "TRUE"], True, True),
+]
+IN_TAGS = {"glm4moe": False, "muse_glimmer": False, "qwen3_6": False, "nemotron_3_nano": True, "qwen3_5_think": True}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name in IN_TAGS or name not in TEXTS])
+@pytest.mark.parametrize(("types", "texts", "as_json", "as_python"), SPELLED)
+def test_a_text_in_tags_is_another_value_only_as_its_template_spells_that(
+    name: str, types: list[str], texts: list[str], as_json: Any, as_python: Any
+) -> None:
+    """In tags a string has no quotes. Where it is allowed beside other types, what the template writes for none of
+    their values can only be a string: GLM's writes null and 100000, so that None and 1e5 are words; Qwen 3.5's writes
+    None, so that null is one. Where no string is allowed a value is read however it is spelled."""
+    syntax = template(name).call_syntax
+    assert isinstance(syntax.arguments, Tags)
+    assert syntax.arguments.is_python is IN_TAGS[name]
+    tools = [tool("look_up", value=types)]
+    wanted = as_python if IN_TAGS[name] else as_json
+    for text in texts:
+        ((_, arguments),) = read_reply([syntax.write(("look_up", {"value": text}))], syntax, tools)[2]
+        value = json.loads(arguments)["value"]
+        expected = text if wanted is str else float(text) if wanted is float else wanted
+        assert (value, type(value)) == (expected, type(expected))
+    for one in (None, True, False, 7, -2.5, 1e16, 2.5e-07, 100000.0, "a word"):
+        call = ("look_up", {"value": one})
+        written_so = written_of(name, call)
+        assert syntax.write(call).strip() in written_so
+        tools = [tool("look_up", value=["string", "number", "boolean", "null"])]
+        assert parsed(read_reply([syntax.write(call)], syntax, tools)[2]) == [call]
+
+
+def written_of(name: str, call: Call) -> str:
+    text, _, _ = template(name).accepted([ASKED, turn([call]), result(0, call[0], "RESULT")], TOOLS)
+    return text.replace(SEAM, "")
 
 
 @every_family
