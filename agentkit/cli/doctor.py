@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from itertools import chain
 
 import click
 
@@ -23,12 +22,12 @@ STYLE = {"ok": "green", "note": "yellow", "problem": "red"}
 @json_option
 def doctor(spec: str | None, as_json: bool) -> int:
     """Probe the installation, and a model: what works, what does not, and what to do."""
-    from agentkit.doctor import examine_installation, examine_model
+    from agentkit.doctor import examine
 
     view = View(as_json=as_json)
     view.wait("looking …")
     with for_models_here([] if spec is None else [spec]):
-        findings = list(chain(examine_installation(), () if spec is None else examine_model(spec)))
+        findings = list(examine(spec))
     view.settle()
     if as_json:
         print(json_text([asdict(finding) for finding in findings]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentkit.doctor.examination import examine_installation, examine_model
+from agentkit.doctor.examination import examine, examine_installation, examine_model
 from agentkit.doctor.probes import Finding
 
-__all__ = ["Finding", "examine_installation", "examine_model"]
+__all__ = ["Finding", "examine", "examine_installation", "examine_model"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -15,7 +15,7 @@ from agentkit.models.chat import BackendChat, ChatModel
 from agentkit.models.local.loading import gpu_name
 from agentkit.models.local.threads import busy_cores, quota_of_cores, thread_count, usable_cores, waiting
 from agentkit.models.small import INSTALL, find_base
-from agentkit.models.spec import backend_of
+from agentkit.models.spec import backend_of, is_gguf, read_spec, settled
 from agentkit.number_words import count
 
 Probe = tuple[str, Callable[[], Finding]]
@@ -33,24 +33,69 @@ PACKAGES = {
     "pillow": "images",
     "soundfile": "sound",
 }
+"""What each package is for."""
+NEEDED = {
+    "transformers": ("huggingface_hub", "transformers", "torch", "llguidance"),
+    "llama.cpp": ("xllamacpp", "llguidance"),
+    "hosted": ("huggingface_hub",),
+    "langchain": (),
+}
+"""Those that every model of a kind needs."""
+
+
+def examine(spec: str | None = None) -> Iterator[Finding]:
+    """An installation; with a model's spec what that model needs of it, and the model, probe by probe."""
+    if spec is None:
+        yield from examine_installation()
+        return
+    read = read_spec(spec)
+    kind = read.engine if read.place == "local" else read.place
+    needed = [*NEEDED[kind], *(["gguf"] if kind == "transformers" and is_gguf(read.name) else [])]
+    yield _python()
+    yield from _packages(needed)
+    if settled(spec) == "small":
+        yield _base_of_small()
+    if kind == "transformers":
+        yield from _hardware()
+    yield from examine_model(spec)
+    yield _others([package for package in PACKAGES if package not in needed])
 
 
 def examine_installation() -> Iterator[Finding]:
     """Python, packages and hardware."""
-    yield Finding("python", "ok", platform.python_version())
+    yield _python()
+    yield from _packages(PACKAGES)
+    yield _base_of_small()
+    if find_spec("torch"):
+        yield from _hardware()
+
+
+def _python() -> Finding:
+    return Finding("python", "ok", platform.python_version())
+
+
+def _packages(packages: Iterable[str]) -> Iterator[Finding]:
     commands: dict[str, str] = {}
-    for package, purpose in PACKAGES.items():
+    for package in packages:
         try:
             yield Finding(package, "ok", version(package))
         except PackageNotFoundError:
             first = commands.setdefault(pip_install(package), package)
             advice = f"run {pip_install(package)}" if first == package else f"the same line as for {first}"
-            yield Finding(package, "note", "not installed", f"for {purpose} {advice}")
-    yield _base_of_small()
-    if find_spec("torch"):
-        name = gpu_name()
-        yield Finding("gpu", "ok", name or "none", "" if name else "models run on the processor: take small ones")
-        yield _threads()
+            yield Finding(package, "note", "not installed", f"for {PACKAGES[package]} {advice}")
+
+
+def _others(packages: Sequence[str]) -> Finding:
+    """The packages that a model does not need, in one line."""
+    installed = [finding.status for finding in _packages(packages)].count("ok")
+    seen = f"{installed} installed, {len(packages) - installed} not; this model needs none of them"
+    return Finding("other packages", "ok", seen)
+
+
+def _hardware() -> Iterator[Finding]:
+    name = gpu_name()
+    yield Finding("gpu", "ok", name or "none", "" if name else "models run on the processor: take small ones")
+    yield _threads()
 
 
 def _base_of_small() -> Finding:

@@ -12,6 +12,7 @@ from agentkit.doctor.probes import QUESTION, Finding, completion
 from agentkit.models.chat import BackendChat
 from agentkit.models.local.loading import ADVICE, GIB, free_bytes
 from agentkit.models.local.media import kinds_taken
+from agentkit.number_words import count
 
 if TYPE_CHECKING:
     from agentkit.models.local.backend import LocalBackend
@@ -25,15 +26,29 @@ def _inputs(backend: LocalBackend) -> Finding:
 
 
 def _bos(backend: LocalBackend) -> Finding:
+    """Whether a prompt begins with the token that the model knows as a beginning, and has it nowhere by mistake."""
     local = backend.local
-    prompt = local.template.render([{"role": "user", "content": "hello"}])
-    ids, bos = local.prompts.encode(prompt), local.tokenizer.bos_token_id
-    count = ids.count(bos)
-    if (bos, bos) in pairwise(ids):  # one for each message is as some templates mean it
-        return Finding("bos", "problem", f"{count} in the prompt", "its template writes it twice: mend that")
-    if not count and bos in local.tokenizer("hello")["input_ids"]:
+    bos, token = local.tokenizer.bos_token_id, local.tokenizer.bos_token
+    if bos is None:
+        return Finding("bos", "ok", "this model has none")
+
+    def encoded(*roles: str) -> list[int]:
+        return local.prompts.encode(local.template.render([{"role": role, "content": "hello"} for role in roles]))
+
+    ids = encoded("user")
+    times = ids.count(bos)
+    if (bos, bos) in pairwise(ids):
+        return Finding("bos", "problem", f"{token} twice in a row", "its template writes it twice: mend that")
+    if not times and bos in local.tokenizer("hello")["input_ids"]:
         return Finding("bos", "note", "plain text gets one, the template writes none", "see if its examples have one")
-    return Finding("bos", "ok", f"{count} in the prompt")
+    if not times:
+        return Finding("bos", "ok", "none, as in plain text")
+    if ids[0] == bos and times == 1:
+        return Finding("bos", "ok", f"{token} begins the prompt")
+    if ids[0] == bos and encoded("user", "assistant", "user").count(bos) == times + 2:
+        return Finding("bos", "ok", f"{token} begins the prompt, and each turn")  # as some have it of ChatML's
+    where = "in the prompt, and not at its beginning" if ids[0] != bos else "in the prompt"
+    return Finding("bos", "note", f"{token} {count(times, 'time')} {where}", "see if its examples have it so")
 
 
 def _system_role(backend: LocalBackend) -> Finding:

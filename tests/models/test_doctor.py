@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from agentkit.doctor import Finding, examine_installation, examine_model
+from agentkit.doctor import Finding, examine, examine_installation, examine_model
 from agentkit.errors import ModelError
 from agentkit.models.backend import ChatRequest, Chunk, Usage
 from agentkit.models.local.backend import LocalBackend
 from agentkit.models.local.forward import CACHE_NAME
+from tests.gguf.conftest import write_model
 
 from .conftest import build_llama, build_tokenizer
 from .test_native_calls import tokenizer_of
@@ -65,9 +66,72 @@ def test_what_a_model_brings_is_named() -> None:
     findings = {finding.name: finding for finding in examine_model(model)}
     assert findings["call syntax"].seen == """the model's own: '[TOOL_CALLS] [{"name": "'"""
     assert findings["tool role"] == Finding("tool role", "ok", "taken")
-    assert findings["bos"] == Finding("bos", "ok", "1 in the prompt")
+    assert findings["bos"] == Finding("bos", "ok", "<s> begins the prompt")
     assert findings["system role"].advice == "instructions go into the first user message"
     assert {f.status for f in findings.values()} == {"ok", "note"}
+
+
+IM_START = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content }}{% endfor %}<|im_start|>assistant\n"
+
+
+@pytest.mark.parametrize(
+    ("bos", "template", "finding"),
+    [
+        ("<s>", "<s>" + IM_START, Finding("bos", "ok", "<s> begins the prompt")),
+        ("<|im_start|>", IM_START, Finding("bos", "ok", "<|im_start|> begins the prompt, and each turn")),
+        (None, IM_START, Finding("bos", "ok", "this model has none")),
+        ("<pad>", IM_START, Finding("bos", "ok", "none, as in plain text")),
+        (
+            "<s>",
+            IM_START,
+            Finding("bos", "note", "plain text gets one, the template writes none", "see if its examples have one"),
+        ),
+        (
+            "<s>",
+            "<s><s>" + IM_START,
+            Finding("bos", "problem", "<s> twice in a row", "its template writes it twice: mend that"),
+        ),
+        (
+            "<s>",
+            IM_START + "<s>",
+            Finding(
+                "bos", "note", "<s> 1 time in the prompt, and not at its beginning", "see if its examples have it so"
+            ),
+        ),
+        (
+            "<s>",
+            "<s>" + IM_START + "<s>",
+            Finding("bos", "note", "<s> 2 times in the prompt", "see if its examples have it so"),
+        ),
+    ],
+)
+def test_where_a_prompt_has_the_token_of_a_beginning(bos: str | None, template: str, finding: Finding) -> None:
+    tokenizer = build_tokenizer()
+    tokenizer.bos_token, tokenizer.chat_template = bos, template
+    findings = examine_model(LocalBackend(build_llama(tokenizer), tokenizer))
+    assert next(each for each in findings if each.name == "bos") == finding
+
+
+NAMES_OF_LLAMA = (
+    "python xllamacpp llguidance answer streaming stop tool-call engine chat-template call-syntax prompt grammar cache "
+    "context speed memory other-packages"
+)
+NAMES_OF_TRANSFORMERS = (
+    "python huggingface_hub transformers torch llguidance gpu threads answer streaming stop tool-call chat-template "
+    "bos system-role tool-role call-syntax prompt inputs grammar cache reuse context speed memory other-packages"
+)
+
+
+@pytest.mark.slow
+def test_a_model_is_shown_with_what_it_needs(tmp_path: Path, model_folder: Path) -> None:
+    pytest.importorskip("xllamacpp")
+    pytest.importorskip("gguf")
+    file = write_model(tmp_path / "tiny.gguf")
+    names = [
+        " ".join(finding.name.replace(" ", "-") for finding in examine(f"local:{place}"))
+        for place in (file, model_folder)
+    ]
+    assert names == [NAMES_OF_LLAMA, NAMES_OF_TRANSFORMERS]
 
 
 @pytest.mark.slow
