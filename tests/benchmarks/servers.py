@@ -546,11 +546,18 @@ class Report:
 
     def put(self, row: str, column: str, cell: str) -> None:
         self._rows.setdefault(row, {})[column] = cell
+        print(f"{row}, {column}: {cell}", file=sys.stderr)  # some servers take long
 
     def error(self, row: str, column: str, text: str) -> str:
         """The error's first words, for a cell."""
         self._errors[f"{row}, {column}: {text[:400]}"] = None
         return text.partition(":")[0]
+
+    def timed(self, row: str, column: str, reply: Reply, seen: str, of_error: str = "") -> str:
+        """What was seen of a reply, or its error, and the seconds it took."""
+        if "error" in reply:
+            seen = self.error(row, column, reply["error"]) + of_error
+        return f"{seen} {reply['seconds']:.1f} s"
 
     def described(self, row: str, column: str, reply: Reply) -> str:
         """What came, in a word or two."""
@@ -651,21 +658,17 @@ def killed(report: Report, clients: list[Client], server: Server) -> None:
         server.kill()
         server.start()
 
+    options = {"within_s": RESTART_S, "max_retries": RESTART_RETRIES}
     for client in clients:
-        options = {"within_s": RESTART_S, "max_retries": RESTART_RETRIES}
-        for row, ask in (
-            (streamed, lambda: client.ask(COUNTING, "stream", while_paused=restart, **options)),  # noqa: B023
-            (called, lambda: (restart(), client.ask(SHORT, **options))[1]),  # noqa: B023
-        ):
-            reply = ask()
-            text, seconds = reply["text"], f"{reply['seconds']:.1f} s"
-            got = f", {len(text)} of {len(whole)}" if row is streamed and text != whole else ""
-            if "error" in reply:
-                cell = f"{report.error(row, client.name, reply['error'])}{got}"
-            else:
-                cell = f"no error{got}" if got else "whole" if row is streamed else "ok"
-            report.put(row, client.name, f"{cell} {seconds}")
-            server.wait()
+        reply = client.ask(COUNTING, "stream", while_paused=restart, **options)
+        part = f", {len(reply['text'])} of {len(whole)}"
+        seen = "whole" if reply["text"] == whole else f"no error{part}"
+        report.put(streamed, client.name, report.timed(streamed, client.name, reply, seen, part))
+        server.wait()
+        restart()
+        reply = client.ask(SHORT, **options)
+        report.put(called, client.name, report.timed(called, client.name, reply, "ok"))
+        server.wait()
 
 
 def main() -> None:
