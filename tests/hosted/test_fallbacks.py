@@ -56,6 +56,13 @@ def test_when_all_have_failed_the_last_error_is_raised(
         ask(model)
 
 
+@every_way
+def test_a_model_may_be_its_own_fallback(server: ChatServer, chat: Make, ask: Ask) -> None:
+    server.plays, (backend, again) = [error(404, "gone")], [chat().llm] * 2
+    with pytest.raises(ModelError, match="answered HTTP 404: gone"):
+        ask(ChatHuggingFace(llm=WithFallbacks([backend, again])))
+
+
 @pytest.mark.parametrize("way", ["stream", "astream"])
 def test_what_was_shown_of_the_first_model_must_begin_the_seconds_reply(
     server: ChatServer, second: ChatServer, chat: Make, way: str

@@ -50,7 +50,7 @@ class WithFallbacks:
     def generate_chat(self, request: ChatRequest) -> Iterator[Chunk]:
         """The reply of the first model that gives one."""
         delivery = Delivery()
-        for backend in self.backends:
+        for place, backend in enumerate(self.backends):
             delivery.begin()
             asked = prepared(request, capabilities_of(backend))
             try:
@@ -62,12 +62,12 @@ class WithFallbacks:
             except ReplyChanged:
                 raise
             except ModelError as error:
-                self._go_on(backend, error)
+                self._go_on(place, error)
 
     async def agenerate_chat(self, request: ChatRequest) -> AsyncIterator[Chunk]:
         """The same, awaiting."""
         delivery = Delivery()
-        for backend in self.backends:
+        for place, backend in enumerate(self.backends):
             delivery.begin()
             asked = prepared(request, capabilities_of(backend))
             try:
@@ -81,11 +81,10 @@ class WithFallbacks:
             except ReplyChanged:
                 raise
             except ModelError as error:
-                self._go_on(backend, error)
+                self._go_on(place, error)
 
-    def _go_on(self, backend: ChatBackend, error: ModelError) -> None:
+    def _go_on(self, place: int, error: ModelError) -> None:
         """On to the next model; raises what the last one raised."""
-        place = self.backends.index(backend)
         if place + 1 == len(self.backends):
             raise error
         line = f"{error}; asking {self.backends[place + 1].model_id}"
