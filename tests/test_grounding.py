@@ -123,22 +123,42 @@ def test_an_answer_calculated_from_nowhere_is_marked() -> None:
     assert executor.invoke({"input": "What is 12:30 minus 10:45?"})["run"]["ungrounded"] == ("1.85",)
 
 
-@pytest.mark.parametrize("answer", ["Faust", "It is about the moon.", "yes"])
-def test_an_answer_after_nothing_but_errors_is_confirmed_by_none(answer: str) -> None:
+SUN = "Who wrote Faust? Is the moon bigger than the sun?"
+
+
+def after_a_look(query: str, answer: str, **options: Any) -> Any:
+    """The run of a model that looks this up and answers; only the moon is found."""
+
     def look_up(query: str) -> str:
         """Looks facts up."""
         if query == "moon":
             return "The moon is smaller."
-        raise ToolError("the web could not be reached")
+        raise ToolError("Error: the web could not be reached")
 
-    def run(query: str, **options: Any) -> Any:
-        turns = [
-            f'Thought: I look.\nAction:\n```json\n{{"action": "look_up", "action_input": "{query}"}}\n```',
-            f"Thought: I now know the final answer\nFinal Answer: {answer}",
-        ]
-        executor = AgentExecutor.from_model(ScriptedBackend(turns), [look_up], return_run=True, **options)
-        return executor.invoke({"input": "Who wrote Faust? Is the moon bigger than the sun?"})["run"]
+    turns = [
+        f'Thought: I look.\nAction:\n```json\n{{"action": "look_up", "action_input": "{query}"}}\n```',
+        f"Thought: I now know the final answer\nFinal Answer: {answer}",
+    ]
+    executor = AgentExecutor.from_model(ScriptedBackend(turns), [look_up], return_run=True, **options)
+    return executor.invoke({"input": SUN})["run"]
 
-    assert run("Faust")["ungrounded"] == (answer,)
-    assert run("moon")["ungrounded"] == ()
-    assert run("Faust", must_be_grounded=True)["stop_reason"] == "not_grounded"
+
+@pytest.mark.parametrize("answer", ["Faust", "It is about the moon.", "yes"])
+def test_an_answer_after_nothing_but_errors_is_confirmed_by_none(answer: str) -> None:
+    assert after_a_look("Faust", answer)["ungrounded"] == (answer,)
+    assert after_a_look("moon", answer)["ungrounded"] == ()
+    assert after_a_look("Faust", answer, must_be_grounded=True)["stop_reason"] == "not_grounded"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["I could not find it.", "Sorry, the web is down.", "It couldn't be reached, so I don’t know.", "The tool failed."],
+)
+def test_an_answer_that_says_that_there_is_none_is_no_claim(answer: str) -> None:
+    run = after_a_look("Faust", answer, must_be_grounded=True)
+    assert (run["stop_reason"], run["ungrounded"]) == ("answer", ())
+
+
+def test_a_tool_that_did_not_run_makes_nothing_doubtful() -> None:
+    run = after_a_look("moon", "ok, I did not look", approve=lambda *_: False)
+    assert (run["tools_executed"], run["ungrounded"]) == (0, ())

@@ -256,6 +256,14 @@ def test_an_answer_that_no_observation_gave_is_refused_where_grounding_is_asked_
     assert (end.answered, end.summary.stop_reason, end.summary.ungrounded) == (False, "not_grounded", ("63",))
 
 
+@pytest.mark.parametrize(("observation", "strange"), [("Error: no network", ("sunny",)), ("Errands", ()), ("dry", ())])
+def test_a_run_that_goes_on_from_errors_has_no_result_yet(observation: str, strange: tuple[str, ...]) -> None:
+    loop = ReActLoop({"input": "Weather?"}, steps=[Step(Action("Search", "x"), observation)])
+    loop.next(0)
+    list(loop.replied(Turn(FinalAnswer("sunny"))))
+    assert finish(loop).summary.ungrounded == strange
+
+
 def test_trimmed_steps_keep_their_place() -> None:
     loop = ReActLoop({"input": "?"}, trim=lambda steps: steps[-1:])
     act(loop, Action("Search", "a")), act(loop, Action("Search", "b"))

@@ -31,7 +31,7 @@ from agentkit.events import (
     Thought,
     Usage,
 )
-from agentkit.react_json.grounding import confirming, ungrounded
+from agentkit.react_json.grounding import confirming, says_why_not, ungrounded
 from agentkit.react_json.scratchpad import CLOSING_NOTE, told_again
 
 MALFORMED = "_Exception"  # the tool name LangChain gives to the step of a turn that could not be parsed
@@ -42,6 +42,7 @@ FORCED_OUTPUT: dict[StopReason, str] = {
     "max_cost": "Agent stopped due to its cost budget.",
     "stuck": "Agent stopped because it repeated an action without getting further.",
 }
+ERROR = "Error:"  # with which the observations of failed tools begin
 LONGEST_MARKED = 80  # characters of an answer that is marked as a whole
 NOT_GROUNDED_OUTPUT = "I could not find an answer that my tools confirm."
 
@@ -114,7 +115,8 @@ class ReActLoop:
         self._iterations = self._tools_executed = self._invented = self._parse_errors = 0
         self._sources: dict[Source, None] = {}
         self._readings: dict[str, None] = {}
-        self._has_result = bool(steps)  # some tool gave one
+        outcomes = {str(step.observation).startswith(ERROR) for step in steps if step.action.tool != MALFORMED}
+        self._has_failure, self._has_result = True in outcomes, False in outcomes
         self._last_turn: frozenset[Hashable] = frozenset()
         self._repeats = 0
         self._pending: tuple[Action, ...] = ()
@@ -229,6 +231,7 @@ class ReActLoop:
             self._tools_executed += observation.executed
             self._sources |= dict.fromkeys(observation.sources)
             self._readings |= dict.fromkeys(observation.readings)
+            self._has_failure |= observation.failed
             self._has_result |= observation.executed and not observation.failed
             facts = (observation.executed, observation.sources, observation.readings, observation.failed)
             yield Observed(action, observation.value, *facts)
@@ -266,14 +269,15 @@ class ReActLoop:
     def ungrounded(self, answer: str) -> tuple[str, ...]:
         """Numbers and names in `answer` that stand in no observation and not in the question.
 
-        All of it where the tools that were asked gave nothing but errors.
+        All of it where tools gave nothing but errors, unless it says so.
         """
         question = str(self.inputs.get("input", ""))
         done = [step for step in self.steps if step.action.tool != MALFORMED]
         taken = [(step.action.tool_input, str(step.observation)) for step in done]
         strange = ungrounded(str(answer), question, confirming(question, taken))
-        whole = in_one_line(answer, LONGEST_MARKED) if done and not self._has_result else ""
-        return strange or ((whole,) if whole else ())
+        if strange or self._has_result or not self._has_failure or says_why_not(str(answer)):
+            return strange
+        return (in_one_line(answer, LONGEST_MARKED),)
 
     def _finished(self, now_s: float) -> Finished:
         assert self._end is not None

@@ -14,6 +14,12 @@ SENTENCE_END = re.compile(r"[.!?:]\s*$|\n\s*$|^\s*[\"“'(*-]*$")
 POSSESSIVE = re.compile(r"['’]s$")
 MOST_DIGITS = 25
 DECIMAL_COMMA = re.compile(r"(?<![\w.,])\d+,\d+(?![\d,])")
+WHY_NOT = re.compile(
+    r"\b(cannot|can't|could ?n[o']t|un(able|available|fortunately|known|reachable)|fail(s|ed|ure)?|errors?|sorry|"
+    r"(do|does|did)( not|n't) (know|have|find|work)|not (found|known|possible|available)|"
+    r"no (answer|results?|access))\b",
+    re.IGNORECASE,
+)
 FUNCTIONS = frozenset(
     "abs ceil cos e exp factorial floor ln log max min mod pi pow round sin sqrt tan x c p answer of".split()
 )
@@ -39,6 +45,11 @@ def ungrounded(answer: str, question: str, observations: Sequence[str]) -> tuple
     found = [*_strange_numbers(answer, _numbers_of(sources))]
     found += _strange_names(answer, {word for text in sources for word in _words(text)})
     return tuple(dict.fromkeys(text for _, text in sorted(found)))
+
+
+def says_why_not(answer: str) -> bool:
+    """Whether an answer says that there is none: English words of failure, and nothing else, tell it."""
+    return WHY_NOT.search(answer.replace("’", "'")) is not None
 
 
 def confirming(question: str, steps: Iterable[tuple[Any, str]]) -> list[str]:
