@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any, overload
@@ -201,40 +201,53 @@ def _with_newest_cut(fitted: Fitted) -> Stage:
 
 
 def _with_fewer_observations(fitted: Fitted) -> Stage:
-    total = sum(_observations(message) for message in fitted.messages)
-    counts = [*range(STRIDE, total - 1, STRIDE), total - 1] if total > 1 else []  # the newest one stays
+    """Only what is longer than the mark in its place is dropped, so that each is shorter than the one before."""
+    sizes = [size for message in fitted.messages for size in _observations(message)]
+    total = len(sizes)
+    ends = [*range(STRIDE, total - 1, STRIDE), total - 1] if total > 1 else []  # the newest one stays
+    dropped = {sum(size > len(DROPPED) for size in sizes[:end]): end for end in ends}
 
     def shortened(count: int) -> Fitted:
-        return replace(fitted, messages=_without_oldest(fitted.messages, count), dropped_observations=count)
+        left = _without_oldest(fitted.messages, dropped[count])
+        return replace(fitted, messages=left, dropped_observations=count)
 
-    return Stage(counts, shortened)
+    return Stage([*filter(None, dropped)], shortened)
 
 
-def _observations(message: Message) -> int:
+def _observations(message: Message) -> list[int]:
+    """How long the observations are that it holds."""
     content = message.get("content")
     if not isinstance(content, str):
-        return 0
-    if message["role"] == "tool" or content.startswith(_LABEL):
-        return 1
-    return len(_IN_SCRATCHPAD.findall(content)) if message["role"] == "user" else 0
+        return []
+    if message["role"] == "tool":
+        return [len(content)]
+    if content.startswith(_LABEL):
+        return [len(content) - len(f"{_LABEL} ")]
+    return [len(found[2]) for found in _IN_SCRATCHPAD.finditer(content)] if message["role"] == "user" else []
 
 
 def _without_oldest(messages: Sequence[Message], count: int) -> list[Message]:
     shortened = []
     for message in messages:
-        here = min(count, _observations(message)) if count else 0
+        here = min(count, len(_observations(message))) if count else 0
         count -= here
         shortened.append(_drop(message, here) if here else message)
     return shortened
 
 
 def _drop(message: Message, count: int) -> Message:
+    if max(_observations(message)[:count]) <= len(DROPPED):
+        return message
     content: str = message["content"]
     if message["role"] == "tool":
         return {**message, "content": DROPPED}
     if content.startswith(_LABEL):
         return {**message, "content": f"{_LABEL} {DROPPED}"}
-    return {**message, "content": _IN_SCRATCHPAD.sub(rf"\g<1>{DROPPED}", content, count=count)}
+
+    def mark(found: re.Match[str]) -> str:
+        return f"{found[1]}{DROPPED}" if len(found[2]) > len(DROPPED) else found[0]
+
+    return {**message, "content": _IN_SCRATCHPAD.sub(mark, content, count=count)}
 
 
 def _question(messages: Sequence[Message]) -> int:
@@ -244,7 +257,9 @@ def _question(messages: Sequence[Message]) -> int:
 
 
 def _is_observation(message: Message) -> bool:
-    return isinstance(message["content"], str) and message["content"].startswith(_LABEL)
+    """Whether it begins as one: that of a tool which gave a picture is a list of parts."""
+    parts = content_parts(message["content"] or "")[:1]
+    return any(str(part.get("text", "")).startswith(_LABEL) for part in parts if isinstance(part, Mapping))
 
 
 def _newest_span(messages: Sequence[Message]) -> tuple[int, int, int]:

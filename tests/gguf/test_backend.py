@@ -25,7 +25,7 @@ from agentkit.models.gguf.loading import in_package
 from agentkit.models.local import gguf_file
 from agentkit.models.spec import backend_of, read_spec
 from agentkit.react_json.prompt import WITH_EXAMPLES
-from tests.models.reply_parameters import DRAWN, GREEDY, NARROWS, OUTCOMES, REFUSED
+from tests.models.reply_parameters import DRAWN, GREEDY, OUTCOMES, REFUSED
 
 from .conftest import ENDLESS, write_adapter, write_model
 from .test_grammars import completion
@@ -204,12 +204,6 @@ def test_what_is_said_last_says_how_tokens_are_chosen(
     with closing(GgufBackend(file, pipeline_kwargs=given)) as made:
         replies = {text(made, seed=seed, **asked) for seed in range(3)}
     assert (GREEDY if replies == {text(backend)} else DRAWN) == outcome
-
-
-def test_what_only_narrows_a_draw_needs_one(backend: GgufBackend) -> None:
-    with pytest.raises(ConfigurationError) as caught:
-        text(backend, top_p=0.9)
-    assert str(caught.value) == NARROWS
 
 
 @pytest.mark.parametrize("option", [{"top_k": 1}, {"top_p": 0.0001}, {"min_p": 1.0}])

@@ -11,7 +11,7 @@ from agentkit.errors import ConfigurationError
 from agentkit.models.local.backend import LocalBackend
 from agentkit.models.local.parameters import NO_SEED, seed_in_32_bits
 from tests.models.conftest import build_llama, build_tokenizer
-from tests.models.reply_parameters import DRAWN, GREEDY, NARROWS, OUTCOMES, REFUSED
+from tests.models.reply_parameters import DRAWN, GREEDY, OUTCOMES, REFUSED
 from tests.models.test_local_backend import text_of
 
 SHORT = {"max_new_tokens": 8}
@@ -63,15 +63,39 @@ def test_what_cannot_be_held_is_refused_when_given(options: dict[str, Any], says
     assert "\n" not in str(caught.value)
 
 
-def test_what_only_narrows_a_draw_needs_one() -> None:
-    with pytest.raises(ConfigurationError) as caught:
-        text_of(made(top_p=0.9))
-    assert str(caught.value) == NARROWS
+def test_what_the_models_own_file_says_is_drawn() -> None:
     tokenizer = build_tokenizer()
     model = build_llama(tokenizer)
-    model.generation_config.do_sample = True  # said by the model's own file
+    model.generation_config.do_sample = True
     backend = LocalBackend(model, tokenizer, pipeline_kwargs={**SHORT, "top_p": 0.99})
     assert len({text_of(backend, seed=seed) for seed in range(3)}) == 3
+    model.generation_config.temperature = 2  # a whole number, as people write it
+    whole = text_of(backend, seed=1)
+    model.generation_config.temperature = 2.0
+    assert text_of(backend, seed=1) == whole
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": 2},
+        {"repetition_penalty": 2},
+        {"min_p": 0, "temperature": 1.5},
+        {"typical_p": 1, "temperature": 1.5},
+        {"epsilon_cutoff": 0, "eta_cutoff": 0, "temperature": 1.5},
+        {"max_time": 60},
+        {"repetition_penalty": 2, "num_beams": 2},
+    ],
+    ids=str,
+)
+def test_a_whole_number_is_the_number_that_it_is(options: dict[str, Any]) -> None:
+    floats = {name: value if name == "num_beams" else float(value) for name, value in options.items()}
+    assert text_of(made(**options), seed=1) == text_of(made(), seed=1, **options) == text_of(made(**floats), seed=1)
+
+
+def test_a_bias_is_given_as_a_mapping_or_as_lists() -> None:
+    bias = [[[5], 100.0]]
+    assert text_of(made(sequence_bias=bias)) == text_of(made(), sequence_bias={(5,): 100.0}) != text_of(made())
 
 
 def test_a_reply_may_be_asked_to_be_shorter_than_its_model_says(capfd: pytest.CaptureFixture[str]) -> None:

@@ -313,12 +313,50 @@ def test_what_is_found_fits_also_where_a_template_makes_more_of_less(longer: Any
     assert fitted.dropped_messages == len(messages) - len(fitted.messages) > 0
 
 
-def test_a_scratchpad_in_the_users_message_loses_its_oldest_observations(model_folder: Path) -> None:
-    text = "Q\n\n" + "".join(f"Thought: t{n}\nObservation: o{n}\n" for n in range(6)) + "Thought: "
-    shortened = [*chain(*shortenings([{"role": "user", "content": text}]))]
-    assert [s.dropped_observations for s in shortened] == [0, 4, 5]
-    assert shortened[1].messages[0]["content"].count(DROPPED) == 4
-    assert "o5" in shortened[-1].messages[0]["content"]
+def test_a_scratchpad_in_the_users_message_loses_its_oldest_observations() -> None:
+    def asked(observations: list[str]) -> list[dict[str, Any]]:
+        steps = "".join(f"Thought: t{n}\nObservation: {each}\n" for n, each in enumerate(observations))
+        return [{"role": "user", "content": f"Q\n\n{steps}Thought: "}]
+
+    observed = [f"{n:0>40}" for n in range(7)]
+    observed[2] = "4"  # shorter than what would stand in its place
+    shortened = [*chain(*shortenings(asked(observed)))]
+    assert [each.dropped_observations for each in shortened] == [0, 3, 5]
+    assert [each.messages for each in shortened] == [
+        asked(observed),
+        asked([DROPPED, DROPPED, "4", DROPPED, *observed[4:]]),
+        asked([DROPPED, DROPPED, "4", *[DROPPED] * 3, observed[6]]),
+    ]
+
+
+@pytest.mark.parametrize("long", [0, 7, 20])
+def test_what_is_shorter_than_its_mark_is_not_dropped(long: int) -> None:
+    observed = [f"Observation: {'p' * 1000 if n == long else '4'}" for n in range(40)]
+    steps = [[{"role": "assistant", "content": "turn"}, {"role": "user", "content": each}] for each in observed]
+    messages = [{"role": "user", "content": "?"}, *chain(*steps)]
+
+    def length(shorter: list[Any]) -> tuple[str, str]:
+        return "prompt", "".join(message["content"] for message in shorter)
+
+    whole = len(length(messages)[1])
+    _, _, fitted = first_that_fits(messages, length, context=whole - 890, longest=10, more="room")
+    assert fitted.dropped == {"observations": 1, "messages": 0}
+    assert [*fitted.messages[: 2 * long + 2], *fitted.messages[2 * long + 3 :]] == [
+        *messages[: 2 * long + 2],
+        *messages[2 * long + 3 :],
+    ]
+
+
+def test_a_picture_that_was_observed_is_no_question() -> None:
+    picture = [{"type": "text", "text": "Observation:"}, {"type": "image", "image": "cat.png"}]
+    turn = {"role": "assistant", "content": "turn"}
+    messages = [
+        {"role": "user", "content": "?"},
+        *(turn, {"role": "user", "content": picture}),
+        *(turn, {"role": "user", "content": "Observation: 4"}),
+    ]
+    shortest = [*chain(*shortenings(messages))][-1]
+    assert shortest.messages == [messages[0], *messages[3:]]
 
 
 HOSTILE = {

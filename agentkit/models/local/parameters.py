@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from hashlib import blake2b
 from math import inf
-from typing import Any, Union
+from typing import Any, Union, get_args
 
 from agentkit.errors import ConfigurationError, described, did_you_mean, in_one_line
 from agentkit.models.local.loading import (
@@ -99,7 +99,18 @@ def _parameters() -> tuple[frozenset[str], Mapping[str, Any]]:
 
     names = {name for name in vars(GenerationConfig()) if not name.startswith("_")}  # type: ignore[no-untyped-call]
     kinds = {**_kinds_of(GenerationConfig.__doc__ or ""), **dict.fromkeys(OWN_PARAMETERS, int | None)}
-    return frozenset(names.union(OBJECTS, OWN_PARAMETERS)), {**kinds, "stop_strings": str | Sequence[str] | None}
+    more = {
+        "stop_strings": str | Sequence[str] | None,
+        "sequence_bias": Mapping | Sequence | None,
+    }  # lists, out of JSON
+    return frozenset(names.union(OBJECTS, OWN_PARAMETERS)), {**kinds, **more}
+
+
+def with_floats(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with whole numbers as floats where transformers takes nothing else."""
+    _, kinds = _parameters()
+    floats = {name for name, kind in kinds.items() if float in get_args(kind) and int not in get_args(kind)}
+    return {name: float(value) if name in floats and type(value) is int else value for name, value in options.items()}
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -140,11 +151,10 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 def check_together(options: Mapping[str, Any]) -> None:
     """Refuse parameters of which one would have to be passed over for another."""
-    said, temperature = options.get("do_sample"), options.get("temperature")
-    if _contradict(said, temperature):
-        draws = "draws" if said else "draws no"
+    temperature = options.get("temperature")
+    if options.get("do_sample") is False and temperature not in (None, 0, 1):  # 1 is what there is without one
         raise ConfigurationError(
-            f"do_sample={said} {draws} tokens, and temperature={temperature:g} says otherwise; leave one of them out"
+            f"do_sample=False draws no tokens, and temperature={temperature:g} says otherwise; leave one of them out"
         )
     for least, most in (("min_new_tokens", "max_new_tokens"), ("min_length", "max_length")):
         few, many = options.get(least), options.get(most)
@@ -159,8 +169,8 @@ def merged(given: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]
     given = {**given}
     if later.get("temperature") is not None:
         given.pop("do_sample", None)
-    elif _contradict(later.get("do_sample"), given.get("temperature")):
-        del given["temperature"]
+    elif (said := later.get("do_sample")) is not None and bool(said) != bool(given.get("temperature")):
+        given.pop("temperature", None)
     for least, most in (("min_new_tokens", "max_new_tokens"), ("min_length", "max_length")):
         if later.get(least) is None and given.get(least) is not None and later.get(most) is not None:
             given[least] = min(given[least], later[most])
@@ -170,26 +180,14 @@ def merged(given: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]
 def draws(options: Mapping[str, Any], *, unsaid: bool = False) -> bool:
     """Whether tokens are drawn. `unsaid`: whether the model's own configuration says so.
 
-    Raises `ConfigurationError` where nobody says it of what only narrows a draw.
+    A temperature of 0 draws none, whatever else is given. What only narrows a draw, such as `top_p`, makes none: by
+    itself it changes nothing.
     """
     if (temperature := options.get("temperature")) is not None and not temperature:
         return False
     if (said := options.get("do_sample")) is not None:
         return bool(said)
-    if temperature is not None or unsaid:
-        return True
-    if narrowing := [name for name in FILTERS if options.get(name) is not None]:
-        raise ConfigurationError(
-            f"{narrowing[0]} narrows what is drawn, and nothing is drawn; give temperature, too, or leave it out"
-        )
-    return False
-
-
-def _contradict(said: bool | None, temperature: float | None) -> bool:
-    """Whether one says that tokens are drawn, and the other that none is; 1 is what there is without a temperature."""
-    if said is None or temperature is None:
-        return False
-    return not temperature if said else temperature not in (0, 1)
+    return temperature is not None or unsaid
 
 
 def seed_in_32_bits(seed: int) -> int:

@@ -20,7 +20,7 @@ from agentkit.models.backend import Chunk, Usage
 from agentkit.models.local.constraint import Constraint
 from agentkit.models.local.forward import input_device
 from agentkit.models.local.loading import PURPOSE, errors_of_the_model, missing_package, without_advice
-from agentkit.models.local.parameters import FILTERS, seed_in_32_bits
+from agentkit.models.local.parameters import FILTERS, seed_in_32_bits, with_floats
 
 CLOSING_TOKENS = 64  # where a grammar holds, the last tokens of the limit (at most a third) are for ending well,
 # and as many before them for going on from free text to what must follow it
@@ -199,12 +199,13 @@ def generate_whole(
 def _generate(model: Any, ids: Sequence[int], options: Mapping[str, Any], **own: Any) -> Any:
     """`generate` without its stop strings, for which it would build tables at every call: replies are cut as text."""
     prompt = torch.tensor([list(ids)], device=input_device(model))
+    whole = {name: value for name, value in vars(model.generation_config).items() if type(value) is int}
+    of_model = {name: value for name, value in with_floats(whole).items() if type(value) is float}
     sampled = options.get("do_sample", model.generation_config.do_sample)
-    unused = (
-        {} if sampled else dict.fromkeys(("temperature", *FILTERS))
-    )  # the model's own may be set; it is warned of them
+    # what is not used may be set in the model's own: it is warned of
+    unused = {} if sampled else dict.fromkeys(("temperature", *FILTERS))
     with _errors_of_parameters():
-        return model.generate(prompt, **{**options, **unused, "stop_strings": None}, **own)
+        return model.generate(prompt, **with_floats({**of_model, **options, **unused, "stop_strings": None}), **own)
 
 
 @contextmanager
