@@ -3,7 +3,7 @@ keeps the schema of a turn.
 
 What was learnt stands in a small file in the user's cache folder, for a model at an address: another model there is
 asked anew. A mode that a run's first turn speaks against is looked into again, and with it all that is known; a schema
-that is refused, or not kept, is not asked for again.
+that is refused, or not kept, is not asked for again. What may have been chance counts where it happens twice.
 """
 
 from __future__ import annotations
@@ -40,15 +40,27 @@ TOOL: Mapping[str, Any] = {
 PROBE_TOKENS = 512  # a call takes 30; the rest is for models that think first
 SURE_S = 600  # for so long answers without a call say nothing against a model that calls
 FORGET_AFTER_S = 30 * 24 * 3600  # servers are updated
+MOST_DOUBTS = 2
 HELD = "turns by a schema"  # by what name a cassette remembers whether they were asked for so; before, they were not
 
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What was found out about a model at its address; None: nothing yet."""
+    """What was found out about a model at its address; None: nothing yet.
+
+    `doubts`: how many runs since speak against that it keeps schemas, but may have done so by chance.
+    """
 
     mode: CallMode | None = None
     keeps_schema: bool | None = None
+    doubts: int | None = None
+
+    def with_schema(self, is_kept: bool, *, is_sure: bool = True) -> Traits:
+        """With whether a schema was kept; that it was not is no chance where it `is_sure`, and none ever was."""
+        doubts = (self.doubts or 0) + 1
+        if is_kept or (is_sure and not self.keeps_schema) or doubts >= MOST_DOUBTS:
+            return replace(self, keeps_schema=is_kept, doubts=None)
+        return replace(self, doubts=doubts)
 
 
 class KnownModes:
@@ -63,7 +75,7 @@ class KnownModes:
     def get(self, model: str) -> Traits:
         """What was found out about the model, not too long ago."""
         entry = self._read().get(model, {})
-        return Traits(entry.get("mode"), entry.get("keeps_schema"))
+        return Traits(entry.get("mode"), entry.get("keeps_schema"), entry.get("doubts"))
 
     def put(self, model: str, traits: Traits) -> None:
         """Remember this about the model, and nothing else."""
@@ -82,7 +94,7 @@ class KnownModes:
     def _counts(self, entry: Any) -> bool:
         if not isinstance(entry, dict) or entry.get("mode") not in (None, *get_args(CallMode)):
             return False
-        if entry.get("keeps_schema") not in (None, True, False):
+        if entry.get("keeps_schema") not in (None, True, False) or entry.get("doubts") not in (None, 1):
             return False
         found = entry.get("found")
         return isinstance(found, int | float) and 0 <= self._clock() - found < FORGET_AFTER_S
@@ -159,11 +171,13 @@ class ModeFinder:
             return self._holds(model)
         return recorder.remembered(HELD, lambda: self._holds(model), default=False) is True
 
-    def learn_schema(self, is_kept: bool) -> None:
-        """From now on the server is one that keeps the schema of a turn, or none."""
-        if self._traits.keeps_schema != is_kept:
-            self._traits = replace(self._traits, keeps_schema=is_kept)
-            self._write()
+    def learn_schema(self, is_kept: bool, *, is_sure: bool = True) -> None:
+        """The server kept the schema of a turn, or did not."""
+        with self._lock:
+            traits = self._traits.with_schema(is_kept, is_sure=is_sure)
+            if traits != self._traits:
+                self._traits = traits
+                self._write()
 
     def _holds(self, model: ChatModel) -> bool:
         with self._lock:
@@ -257,8 +271,8 @@ class ServerSchema:
     def may_be_kept(self) -> bool:
         return self.finder.holds(self.model)
 
-    def learn(self, is_kept: bool) -> None:
-        self.finder.learn_schema(is_kept)
+    def learn(self, is_kept: bool, *, is_sure: bool = True) -> None:
+        self.finder.learn_schema(is_kept, is_sure=is_sure)
 
 
 def key_of(name: str, capabilities: Capabilities) -> str:

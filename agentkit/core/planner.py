@@ -5,6 +5,7 @@ A planner serves one run.
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from abc import ABC, abstractmethod
@@ -21,6 +22,7 @@ from agentkit.react_json.parser import parse_turn
 from agentkit.react_json.prompt import SCRATCHPAD, ChatPrompt
 from agentkit.react_json.scratchpad import format_log_to_str, harmless_steps, observation_text, with_pictures
 from agentkit.react_json.turn import Schemas
+from agentkit.react_json.turn import Turn as ParsedTurn
 from agentkit.react_json.turn_object import LABEL, turn_in
 from agentkit.toolbox.calling import in_daemon_thread
 
@@ -29,6 +31,9 @@ logger = logging.getLogger("agentkit")
 STOP = ("\nObservation",)
 REFUSED = (400, 404, 405, 415, 422, 501)  # what servers answer to a request with a field that they cannot take
 BROKE = (500,)  # what some answer instead; it may have been chance
+_ABOUT_SCHEMAS = re.compile(  # as a server says that it takes none
+    r"response.?format|json.?schema|\bschemas?\b|\bgrammars?\b|guided|structured.?output|constrained", re.IGNORECASE
+)
 _INVENTED = re.compile(r"\nObservation\S*\s+\S")  # a stop string that a server left in its place is none
 
 Grammar = Callable[[str, Sequence[Step]], str]
@@ -125,8 +130,8 @@ class TurnSchema(Protocol):
         """Whether turns are asked for by it: unless it is known that the server keeps none. May block."""
         ...
 
-    def learn(self, is_kept: bool) -> None:
-        """A reply showed it."""
+    def learn(self, is_kept: bool, *, is_sure: bool = True) -> None:
+        """A reply showed it, or a refusal; unless it `is_sure`, that may have been chance."""
         ...
 
 
@@ -134,7 +139,8 @@ class ReactJsonPlanner(ModelPlanner):
     """Plans turns in the ReAct-JSON dialect. `prompt` has its tool fields filled in; `tools` are their schemas.
 
     `schema` is for a model that takes no grammar: its server is asked to hold turns to it, from the first one on. One
-    that ignores it answers in the dialect, and is not asked again; one that refuses the request is asked without.
+    that ignores it answers in the dialect, and is not asked again in this run; one that refuses the request is asked
+    without.
     """
 
     def __init__(
@@ -165,7 +171,7 @@ class ReactJsonPlanner(ModelPlanner):
             if not self._lets_go(error):
                 raise
             yield from super().plan(call)
-            self._learn(is_kept=False)
+            self._learn(is_kept=False, is_sure=_is_about_schemas(error))
 
     async def aplan(self, call: ModelCall) -> AsyncIterator[str | Turn]:
         if self._is_held is None and self._schema is not None:
@@ -180,7 +186,7 @@ class ReactJsonPlanner(ModelPlanner):
                 raise
             async for piece in super().aplan(call):
                 yield piece
-            self._learn(is_kept=False)
+            self._learn(is_kept=False, is_sure=_is_about_schemas(error))
 
     def _lets_go(self, error: Exception) -> bool:
         """Whether the schema may be what was refused, so that the turn is asked for without it."""
@@ -188,10 +194,10 @@ class ReactJsonPlanner(ModelPlanner):
         self._is_held = self._is_held and not was_held
         return was_held
 
-    def _learn(self, *, is_kept: bool) -> None:
+    def _learn(self, *, is_kept: bool, is_sure: bool = True) -> None:
         self._is_held = is_kept
         if self._schema is not None:
-            self._schema.learn(is_kept)
+            self._schema.learn(is_kept, is_sure=is_sure)
 
     def _request(self, call: ModelCall) -> ChatRequest:
         grammar = None
@@ -221,12 +227,12 @@ class ReactJsonPlanner(ModelPlanner):
             yield {"role": "user", "content": with_pictures(text, shown)}
 
     def _turn(self, completion: Completion, call: ModelCall) -> Turn:
-        if completion.turn is not None and call.steps and not self._prompt.keeps_messages:  # it has the label already
-            completion = replace(completion, text=completion.text.removeprefix(LABEL))
-        turn, can = turn_of(completion, self._tools), self._model.capabilities
+        has_label = bool(call.steps) and not self._prompt.keeps_messages
+        turn = turn_of(completion, self._tools, label="" if has_label else LABEL)
+        can = self._model.capabilities
         decision = turn.decision
         if self._is_held and (is_kept := _keeps_schema(completion)) is not None:
-            self._learn(is_kept=is_kept)
+            self._learn(is_kept=is_kept, is_sure=completion.turn is None)  # it may have been cut off
         if isinstance(decision, FinalAnswer) and decision.output in can.refusals:
             return replace(turn, decision=replace(decision, declines=True))
         if self._names and isinstance(decision, tuple):
@@ -237,29 +243,44 @@ class ReactJsonPlanner(ModelPlanner):
 
 def _keeps_schema(completion: Completion) -> bool | None:
     """Whether a reply was held to the schema that it was asked for by; None where its end would have told."""
-    if completion.turn is not None:
+    if isinstance(completion.turn, Mapping):
         return True
     is_cut_off = completion.finish_reason == "length"
-    return None if is_cut_off and (completion.thinking or completion.text.startswith(LABEL)) else False
+    return None if is_cut_off and (completion.thinking or completion.turn is not None) else False
+
+
+def _is_about_schemas(error: Exception) -> bool:
+    """Whether a request was refused for its schema, as far as its server says."""
+    return status_of(error) in REFUSED and _ABOUT_SCHEMAS.search(str(error)) is not None
 
 
 def _cut_off(usage: Usage) -> str:
     return f"cut off at {usage.completion_tokens} tokens" if usage.completion_tokens else "cut off at the token limit"
 
 
-def turn_of(completion: Completion, tools: Schemas | None = None) -> Turn:
-    """Parse a completion; what is wrong with it is part of the turn, for the loop to deal with."""
+def turn_of(completion: Completion, tools: Schemas | None = None, *, label: str = LABEL) -> Turn:
+    """Parse a completion; what is wrong with it is part of the turn, for the loop to deal with.
+
+    The text of a turn that came as an object begins with `label`.
+    """
     text, thinking, usage = completion.text, completion.thinking, completion.usage
+    parsed: ParsedTurn | None = None
     behind_stop = len(_INVENTED.findall(completion.cut_off))
     is_cut_off = completion.finish_reason == "length"
     try:
-        parsed = (completion.turn and turn_in(completion.turn, text, tools)) or parse_turn(text, tools)
+        if isinstance(completion.turn, Mapping):
+            parsed = turn_in(completion.turn, tools, label=label)
+            text = parsed.decision.log if parsed else json.dumps(completion.turn, ensure_ascii=False)
+        elif completion.turn is not None:
+            text = completion.turn
+        is_whole = parsed is not None  # an object that is complete was not cut off
+        parsed = parsed or parse_turn(text, tools)
     except MalformedTurn as error:
         told = MalformedTurn(f"{error} The turn was {_cut_off(usage)}: write less.") if is_cut_off else error
-        return Turn(told, text, thinking=thinking, invented=error.invented + behind_stop, usage=usage)
+        return Turn(told, error.text or text, thinking=thinking, invented=error.invented + behind_stop, usage=usage)
     if not isinstance(parsed.decision, FinalAnswer):
         return Turn((parsed.decision,), text, parsed.thought, thinking, parsed.invented + behind_stop, usage)
-    if is_cut_off and not completion.cut_off and parsed.decision.log == text.rstrip():
+    if is_cut_off and not is_whole and not completion.cut_off and parsed.decision.log == text.rstrip():
         told = MalformedTurn(f"Invalid format: the answer was {_cut_off(usage)}. Answer more briefly.")
         return Turn(told, text, thinking=thinking, invented=behind_stop, usage=usage)
     return Turn(parsed.decision, text, parsed.thought, thinking, parsed.invented + behind_stop, usage)

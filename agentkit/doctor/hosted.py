@@ -262,7 +262,7 @@ class Server:
     def learn(self, *, keeps_schema: bool) -> None:
         """Remember for agents whether the server keeps a schema."""
         store, key = KnownModes(), key_of(self.model.capabilities.identity, self.model.capabilities)
-        store.put(key, replace(store.get(key), keeps_schema=keeps_schema))
+        store.put(key, replace(store.get(key), keeps_schema=keeps_schema, doubts=None))
 
     def pieces(self, question: str, *, max_tokens: int = 32, stream: bool = True, **fields: Any) -> Iterator[Chunk]:
         """The answer to a request with these fields of `ChatRequest`, and others by their names on the wire."""

@@ -225,8 +225,9 @@ class NativeCall:
 class Completion:
     """A whole reply. `finish_reason` is "stop", "tool_calls", or "length" when it was cut off at its token limit.
 
-    `cut_off` is what came of it from the first stop string on, where the backend went past it. `turn` is what came,
-    where that was an agent's turn as an object; `text` is the same in the dialect.
+    `cut_off` is what came of it from the first stop string on, where the backend went past it. `turn` is an
+    agent's turn that came as an object, of which `text` is what was shown of it in the dialect meanwhile; or what came,
+    where that began like one and is none.
     """
 
     text: str
@@ -235,7 +236,7 @@ class Completion:
     thinking: str = ""
     tool_calls: tuple[NativeCall, ...] = ()
     cut_off: str = ""
-    turn: Mapping[str, Any] | None = field(default=None, hash=False)
+    turn: Mapping[str, Any] | str | None = field(default=None, hash=False)
 
 
 @runtime_checkable

@@ -12,16 +12,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from agentkit.errors import ConfigurationError
+from agentkit.errors import ConfigurationError, MalformedTurn
+from agentkit.events import FinalAnswer
 from agentkit.react_json.grammar import CLOSED, FENCE
 from agentkit.react_json.lenient_json import BrokenJson, read_json
 from agentkit.react_json.schema_rules import referred
 from agentkit.react_json.turn import NotADecision, Schemas, Turn, decisions_in
 from agentkit.tool import takes_nothing
 
+MOST_SCHEMA_LEVELS = 100  # as whoever writes it recurses; of a deeper one no more than its type is held, either
 MOST_SCHEMA_PARTS = 2000  # of a tool's schema with what it refers to; of a larger one no more than its type is held
 MOST_BLANK = 1000  # characters that are waited behind: with each that comes, all of them are looked through
 LABEL = "Thought: "  # with which a turn begins
+_OBSERVATION = "\nObservation"  # what a string says from there on was invented
+_LINE_BREAKS = {ord(one): " " for one in "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"}
 _LABELS = {"thought": LABEL, "final_answer": "Final Answer: "}
 _KEY = re.compile(r'\s*[{,]\s*"(thought|final_answer|action)"\s*:\s*')
 _MAY_BE_KEY = re.compile(r'\s*(?:[{,]\s*(?:"[a-z_]{0,12}(?:"\s*(?::\s*)?)?)?)?')
@@ -57,20 +61,27 @@ class _Resolved:
 
     def __init__(self, root: Mapping[str, Any]) -> None:
         self._root = root
-        self._parts = 0
+        self._parts = self._level = 0
         try:
             self.schema: Any = self._resolved(root, ("#",))
-        except _TooMuch:
+        except (_TooMuch, RecursionError):  # the latter of a caller that stands deep itself
             self.schema = _loosened(root)
 
     def _resolved(self, part: Any, trail: tuple[str, ...]) -> Any:
-        if isinstance(part, list | tuple):
-            return [self._resolved(each, trail) for each in part]
-        if not isinstance(part, Mapping):
+        if not isinstance(part, list | tuple | Mapping):
             return part
-        self._parts += 1
-        if self._parts > MOST_SCHEMA_PARTS or len(trail) > MOST_SCHEMA_PARTS:
+        self._level += 1
+        self._parts += isinstance(part, Mapping)
+        if self._parts > MOST_SCHEMA_PARTS or self._level > MOST_SCHEMA_LEVELS:
             raise _TooMuch
+        if isinstance(part, Mapping):
+            resolved: Any = self._in_place(part, trail)
+        else:
+            resolved = [self._resolved(each, trail) for each in part]
+        self._level -= 1
+        return resolved
+
+    def _in_place(self, part: Mapping[str, Any], trail: tuple[str, ...]) -> Any:
         own = {key: self._part(key, value, trail) for key, value in part.items() if key not in ("$defs", "definitions")}
         if not isinstance(reference := own.pop("$ref", None), str):
             return own
@@ -99,9 +110,10 @@ def _loosened(schema: Any) -> dict[str, Any]:
 
 
 class TurnText:
-    """Writes a turn in the dialect while it comes as an object; text that is no such object stays as it is.
+    """Shows a turn in the dialect while it comes as an object; text that is no such object is shown as it is.
 
-    An action stands in its fence as it came, a thought and an answer without their quotes.
+    An action stands in its fence as it came, a thought and an answer without their quotes, and without the observation
+    that they invent. It is not known before the end what the object decides, if anything: that is `turn`.
     """
 
     def __init__(self) -> None:
@@ -109,6 +121,8 @@ class TurnText:
         self._pending = ""
         self._reading = self._read_key
         self._has_begun = False
+        self._in_thought = self._is_cut = False
+        self._held = ""  # of a string: what may begin an observation
 
     def feed(self, piece: str) -> str:
         """What of the turn's text the piece completes."""
@@ -120,22 +134,26 @@ class TurnText:
         """What was held back, at the end."""
         pending, self._pending = self._pending, ""
         if self._reading == self._read_raw:
-            return pending.rstrip() + (CLOSED if self.turn is not None else "")
+            return pending.rstrip() + (CLOSED if isinstance(self.turn, dict) else "")
+        if self._reading == self._read_string:
+            return self._end_of_string()
         return pending if self._reading == self._read_text or not self._has_begun else ""
 
     @property
-    def turn(self) -> dict[str, Any] | None:
-        """The turn, where the text so far is one."""
-        text = "".join(self._came).strip()
+    def turn(self) -> dict[str, Any] | str | None:
+        """The turn, where the text so far is one; text that is none and was shown otherwise, as it came."""
+        came = "".join(self._came)
+        text = came.strip()
         if not text.startswith("{"):
             return None
+        as_it_came = came if self._has_begun else None
         try:
             value, end = read_json(text, 0, repair=False)
         except BrokenJson:
-            return None
+            return as_it_came
         keys = value.keys()
         is_turn = keys == {"thought", "final_answer"} or keys - {"action_input"} == {"thought", "action"}
-        return value if is_turn and end == len(text) and isinstance(value["thought"], str) else None
+        return value if is_turn and end == len(text) and isinstance(value["thought"], str) else as_it_came
 
     def _read(self) -> Iterator[str]:
         while self._pending and (text := self._reading()) is not None:
@@ -159,6 +177,7 @@ class TurnText:
             return f'{before}Action:{FENCE}{{"action": '
         self._pending = self._pending[key.end() + 1 :]
         self._reading = self._read_string
+        self._in_thought, self._is_cut = key[1] == "thought", False
         return before + _LABELS[key[1]]
 
     def _read_string(self) -> str | None:
@@ -167,11 +186,31 @@ class TurnText:
             part = _PART.match(pending, at)
             texts.append(_unescaped(part[0]) if part else "\\")
             at = part.end() if part else at + 1
+        shown = self._own("".join(texts))
         if pending.startswith('"', at):
             self._reading = self._read_key
+            shown += self._end_of_string()
             at += 1
         self._pending = pending[at:]
-        return "".join(texts) if at else None
+        return shown if at else None
+
+    def _own(self, text: str) -> str:
+        """Of a string's text what the model may say, as far as that can be told."""
+        if self._is_cut:
+            return ""
+        text, observation, _ = (self._held + text).partition(_OBSERVATION)
+        self._is_cut = bool(observation)
+        at = text.rfind("\n")
+        may_begin = not self._is_cut and at >= 0 and _OBSERVATION.startswith(text[at:])
+        self._held = text[at:] if may_begin else ""
+        return self._lined(text[:at] if may_begin else text)
+
+    def _end_of_string(self) -> str:
+        held, self._held = self._held, ""
+        return self._lined(held)
+
+    def _lined(self, text: str) -> str:
+        return text.translate(_LINE_BREAKS) if self._in_thought else text
 
     def _read_raw(self) -> str | None:
         """All of it but the white space at its end, which may be the reply's."""
@@ -202,11 +241,38 @@ def _unescaped(part: str) -> str:
 # -- what it decides ---------------------------------------------------------------------------------------------------
 
 
-def turn_in(value: Mapping[str, Any], text: str, tools: Schemas | None = None) -> Turn | None:
-    """The turn that an object is, whose `text` in the dialect is its log; None for one that decides nothing."""
+def turn_in(value: Mapping[str, Any], tools: Schemas | None = None, *, label: str = LABEL) -> Turn | None:
+    """The turn that an object is, with its log in the dialect behind `label`; None for one that decides nothing.
+
+    A thought is one line there: what stands in it cannot pass for more of the turn. Text from an observation on is cut,
+    and what is answered behind one, refused with `MalformedTurn`: the model has not seen it.
+    """
+    thought, *invented = str(value["thought"]).split(_OBSERVATION)
+    thought = thought.translate(_LINE_BREAKS)
     rest = {key: part for key, part in value.items() if key != "thought"}
+    if isinstance(answer := rest.get("final_answer"), str):
+        rest["final_answer"], *more = answer.split(_OBSERVATION)
+        invented += more
     try:
         (decision,) = decisions_in(rest, tools)
     except (NotADecision, ValueError):
+        decision = None
+    is_answer = isinstance(decision, FinalAnswer)
+    if invented and (decision is None or (is_answer and _OBSERVATION in str(value["thought"]))):
+        raise _made_up(label + thought, len(invented))
+    if decision is None:
         return None
-    return Turn(replace(decision, log=text), str(value["thought"]).strip())
+    if "final_answer" in rest and isinstance(decision, FinalAnswer):
+        written = f"\n{_LABELS['final_answer']}{decision.output}"
+    else:
+        action = {key: rest[key] for key in ("action", "action_input") if key in rest}
+        written = f"\nAction:{FENCE}{json.dumps(action, ensure_ascii=False)}{CLOSED}"
+    return Turn(replace(decision, log=label + thought + written), thought.strip(), len(invented))
+
+
+def _made_up(text: str, invented: int) -> MalformedTurn:
+    error = MalformedTurn(
+        "Invalid format: an observation was written instead of an action. Write an action and wait for its observation."
+    )
+    error.text, error.invented = text, invented
+    return error

@@ -323,6 +323,16 @@ def test_a_context_that_counts_the_reply_is_not_run_into_again(server: ChatServe
     assert [sent["max_tokens"] for sent in server.bodies] == [1000, 162, 1000, 828, 617, 1000]
 
 
+def test_a_context_is_forgotten_where_a_longer_prompt_was_taken(server: ChatServer, chat: Make) -> None:
+    model = chat()
+    long, longer = conversation(*["x" * 600] * 8), [HumanMessage("z" * 9000)]
+    server.choose = with_context(1000)
+    model.invoke(long)
+    server.choose = lambda asked: say("hello", usage={"prompt_tokens": len(json.dumps(asked.body["messages"])) // 4})
+    dropped = [model.invoke(asked).response_metadata.get("dropped_to_fit") for asked in (long, longer, long)]
+    assert [parts and parts["observations"] for parts in dropped] == [7, None, None]
+
+
 def test_a_picture_is_not_taken_for_a_long_text(server: ChatServer, chat: Make) -> None:
     server.choose = with_context(2400)
     model = chat()

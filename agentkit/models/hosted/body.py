@@ -6,7 +6,7 @@ import difflib
 import json
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from agentkit.errors import ConfigurationError
@@ -54,6 +54,11 @@ class Lessons:
     model: str | None = None  # the only one it has, which it wants named
     context: Context | None = None
     wanted: str = ""  # the field that every message of the model has, also one that it thought nothing for
+
+    def proved(self, prompt_tokens: int) -> Lessons:
+        """Without a context that is shorter than a prompt that was taken."""
+        is_disproved = self.context is not None and self.context.tokens < prompt_tokens
+        return replace(self, context=None) if is_disproved else self
 
     def joined(self, other: Lessons) -> Lessons:
         """These, with what another request taught meanwhile."""

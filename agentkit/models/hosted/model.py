@@ -206,7 +206,7 @@ class HostedModel:
         last = self._priced(reader.end())
         if last.usage is not None:
             phrasing.counted(body, last.usage.prompt_tokens)
-            self._learn(phrasing.lessons)
+            self._learn(phrasing.lessons, last.usage.prompt_tokens)
         self._notice_model(str((last.metadata or {}).get("model_name") or ""))
         yield from delivery.end()
         yield last if phrasing.fitted is None else _with_metadata(last, dropped_to_fit=phrasing.fitted.dropped)
@@ -344,10 +344,11 @@ class HostedModel:
             return False
         return (yield from self._finds_model(phrasing, attempts))
 
-    def _learn(self, lessons: Lessons) -> None:
-        """The server takes a request that was put so: what was given way in is right."""
+    def _learn(self, lessons: Lessons, prompt_tokens: int = 0) -> None:
+        """The server takes a request that was put so: what was given way in is right. It counted so many tokens."""
         if self._quirks.lessons != lessons:
             self._quirks.lessons = self._quirks.lessons.joined(lessons)
+        self._quirks.lessons = self._quirks.lessons.proved(prompt_tokens)
 
     def _notice_model(self, serves: str) -> None:
         """Which model gave a good reply; of another one than before, behind an address alone, nothing is known."""

@@ -119,6 +119,7 @@ class Phrasing:
 
     def counted(self, body: Mapping[str, Any], prompt_tokens: int) -> None:
         """The server counted so many tokens in the prompt."""
+        self.lessons = self.lessons.proved(prompt_tokens)
         if self.lessons.context is not None and prompt_tokens:
             context = self.lessons.context.measured(self._characters(body), prompt_tokens)
             self.lessons = replace(self.lessons, context=context)
