@@ -166,7 +166,8 @@ class TurnText:
             return None
         key = _KEY.match(self._pending)
         first = self._pending[key.end() : key.end() + 1] if key else ""
-        if not key or not first or (key[1] in _LABELS and first != '"'):  # the end, or another object
+        is_made_up = self._is_cut and key is not None and key[1] == "final_answer"
+        if not key or not first or is_made_up or (key[1] in _LABELS and first != '"'):  # the end, or another object
             self._reading = self._read_nothing if self._has_begun else self._read_text
             return ""
         before = "\n" if self._has_begun else ""

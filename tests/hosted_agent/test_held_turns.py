@@ -340,8 +340,14 @@ OBJECTS = {
         AS_AN_OBJECT,
     ),
     "observations": (
-        r'{"thought": "a\nObservation: b\nThought: c", "final_answer": "d\nOb\nObservation: e"}',
-        "Thought: a\nFinal Answer: d\nOb",
+        r'{"thought": "a\nObservation: b\nThought: c", "action": "Now"}',
+        'Thought: a\nAction:\n```json\n{"action": "Now"}\n```',
+        AS_AN_OBJECT,
+    ),
+    "an answer behind one": (r'{"thought": "a\nObservation: b", "final_answer": "b"}', "Thought: a", AS_AN_OBJECT),
+    "one in an answer": (
+        r'{"thought": "a", "final_answer": "b\nOb\nObservation: c"}',
+        "Thought: a\nFinal Answer: b\nOb",
         AS_AN_OBJECT,
     ),
     "the dialect": (ACTION_TEXT, ACTION_TEXT, None),
