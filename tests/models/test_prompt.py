@@ -444,7 +444,7 @@ def test_a_template_that_multiplies_without_end_is_not_run(template: str) -> Non
 
 @pytest.mark.parametrize("template", WIDE.values(), ids=WIDE)
 def test_a_template_that_fills_a_text_up_without_a_limit_is_not_run(template: str) -> None:
-    assert refused(template).startswith("The chat template may fill a text up to any width (line 1): it is not run. ")
+    assert refused(template).startswith("The chat template fills a text up to more than 1,000 characters (line 1): ")
 
 
 @pytest.mark.parametrize("template", DEEP.values(), ids=DEEP)
@@ -477,6 +477,33 @@ MODEST = {
         "110",
     ),
     "indents": ("{{ {'a': 1} | tojson(indent=4) }}{{ 'x\ny' | indent(2) }}", '{\n    "a": 1\n}x\n  y'),
+    "widths that are computed": (
+        "{% macro m(x, indent=2) %}{{ x | tojson(indent=indent) }}{{ 'y' | center(indent + 1) }}{% endmacro %}"
+        "{{ m([1]) }}{% set f = '%s-%s' %}{{ f % (1, 2) }}"
+        "{{ (bos_token ~ '%s') % 1 }}{{ ['a'] | map('tojson') | join }}",
+        '[\n  1\n] y 1-2<s>1"a"',
+    ),
+    "functions in names and lists": (
+        "{% macro content(m) %}{{ m.content }}{% endmacro %}{% macro twice(a, b) %}{{ a }}{{ b }}{% endmacro %}"
+        "{% for m in messages %}{% set content = content(m) %}{{ content }}{% endfor %}"
+        "{% set comma = joiner(', ') %}{{ comma() }}{{ comma() }}{% set c = cycler('a', 'b') %}{{ c.next() }}"
+        "{% set calls = [twice] %}{% set given = [(1, 2)] %}{{ calls[0](*given[0]) }}",
+        "**hello**, a12",
+    ),
+    "fields named like methods": (
+        "{% set ns = namespace(count=0, index=1, items=[], title='') %}{{ 'axa'.count('a') }}{{ [3].index(3) }}"
+        "{% for k, v in {'b': 1}.items() %}{{ k }}{{ v }}{% endfor %}{{ 'x'.title() }}",
+        "20b1X",
+    ),
+    "remainders of what is given": (
+        "{{ ('5' | int(0)) % 2 }}{% set ns = namespace({'index': 3}) %}{{ ns.index % 2 }}{{ ns['index'] % 2 }}",
+        "111",
+    ),
+    "a large number that is compared": ("{{ messages | length > 1700000000 }}", "False"),
+    "large numbers behind a percent": (
+        "{{ '%d of %(x)s' }} {{ '%d' % 2026 }} {{ '{:,}'.format(128000) }}",
+        "%d of %(x)s 2026 128,000",
+    ),
     "fields of such names": ("{% set m = {'format': 'date', 'indent': 2} %}{{ m.format }}{{ m['indent'] }}", "date2"),
     "a macro": ("{% macro a(x) %}{{ x }}{{ caller() }}{% endmacro %}{% call a(1) %}b{% endcall %}", "1b"),
     "a percent sign": ("{{ '100%' }} of {{ messages[0].content.strip('*') }}", "100% of hello"),

@@ -7,7 +7,7 @@ import ctypes
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from re import _parser  # type: ignore[attr-defined]
 from string import Formatter
@@ -40,8 +40,10 @@ def check_template(template: str) -> None:
 def _check(tree: Any) -> None:
     from jinja2 import nodes
 
+    compared = {id(side) for one in tree.find_all(nodes.Compare) for side in (one.expr, *(op.expr for op in one.ops))}
     for node in tree.find_all(nodes.Const):
-        if isinstance(node.value, int | float) and abs(node.value) >= 10 * MOST_TIMES**2:
+        is_number = isinstance(node.value, int | float) and id(node) not in compared
+        if is_number and abs(node.value) >= 10 * MOST_TIMES**2:
             raise _too_much(f"holds the number {node.value:.4g}")
     for product in tree.find_all((nodes.Mul, nodes.Pow)):
         sides = (product.left, product.right)
@@ -49,175 +51,94 @@ def _check(tree: Any) -> None:
         again = any(isinstance(side, nodes.Mul) or side.find(nodes.Mul) for side in sides)
         if isinstance(product, nodes.Pow) or again or not few:
             raise _too_much(f"multiplies what it does not limit (line {product.lineno})")
-    _Widths(tree).check()
+    for node in tree.find_all((nodes.Mod, nodes.Filter, nodes.Call)):
+        if _fills_up(node, tree):
+            raise _fills_too_much(node)
+    blocks = tree.find_all((nodes.AssignBlock, nodes.FilterBlock, nodes.Macro, nodes.CallBlock))
+    for text in (
+        *tree.find_all(nodes.Const),
+        *(text for block in blocks for text in block.find_all(nodes.TemplateData)),
+    ):
+        written = text.data if isinstance(text, nodes.TemplateData) else text.value
+        if isinstance(written, str) and _FAR.search(written):  # wherever it is made a format of
+            raise _fills_too_much(text)
+
+
+def _fills_up(node: Any, tree: Any) -> bool:
+    """Whether it fills a text up to a width above `MOST_TIMES` that stands in the template.
+
+    What a template may do with numbers and texts that it is given or puts together is not known before it does it: that
+    is no reason to refuse it.
+    """
+    from jinja2 import nodes
+
+    if isinstance(node, nodes.Mod):
+        return _is_wide(node.left, _of_percent, [node.right], tree)
+    given = [*node.args, *(each.value for each in node.kwargs), *filter(None, (node.dyn_args, node.dyn_kwargs))]
+    if isinstance(node, nodes.Filter):
+        if node.name == "format":
+            return _is_wide(node.node, _of_percent, given, tree)
+        mapped = node.args[0] if node.name == "map" and node.args else None
+        name = mapped.value if isinstance(mapped, nodes.Const) else node.name
+        return name in FILLING and _holds_large(given, tree)
+    if isinstance(node.node, nodes.Name):
+        return bool(node.node.name == "strftime_now" and given and _is_wide(given[0], _of_percent, [], tree))
+    if not isinstance(node.node, nodes.Getattr):
+        return False
+    if node.node.attr in ("format", "format_map"):
+        return _is_wide(node.node.node, _of_braces, given, tree)
+    return node.node.attr in FILLING and _holds_large(given, tree)
+
+
+def _is_wide(text: Any, widths: Callable[[str], Iterator[str]], given: Sequence[Any], tree: Any) -> bool:
+    """Whether a format has such a width, or is given one."""
+    found = [*widths(_written(text))]
+    return any(len(width) > 9 or int(width) > MOST_TIMES for width in found if width.isdecimal()) or (
+        "*" in found and _holds_large(given, tree)
+    )
+
+
+def _written(node: Any) -> str:
+    """What an expression says, if it is a text or puts some together; else ""."""
+    from jinja2 import nodes
+
+    if isinstance(node, nodes.Concat):
+        return "".join(map(_written, node.nodes))
+    if isinstance(node, nodes.Add):
+        return _written(node.left) + _written(node.right)
+    return node.value if isinstance(node, nodes.Const) and isinstance(node.value, str) else ""
+
+
+def _holds_large(given: Sequence[Any], tree: Any) -> bool:
+    """Whether a number above `MOST_TIMES` stands in these expressions, or is what a name in them is set to."""
+    from jinja2 import nodes
+
+    inner = [part for each in given for part in (each, *each.find_all((nodes.Const, nodes.Name)))]
+    names = {part.name for part in inner if isinstance(part, nodes.Name)}
+    for node in tree.find_all(nodes.Assign) if names else ():
+        if isinstance(node.target, nodes.Name) and node.target.name in names:
+            inner.append(node.node)
+    values = [part.value for part in inner if isinstance(part, nodes.Const)]
+    return any(
+        (isinstance(value, int | float) and abs(value) > MOST_TIMES)
+        or (isinstance(value, str) and value.isdecimal() and len(value) > len(str(MOST_TIMES)))
+        for value in values
+    )
+
+
+def _fills_too_much(node: Any) -> ConfigurationError:
+    return _too_much(f"fills a text up to more than {MOST_TIMES:,} characters (line {node.lineno})")
 
 
 def _is_few(value: Any) -> bool:
     return isinstance(value, int) and abs(value) <= MOST_TIMES
 
 
-class _Widths:
-    """The widths to which a template fills texts up: each has to be a small number that stands in it, a format's too.
-
-    A format is a text, which may be made of others: it has to stand in the template as a whole, and what is called
-    has to be a macro, a function or a method by its name.
-    """
-
-    def __init__(self, tree: Any) -> None:
-        from jinja2 import nodes
-
-        self._nodes = nodes
-        self._tree = tree
-        self._values: dict[str, list[Any]] = {}  # all that each name is given, None where that is not known
-        self._fields: dict[str, list[Any]] = {}  # and each field of a namespace, whichever
-        self._keys: set[Any] = set()  # of objects that the template makes
-        self._seen: dict[int, bool] = {}
-        for kind in (nodes.Assign, nodes.AssignBlock, nodes.For, nodes.With):
-            for node in tree.find_all(kind):
-                self._assign(node)
-        for macro in tree.find_all((nodes.Macro, nodes.CallBlock)):
-            for argument in macro.args:
-                self._values.setdefault(argument.name, []).append(None)
-        self._macros = {macro.name for macro in tree.find_all(nodes.Macro)} - self._values.keys()
-        for call in tree.find_all(nodes.Call):
-            for field in call.kwargs if self._is_named(call.node, "namespace", "dict") else ():
-                self._fields.setdefault(field.key, []).append(field.value)
-        for pair in tree.find_all(nodes.Pair):
-            self._keys.add(self._constant(pair.key, None))
-
-    def _assign(self, node: Any) -> None:
-        nodes = self._nodes
-        if isinstance(node, nodes.With):
-            given = [*zip(node.targets, node.values, strict=True)]
-        elif isinstance(node, nodes.For):
-            is_counted = isinstance(node.iter, nodes.Call) and self._is_named(node.iter.node, "range")
-            given = [(node.target, nodes.Const(0) if is_counted else None)]
-        else:
-            given = [(node.target, getattr(node, "node", None))]
-        for target, value in given:
-            if isinstance(target, nodes.Tuple):
-                given += [(each, None) for each in target.items]
-            else:
-                is_field = isinstance(target, nodes.NSRef)
-                name = target.attr if is_field else target.name
-                (self._fields if is_field else self._values).setdefault(name, []).append(value)
-
-    def check(self) -> None:
-        """Raise `ConfigurationError` for a width without a limit."""
-        nodes = self._nodes
-        for node in self._tree.find_all((nodes.Mod, nodes.Filter, nodes.Call)):
-            if isinstance(node, nodes.Mod):
-                is_fine = self._is_number(node.left) or self._is_short(node.left, _of_percent)
-            elif isinstance(node, nodes.Filter):
-                is_fine = self._is_fine_filter(node)
-            else:
-                is_fine = self._is_fine_call(node)
-            if not is_fine:
-                raise _too_much(f"may fill a text up to any width (line {node.lineno})")
-
-    def _is_fine_filter(self, node: Any) -> bool:
-        if node.name == "format":
-            return self._is_short(node.node, _of_percent)
-        if node.name == "map" and not any(each.key == "attribute" for each in node.kwargs):
-            name = self._constant(node.args[0], "format") if node.args else ""
-            return name not in _WIDTHS and name != "format"
-        return self._is_little(node.name, node)
-
-    def _is_fine_call(self, call: Any) -> bool:
-        nodes, called = self._nodes, call.node
-        if isinstance(called, nodes.Name):
-            if called.name == "strftime_now":
-                return bool(call.args) and self._is_short(call.args[0], _of_percent)
-            return called.name in self._macros or called.name not in self._values
-        if not isinstance(called, nodes.Getattr):
-            return False
-        if called.attr == "format":
-            return self._is_short(called.node, _of_braces)
-        if called.attr in _OF_LOOPS:
-            return self._is_named(called.node, "loop")
-        is_own = called.attr in self._fields or (called.attr in self._keys and not hasattr(dict, called.attr))
-        return called.attr in _METHODS and not is_own and self._is_little(called.attr, call)
-
-    def _is_little(self, name: str, call: Any) -> bool:
-        """Whether the width that a method or filter is given, if it takes one, is small and stands in the template."""
-        if name not in _WIDTHS:
-            return True
-        place, keyword = _WIDTHS[name]
-        given = [*call.args[place : place + 1], *(each.value for each in call.kwargs if each.key == keyword)]
-        if call.dyn_args or call.dyn_kwargs or not all(isinstance(each, self._nodes.Const) for each in given):
-            return False
-        return all(
-            len(each.value) <= MOST_TIMES if isinstance(each.value, str) else _is_few(each.value or 0) for each in given
-        )
-
-    def _is_short(self, node: Any, widths: Callable[[str], Iterator[str]]) -> bool:
-        """Whether a format stands in the template, and has small widths only."""
-        text = self._constant(node, None)
-        if not isinstance(text, str):
-            return False
-        return all(width.isdecimal() and len(width) < 9 and int(width) <= MOST_TIMES for width in widths(text))
-
-    def _constant(self, node: Any, other: Any) -> Any:
-        return node.value if isinstance(node, self._nodes.Const) else other
-
-    def _is_named(self, node: Any, *names: str) -> bool:
-        """Whether it is one of these, and they are what they are anywhere."""
-        return isinstance(node, self._nodes.Name) and node.name in names and node.name not in self._values
-
-    def _is_number(self, node: Any) -> bool:
-        """Whether an expression can be no text: what follows `%` is no format then."""
-        nodes = self._nodes
-        if isinstance(node, nodes.Const):
-            return isinstance(node.value, int | float)
-        if isinstance(node, nodes.Sub | nodes.Div | nodes.FloorDiv | nodes.Neg | nodes.Pos):
-            return True
-        if isinstance(node, nodes.Add | nodes.Mul):
-            return self._is_number(node.left) and self._is_number(node.right)
-        if isinstance(node, nodes.Mod):
-            return self._is_number(node.left)
-        if isinstance(node, nodes.Filter):
-            is_plain = not (node.args or node.kwargs or node.dyn_args or node.dyn_kwargs)
-            return is_plain and node.name in ("length", "count", "int", "float", "round")
-        if isinstance(node, nodes.CondExpr):
-            return node.expr2 is not None and self._is_number(node.expr1) and self._is_number(node.expr2)
-        if isinstance(node, nodes.Name):
-            return self._are_numbers(self._values.get(node.name))
-        if not isinstance(node, nodes.Getattr) or not isinstance(node.node, nodes.Name):
-            return False
-        if self._is_named(node.node, "loop"):
-            return node.attr in ("index", "index0", "revindex", "revindex0", "length", "depth", "depth0")
-        return self._is_namespace(node.node.name) and self._are_numbers(self._fields.get(node.attr))
-
-    def _is_namespace(self, name: str) -> bool:
-        return all(
-            isinstance(value, self._nodes.Call)
-            and self._is_named(value.node, "namespace")
-            and not (value.args or value.dyn_args or value.dyn_kwargs)
-            for value in self._values.get(name, [None])
-        )
-
-    def _are_numbers(self, values: list[Any] | None) -> bool:
-        if not values:
-            return False
-        if id(values) not in self._seen:
-            self._seen[id(values)] = True  # what is counted up is given itself
-            self._seen[id(values)] = all(value is not None and self._is_number(value) for value in values)
-        return self._seen[id(values)]
-
-
-_WIDTHS: Mapping[str, tuple[int, str]] = {
-    "center": (0, "width"),
-    "expandtabs": (0, "tabsize"),
-    "indent": (0, "width"),
-    "ljust": (0, ""),
-    "rjust": (0, ""),
-    "tojson": (1, "indent"),
-    "zfill": (0, ""),
-}
-"""Filters and methods that fill up to a width: which of their arguments that is."""
-_METHODS = {name for kind in (str, list, dict) for name in dir(kind)} - {"format_map", "translate"}
-_OF_LOOPS = ("cycle", "changed")
-_PRINTF = re.compile(r"%(?:\([^)]*\))?[-+#0 _^]*(\d+|\*)?(?:\.(\d+|\*))?")
+FILLING = frozenset("center expandtabs indent ljust rjust tojson zfill".split())
+"""Filters and methods that fill up to a width."""
+_FAR = re.compile(r"%(?:\([^)]{0,99}\))?[-+#0 _^]*\d*\.?\d{7}|\{[\w.\[\]]*(?:![rsa])?:[^\s{}\"']{0,6}\d{7}")
+"""A width of millions in a format of either kind."""
+_PRINTF = re.compile(r"%(?:\([^)]{0,99}\))?[-+#0 _^]*(\d+|\*)?(?:\.(\d+|\*))?")
 
 
 def _of_percent(text: str) -> Iterator[str]:
