@@ -174,7 +174,8 @@ class LocalModel:
         for name, most in (("min_new_tokens", room), ("min_length", longest)):
             if options.get(name) is not None:
                 options[name] = min(options[name], most)
-        options["do_sample"] = draws(options, unsaid=bool(self.model.generation_config.do_sample))
+        own = self.model.generation_config
+        options["do_sample"] = draws(options, unsaid=bool(own.do_sample) and own.temperature != 0)
         if not options["do_sample"] or options.get("temperature") is None:
             options.pop("temperature", None)
         return options
