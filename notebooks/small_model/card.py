@@ -20,6 +20,7 @@ NAMES = {
     "typed": "a tool with typed arguments",
     "scope": "says what it cannot do",
     "refusal": "refuses what no tool can do",
+    "plain": "plain questions, without tools",
 }
 
 

@@ -267,7 +267,8 @@ def test_a_slip_is_told(spec: str) -> None:
 
 def test_the_adapter_is_in_the_package() -> None:
     assert adapter_file().read_bytes()[:4] == b"GGUF"
-    assert Adapters.of(adapter_file(), 1.0).prompt == "react-json"
+    learned = Adapters.of(adapter_file(), 1.0)
+    assert (learned.prompt, learned.answer_lines) == ("react-json", 1)
 
 
 # -- the default -------------------------------------------------------------------------------------------------------

@@ -33,5 +33,5 @@ def test_the_card_has_the_numbers_that_were_measured() -> None:
 def test_the_numbers_are_of_all_questions_or_of_a_share() -> None:
     measured = json.loads((TRAINED / "evaluation.json").read_text(encoding="utf-8"))
     counts = {title: sum(total for _, total in found["right"].values()) for title, found in measured.items()}
-    assert counts == {"first training": 100, "now": 100, "`builtin`": 300}
+    assert counts == {"`small`": 360, "untuned": 360, "`builtin`": 300}
     assert all(right <= total for found in measured.values() for right, total in found["right"].values())
