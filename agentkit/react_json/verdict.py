@@ -137,15 +137,13 @@ def _counting(scan: Scan) -> Iterator[Passage]:
 
 
 def _answers(scan: Scan, labels: Sequence[Answer]) -> Iterator[Decided]:
-    """The answer: all that stands behind its label, further labels too. One that is only repeated, or begun once more,
-    is given once.
-    """
+    """The answer: all that stands behind its label, further labels too. One that is only repeated is given once."""
     if not labels:
         return
     ends = [*(label.label for label in labels[1:]), len(scan.text)]
     texts = [scan.text[label.start : end].strip() for label, end in zip(labels, ends, strict=True)]
     first = next((number for number, text in enumerate(texts) if text), 0)
-    label, is_repeated = labels[first], len({*texts[first:]} - {""}) == 1
+    label, is_repeated = labels[first], len({*texts[first:]}) == 1
     end = ends[first] if is_repeated else len(scan.text)
     text = _own_text(scan, label.start, end).strip()
     if label.bold and text.endswith(label.bold) and text.count(label.bold) == 1:

@@ -258,7 +258,6 @@ ANSWERS = {
     "asks the next question, and acts": (f"Final Answer: 42\n\nQuestion: Next?\nThought: hm\n{ACT}", "42"),
     "observes": ("Final Answer: 42\nObservation: ok\nFinal Answer: 43", "42"),
     "twice the same": ("Final Answer: 42\nFinal Answer: 42", "42"),
-    "twice, once without it": ("Final Answer: 42\nFinal Answer:", "42"),
     "token behind": ("Final Answer: 42<|im_end|>\n<|im_start|>user\nThanks", "42"),
     "turn in a fence": ("```\nThought: x\nFinal Answer: 42\n```", "42"),
     "as an action": (block('{"action": "Final Answer", "action_input": "42"}'), "42"),
