@@ -23,7 +23,15 @@ from pydantic import ConfigDict, Field
 from agentkit.errors import ConfigurationError, described, import_failure, refuse_unknown
 from agentkit.langchain.messages import to_dicts, to_generation_chunk, without_cut_call
 from agentkit.langchain.structured_output import Repaired, Schema, reader, response_format
-from agentkit.models.backend import Capabilities, ChatBackend, ChatRequest, as_backend, capabilities_of
+from agentkit.models.backend import (
+    Capabilities,
+    ChatBackend,
+    ChatRequest,
+    Closing,
+    InProcess,
+    as_backend,
+    capabilities_of,
+)
 from agentkit.models.chat import BackendChat, Reply, prepared, recorded
 from agentkit.models.gguf import loading as llama
 from agentkit.models.hosted.options import HostedOptions
@@ -118,12 +126,8 @@ class ChatHuggingFace(BaseChatModel):
 
     def forget(self) -> None:
         """Let go of what a model in this process computed of earlier prompts; others keep nothing."""
-        from agentkit.langchain.pipeline import HuggingFacePipeline
-        from agentkit.models.gguf.backend import GgufBackend
-        from agentkit.models.local.backend import LocalBackend
-
         for backend in (self.llm, *self.capabilities.alternatives):
-            if isinstance(backend, HuggingFacePipeline | LocalBackend | GgufBackend):
+            if isinstance(backend, InProcess):
                 backend.forget()
 
     def close(self) -> None:
@@ -131,16 +135,8 @@ class ChatHuggingFace(BaseChatModel):
 
         At the end of a `with` block it is closed by itself. A model in this process answers no more then.
         """
-        from agentkit.langchain.endpoint import HuggingFaceEndpoint
-        from agentkit.langchain.pipeline import HuggingFacePipeline
-        from agentkit.models.gguf.backend import GgufBackend
-        from agentkit.models.hosted.model import HostedModel
-        from agentkit.models.local.backend import LocalBackend
-
         for backend in (self.llm, *self.capabilities.alternatives):
-            if isinstance(
-                backend, HuggingFacePipeline | LocalBackend | GgufBackend | HuggingFaceEndpoint | HostedModel
-            ):
+            if isinstance(backend, Closing):
                 backend.close()
 
     def __enter__(self) -> Self:
@@ -151,12 +147,10 @@ class ChatHuggingFace(BaseChatModel):
 
     def _to_chat_prompt(self, messages: list[BaseMessage]) -> str:
         """The prompt text the model sees; for a hosted one, what its repository's chat template makes of it."""
-        from agentkit.langchain.pipeline import HuggingFacePipeline
-        from agentkit.models.gguf.backend import GgufBackend
-        from agentkit.models.local.backend import LocalBackend, hosted_prompt_text
-
-        if isinstance(self.llm, HuggingFacePipeline | LocalBackend | GgufBackend):
+        if isinstance(self.llm, InProcess):
             return self.llm.prompt_text(to_dicts(messages))
+        from agentkit.models.local.backend import hosted_prompt_text
+
         return hosted_prompt_text(self.model_id, to_dicts(messages))
 
     # One request, one reply

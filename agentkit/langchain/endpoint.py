@@ -14,14 +14,14 @@ from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
 
 from agentkit.errors import ConfigurationError
 from agentkit.langchain.text_model import TextModel, atext_of, text_of
-from agentkit.models.backend import Capabilities, ChatRequest, Chunk
+from agentkit.models.backend import Capabilities, ChatRequest, Chunk, Closing
 from agentkit.models.hosted.model import HostedModel
 from agentkit.models.hosted.options import HostedOptions, lifted, model_of, named
 
 OLD_NAMES = {"inference_server_url": "endpoint_url"}
 
 
-class HuggingFaceEndpoint(TextModel, LLM, HostedOptions):
+class HuggingFaceEndpoint(TextModel, LLM, HostedOptions, Closing):
     """A model behind HTTP: `repo_id` with a `provider`, or `endpoint_url`. It asks for chat completions.
 
     Generation parameters may stand in `model_kwargs` too, as LangChain's users write them; whatever else stands there

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, PrivateAttr
 
 from agentkit.errors import ConfigurationError
 from agentkit.langchain.text_model import TextModel, text_of
-from agentkit.models.backend import Capabilities, ChatRequest, Chunk, Message
+from agentkit.models.backend import Capabilities, ChatRequest, Chunk, InProcess, Message
 from agentkit.models.gguf import loading as llama
 from agentkit.models.local.backend import DEFAULT_BATCH_SIZE, LocalBackend
 from agentkit.models.local.loading import BITS_KEYWORDS, LOADING, OF_BACKEND, check_loading, load_tokenizer
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SECRETS = ("token", "use_auth_token")  # neither shown nor saved: HF_TOKEN is read where the model is loaded again
 
 
-class HuggingFacePipeline(TextModel):
+class HuggingFacePipeline(TextModel, InProcess):
     """A local model: `model_id` names what to load, or `model` and `tokenizer`, or a `pipeline`, are ready.
 
     `pipeline_kwargs` are generation parameters: whatever GenerationConfig has, and `seed`. Its `stop_strings`, the

@@ -26,6 +26,7 @@ is whole; else what it has shown stays, and a repeated reply that does not begin
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkable
@@ -43,7 +44,9 @@ __all__ = [
     "ChatBackend",
     "ChatRequest",
     "Chunk",
+    "Closing",
     "Completion",
+    "InProcess",
     "NativeCall",
     "TokenLogprob",
     "ToolCallPiece",
@@ -255,6 +258,26 @@ class ChatBackend(Protocol):
     def agenerate_chat(self, request: ChatRequest) -> AsyncIterator[Chunk]:
         """The same, asynchronously."""
         ...
+
+
+class Closing(ABC):
+    """A backend that holds what it can let go of: memory, a process, connections."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of it."""
+
+
+class InProcess(Closing):
+    """A backend whose model computes in this process, or in one of its own beside it."""
+
+    @abstractmethod
+    def prompt_text(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> str:
+        """The prompt that the model sees for these messages, for people to read."""
+
+    @abstractmethod
+    def forget(self) -> None:
+        """Let go of what was computed of earlier prompts."""
 
 
 PROTOCOL = ("model_id", "generate_chat", "agenerate_chat")

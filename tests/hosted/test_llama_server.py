@@ -26,14 +26,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain_core.messages import AIMessage
-from langchain_core.tools import tool
-from pydantic import BaseModel
 
 from agentkit import AgentExecutor, chat_model
 from agentkit.core.mode import KnownModes, Traits
 from agentkit.errors import ConfigurationError, ModelError
 from agentkit.events import ParseError, Token
 from agentkit.models import ChatHuggingFace
+from tests.doubles.tools import distance
 from tests.hosted.asking import WAYS, Ask
 
 if TYPE_CHECKING:
@@ -312,17 +311,6 @@ def test_an_observation_over_the_context_is_dropped_and_that_is_said(server: Lla
 
 
 # -- an agent in the dialect -------------------------------------------------------------------------------------------
-
-
-class Point(BaseModel):
-    x: int
-    y: int
-
-
-@tool
-def distance(start: Point, end: Point) -> str:
-    """The distance between two points."""
-    return str(abs(start.x - end.x) + abs(start.y - end.y))
 
 
 @pytest.mark.parametrize("question", ["Compute (3 + 4) * 9.", "Which river flows through Paris?", "Hello!"])

@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.tools import tool
-from pydantic import BaseModel
 
 from agentkit import AgentExecutor, Cassette, chat_model
 from agentkit.core.mode import HELD, KnownModes
@@ -22,6 +20,7 @@ from agentkit.events import Finished, Thought, Token
 from agentkit.models.hosted.options import hosted_model
 from agentkit.react_json.turn_object import TurnText, turn_schema
 from tests.doubles.server import ChatServer, Play, Request, error, say, serving
+from tests.doubles.tools import distance
 
 ASKED = {"input": "What is 6 * 7?"}
 CHATTER = "I would love to help you with that!"
@@ -456,17 +455,6 @@ def test_what_is_decided_is_what_is_logged(server: ChatServer, came: str, wanted
 
 
 # -- schemas that refer to others --------------------------------------------------------------------------------------
-
-
-class Point(BaseModel):
-    x: int
-    y: int
-
-
-@tool
-def distance(start: Point, end: Point) -> str:
-    """The distance between two points."""
-    return str(abs(start.x - end.x) + abs(start.y - end.y))
 
 
 def test_a_tool_whose_schema_has_definitions_is_held_to_them(server: ChatServer) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from agentkit.errors import ConfigurationError, ModelError
-from agentkit.models.backend import Capabilities, ChatRequest, Chunk, Constrain, Message
+from agentkit.models.backend import Capabilities, ChatRequest, Chunk, Constrain, InProcess, Message
 from agentkit.models.gguf.beginning import FEWEST_CHARACTERS, Beginnings, beginning_of, characters
 from agentkit.models.gguf.engine import Engine, identity
 from agentkit.models.gguf.loading import Adapters, check_generation, read_model, start_of
@@ -42,7 +42,7 @@ NAMES = {"typical_p": "typical_p", "top_p": "top_p", "min_p": "min_p", "repetiti
 """Parameters of GenerationConfig whose value llama.cpp takes as it is, and what it calls them."""
 
 
-class GgufBackend:
+class GgufBackend(InProcess):
     """The model in a GGUF file, with LoRA adapters.
 
     `n_ctx` tokens are the most that a prompt and its reply have together: by itself what the file says, or less where

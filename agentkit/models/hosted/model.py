@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from agentkit.errors import AgentkitError, ConfigurationError, ModelError
 from agentkit.http_body import MOST_BYTES, MOST_ERROR_BYTES, MOST_STREAM_BYTES, Body, Unreadable
-from agentkit.models.backend import Capabilities, ChatRequest, Chunk
+from agentkit.models.backend import Capabilities, ChatRequest, Chunk, Closing
 from agentkit.models.hosted.body import Lessons, request_body
 from agentkit.models.hosted.delivery import Delivery
 from agentkit.models.hosted.failures import Failure, refusal, unreadable, without_secrets
@@ -81,7 +81,7 @@ class _Quirks:
 
 
 @dataclass(frozen=True, kw_only=True)
-class HostedModel:
+class HostedModel(Closing):
     """`locate` gives requests their address; called only when something is asked.
 
     `identity` is the address and the model without keys; unless it `is_named`, the server says which model that is.

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from agentkit.errors import ConfigurationError, ModelError, described
-from agentkit.models.backend import Capabilities, ChatRequest, Chunk, Constrain, Message, TurnGrammar
+from agentkit.models.backend import Capabilities, ChatRequest, Chunk, Constrain, InProcess, Message, TurnGrammar
 from agentkit.models.builtin.copying import REFUSALS, copying_grammar
 from agentkit.models.builtin.reading import role_of
 from agentkit.models.local.chat_template import ChatTemplate
@@ -97,7 +97,7 @@ def in_process(template: ChatTemplate, *, weights: int, options: Mapping[str, An
     )
 
 
-class LocalBackend:
+class LocalBackend(InProcess):
     """A model and its tokenizer (a processor where the model takes images, sound or video).
 
     `pipeline_kwargs` are generation parameters: whatever GenerationConfig has, and `seed`. Its `stop_strings`, the
