@@ -29,7 +29,7 @@ MOST_LINES = 50  # of standard error that are looked through for a reason
 MOST_OF_LINE = 500
 GROUP_S = 2.0  # that what a server left behind may take to end, before it is killed
 KILLED_S = 0.5  # that it may take then
-HELD_S = 2.0  # that what a server says while it starts is held: the error of one that fails would have it again
+HELD_S = 2.0  # that a line is held which a server says while it starts: the error of one that fails would have it again
 READ_S = 1.0  # that the rest of standard error may take to come, once the server has ended
 
 _started: ContextVar[Callable[[Any], None]] = ContextVar("agentkit_mcp_started", default=lambda process: None)
@@ -43,15 +43,17 @@ _NOTE = re.compile(r"\b(?:INFO|DEBUG|TRACE)\b")
 class StandardError:
     """What a server says on its standard error: it goes on to this process' own, and its last lines are kept.
 
-    `shown` makes a line fit to be seen: it is foreign text. What comes while the server starts is held for a moment: of
-    one that fails, the line that the error has is not passed on as well.
+    `shown` makes a line fit to be seen: it is foreign text. Each line that comes while the server starts is held for a
+    moment: of one that fails, the line that the error has is not passed on as well.
     """
 
     def __init__(self, shown: Callable[[str], str]) -> None:
         self._shown = shown
         self._lines: deque[str] = deque(maxlen=MOST_LINES)
         self._reader: threading.Thread | None = None
-        self._held: list[tuple[str, str]] | None = []  # each as it is passed on, and as it is kept
+        self._held: deque[tuple[float, str, str]] | None = (
+            deque()
+        )  # when each came, as it is passed on, and as it is kept
         self._writing = threading.Lock()
         self.count = 0  # of lines so far
 
@@ -84,10 +86,25 @@ class StandardError:
     def pass_on(self, *, without: str | None = None) -> None:
         """Pass on what is held, and from now on what comes; `without` the last line that is this one."""
         with self._writing:
-            held, self._held = self._held or [], None
-            if same := [number for number, (_, line) in enumerate(held) if _bare(line) == without]:
+            held, self._held = [*(self._held or ())], None
+            if same := [number for number, (_, _, line) in enumerate(held) if _bare(line) == without]:
                 del held[same[-1]]
-            _write("".join(text for text, _ in held))
+            _write("".join(text for _, text, _ in held))
+
+    def _pass_on_in_time(self) -> None:
+        """Pass on what has been held long enough, and come again for the rest."""
+        with self._writing:
+            due, now_s = [], time.monotonic()
+            while self._held and now_s - self._held[0][0] >= HELD_S:
+                due.append(self._held.popleft()[1])
+            _write("".join(due))
+            if self._held:
+                self._wake_in(self._held[0][0] + HELD_S - now_s)
+
+    def _wake_in(self, seconds: float) -> None:
+        moment = threading.Timer(seconds, self._pass_on_in_time)
+        moment.daemon = True
+        moment.start()
 
     def _pass_on(self, pipe: int) -> None:
         decoder, held, piece = codecs.getincrementaldecoder("utf-8")("replace"), "", b"\n"
@@ -105,10 +122,8 @@ class StandardError:
                     _write(printable(shown))
                 else:
                     if lines and not self._held:
-                        moment = threading.Timer(HELD_S, self.pass_on)
-                        moment.daemon = True
-                        moment.start()
-                    self._held += lines
+                        self._wake_in(HELD_S)
+                    self._held.extend((time.monotonic(), *line) for line in lines)
         os.close(pipe)
 
 

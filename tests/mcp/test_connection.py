@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
@@ -13,7 +14,8 @@ import pytest
 
 from agentkit import Cassette
 from agentkit.errors import ConfigurationError, ToolError
-from agentkit.mcp import mcp_tools
+from agentkit.mcp import mcp_tools, transport
+from agentkit.mcp.transport import StandardError
 from agentkit.runs.trust import effects
 from agentkit.settings import RunSettings
 from tests.mcp.faulty import LAST_WORDS
@@ -230,6 +232,24 @@ def test_what_a_server_said_last_is_in_the_error_and_nowhere_else(
     assert said.endswith(f"saw: Connection closed; it said: {line}; run the command by hand, or mend it")
     others = [other for other in f"{LAST_WORDS[kind]}\n".splitlines(keepends=True) if line not in other]
     assert capfd.readouterr().err == "".join(others)
+
+
+def test_what_a_slow_server_says_last_is_held_as_well(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long ago its first line came, which is passed on meanwhile."""
+    monkeypatch.setattr(transport, "HELD_S", 0.0)
+    errors, seen = StandardError(str), ""
+    with open(errors.open(), "w", buffering=1) as writing:
+        writing.write("starting\n")
+        while "\n" not in seen:
+            seen += capfd.readouterr().err
+        monkeypatch.setattr(transport, "HELD_S", 60.0)
+        writing.write("loading\nError: no database\n")
+    asyncio.run(errors.closed())
+    assert (seen, capfd.readouterr().err) == ("starting\n", "")
+    errors.pass_on(without=errors.last_line())
+    assert capfd.readouterr().err == "loading\n"
 
 
 HINT = (
