@@ -51,9 +51,8 @@ class StandardError:
         self._shown = shown
         self._lines: deque[str] = deque(maxlen=MOST_LINES)
         self._reader: threading.Thread | None = None
-        self._held: deque[tuple[float, str, str]] | None = (
-            deque()
-        )  # when each came, as it is passed on, and as it is kept
+        # when each line came, as it is passed on, and as it is kept
+        self._held: deque[tuple[float, str, str]] | None = deque()
         self._writing = threading.Lock()
         self.count = 0  # of lines so far
 
