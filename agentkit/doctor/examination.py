@@ -116,22 +116,33 @@ def _threads() -> Finding:
 
 
 def examine_model(model: str | ChatBackend) -> Iterator[Finding]:
-    """A model by its spec or its backend, probe by probe; a probe that fails is a finding, not an error."""
+    """A model by its spec or its backend, probe by probe; a probe that fails is a finding, not an error.
+
+    What fails one probe as it failed another is likely to fail those of their kind that are left: they are not asked.
+    """
     backend = backend_of(model) if isinstance(model, str) else model
     chat = BackendChat(backend) if backend is not None else _langchain_chat(str(model))
-    probes: list[Probe] = [(name, partial(probe, chat)) for name, probe in PROBES]
-    said = ""
-    for name, probe in [*probes, *(_own_probes(backend) if backend is not None else ())]:
-        try:
-            yield probe()
-        except Exception as error:
-            kind = "" if isinstance(error, AgentkitError) else f"{type(error).__name__}: "
-            seen = in_one_line(f"{kind}{error}", 200)
-            yield Finding(name, "problem", "the same" if seen == said else seen, "see the message")
-            said = seen
+    of_any: list[Probe] = [(name, partial(probe, chat)) for name, probe in PROBES]
+    left, reasons = 0, set[str]()
+    for probes in (of_any, _own_probes(backend) if backend is not None else ()):
+        for place, (name, probe) in enumerate(probes, start=1):
+            try:
+                yield probe()
+            except Exception as error:
+                reason = str(error.__cause__ or error)  # an error also says how often it was tried
+                is_known = reason in reasons
+                reasons.add(reason)
+                kind = "" if isinstance(error, AgentkitError) else f"{type(error).__name__}: "
+                seen = "the same" if is_known else in_one_line(f"{kind}{error}", 200)
+                yield Finding(name, "problem", seen, "see the message")
+                if is_known:
+                    left += len(probes) - place
+                    break
+    if left:
+        yield Finding("others", "note", f"{count(left, 'probe')} not asked: they would say the same")
 
 
-def _own_probes(backend: ChatBackend) -> Iterable[Probe]:
+def _own_probes(backend: ChatBackend) -> Sequence[Probe]:
     """Those that only a model of its kind can be asked."""
     capabilities = capabilities_of(backend)
     if capabilities.in_process:

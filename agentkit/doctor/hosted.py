@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from agentkit.core.mode import KnownModes, key_of
@@ -51,7 +51,7 @@ def _probed(name: str, probe: Callable[[Server], Finding], server: Server) -> Fi
     try:
         return probe(server)
     except (ModelError, ConfigurationError) as error:
-        if not isinstance(error.__cause__, Failure) or error.__cause__.status is None:
+        if not isinstance(error.__cause__, Failure) or error.__cause__.status is None or server.refuses_all:
             raise
         reason = str(error).removeprefix(f"{server.model.model_id} ")
         return Finding(name, "note", f"refused: {reason}", "requests go without it")
@@ -258,6 +258,15 @@ class Server:
     def served(self) -> str:
         """The name of the model that answers."""
         return str((self.ask(SAY_HELLO, max_tokens=4).metadata or {}).get("model_name") or "")
+
+    @cached_property
+    def refuses_all(self) -> bool:
+        """Whether it refuses the plainest request, too."""
+        try:
+            self.ask(SAY_HELLO, max_tokens=4)
+        except (ModelError, ConfigurationError):
+            return True
+        return False
 
     def learn(self, *, keeps_schema: bool) -> None:
         """Remember for agents whether the server keeps a schema."""

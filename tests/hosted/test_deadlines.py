@@ -17,9 +17,9 @@ from agentkit.deadline import within
 from agentkit.errors import ModelError
 from agentkit.models.backend import ChatRequest
 from agentkit.models.hosted.model import HostedModel
-from tests.doubles.server import ChatServer, Play, body, error, say, silent, stalls, trickle
+from tests.doubles.server import ChatServer, Play, body, error, reset, say, silent, stalls, trickle
 from tests.hosted.asking import WAYS, Ask
-from tests.hosted.conftest import Make
+from tests.hosted.conftest import Make, Waits
 
 HI = ChatRequest(messages=[{"role": "user", "content": "hi"}])
 Backend = Callable[..., HostedModel]
@@ -160,6 +160,28 @@ async def test_awaited_calls_in_a_row_share_a_connection(server: ChatServer, cha
         else:
             assert [chunk async for chunk in model.astream("hi")]
     assert server.connections == 1
+
+
+ONCE_STALE: list[Play] = [say("a"), reset, say("b"), error(500), reset, reset, say("c")]
+
+
+@pytest.mark.parametrize("way", ["invoke", "stream"])
+def test_the_end_of_a_kept_connection_is_no_failure(server: ChatServer, chat: Make, waits: Waits, way: str) -> None:
+    """The same request goes out again at once; one that ends a new connection failed, as any other."""
+    model, server.plays = chat(), ONCE_STALE
+    assert [WAYS[way](model).content for _ in range(3)] == ["a", "b", "c"]
+    assert (waits.seconds, len(server.bodies)) == ([0.5, 1.0], 7)
+
+
+@pytest.mark.parametrize("way", ["ainvoke", "astream"])
+async def test_nor_is_it_where_calls_are_awaited(server: ChatServer, chat: Make, waits: Waits, way: str) -> None:
+    model, server.plays = chat(), ONCE_STALE
+    for said in "abc":
+        if way == "ainvoke":
+            assert (await model.ainvoke("hi")).content == said
+        else:
+            assert "".join([str(piece.content) async for piece in model.astream("hi")]) == said
+    assert (waits.seconds, len(server.bodies)) == ([0.5, 1.0], 7)
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from agentkit.doctor import examine_model
 from agentkit.doctor.hosted import PROBES
 from agentkit.models.hosted.options import hosted_model
-from tests.doubles.server import serving
+from tests.doubles.server import ChatServer, Play, Request, error, reset, serving
 from tests.hosted_agent.doctor_servers import Deaf, Obedient, Strict, Willing
 from tests.hosted_agent.server import Server
 
@@ -136,11 +137,81 @@ def test_a_stop_whose_text_is_kept_is_honoured() -> None:
     assert examined(Obedient(keeps_stop=True))["server's stop"] == ("ok", "honoured, its text kept (which is cut here)")
 
 
-def test_a_server_that_is_not_there_is_a_problem_in_every_probe_and_shows_no_key() -> None:
-    key = "hf_secretsecretsecret"
-    model = hosted_model(endpoint_url="http://127.0.0.1:9", max_retries=0, huggingfacehub_api_token=key)
-    findings = list(examine_model(model))
-    assert {finding.status for finding in findings} == {"problem"}
-    assert "could not be reached" in findings[0].seen
-    assert {finding.seen for finding in findings[1:]} == {"the same"}
+KEY = "hf_secretsecretsecret"
+
+
+def failing(url: str, max_retries: int) -> list[tuple[str, str, str]]:
+    """Name, status and what was seen of each finding."""
+    made = hosted_model(endpoint_url=url, max_retries=max_retries, huggingfacehub_api_token=KEY)
+    findings = list(examine_model(replace(made, sleep=lambda _: None)))
     assert "secret" not in str(findings)
+    seen = [re.sub(r"\(ConnectError: .*?\)", "(ConnectError)", one.seen.replace(url, "it")) for one in findings]
+    return [(one.name, one.status, said) for one, said in zip(findings, seen, strict=True)]
+
+
+@pytest.mark.parametrize(("max_retries", "tries"), [(0, ""), (4, " (tried 2 times)")])
+def test_a_server_that_is_not_there_is_said_once_and_asked_no_more(max_retries: int, tries: str) -> None:
+    assert failing("http://127.0.0.1:9", max_retries) == [
+        (
+            "answer",
+            "problem",
+            f"it could not be reached (ConnectError); is it running, and is the address right?{tries}",
+        ),
+        ("streaming", "problem", "the same"),
+        ("server", "problem", "the same"),
+        ("others", "note", "12 probes not asked: they would say the same"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (401, "401: no; it refused the token: check it and its rights"),
+        (404, "404: no such model"),
+        (500, "500: no"),
+        (402, "402: no"),
+    ],
+)
+def test_a_server_that_refuses_all_is_said_once_with_what_it_lists(status: int, said: str) -> None:
+    play = error(status, "no such model" if status == 404 else "no")
+    with serving(ChatServer([play], models=["a", "b"])) as server:
+        assert failing(server.url, 0) == [
+            ("answer", "problem", f"it answered HTTP {said}"),
+            ("streaming", "problem", "the same"),
+            ("server", "note", "a, b"),
+            ("context", "note", "not said"),
+            ("max_tokens", "problem", "the same"),
+            ("others", "note", "10 probes not asked: they would say the same"),
+        ]
+
+
+def test_a_failure_that_passes_is_a_finding_of_one_probe() -> None:
+    """Each of which is asked once."""
+    server = Obedient()
+    with serving(server):
+        obedient, asked = server.answer, 0
+
+        def once(request: Request, number: int) -> Play:
+            nonlocal asked
+            asked += "Count from one" in str(request.body.get("messages"))
+            return reset if asked == 1 else obedient(request, number)
+
+        server.answer = once  # type: ignore[method-assign]
+        findings = failing(server.url, 0)
+    assert [name for name, status, _ in findings if status == "problem"] == ["max_tokens"]
+    assert "others" not in [name for name, _, _ in findings]
+
+
+def test_a_kept_connection_that_ended_is_no_finding() -> None:
+    """Whoever waits too long meets the end of one."""
+    server = Obedient(keep_alive=True)
+    with serving(server):
+        obedient, idle = server.answer, [False]
+
+        def stale(request: Request, number: int) -> Play:
+            idle[0] = not idle[0]
+            return reset if not idle[0] else obedient(request, number)
+
+        server.answer = stale  # type: ignore[method-assign]
+        findings = failing(server.url, 0)
+    assert [(name, seen) for name, status, seen in findings if status == "problem"] == []

@@ -16,6 +16,7 @@ from agentkit.models.hosted.wire import (
     SENDING_FAILED,
     Ask,
     Head,
+    Line,
     Read,
     Send,
     Steps,
@@ -89,12 +90,18 @@ class AsyncExchange:
 
     async def _send(self, effect: Send) -> Head:
         self._client = self._client or await self._clients.borrow()
+        request, line = request_of(self._client, effect), Line()
+
+        async def notice(event: str, about: Mapping[str, Any]) -> None:
+            line.notice(event)
+
+        request.extensions["trace"] = notice
         try:
             with self._clients.unanswered.one():
                 async with asyncio.timeout(effect.limit_s):
-                    self._response = await self._client.send(request_of(self._client, effect), stream=True)
+                    self._response = await self._client.send(request, stream=True)
         except SENDING_FAILED as error:
-            raise failure_of(error, doubtful=True) from error
+            raise failure_of(error, doubtful=True, stale=line.is_stale(error)) from error
         response = self._response
         self._pieces = response.aiter_bytes() if response.is_stream_consumed else response.aiter_raw()
         return head_of(response)

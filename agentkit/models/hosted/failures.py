@@ -36,6 +36,7 @@ class Failure(Exception):
     `retry` says whether asking again may help. `doubtful` says that there may be no chat server at this address at all,
     `elsewhere` that there is none at this `path`. `said` is why the server does not take the request, which it may put
     otherwise, and `code` its own name for that.
+    `stale` says that the connection was kept from an earlier request, and ended before anything was answered.
     `loading_s` is set where the server is still loading the model, to 0 where it does not say how long that takes: such
     an attempt does not count.
     """
@@ -49,6 +50,7 @@ class Failure(Exception):
     path: str = ""
     said: str = ""
     code: str = ""
+    stale: bool = False
     retry_after_s: float | None = None
     loading_s: float | None = None
 

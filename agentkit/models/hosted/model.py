@@ -250,10 +250,14 @@ class HostedModel(Closing):
 
     def _ask(self, outgoing: Outgoing, attempts: Attempts) -> Effects[Head]:
         for _ in range(MOST_MOVES):
-            left_s = _left_s(attempts)
-            read_s = self.read_s if left_s is None else min(self.read_s, left_s)
             self._quirks.secrets |= outgoing.secrets
-            head: Head = yield Send(outgoing, min(self.connect_s, read_s), read_s, left_s)
+            head: Head
+            try:
+                head = yield self._sending(outgoing, attempts)
+            except Failure as failure:
+                if not failure.stale:
+                    raise
+                head = yield self._sending(outgoing, attempts)
             moved = outgoing.moved(head.headers.get("location", "")) if head.status in (307, 308) else None
             if moved is None:
                 break
@@ -263,6 +267,11 @@ class HostedModel(Closing):
             body = yield from self._beginning(head, attempts)
             raise refusal(head.status, head.headers, body, path=head.path, now_s=self.now_s())
         return head
+
+    def _sending(self, outgoing: Outgoing, attempts: Attempts) -> Send:
+        left_s = _left_s(attempts)
+        read_s = self.read_s if left_s is None else min(self.read_s, left_s)
+        return Send(outgoing, min(self.connect_s, read_s), read_s, left_s)
 
     def _whole(self, head: Head, attempts: Attempts) -> Effects[bytes]:
         """A response's content."""

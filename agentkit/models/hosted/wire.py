@@ -108,6 +108,7 @@ class Exchange:
         self._lent: Lent | None = None
         self._socket: socket.socket | None = None  # that is spoken on
         self._new: socket.socket | None = None  # it, while its connection is made
+        self._line = Line()
         self._response: httpx.Response | None = None
         self._pieces: Iterator[bytes] = iter(())
         self._read_s = 0.0
@@ -150,13 +151,13 @@ class Exchange:
         self._read_s = effect.read_s
         if effect.limit_s is not None:  # a head may come byte by byte, or be announced for ever (1xx)
             self._set_alarm(effect.limit_s)
-        request = request_of(lent.client, effect)
+        request, self._line = request_of(lent.client, effect), Line()
         request.extensions["trace"] = self._notice
         try:
             with self._clients.unanswered.one():
                 response = self._response = lent.client.send(request, stream=True)
         except SENDING_FAILED as error:
-            raise failure_of(error, doubtful=True) from error
+            raise failure_of(error, doubtful=True, stale=self._line.is_stale(error)) from error
         finally:
             self._socket = None
             if self._new is not None:
@@ -169,6 +170,7 @@ class Exchange:
 
     def _notice(self, event: str, info: Mapping[str, Any]) -> None:
         """A new connection: the alarm must reach it while TLS is agreed upon, which takes the socket itself away."""
+        self._line.notice(event)
         if event == "connection.connect_tcp.complete":
             self._socket = self._new = info["return_value"].get_extra_info("socket").dup()
             if self._is_late:
@@ -199,6 +201,25 @@ class Exchange:
         _hang_up(self._socket)
 
 
+class Line:
+    """Which connection a request goes over, as httpcore traces it; nothing is traced in a replay."""
+
+    def __init__(self) -> None:
+        self._is_new = self._is_spoken_on = False
+
+    def notice(self, event: str) -> None:
+        self._is_new |= event == "connection.connect_tcp.started"
+        self._is_spoken_on |= event.endswith("send_request_headers.started")
+
+    def is_stale(self, error: Exception) -> bool:
+        """Whether the request met the end of a connection that was kept, which its server had reached before."""
+        is_end = isinstance(error, httpx.NetworkError) or _ENDED in str(error)
+        return self._is_spoken_on and not self._is_new and is_end
+
+
+_ENDED = "Server disconnected without sending a response"  # httpx's words
+
+
 def request_of(client: httpx.Client | httpx.AsyncClient, effect: Send) -> httpx.Request:
     outgoing = effect.outgoing
     return client.build_request(
@@ -222,7 +243,7 @@ def head_of(response: httpx.Response) -> Head:
     return Head(response.status_code, headers)
 
 
-def failure_of(error: Exception, *, doubtful: bool = False) -> Failure:
+def failure_of(error: Exception, *, doubtful: bool = False, stale: bool = False) -> Failure:
     unsendable = httpx.InvalidURL | httpx.UnsupportedProtocol | httpx.LocalProtocolError | ValueError
     if isinstance(error, unsendable):
         return Failure(f"cannot be asked ({one_line(error)})", retry=False)
@@ -236,7 +257,7 @@ def failure_of(error: Exception, *, doubtful: bool = False) -> Failure:
         message = f"was silent for too long ({type(error).__name__})"
     else:
         message = f"broke the connection ({one_line(error)})"
-    return Failure(message, doubtful=doubtful)
+    return Failure(message, doubtful=doubtful, stale=stale)
 
 
 def _hang_up(connection: socket.socket | None) -> None:
