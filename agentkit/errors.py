@@ -6,6 +6,7 @@ AgentkitError               base; `exit_code` is what the command line ends with
 │   └── ReplyChanged        3  a stream broke after part of it was shown, and the repeated reply differs
 ├── CassetteError           4  a cassette cannot be read or written
 │   └── CassetteDrift       4  the run asked for something else than the cassette holds
+├── StoreError              2  the store of runs and sessions cannot be read or written, or has no such thing
 ├── MalformedTurn           1  the model's text is no valid turn; the message goes back to the model
 └── ToolError               1  a tool's own failure, meant for the model to read
 
@@ -29,6 +30,7 @@ __all__ = [
     "MalformedTurn",
     "ModelError",
     "ReplyChanged",
+    "StoreError",
     "ToolError",
     "described",
     "did_you_mean",
@@ -79,6 +81,12 @@ class CassetteDrift(CassetteError):
     """The run asked for something else than what the cassette holds at this point."""
 
 
+class StoreError(AgentkitError):
+    """The store cannot be read or written, has no such run, session, decision or memory, or another one has it."""
+
+    exit_code = 2
+
+
 class MalformedTurn(AgentkitError):
     """The model's text is no valid turn; `str(error)` tells the model what to mend, `text` is what it wrote.
 
@@ -87,6 +95,17 @@ class MalformedTurn(AgentkitError):
 
     text = ""
     invented = 0
+
+
+class Ask(AgentkitError):
+    """Raised by a tool that wants to know something of the user first: `raise Ask("Which account?")`.
+
+    The answer is what the model is told instead of a result. Where a run may wait, it waits for it.
+    """
+
+    def __init__(self, question: str) -> None:
+        super().__init__(question)
+        self.question = str(question)
 
 
 class ToolError(AgentkitError):

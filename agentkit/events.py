@@ -20,6 +20,7 @@ StopReason = Literal[
     "stuck",  # the same action gave the same observation again and again
     "not_grounded",  # the answer holds a number or a name that no observation gave
     "declined",  # the model says that it has no answer
+    "waiting",  # for a decision about a call
 ]
 
 CallMode = Literal["react-json", "tools"]
@@ -97,11 +98,27 @@ class Called:
 
 
 @dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was decided of a call that waited, by the `id` of what it waited for.
+
+    "yes": it runs, with `tool_input` where there is one instead of its own; "no": it does not, and the model is told
+    `message`; "answer": `message` is what its tool asked for; "interrupted": it was under way when its run was broken
+    off, and nobody knows whether it ran.
+    """
+
+    id: str
+    says: Literal["yes", "no", "answer", "interrupted"]
+    message: str = ""
+    tool_input: ToolInput | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Action:
     """Call `tool` with `tool_input`; `log` is the model's own text up to and including the action.
 
     For one that was `called` in the model's own syntax, `log` is what the dialect would say. `origin` is the object it
-    was made of, where an agent of others decided it, which is given back as it came.
+    was made of, where an agent of others decided it, which is given back as it came. `verdict` is what was decided of
+    it, where it waited.
     """
 
     tool: str
@@ -109,6 +126,23 @@ class Action:
     log: str = ""
     called: Called | None = None
     origin: Any = field(default=None, compare=False, repr=False)
+    verdict: Verdict | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A call that waits for a decision: whether it may run, or where there is a `question`, what its tool asks.
+
+    `id` is the decision's, of which there is no second anywhere. `action` has the arguments that the tool gets.
+    """
+
+    id: str
+    action: Action
+    question: str = ""
+
+    def answered(self, answer: str) -> str:
+        """What the model is told, once somebody has answered."""
+        return f"{self.question} The answer: {answer}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +167,10 @@ class Observation:
     sources: tuple[Source, ...] = ()
     readings: tuple[str, ...] = ()
     failed: bool = False
+
+
+Outcome = Observation | Pending | None
+"""What came of a call: its observation; what it waits for; nothing, for others of its turn wait and it did not run."""
 
 
 class Step(NamedTuple):
@@ -161,6 +199,14 @@ class Token:
     """A piece of the model's text as it arrives."""
 
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Replied:
+    """The model's turn came. It used so much, and holds so many `invented` observations."""
+
+    usage: Usage
+    invented: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +253,20 @@ class LimitReached:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """Calls of a turn wait for decisions; `outcomes` has all of the turn's, in their order. The run ends here."""
+
+    outcomes: tuple[Outcome, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A run goes on that waited, was broken off, or had reached a limit; `verdicts` are those on its open calls."""
+
+    verdicts: tuple[Verdict | None, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class RunSummary:
     """What a run came to, for `result["run"]`, `--json` and cassettes."""
 
@@ -224,7 +284,10 @@ class RunSummary:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A run ended; `output` is what the caller gets, `answered` whether it is an answer."""
+    """A run ended; `output` is what the caller gets, `answered` whether it is an answer.
+
+    One that is `waiting` goes on when these calls are decided.
+    """
 
     output: Any
     answered: bool
@@ -232,6 +295,7 @@ class Finished:
     steps: tuple[Step, ...] = ()
     log: str = ""
     return_values: dict[str, Any] | None = None
+    waiting: tuple[Pending, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,11 +313,14 @@ Event = (
     RunStarted
     | ModeFound
     | Token
+    | Replied
     | Thought
     | ActionChosen
     | Observed
     | ParseError
     | LimitReached
+    | Waiting
+    | Resumed
     | Finished
     | BrokenOff
 )

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 
 LEAVES = {
     *("errors", "option_kinds", "events", "deadline", "recorder", "secrets", "tool", "number_words", "retry"),
-    *("approximate_tokens", "printable", "http_body", "toml_file", "user_files"),
+    *("approximate_tokens", "printable", "http_body", "toml_file", "user_files", "file_lock"),
 }
 """Values and contracts at the top of the package: each may import those before it in this order, none anything else."""
 
@@ -49,14 +49,15 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "mcp": DIALECT | TOOLBOX | {"mcp"},
     "cassette": CORE | {"cassette", "settings", "prompts"},
     "runs": RUNS | {"models.spec"},
+    "sessions": RUNS | {"sessions"},
     "report": CORE | {"cassette", "report"},
     # The face that LangChain's users see, over the runs.
-    "langchain.executor": RUNS | {"langchain.react_agent", "langchain.executor"},
+    "langchain.executor": RUNS | {"langchain.react_agent", "langchain.executor", "sessions"},
     "langchain.react_agent": RUNS | {"langchain.react_agent"},
     "doctor": ADAPTERS | {"doctor", "models.spec"},
     "mcp.serving": TOOLBOX | {"mcp", "mcp.serving"},
     "pytest_plugin": {"errors", "cassette", "runs", "langchain.executor", "models.spec"},
-    "cli": RUNS | {"cli", "report", "doctor", "mcp.serving", "models.spec", "langchain.executor"},
+    "cli": RUNS | {"cli", "sessions", "report", "doctor", "mcp.serving", "models.spec", "langchain.executor"},
     "__main__": {"cli"},
 }
 FACADES = {"agentkit", "agentkit.models", "agentkit.cassette"}
@@ -64,11 +65,22 @@ FACADES = {"agentkit", "agentkit.models", "agentkit.cassette"}
 
 ONLY_IN = {
     "langchain": {"langchain", "langchain_core", "langchain_community", "langsmith"},
+    "sessions": {"sqlalchemy", "psycopg"},
     "models.local": {"torch", "transformers", "bitsandbytes", "accelerate", "llguidance"},
 }
 """Libraries, by the one part that may import them (and parts within it)."""
 
-HEAVY = {"accelerate", "bitsandbytes", "langchain", "langchain_core", "pydantic", "torch", "transformers", "vcr"}
+HEAVY = {
+    "accelerate",
+    "bitsandbytes",
+    "langchain",
+    "langchain_core",
+    "pydantic",
+    "sqlalchemy",
+    "torch",
+    "transformers",
+    "vcr",
+}
 
 
 def part_of(module: str) -> str:

@@ -22,7 +22,7 @@ from agentkit import (
     render_text_description,
 )
 from agentkit.errors import ConfigurationError, ToolError
-from agentkit.events import ActionChosen, Finished, Observed, RunStarted, Thought, Token
+from agentkit.events import ActionChosen, Finished, Observed, Replied, RunStarted, Thought, Token
 from agentkit.models.scripted import ScriptedBackend
 from agentkit.tool import Tool
 from tests.doubles.models import Scripted, action, final
@@ -100,7 +100,7 @@ def test_events_are_the_run() -> None:
     events = list(executor(ADDS).events(QUESTION))
     assert "".join(event.text for event in events if isinstance(event, Token)) == "".join(ADDS)
     kinds = [type(event) for event in events if not isinstance(event, Token)]
-    assert kinds == [RunStarted, Thought, ActionChosen, Observed, Thought, Finished]
+    assert kinds == [RunStarted, Replied, Thought, ActionChosen, Observed, Replied, Thought, Finished]
 
 
 # -- what the model is asked ---------------------------------------------------------------------------------------

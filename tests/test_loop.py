@@ -18,6 +18,7 @@ from agentkit.events import (
     Observation,
     Observed,
     ParseError,
+    Replied,
     Step,
     StopReason,
     Thought,
@@ -45,10 +46,11 @@ def finish(loop: ReActLoop) -> Finished:
 def test_a_run_is_call_tools_call_answer() -> None:
     loop = ReActLoop({"input": "2+2?"})
     assert loop.next(0) == ModelCall({"input": "2+2?"}, [])
-    assert list(loop.replied(Turn((ADD,), thought="add", usage=Usage(5, 3)))) == [Thought("add"), ActionChosen(ADD)]
+    came = [Replied(Usage(5, 3)), Thought("add"), ActionChosen(ADD)]
+    assert list(loop.replied(Turn((ADD,), thought="add", usage=Usage(5, 3)))) == came
     assert list(loop.observed([Observation("4")])) == [Observed(ADD, "4")]
     assert loop.next(0) == ModelCall({"input": "2+2?"}, [Step(ADD, "4")])
-    assert list(loop.replied(Turn(FinalAnswer("4", "Final Answer: 4"), usage=Usage(9, 2)))) == []
+    assert list(loop.replied(Turn(FinalAnswer("4", "Final Answer: 4"), usage=Usage(9, 2)))) == [Replied(Usage(9, 2))]
     end = finish(loop)
     assert (end.output, end.answered, end.summary.stop_reason) == ("4", True, "answer")
     assert end.summary.usage == Usage(14, 5)
@@ -212,7 +214,8 @@ def test_stuck_is_the_same_in_a_row_with_nothing_else_between(turns: list[Any], 
 def test_a_malformed_turn_becomes_an_observation() -> None:
     loop = ReActLoop({"input": "?"}, recover=lambda error: f"mend: {error}")
     loop.next(0)
-    assert list(loop.replied(Turn(MalformedTurn("no action"), text="hm"))) == [ParseError("hm", "mend: no action")]
+    told = [Replied(Usage()), ParseError("hm", "mend: no action")]
+    assert list(loop.replied(Turn(MalformedTurn("no action"), text="hm"))) == told
     assert loop.steps == [Step(Action("_Exception", "mend: no action", "hm"), "mend: no action")]
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from rich.status import Status
 
 SHOWN_CHARS = 2_000
+WAITS = 5  # the exit code of a run that waits for a decision
 WIDE = 160  # columns of a table where nobody's terminal bounds them
 Cell = str | tuple[str, str]
 """A text in a table, or a text and its style."""
@@ -97,10 +98,10 @@ class View:
         elif finished.answered:
             say(finished.output)
         if not finished.answered:
-            say(f"no answer: {finished.output}", to=sys.stderr)
+            say(f"{'no answer' if not finished.waiting else 'not over'}: {finished.output}", to=sys.stderr)
         elif finished.summary.ungrounded:  # which belongs to the answer, and is no note beside it
             self._show(f"not confirmed by any tool: {', '.join(finished.summary.ungrounded)}", style="dim")
-        return 0 if finished.answered else 1
+        return 0 if finished.answered else WAITS if finished.waiting else 1
 
     @contextmanager
     def _log(self) -> Iterator[None]:
@@ -159,6 +160,11 @@ class View:
                 raised_by = f" ({raising})" if (raising := option_raising(reason)) else ""
                 last = "; asking for a last answer" if closing_turn else ""
                 self._show(f"{ENDED[reason]}{raised_by}{last}", style="yellow")
+            case Finished(waiting=waiting):
+                for one in waiting:
+                    asks = one.question or "may it run?"
+                    call = f"{one.action.tool}({shortened(input_text(one.action.tool_input))})"
+                    self._show(f"Waits: {one.id} {call}: {shortened(asks)}", style="yellow")
 
     def _show(self, text: str, *, style: str, end: str = "\n") -> None:
         self.settle()

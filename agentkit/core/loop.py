@@ -1,15 +1,16 @@
 """The ReAct loop as a state machine without I/O (Yao et al. 2022, https://arxiv.org/abs/2210.03629).
 
 A driver asks `next(now_s)` what to do, does it, and hands the result back with `replied` or `observed`; both return the
-events that this caused. Limits, the stuck guard and recovery from malformed turns live here, once. The state is the
-list of steps.
+events that this caused. Limits, the stuck guard and recovery from malformed turns live here, once. The state is what
+the events add up to: a loop that is given those of a run that ended early goes on from where that was.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby, takewhile
 from typing import Any, Literal
 
@@ -23,14 +24,21 @@ from agentkit.events import (
     LimitReached,
     Observation,
     Observed,
+    Outcome,
     ParseError,
+    Pending,
+    Replied,
+    Resumed,
     RunSummary,
     Source,
     Step,
     StopReason,
     Thought,
     Usage,
+    Verdict,
+    Waiting,
 )
+from agentkit.number_words import count
 from agentkit.react_json.grounding import confirming, says_why_not, ungrounded
 from agentkit.react_json.scratchpad import CLOSING_NOTE, told_again
 
@@ -41,6 +49,7 @@ FORCED_OUTPUT: dict[StopReason, str] = {
     "max_tokens": "Agent stopped due to its token budget.",
     "max_cost": "Agent stopped due to its cost budget.",
     "stuck": "Agent stopped because it repeated an action without getting further.",
+    "waiting": "Agent waits for a decision.",
 }
 ERROR = "Error:"  # with which the observations of failed tools begin
 LONGEST_MARKED = 80  # characters of an answer that is marked as a whole
@@ -72,7 +81,7 @@ class ModelCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolCalls:
-    """Do: run these actions; one observation each, in this order."""
+    """Do: run these actions; one outcome each, in this order."""
 
     actions: tuple[Action, ...]
 
@@ -90,7 +99,10 @@ class Limits:
 
 
 class ReActLoop:
-    """One run, from its beginning or after `steps` that were taken before. Not to be used again."""
+    """One run, from its beginning, after `steps` that were taken before, or after the events that `begun` it.
+
+    Not to be used again.
+    """
 
     def __init__(
         self,
@@ -102,6 +114,7 @@ class ReActLoop:
         must_be_grounded: bool = False,
         started_s: float = 0.0,
         steps: Sequence[Step] = (),
+        begun: Iterable[Event] = (),
     ) -> None:
         self.inputs = inputs
         self.steps: list[Step] = []
@@ -120,12 +133,15 @@ class ReActLoop:
         self._last_turn: frozenset[Hashable] = frozenset()
         self._repeats = 0
         self._pending: tuple[Action, ...] = ()
+        self._outcomes: tuple[Outcome, ...] = ()  # of those that are pending
+        self._is_under_way = False  # those, or they wait
         self._stopped: StopReason | None = None
         self._ended_by: StopReason | None = None
         self._closing = False
         self._end: tuple[Any, bool, FinalAnswer | None, dict[str, Any] | None] | None = None
         for _, turn in turns_of(steps):
             self._record(turn)
+        self._take_up(begun)
 
     # -- what to do next -------------------------------------------------------------------------------------------
 
@@ -134,7 +150,7 @@ class ReActLoop:
         if self._end is not None:
             return self._finished(now_s)
         if self._pending:
-            return ToolCalls(self._pending)
+            return ToolCalls(tuple(self._to_run()))
         if self._stopped is None and (reason := self._limit_reached(now_s)) is not None:
             return self._stop(reason)
         if self._stopped is not None and not self._closing:
@@ -181,10 +197,9 @@ class ReActLoop:
 
     def replied(self, turn: Turn) -> Iterator[Event]:
         """The model's turn; raises `ConfigurationError` where `max_cost_usd` cannot be held."""
-        self._iterations += 1
-        self._usage += turn.usage
+        self._spend(turn.usage, turn.invented)
         self._check_cost(turn.usage)
-        self._invented += turn.invented
+        yield Replied(turn.usage, turn.invented)
         if turn.thought or turn.thinking:
             yield Thought(turn.thought, turn.thinking)
         if isinstance(turn.decision, FinalAnswer):
@@ -194,9 +209,14 @@ class ReActLoop:
         elif isinstance(turn.decision, MalformedTurn):
             yield self._malformed(turn.decision, turn.text)
         else:
-            self._pending = turn.decision
+            self._pending, self._outcomes = turn.decision, (None,) * len(turn.decision)
             for action in turn.decision:
                 yield ActionChosen(action)
+
+    def _spend(self, usage: Usage, invented: int) -> None:
+        self._iterations += 1
+        self._usage += usage
+        self._invented += invented
 
     def _check_cost(self, usage: Usage) -> None:
         if self._limits.max_cost_usd is None or usage.cost_usd is not None:
@@ -223,9 +243,20 @@ class ReActLoop:
         """How many of the last turns could not be parsed."""
         return sum(1 for _ in takewhile(lambda step: step.action.tool == MALFORMED, reversed(self.steps)))
 
-    def observed(self, observations: Sequence[Observation]) -> Iterator[Event]:
-        """The results of the last `ToolCalls`, in its order."""
-        actions, self._pending = self._pending, ()
+    def observed(self, outcomes: Sequence[Outcome]) -> Iterator[Event]:
+        """The results of the last `ToolCalls`, in its order. Where one of them waits, the run ends there for now."""
+        came = iter(outcomes)
+        every = [one if isinstance(one, Observation) else next(came) for one in self._outcomes]
+        observations = [one for one in every if isinstance(one, Observation)]
+        if len(observations) == len(every):
+            yield from self._observed(observations)
+        else:
+            self._outcomes = tuple(every)
+            self._stopped, self._end = "waiting", (FORCED_OUTPUT["waiting"], False, None, None)
+            yield Waiting(self._outcomes)
+
+    def _observed(self, observations: Sequence[Observation]) -> Iterator[Event]:
+        actions, self._pending, self._outcomes = self._pending, (), ()
         self._record([Step(action, seen.value) for action, seen in zip(actions, observations, strict=True)])
         for action, observation in zip(actions, observations, strict=True):
             self._tools_executed += observation.executed
@@ -239,9 +270,15 @@ class ReActLoop:
             self._stopped = "return_direct"
             self._end = (observations[0].value, True, None, None)
 
+    def _to_run(self) -> Iterator[Action]:
+        """The actions of the last turn of which nothing was observed."""
+        for action, outcome in zip(self._pending, self._outcomes, strict=True):
+            if not isinstance(outcome, Observation):
+                yield action
+
     def stop(self, reason: StopReason) -> None:
         """End the run from outside, by a deadline that struck within a call."""
-        self._pending, self._closing, self._stopped, self._ended_by = (), False, None, reason
+        self._pending, self._outcomes, self._closing, self._stopped, self._ended_by = (), (), False, None, reason
 
     def _record(self, turn: Sequence[Step], text: str | None = None) -> None:
         """Take in a turn, and count how often just the same came of it, with nothing else between.
@@ -263,6 +300,67 @@ class ReActLoop:
         else:
             self._stopped = self._stopped or "answer"
             self._end = (answer.output, True, answer, return_values)
+
+    # -- a run that goes on ----------------------------------------------------------------------------------------
+
+    def _take_up(self, begun: Iterable[Event]) -> None:
+        """Add up what happened before."""
+        seen: list[Observation] = []
+        for event in begun:
+            match event:
+                case Replied(usage, invented):
+                    self._spend(usage, invented)
+                    self._cost_unknown |= self._limits.max_cost_usd is not None and usage.cost_usd is None
+                case ActionChosen(action):
+                    self._pending += (action,)
+                    self._outcomes += (None,)
+                    self._is_under_way = True
+                case Waiting(outcomes):
+                    self._outcomes = outcomes
+                    self._is_under_way = False
+                case Resumed(verdicts):
+                    self._decide(verdicts)
+                case Observed(_, value, executed, sources, readings, failed):
+                    seen.append(Observation(value, executed, False, sources, readings, failed))
+                    if len(seen) == len(self._pending):
+                        deque(self._observed(seen), maxlen=0)
+                        seen = []
+                case ParseError(text, observation):
+                    self._parse_errors += 1
+                    self._record([Step(Action(MALFORMED, observation, text), observation)], text)
+
+    def _decide(self, verdicts: Sequence[Verdict | None]) -> None:
+        decided = zip(self._pending, verdicts, strict=True)
+        self._pending = tuple(replace(action, verdict=verdict) for action, verdict in decided)
+        self._is_under_way = True
+
+    def resume(
+        self, verdicts: Mapping[str, Verdict], interrupted: Callable[[Action], Verdict | None]
+    ) -> Iterator[Event]:
+        """Go on after `begun`, with what was decided of the calls that waited, by its id.
+
+        `interrupted` is asked about each call that was under way, and may have run. Raises `ConfigurationError` where
+        one still waits.
+        """
+        ids = [one.id for one in self._outcomes if isinstance(one, Pending)]
+        if not self._is_under_way and (left := len([id_ for id_ in ids if id_ not in verdicts])):
+            raise ConfigurationError(
+                f"this run waits for {count(left, 'more decision')}; give each a yes or a no first"
+            )
+
+        def verdict(action: Action, outcome: Outcome) -> Verdict | None:
+            if isinstance(outcome, Observation) or (action.verdict is not None and action.verdict.says != "yes"):
+                return action.verdict
+            if self._is_under_way:
+                return interrupted(action) or action.verdict
+            if not isinstance(outcome, Pending):
+                return None
+            given = verdicts[outcome.id]
+            return replace(given, message=outcome.answered(given.message)) if given.says == "answer" else given
+
+        given = tuple(map(verdict, self._pending, self._outcomes))
+        self._decide(given)
+        yield Resumed(given)
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
@@ -295,7 +393,9 @@ class ReActLoop:
             sources=tuple(self._sources),
             readings=tuple(self._readings),
         )
-        return Finished(output, answered, summary, tuple(self.steps), final.log if final else "", return_values)
+        log = final.log if final else ""
+        waiting = tuple(one for one in self._outcomes if isinstance(one, Pending))
+        return Finished(output, answered, summary, tuple(self.steps), log, return_values, waiting)
 
 
 def turns_of(steps: Sequence[Step], first: int = 0) -> Iterator[tuple[int, list[Step]]]:

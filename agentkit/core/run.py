@@ -10,15 +10,26 @@ Whatever records or replays (`agentkit.recorder.active`) is told of every event,
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Generator,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import contextmanager, suppress
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from agentkit.core.loop import Limits, ModelCall, ReActLoop, ToolCalls, Turn
 from agentkit.core.planner import Planner
 from agentkit.deadline import within
-from agentkit.errors import AgentkitError, MalformedTurn, ModelError, in_one_line
+from agentkit.errors import AgentkitError, ConfigurationError, MalformedTurn, ModelError, in_one_line, short_repr
 from agentkit.events import (
     Action,
     BrokenOff,
@@ -27,11 +38,14 @@ from agentkit.events import (
     LimitReached,
     ModeFound,
     Observation,
+    Outcome,
     RunStarted,
     Step,
     Token,
+    Verdict,
 )
 from agentkit.recorder import Recorder, active
+from agentkit.toolbox.approval import ask
 from agentkit.toolbox.run_scope import ScopedToolbox
 
 Clock = Callable[[], float]
@@ -39,7 +53,7 @@ EARLY_S = 0.05  # timers may go off this much before their time
 
 
 class Tools(Protocol):
-    """Runs actions; one observation each, in their order.
+    """Runs actions; one outcome each, in their order.
 
     `deterministic` are the names of tools that give the same for the same input, `not_twice` of those that must not run
     a second time for one call, `only_reads` of those that are said to change nothing.
@@ -54,9 +68,34 @@ class Tools(Protocol):
     @property
     def only_reads(self) -> frozenset[str]: ...
 
-    def run(self, actions: Sequence[Action]) -> Sequence[Observation]: ...
+    def run(self, actions: Sequence[Action]) -> Sequence[Outcome]: ...
 
-    async def arun(self, actions: Sequence[Action]) -> Sequence[Observation]: ...
+    async def arun(self, actions: Sequence[Action]) -> Sequence[Outcome]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """A run that ended early, by its `events`, and what is needed to go on: verdicts on the calls that waited, by id.
+
+    `run_again(tool, tool_input)` says of a call that was under way, may have run and must not run twice, whether it
+    runs now.
+    """
+
+    events: Sequence[Event]
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    run_again: Callable[[str, Any], bool] | None = None
+
+    def interrupted(self, action: Action, not_twice: Collection[str]) -> Verdict | None:
+        """What becomes of a call that was under way; None where it may run again."""
+        if action.tool.strip().casefold() not in map(str.casefold, not_twice):
+            return None
+        if self.run_again is None:
+            raise ConfigurationError(
+                f"{action.tool}({short_repr(action.tool_input)}) was under way when the run was broken off, and may "
+                "have run; say with run_again whether it runs now"
+            )
+        may_run = ask(self.run_again, action.tool, deepcopy(action.tool_input), name="run_again")
+        return Verdict("", "yes" if may_run else "interrupted")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +104,7 @@ class Run:
 
     `recover` gives what the model is told of a turn that cannot be parsed (`None`: the error is raised), `trim` which
     steps the model still sees. `replayed(action, observation)` is told of each call that was answered without the tool.
+    A run that was `begun` before goes on; what happened then is not told again.
     """
 
     inputs: dict[str, Any]
@@ -75,6 +115,7 @@ class Run:
     trim: Callable[[Sequence[Step]], Sequence[Step]] | None = None
     must_be_grounded: bool = False
     replayed: Callable[[Action, Observation], None] | None = None
+    begun: Begun | None = None
 
     def events(self) -> Generator[Event]:
         """The run's events; the last one is `Finished`. Errors that the model cannot mend are raised.
@@ -98,7 +139,7 @@ class Run:
 
     def _events(self) -> Iterator[Event]:
         loop, toolbox, limit = self._parts()
-        yield RunStarted(loop.inputs)
+        yield from self._start(loop)
         while True:
             match effect := loop.next(limit.clock()):
                 case ModelCall():
@@ -106,8 +147,8 @@ class Run:
                     while (piece := limit.call(next, pieces, None)) is not None:
                         yield from _events(piece, loop)
                 case ToolCalls(actions):
-                    observations = limit.call(toolbox.run, actions)
-                    yield from loop.observed(observations) if observations is not None else ()
+                    outcomes = limit.call(toolbox.run, actions)
+                    yield from loop.observed(outcomes) if outcomes is not None else ()
                 case LimitReached():
                     yield effect
                 case Finished():
@@ -116,7 +157,8 @@ class Run:
 
     async def _aevents(self) -> AsyncIterator[Event]:
         loop, toolbox, limit = self._parts()
-        yield RunStarted(loop.inputs)
+        for event in self._start(loop):
+            yield event
         while True:
             match effect := loop.next(limit.clock()):
                 case ModelCall():
@@ -125,14 +167,20 @@ class Run:
                         for event in _events(piece, loop):
                             yield event
                 case ToolCalls(actions):
-                    observations = await limit.acall(toolbox.arun(actions))
-                    for event in loop.observed(observations) if observations is not None else ():
+                    outcomes = await limit.acall(toolbox.arun(actions))
+                    for event in loop.observed(outcomes) if outcomes is not None else ():
                         yield event
                 case LimitReached():
                     yield effect
                 case Finished():
                     yield effect
                     return
+
+    def _start(self, loop: ReActLoop) -> Iterator[Event]:
+        yield RunStarted(loop.inputs)
+        if (begun := self.begun) is not None:
+            not_twice = self.toolbox.not_twice
+            yield from loop.resume(begun.verdicts, lambda action: begun.interrupted(action, not_twice))
 
     def _parts(self) -> tuple[ReActLoop, ScopedToolbox, _Limit]:
         recorder, toolbox = active(), self.toolbox
@@ -148,6 +196,7 @@ class Run:
             must_be_grounded=self.must_be_grounded,
             started_s=clock(),
             steps=recorder.given_steps if recorder is not None else (),
+            begun=self.begun.events if self.begun is not None else (),
         )
         return loop, ScopedToolbox(toolbox), _Limit(loop, clock, self.limits.max_execution_time_s)
 

@@ -18,7 +18,7 @@ from agentkit.cassette.format.entries import plain
 from agentkit.core.agent import ReactAgent, check_native_calls
 from agentkit.core.loop import Limits
 from agentkit.core.planner import Planner
-from agentkit.core.run import Run
+from agentkit.core.run import Begun, Run
 from agentkit.errors import CassetteError, ConfigurationError, MalformedTurn
 from agentkit.events import Action, Event, Observation, Step
 from agentkit.models import spec as specs
@@ -30,7 +30,7 @@ from agentkit.react_json.prompt import Prompt
 from agentkit.recorder import Recorder, active
 from agentkit.settings import RunSettings
 from agentkit.tool import Tool
-from agentkit.toolbox.approval import Approve, check_approve
+from agentkit.toolbox.approval import DEFER, Answer, Approve, check_approve
 from agentkit.toolbox.registry import canonical, check_names, find_tool, is_named, name_of
 from agentkit.toolbox.toolbox import Toolbox
 
@@ -47,6 +47,7 @@ class Runner:
     tools: Sequence[Tool]
     mcp: McpTools | None = None
     approve: Approve | None = None
+    answer: Answer | None = None
 
     @property
     def prompt(self) -> Prompt:
@@ -55,19 +56,25 @@ class Runner:
         assert isinstance(prompt, Prompt)
         return prompt
 
-    def run(self, inputs: dict[str, Any], *, stream: bool = True) -> Run:
-        """One run; with `stream`, its events have the model's text piece by piece."""
+    def run(self, inputs: dict[str, Any], *, stream: bool = True, begun: Begun | None = None) -> Run:
+        """One run, or one that goes on; with `stream`, its events have the model's text piece by piece."""
         if (recorder := active()) is not None and recorder.mode != "replay":
             if self.mcp is not None:
                 self.mcp.remember()
             remember_tools(recorder, self.settings.tools, self.tools)
         return make_run(
-            self.settings, inputs, planner=self.agent.planner(stream=stream), tools=self.tools, approve=self.approve
+            self.settings,
+            inputs,
+            planner=self.agent.planner(stream=stream),
+            tools=self.tools,
+            approve=self.approve,
+            answer=self.answer,
+            begun=begun,
         )
 
     def events(self, inputs: dict[str, Any], *, stream: bool = True) -> Iterator[Event]:
         """The run as it happens; raises what the model cannot mend."""
-        check_approve(self.approve, blocking=True)
+        check_approve(self.approve, self.answer, blocking=True)
         return self.run(inputs, stream=stream).events()
 
     def aevents(self, inputs: dict[str, Any], *, stream: bool = True) -> AsyncIterator[Event]:
@@ -138,11 +145,17 @@ def make_run(
     planner: Planner,
     tools: Sequence[Tool],
     approve: Approve | None = None,
+    answer: Answer | None = None,
     recover: Callable[[MalformedTurn], str] | None = str,
     trim: Callable[[Sequence[Step]], Sequence[Step]] | None = None,
     replayed: Callable[[Action, Observation], None] | None = None,
+    begun: Begun | None = None,
 ) -> Run:
     """One run of a planner and tools, held to the limits of `settings`. The rest is as `Run` has it."""
+    if approve == DEFER and active() is not None:
+        raise ConfigurationError(
+            'approve="defer" keeps a run in the store until somebody decides, which a cassette cannot; leave one out'
+        )
     return Run(
         inputs=inputs,
         planner=planner,
@@ -150,6 +163,7 @@ def make_run(
             tools,
             timeout_s=settings.tool_timeout_s,
             approve=approve,
+            answer=answer,
             allow=settings.allow,
             max_observation_tokens=settings.max_observation_tokens,
         ),
@@ -165,6 +179,7 @@ def make_run(
         trim=trim or _last(settings.trim_intermediate_steps),
         must_be_grounded=bool(settings.must_be_grounded),
         replayed=replayed,
+        begun=begun,
     )
 
 

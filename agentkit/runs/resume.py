@@ -30,6 +30,7 @@ from agentkit.events import (
     ModeFound,
     Observed,
     ParseError,
+    Replied,
     RunStarted,
     Thought,
     Token,
@@ -215,7 +216,7 @@ def _turns(events: Iterator[Event]) -> Iterator[list[Event]]:
     for event in events:
         if isinstance(event, Finished | LimitReached | BrokenOff):
             return
-        if isinstance(event, RunStarted | Token | ModeFound):
+        if isinstance(event, RunStarted | Token | Replied | ModeFound):
             continue
         turn.append(event)
         waiting += isinstance(event, ActionChosen) - isinstance(event, Observed)

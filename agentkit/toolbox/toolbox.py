@@ -10,16 +10,27 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from agentkit.approximate_tokens import cut_to_tokens
 from agentkit.deadline import LONGEST_S, remaining_s
-from agentkit.errors import ToolError, said
-from agentkit.events import Action, Observation, Source, ToolInput
+from agentkit.errors import Ask, ToolError, said
+from agentkit.events import Action, Observation, Outcome, Pending, Source, ToolInput, Verdict
 from agentkit.retry import RetryPolicy
 from agentkit.secrets import Secrets
 from agentkit.tool import Result, Tool, is_content
-from agentkit.toolbox.approval import Approve, aask, ask, check_approve
+from agentkit.toolbox.approval import (
+    DEFER,
+    Answer,
+    Approve,
+    aanswer_of,
+    aask,
+    answer_of,
+    ask,
+    check_approve,
+    interrupted,
+)
 from agentkit.toolbox.calling import OutOfTime, ThreadCall, acall, call
 from agentkit.toolbox.registry import check_names
 from agentkit.toolbox.run_scope import calling
@@ -27,6 +38,7 @@ from agentkit.toolbox.run_scope import calling
 if TYPE_CHECKING:
     import asyncio
 
+ID_BYTES = 5  # of a decision: short enough to type, and no two alike among a million
 MOST_CHARACTERS = 20_000_000  # of a result
 MOST_LEVELS = 50  # of a result that is kept as lists and dicts
 _CUT = "\n[{:,} characters were cut here]"
@@ -35,12 +47,17 @@ MARGIN = 5000  # characters behind what is kept of an observation, so that a key
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """A tool with its input, the call's id, and the action that must be approved first (None: nobody is asked)."""
+    """A tool with its input, the call's id, and the action as people are asked about it.
+
+    `asks`: it must be approved first; `note`: what is said above its result.
+    """
 
     tool: Tool
     tool_input: ToolInput
     id: str
-    asked: Action | None = None
+    action: Action
+    asks: bool = False
+    note: str = ""
 
 
 class Toolbox:
@@ -48,8 +65,10 @@ class Toolbox:
 
     Several actions run at once, each in a thread of its own, after every approval was asked for, one after another.
     `approve` is asked before every tool that does not say that it only reads: about a copy of the very arguments that
-    the tool gets. `timeout_s` holds for tools without a time limit of their own; no tool outlasts the run's deadline.
-    `allow` has the names of those that may run (`None`: all). `max_observation_tokens` is where an observation is cut.
+    the tool gets; with "defer" such a call waits, and no other of its turn runs before. `answer` is asked what a tool
+    wants to know (`Ask`), unless that waits, too. `timeout_s` holds for tools without a time limit of their own; no
+    tool outlasts the run's deadline. `allow` has the names of those that may run (`None`: all).
+    `max_observation_tokens` is where an observation is cut.
     """
 
     def __init__(
@@ -58,16 +77,18 @@ class Toolbox:
         *,
         timeout_s: float | None = None,
         approve: Approve | None = None,
+        answer: Answer | None = None,
         allow: Collection[str] | None = None,
         max_observation_tokens: int | None = None,
         retries: RetryPolicy | None = None,
     ) -> None:
         check_names([tool.name for tool in tools])
-        check_approve(approve)
+        check_approve(approve, answer)
         self._tools = {tool.name: tool for tool in tools}
         self._allowed = [name for name in self._tools if allow is None or name in allow]
         self._timeout_s = timeout_s
         self._approve = approve
+        self._answer = answer
         self._asking = threading.Lock()  # a recorder runs each action by itself: they ask one after another, too
         self._aasking: asyncio.Lock | None = None
         self._max_tokens = max_observation_tokens
@@ -98,20 +119,24 @@ class Toolbox:
             self._known_secrets = Secrets(os.environ)
         return self._known_secrets
 
-    def run(self, actions: Sequence[Action]) -> list[Observation]:
+    def run(self, actions: Sequence[Action]) -> list[Outcome]:
         chosen = [self._approved(self._chosen(action)) for action in actions]
+        if any(isinstance(one, Pending) for one in chosen):
+            return [_before_any_ran(one) for one in chosen]
         begun = [self._begun(one, alone=len(actions) == 1) for one in chosen]
-        return [observation() for observation in begun]
+        return [outcome() for outcome in begun]
 
-    async def arun(self, actions: Sequence[Action]) -> list[Observation]:
+    async def arun(self, actions: Sequence[Action]) -> list[Outcome]:
         import asyncio
 
         chosen = [await self._aapproved(self._chosen(action)) for action in actions]
+        if any(isinstance(one, Pending) for one in chosen):
+            return [_before_any_ran(one) for one in chosen]
         return list(await asyncio.gather(*map(self._arun_one, chosen)))
 
-    def _begun(self, chosen: _Call | Observation, *, alone: bool) -> Callable[[], Observation]:
+    def _begun(self, chosen: _Call | Outcome, *, alone: bool) -> Callable[[], Outcome]:
         """The call under way; calling the result waits for it. One call without a time limit needs no thread."""
-        if isinstance(chosen, Observation):
+        if not isinstance(chosen, _Call):
             return lambda: chosen
         tool, tool_input, limit_s = chosen.tool, chosen.tool_input, self._limit_s(chosen.tool)
         if limit_s is not None and limit_s <= 0:  # the run's time ended while it was asked about
@@ -121,26 +146,38 @@ class Toolbox:
         with calling(chosen.id):
             return partial(self._observed, chosen, ThreadCall(tool, tool_input, self._retries, limit_s).result)
 
-    def _observed(self, chosen: _Call, get: Callable[[], Any]) -> Observation:
+    def _observed(self, chosen: _Call, get: Callable[[], Any]) -> Outcome:
         try:
             with calling(chosen.id):
-                return self._told(chosen.tool, get())
+                return self._told(chosen, get())
         except (ToolError, OutOfTime) as error:
             return self._failed(chosen.tool, error)
+        except Ask as asked:
+            if self._approve == DEFER or self._answer is None:
+                return self._unanswered(chosen, asked)
+            with self._asking:
+                given = answer_of(self._answer, asked.question, chosen.action, name="answer")
+            return self._answered(chosen, asked, given)
 
-    async def _arun_one(self, chosen: _Call | Observation) -> Observation:
-        if isinstance(chosen, Observation):
+    async def _arun_one(self, chosen: _Call | Outcome) -> Outcome:
+        if not isinstance(chosen, _Call):
             return chosen
         tool = chosen.tool
         try:
             with calling(chosen.id):
-                return self._told(tool, await acall(tool, chosen.tool_input, self._retries, self._limit_s(tool)))
+                return self._told(chosen, await acall(tool, chosen.tool_input, self._retries, self._limit_s(tool)))
         except (ToolError, OutOfTime) as error:
             return self._failed(tool, error)
+        except Ask as asked:
+            if self._approve == DEFER or self._answer is None:
+                return self._unanswered(chosen, asked)
+            async with self._alone:
+                given = await aanswer_of(self._answer, asked.question, chosen.action, name="answer")
+            return self._answered(chosen, asked, given)
 
     # -- which tool, and for how long ------------------------------------------------------------------------------
 
-    def _chosen(self, action: Action) -> _Call | Observation:
+    def _chosen(self, action: Action) -> _Call | Outcome:
         """The tool to run, or why none is."""
         tool = self._find(action.tool)
         names = ", ".join(self._allowed)
@@ -148,34 +185,46 @@ class Toolbox:
             return _refused(f"{action.tool} is not a valid tool, try one of [{names}].")
         if tool.name not in self._allowed:
             return _refused(f"{tool.name} is not allowed in this run, try one of [{names}].")
+        if (verdict := action.verdict) is not None and verdict.says != "yes":
+            return self._admitted(_undone(tool, verdict))
         called = action.called.id if action.called else getattr(action.origin, "tool_call_id", None)
         call_id = called or f"call_{next(self._numbers)}"
-        if self._approve is None or tool.only_reads:
-            return _Call(tool, action.tool_input, call_id)
+        if self._approve is None or tool.only_reads or verdict is not None:
+            edited = verdict.tool_input if verdict is not None else None
+            note = "" if edited is None else f"{tool.name} ran with {_text(edited)} instead.\n"
+            return _Call(tool, action.tool_input if edited is None else edited, call_id, action, note=note)
         try:
             with calling(call_id):
                 arguments = deepcopy(tool.arguments(action.tool_input))
         except ToolError as error:
             return self._failed(tool, error)
         asked = dict(deepcopy(arguments)) if isinstance(arguments, dict) else arguments
-        return _Call(tool, arguments, call_id, replace(action, tool=tool.name, tool_input=asked))
+        return _Call(tool, arguments, call_id, replace(action, tool=tool.name, tool_input=asked), asks=True)
 
-    def _approved(self, chosen: _Call | Observation) -> _Call | Observation:
-        if isinstance(chosen, Observation) or chosen.asked is None or self._approve is None:
+    def _approved(self, chosen: _Call | Outcome) -> _Call | Outcome:
+        if not isinstance(chosen, _Call) or not chosen.asks or self._approve is None:
             return chosen
+        if self._approve == DEFER:
+            return _waits(chosen)
         with self._asking:
-            said_yes = ask(self._approve, chosen.asked)
-        return chosen if said_yes else _not_approved(chosen)
+            said_yes = ask(self._approve, chosen.action)
+        return chosen if said_yes else _not_approved(chosen.tool)
 
-    async def _aapproved(self, chosen: _Call | Observation) -> _Call | Observation:
+    async def _aapproved(self, chosen: _Call | Outcome) -> _Call | Outcome:
+        if not isinstance(chosen, _Call) or not chosen.asks or self._approve is None:
+            return chosen
+        if self._approve == DEFER:
+            return _waits(chosen)
+        async with self._alone:
+            said_yes = await aask(self._approve, chosen.action)
+        return chosen if said_yes else _not_approved(chosen.tool)
+
+    @property
+    def _alone(self) -> asyncio.Lock:
         import asyncio
 
-        if isinstance(chosen, Observation) or chosen.asked is None or self._approve is None:
-            return chosen
         self._aasking = self._aasking or asyncio.Lock()
-        async with self._aasking:
-            said_yes = await aask(self._approve, chosen.asked)
-        return chosen if said_yes else _not_approved(chosen)
+        return self._aasking
 
     def _find(self, name: str) -> Tool | None:
         if (tool := self._tools.get(name)) is not None:
@@ -192,12 +241,25 @@ class Toolbox:
 
     # -- what came of it -------------------------------------------------------------------------------------------
 
-    def _told(self, tool: Tool, value: Any) -> Observation:
+    def _told(self, chosen: _Call, value: Any) -> Observation:
         result = value if isinstance(value, Result) else Result(value)
+        shown = f"{chosen.note}{_text(result.text)}" if chosen.note else result.text
         observation = Observation(
-            result.text, return_direct=tool.return_direct, sources=result.sources, readings=result.readings
+            shown, return_direct=chosen.tool.return_direct, sources=result.sources, readings=result.readings
         )
         return self._admitted(observation)
+
+    def _unanswered(self, chosen: _Call, asked: Ask) -> Outcome:
+        """What a tool wants to know waits, or is known to nobody."""
+        if self._approve == DEFER:
+            return _waits(chosen, self._secrets.scrub_text(asked.question))
+        return self._answered(chosen, asked, None)
+
+    def _answered(self, chosen: _Call, asked: Ask, answer: Any) -> Observation:
+        if not isinstance(answer, str):
+            told = f"Error: {chosen.tool.name} asks: {asked.question} Nobody answers it here. Do without it."
+            return self._admitted(Observation(told, failed=True))
+        return self._admitted(Observation(_waits(chosen, asked.question).answered(answer)))
 
     def _failed(self, tool: Tool, error: ToolError | OutOfTime) -> Observation:
         if isinstance(error, ToolError):
@@ -222,8 +284,26 @@ class Toolbox:
         return replace(observation, value=value, sources=sources, readings=readings)
 
 
-def _not_approved(chosen: _Call) -> Observation:
-    return _refused(f"{chosen.tool.name} was not approved. Do without it.")
+def _before_any_ran(chosen: _Call | Outcome) -> Outcome:
+    """What is known of a call while another one of its turn waits."""
+    return None if isinstance(chosen, _Call) else chosen
+
+
+def _waits(chosen: _Call, question: str = "") -> Pending:
+    return Pending(token_hex(ID_BYTES), chosen.action, question)
+
+
+def _undone(tool: Tool, verdict: Verdict) -> Observation:
+    """What the model is told of a call that does not run (again)."""
+    if verdict.says == "answer":
+        return Observation(verdict.message)
+    if verdict.says == "interrupted":
+        return _refused(interrupted(tool.name))
+    return _not_approved(tool, verdict.message)
+
+
+def _not_approved(tool: Tool, why: str = "") -> Observation:
+    return _refused(f"{tool.name} was not approved. {why or 'Do without it.'}")
 
 
 def _refused(why: str) -> Observation:

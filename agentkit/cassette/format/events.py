@@ -37,7 +37,11 @@ from agentkit.events import (
     ModeFound,
     Observation,
     Observed,
+    Outcome,
     ParseError,
+    Pending,
+    Replied,
+    Resumed,
     RunStarted,
     RunSummary,
     Source,
@@ -45,6 +49,8 @@ from agentkit.events import (
     StopReason,
     Thought,
     Usage,
+    Verdict,
+    Waiting,
 )
 
 MOST_SHARED = 100_000_000  # characters and steps that a file's runs have in common
@@ -75,6 +81,8 @@ def as_mapping(event: Event) -> dict[str, Any]:
             return {"started": {name: _value(value) for name, value in inputs.items()}}
         case ModeFound(mode):
             return {"mode": mode}
+        case Replied(usage, invented):
+            return _without_nothing("replied", {"replied": _usage(usage), "invented": invented or None})
         case Thought(text, thinking):
             return _without_nothing("thought", {"thought": text, "thinking": thinking})
         case ActionChosen(action):
@@ -87,6 +95,10 @@ def as_mapping(event: Event) -> dict[str, Any]:
             return {"parse_error": text, "observation": observation}
         case LimitReached(reason, closing_turn):
             return _without_nothing("limit", {"limit": reason, "closing_turn": closing_turn or None})
+        case Waiting(outcomes):
+            return {"waiting": [_outcome(one) for one in outcomes]}
+        case Resumed(verdicts):
+            return {"resumed": [None if one is None else _verdict(one) for one in verdicts]}
         case Finished():
             return _end(event)
         case BrokenOff(error, message):
@@ -97,6 +109,24 @@ def as_mapping(event: Event) -> dict[str, Any]:
 def called_as_mapping(called: Called) -> dict[str, Any]:
     """How a tool was called; what says nothing is left out where cassettes do that know of none."""
     return {name: value for name, value in asdict(called).items() if value or name in ("id", "turn", "text")}
+
+
+def _usage(usage: Usage) -> dict[str, Any]:
+    return {name: count for name, count in asdict(usage).items() if count not in (0, None)}
+
+
+def _outcome(outcome: Outcome) -> dict[str, Any] | None:
+    """What came of a call of a turn that waits."""
+    if isinstance(outcome, Pending):
+        action = outcome.action
+        values = {"id": outcome.id, "tool": action.tool, "input": plain(action.tool_input)}
+        return _without_nothing("input", {**values, "question": outcome.question})
+    return None if outcome is None else {"observed": _value(outcome.value), **facts_of(outcome)}
+
+
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    values = {"id": verdict.id, "says": verdict.says, "message": verdict.message, "input": plain(verdict.tool_input)}
+    return _without_nothing("says", values)
 
 
 def facts_of(observed: Observed | Observation) -> dict[str, Any]:
@@ -132,7 +162,7 @@ def _end(finished: Finished) -> dict[str, Any]:
             "return_values": None if values is None else {name: _value(value) for name, value in values.items()},
             **{name: getattr(summary, name) or None for name in _COUNTS},
             "ungrounded": list(summary.ungrounded),
-            "usage": {name: count for name, count in asdict(summary.usage).items() if count not in (0, None)},
+            "usage": _usage(summary.usage),
             "seconds": round(summary.seconds, 3),
         },
     ) | {"output": _value(finished.output)}
@@ -172,6 +202,7 @@ class _Run:
     sources: dict[Source, None] = field(default_factory=dict)
     readings: dict[str, None] = field(default_factory=dict)
     mappings: list[dict[str, Any]] = field(default_factory=list)
+    waiting: tuple[Outcome, ...] = ()
 
 
 class EventReader:
@@ -223,6 +254,8 @@ class EventReader:
                 return RunStarted(inputs)
             case "mode":
                 return ModeFound(_one_of(get_args(CallMode), value["mode"]))
+            case "replied":
+                return Replied(Usage(**value["replied"]), int(value.get("invented", 0)))
             case "thought":
                 return Thought(_text(value["thought"]), _text(value.get("thinking", "")))
             case "action":
@@ -236,6 +269,12 @@ class EventReader:
                 return ParseError(text, observation)
             case "limit":
                 return LimitReached(_one_of(get_args(StopReason), value["limit"]), value.get("closing_turn") is True)
+            case "waiting":
+                run.waiting = tuple(map(_read_outcome, value["waiting"]))
+                return Waiting(run.waiting)
+            case "resumed":
+                run.ended, run.waiting = False, ()
+                return Resumed(tuple(None if one is None else _read_verdict(one) for one in value["resumed"]))
             case "finished":
                 return _finished(value, run)
             case "broken_off":
@@ -270,6 +309,21 @@ def _action(value: Mapping[str, Any]) -> Action:
     return Action(tool, tool_input, _text(log), called)
 
 
+def _read_outcome(value: Mapping[str, Any] | None) -> Outcome:
+    if value is None:
+        return None
+    if "id" in value:
+        return Pending(
+            _text(value["id"]), Action(_text(value["tool"]), value["input"]), _text(value.get("question", ""))
+        )
+    return Observation(_read_value(value["observed"]), **read_facts(value))
+
+
+def _read_verdict(value: Mapping[str, Any]) -> Verdict:
+    says = _one_of(("yes", "no", "answer", "interrupted"), value["says"])
+    return Verdict(_text(value.get("id", "")), says, _text(value.get("message", "")), value.get("input"))
+
+
 def _finished(value: Mapping[str, Any], run: _Run) -> Finished:
     values = value.get("return_values")
     summary = RunSummary(
@@ -288,6 +342,7 @@ def _finished(value: Mapping[str, Any], run: _Run) -> Finished:
         tuple(run.steps),
         _text(value.get("log", "")),
         None if values is None else {name: _read_value(item) for name, item in values.items()},
+        tuple(one for one in run.waiting if isinstance(one, Pending)),
     )
 
 

@@ -15,7 +15,7 @@ from agentkit.cassette.tape import Tape
 from agentkit.core.run import Tools
 from agentkit.errors import CassetteError
 from agentkit.events import Action, Observation
-from agentkit.toolbox.approval import ask
+from agentkit.toolbox.approval import ask, interrupted
 from agentkit.toolbox.calling import in_daemon_thread
 
 Played = Callable[[Action, Observation], None]
@@ -103,8 +103,7 @@ class TapedToolbox:
         return True
 
     def _not_run_again(self, action: Action) -> Observation:
-        told = f"{action.tool} was interrupted, and whether it took effect is not known. Do without it."
-        observation = Observation(told, executed=False)
+        observation = Observation(interrupted(action.tool), executed=False)
         self._begin(action, None)  # the result ends one beginning: it is as open as before
         with self._cassette.call() as call:
             call.add(lambda: _entry(action, observation))
