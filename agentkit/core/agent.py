@@ -161,12 +161,12 @@ class ReactAgent:
 
     @cached_property
     def _turn_schema(self) -> ServerSchema | None:
-        """The schema that a server can be asked to hold turns to; of several it would not be known which kept it."""
-        capabilities = self.model.capabilities
-        if not capabilities.over_http or capabilities.grammar or capabilities.alternatives:
+        """The schema that a server can be asked to hold turns to."""
+        model = self.first or self.model
+        if not model.capabilities.over_http or model.capabilities.grammar:
             return None
         schema = turn_schema([(tool.name, tool.schema) for tool in self.tools])
-        return ServerSchema(schema, self._finder, self.first or self.model)
+        return ServerSchema(schema, self._finder, model)
 
     def _grammar(self) -> Grammar | None:
         """The grammar the model's turns are held to, where the model can be held to one."""

@@ -31,9 +31,6 @@ logger = logging.getLogger("agentkit")
 STOP = ("\nObservation",)
 REFUSED = (400, 404, 405, 415, 422, 501)  # what servers answer to a request with a field that they cannot take
 BROKE = (500,)  # what some answer instead; it may have been chance
-_ABOUT_SCHEMAS = re.compile(  # as a server says that it takes none
-    r"response.?format|json.?schema|\bschemas?\b|\bgrammars?\b|guided|structured.?output|constrained", re.IGNORECASE
-)
 _INVENTED = re.compile(r"\nObservation\S*\s+\S")  # a stop string that a server left in its place is none
 
 Grammar = Callable[[str, Sequence[Step]], str]
@@ -139,8 +136,7 @@ class ReactJsonPlanner(ModelPlanner):
     """Plans turns in the ReAct-JSON dialect. `prompt` has its tool fields filled in; `tools` are their schemas.
 
     `schema` is for a model that takes no grammar: its server is asked to hold turns to it, from the first one on. One
-    that ignores it answers in the dialect, and is not asked again in this run; one that refuses the request is asked
-    without.
+    that ignores it answers in the dialect, and is not asked again in this run, nor is one that refuses it.
     """
 
     def __init__(
@@ -165,39 +161,24 @@ class ReactJsonPlanner(ModelPlanner):
     def plan(self, call: ModelCall) -> Iterator[str | Turn]:
         if self._is_held is None and self._schema is not None:
             self._is_held = self._schema.may_be_kept()
-        try:
-            yield from super().plan(call)
-        except Exception as error:
-            if not self._lets_go(error):
-                raise
-            yield from super().plan(call)
-            self._learn(is_kept=False, is_sure=_is_about_schemas(error))
+        yield from super().plan(call)
 
     async def aplan(self, call: ModelCall) -> AsyncIterator[str | Turn]:
         if self._is_held is None and self._schema is not None:
             import asyncio
 
             self._is_held = await asyncio.wrap_future(in_daemon_thread(self._schema.may_be_kept))
-        try:
-            async for piece in super().aplan(call):
-                yield piece
-        except Exception as error:
-            if not self._lets_go(error):
-                raise
-            async for piece in super().aplan(call):
-                yield piece
-            self._learn(is_kept=False, is_sure=_is_about_schemas(error))
+        async for piece in super().aplan(call):
+            yield piece
 
-    def _lets_go(self, error: Exception) -> bool:
-        """Whether the schema may be what was refused, so that the turn is asked for without it."""
-        was_held = bool(self._is_held) and status_of(error) in REFUSED + BROKE
-        self._is_held = self._is_held and not was_held
-        return was_held
-
-    def _learn(self, *, is_kept: bool, is_sure: bool = True) -> None:
+    def _learn(self, completion: Completion) -> None:
+        """Whether the server keeps the schema, as far as the reply says."""
+        is_kept = _keeps_schema(completion)
+        if self._schema is None or not self._is_held or is_kept is None:
+            return
         self._is_held = is_kept
-        if self._schema is not None:
-            self._schema.learn(is_kept, is_sure=is_sure)
+        is_chance = completion.schema_use == "failed" or completion.turn is not None  # it may have been cut off
+        self._schema.learn(is_kept, is_sure=is_kept or not is_chance)
 
     def _request(self, call: ModelCall) -> ChatRequest:
         grammar = None
@@ -231,8 +212,7 @@ class ReactJsonPlanner(ModelPlanner):
         turn = turn_of(completion, self._tools, label="" if has_label else LABEL)
         can = self._model.capabilities
         decision = turn.decision
-        if self._is_held and (is_kept := _keeps_schema(completion)) is not None:
-            self._learn(is_kept=is_kept, is_sure=completion.turn is None)  # it may have been cut off
+        self._learn(completion)
         if isinstance(decision, FinalAnswer) and decision.output in can.refusals:
             return replace(turn, decision=replace(decision, declines=True))
         if self._names and isinstance(decision, tuple):
@@ -242,16 +222,13 @@ class ReactJsonPlanner(ModelPlanner):
 
 
 def _keeps_schema(completion: Completion) -> bool | None:
-    """Whether a reply was held to the schema that it was asked for by; None where its end would have told."""
+    """Whether a reply was held to the schema; None where none was sent, or its end would have told."""
+    if completion.schema_use != "asked":
+        return False if completion.schema_use else None
     if isinstance(completion.turn, Mapping):
         return True
     is_cut_off = completion.finish_reason == "length"
     return None if is_cut_off and (completion.thinking or completion.turn is not None) else False
-
-
-def _is_about_schemas(error: Exception) -> bool:
-    """Whether a request was refused for its schema, as far as its server says."""
-    return status_of(error) in REFUSED and _ABOUT_SCHEMAS.search(str(error)) is not None
 
 
 def _cut_off(usage: Usage) -> str:

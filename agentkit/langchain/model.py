@@ -17,7 +17,7 @@ from agentkit.deadline import remaining_s
 from agentkit.events import Usage
 from agentkit.langchain.chat_model import ChatHuggingFace
 from agentkit.langchain.messages import CUT_OFF, PROVIDER_FIELDS, MessageDict, as_langchain_message
-from agentkit.models.backend import Capabilities, ChatRequest, Completion, Message, NativeCall
+from agentkit.models.backend import SCHEMA_USE, Capabilities, ChatRequest, Completion, Message, NativeCall
 from agentkit.models.chat import BackendChat, ChatModel, arepeated, repeated
 from agentkit.models.openai_format import usage_of as openai_usage_of
 from agentkit.recorder import active
@@ -210,6 +210,7 @@ def completion_of(message: Any) -> Completion:
         message.additional_kwargs.get("reasoning_content") or "",
         tuple(_calls(message)),
         turn=metadata.get("turn"),
+        schema_use=metadata.get(SCHEMA_USE, ""),
     )
 
 

@@ -48,6 +48,7 @@ __all__ = [
     "Completion",
     "InProcess",
     "NativeCall",
+    "SchemaUse",
     "TokenLogprob",
     "ToolCallPiece",
     "TurnGrammar",
@@ -64,6 +65,12 @@ A call may hold `provider_fields`, which only a backend over HTTP is given; they
 
 Constrain = Literal["actions", "copy", "off"]
 """Which grammar an agent asks for: well-formed actions on existing tools; inputs and answers that copy, too; none."""
+
+
+SCHEMA_USE = "turn_schema"  # in the last chunk's metadata
+SchemaUse = Literal["", "asked", "refused", "failed"]
+"""Whether a server was `asked` to keep a turn's schema, or `refused` it, or `failed` at it, which may have been chance;
+after both the reply was asked for without. "" where none was sent."""
 
 
 class TurnGrammar(Protocol):
@@ -132,7 +139,8 @@ class ChatRequest:
     schemas. `response_format` is `{"type": "json_object"}` or `{"type": "json_schema", "json_schema": {...}}`.
     `grammar` is an llguidance Lark text the whole reply must match; servers know none and are not sent it. What they
     may hold an agent's turn to is `turn_schema` (see `agentkit.react_json.turn_object`), where they keep a
-    `response_format`; where they do not, the turn is asked for all the same. `stream` says whether somebody reads
+    `response_format`; where they do not, the turn is asked for all the same, and the last chunk's metadata say so
+    (`SCHEMA_USE`). `stream` says whether somebody reads
     along: without, the reply may come as one chunk. `top_logprobs` is None for none, 0 for the chosen tokens only.
     `options` are generation parameters by their GenerationConfig names (`max_new_tokens`); `token_budget` is what a
     run's budget leaves for this reply, which it may shorten and never lengthen.
@@ -230,7 +238,7 @@ class Completion:
 
     `cut_off` is what came of it from the first stop string on, where the backend went past it. `turn` is an
     agent's turn that came as an object, of which `text` is what was shown of it in the dialect meanwhile; or what came,
-    where that began like one and is none.
+    where that began like one and is none. `schema_use` is what came of the request's `turn_schema`.
     """
 
     text: str
@@ -240,6 +248,7 @@ class Completion:
     tool_calls: tuple[NativeCall, ...] = ()
     cut_off: str = ""
     turn: Mapping[str, Any] | str | None = field(default=None, hash=False)
+    schema_use: SchemaUse = ""
 
 
 @runtime_checkable

@@ -17,11 +17,13 @@ from agentkit.deadline import remaining_s
 from agentkit.errors import ConfigurationError, ReplyChanged, described
 from agentkit.events import Usage
 from agentkit.models.backend import (
+    SCHEMA_USE,
     Capabilities,
     ChatBackend,
     ChatRequest,
     Chunk,
     Completion,
+    SchemaUse,
     as_backend,
     capabilities_of,
 )
@@ -198,6 +200,7 @@ class Reply:
         syntax = (capabilities.call_syntax or HERMES) if may_call else None
         self._reader = ReplyReader(request.stop, calls=syntax, tools=request.tools)
         self._turn = TurnText() if request.turn_schema else None
+        self._schema_use: SchemaUse = ""
         self._finish_reason: str | None = None
         self._text: list[str] = []
         self._thinking: list[str] = []
@@ -261,9 +264,11 @@ class Reply:
         if not isinstance(chunk, Chunk) or not isinstance(chunk.text, str):
             raise self._not_in_chunks("its reply", chunk)
         self.usage = _updated(self.usage, chunk.usage)
-        if chunk.metadata and "model_name" in chunk.metadata:  # of a server, or of a fallback
-            self._model_id = chunk.metadata["model_name"]
-            chunk = replace(chunk, metadata={k: v for k, v in chunk.metadata.items() if k != "model_name"})
+        if chunk.metadata:
+            rest = dict(chunk.metadata)
+            self._model_id = rest.pop("model_name", self._model_id)  # of a server, or of a fallback
+            self._schema_use = rest.pop(SCHEMA_USE, self._schema_use)
+            chunk = replace(chunk, metadata=rest)
         piece = self._read(self._reader.read, chunk)
         if piece.finish_reason is not None:
             self._finish_reason = piece.finish_reason
@@ -282,6 +287,8 @@ class Reply:
         metadata: dict[str, Any] = {"model_name": self._model_id}
         if self._turn is not None and (turn := self._turn.turn) is not None:
             metadata["turn"] = turn
+        if self._schema_use:
+            metadata[SCHEMA_USE] = self._schema_use
         return replace(rest, finish_reason=reason, usage=self.usage, metadata=metadata)
 
     def settled(self, pieces: Sequence[Chunk]) -> list[Chunk]:
@@ -299,6 +306,7 @@ class Reply:
             self._calls.calls(),
             self._cut_off,
             self._turn.turn if self._turn is not None else None,
+            self._schema_use,
         )
 
     def _not_in_chunks(self, what: str, value: Any) -> ConfigurationError:

@@ -58,7 +58,7 @@ def test_a_run_replays_without_its_server(server: ChatServer, chat: Make, tmp_pa
 
 
 FAULTS: dict[str, list[Play]] = {
-    "statuses": [error(500), error(429, retry_after="3"), error(503, "Loading model")],
+    "statuses": [error(502), error(429, retry_after="3"), error(503, "Loading model")],
     "a broken stream": [breaks("Thought: I", by="end")],
 }
 

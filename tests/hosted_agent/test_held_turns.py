@@ -95,8 +95,9 @@ def server() -> Iterator[ChatServer]:
 
 def run(server: ChatServer, *, way: str = "invoke", **options: Any) -> Run:
     asked = len(server.bodies)
+    of_model = {name: options.pop(name) for name in ("max_retries", "fallbacks", "notice") if name in options}
     executor = AgentExecutor.from_model(
-        chat_model(server.url, max_retries=0),
+        chat_model(server.url, **{"max_retries": 0, **of_model}),
         ["calculator"],
         **{"mode": "react-json", "max_iterations": 3, "return_intermediate_steps": True, **options},
     )
@@ -223,11 +224,48 @@ def test_the_doctor_finds_it_out_too(
     assert run(server).held[0] == keeps_schema
 
 
-def test_a_model_with_fallbacks_is_held_to_none(server: ChatServer) -> None:
-    server.choose = ignores
-    executor = AgentExecutor.from_model(chat_model(server.url, fallbacks=[server.url]), ["calculator"])
-    assert executor.invoke(ASKED)["output"] == "42"
-    assert not any("response_format" in sent for sent in server.bodies)
+@pytest.mark.parametrize("way", ["invoke", "ainvoke"])
+def test_of_several_models_the_first_is_held_and_known(server: ChatServer, cache: Path, way: str) -> None:
+    """Which the others are not, whose replies say nothing of it."""
+    with serving(ChatServer(choose=ignores)) as second:
+
+        def held() -> tuple[list[bool], list[bool]]:
+            asked = len(second.bodies)
+            seen = run(server, way=way, fallbacks=[second.url])
+            assert (seen.output, seen.steps) == SOLVED
+            return seen.held, [is_held(one) for one in second.requests[asked:]]
+
+        server.choose = refuses_all
+        assert held() == ([True, False, True, False], [False, False])
+        assert not cache.exists()
+        server.choose = keeps
+        assert held() == ([True, True], [])
+        server.choose = lambda asked: error(503) if turn_of(asked) is FINAL else keeps(asked)
+        assert held() == ([True, True], [False])
+        assert remembered(cache) == [{"keeps_schema": True}]
+        server.choose = ignores
+        assert held() == ([True, False], [])
+        assert remembered(cache) == [{"keeps_schema": True, "doubts": 1}]
+
+
+@pytest.mark.parametrize("way", ["invoke", "ainvoke"])
+@pytest.mark.parametrize("choose", [breaks, fails])
+def test_what_fails_with_the_schema_is_asked_without_at_once(
+    server: ChatServer, choose: Callable[[Request], Play], way: str
+) -> None:
+    """And not as often as what fails by chance."""
+    server.choose = choose
+    told: list[str] = []
+    seen = run(server, way=way, max_retries=4, notice=told.append)
+    assert (seen.output, seen.held) == ("42", [True, False, False])
+    assert told == [f"{server.url} failed a request with the schema of a turn; asking without"]
+
+
+def test_what_fails_without_the_schema_too_says_nothing_of_it(server: ChatServer, cache: Path) -> None:
+    server.plays = [*[error(500, retry_after="0")] * 3, say(ACTION_TEXT), say(json.dumps(FINAL))]
+    seen = run(server, max_retries=4)
+    assert (seen.output, seen.held) == ("42", [True, False, False, False, True])
+    assert remembered(cache) == [{"keeps_schema": True}]
 
 
 def test_a_turn_that_its_limit_cut_off_says_nothing_of_the_schema(server: ChatServer, cache: Path) -> None:

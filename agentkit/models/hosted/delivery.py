@@ -23,6 +23,11 @@ class Delivery:
         self._new: dict[str, list[str]] = {"thinking": [], "text": []}  # and of this one beyond that
         self._length = {"thinking": 0, "text": 0}  # of this attempt
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether its reader has some of it."""
+        return any(self._before.values()) or any(self._new.values())
+
     def begin(self) -> None:
         """The reply begins, for the first time or anew."""
         self._held.clear()

@@ -52,7 +52,7 @@ class WithFallbacks:
         delivery = Delivery()
         for place, backend in enumerate(self.backends):
             delivery.begin()
-            asked = prepared(request, capabilities_of(backend))
+            asked = self._asked(place, request)
             try:
                 with closing(recorded(backend).generate_chat(asked)) as chunks:
                     for chunk in chunks:
@@ -69,7 +69,7 @@ class WithFallbacks:
         delivery = Delivery()
         for place, backend in enumerate(self.backends):
             delivery.begin()
-            asked = prepared(request, capabilities_of(backend))
+            asked = self._asked(place, request)
             try:
                 async with aclosing(recorded(backend).agenerate_chat(asked)) as chunks:
                     async for chunk in chunks:
@@ -82,6 +82,11 @@ class WithFallbacks:
                 raise
             except ModelError as error:
                 self._go_on(place, error)
+
+    def _asked(self, place: int, request: ChatRequest) -> ChatRequest:
+        """The request as one of them is given it; by the schema of a turn only the first is asked, which is known."""
+        request = replace(request, turn_schema=None) if place else request
+        return prepared(request, capabilities_of(self.backends[place]))
 
     def _go_on(self, place: int, error: ModelError) -> None:
         """On to the next model; raises what the last one raised."""

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from agentkit.errors import AgentkitError, ConfigurationError, ModelError
 from agentkit.http_body import MOST_BYTES, MOST_ERROR_BYTES, MOST_STREAM_BYTES, Body, Unreadable
-from agentkit.models.backend import Capabilities, ChatRequest, Chunk, Closing
+from agentkit.models.backend import SCHEMA_USE, Capabilities, ChatRequest, Chunk, Closing
 from agentkit.models.hosted.body import Lessons, request_body
 from agentkit.models.hosted.delivery import Delivery
 from agentkit.models.hosted.failures import Failure, refusal, unreadable, without_secrets
@@ -181,6 +181,9 @@ class HostedModel(Closing):
             except Failure as failure:
                 if (yield from self._gives_way(phrasing, body, failure, attempts)):
                     continue
+                if self.adapts and not delivery.has_begun and (done := phrasing.lets_go(failure)):
+                    self._tell(f"{self.model_id} {done}")
+                    continue
                 try:
                     wait_s = self._wait_s(failure, attempts)
                 except Failure as last:
@@ -209,7 +212,10 @@ class HostedModel(Closing):
             self._learn(phrasing.lessons, last.usage.prompt_tokens)
         self._notice_model(str((last.metadata or {}).get("model_name") or ""))
         yield from delivery.end()
-        yield last if phrasing.fitted is None else _with_metadata(last, dropped_to_fit=phrasing.fitted.dropped)
+        more: dict[str, Any] = {SCHEMA_USE: phrasing.schema_use} if phrasing.schema_use else {}
+        if phrasing.fitted is not None:
+            more["dropped_to_fit"] = phrasing.fitted.dropped
+        yield _with_metadata(last, **more) if more else last
 
     def _read_reply(self, head: Head, reader: CompletionReader, attempts: Attempts, delivery: Delivery) -> Steps:
         """The reply, up to the end of the response, so that its connection can be used again."""

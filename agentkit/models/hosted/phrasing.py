@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agentkit.errors import ConfigurationError
-from agentkit.models.backend import ChatRequest
+from agentkit.models.backend import ChatRequest, SchemaUse
 from agentkit.models.hosted.body import DROPPABLE, Lessons, refused_field, wanted_field
 from agentkit.models.hosted.failures import Failure
 from agentkit.models.hosted.limits import FEWEST, Context, TooLong, too_long
 from agentkit.models.messages import Fitted, shortened_to
 from agentkit.number_words import count
 
+SCHEMA_FAILED = (400, 404, 405, 415, 422, 500, 501)
 MOST_GIVEN_WAY = 16  # times for one request
 _FAIR_ROOM = 128  # tokens of a reply for which no observation need be dropped
 _SPARE = 0.95  # of the room, as characters only tell about how many tokens they are
@@ -29,6 +30,9 @@ _NO_SYSTEM = re.compile(
 )
 
 
+_ABOUT_SCHEMAS = re.compile(  # as a server says that it takes none
+    r"response.?format|json.?schema|\bschemas?\b|\bgrammars?\b|guided|structured.?output|constrained", re.IGNORECASE
+)
 _MAY_BE_SYSTEM = re.compile(r"\bsystem\b|\broles?\b|\bfirst message\b|\btemplate\b|\bjinja", re.IGNORECASE)
 
 
@@ -42,12 +46,22 @@ class Phrasing:
     fitted: Fitted | None = None
     paths: list[str] = field(default_factory=list)  # that were asked, and are none of a chat server
     is_loss: bool = False  # what was given way in last, of the reply or the prompt
+    let_go: SchemaUse = ""  # why the schema of a turn is not asked for
+    _let_go_in_vain: bool = False
     _given_way: int = 0
 
     @property
     def request(self) -> ChatRequest:
         """The request with what there is room for."""
-        return self.asked if self.fitted is None else replace(self.asked, messages=self.fitted.messages)
+        request = replace(self.asked, turn_schema=None) if self.let_go else self.asked
+        return request if self.fitted is None else replace(request, messages=self.fitted.messages)
+
+    @property
+    def schema_use(self) -> SchemaUse:
+        """What came of the schema of a turn, once there is a reply."""
+        if self.asked.turn_schema is None or self.asked.response_format or self._let_go_in_vain:
+            return ""
+        return "refused" if "response_format" in self.lessons.refused else self.let_go or "asked"
 
     @property
     def most_tokens(self) -> int | None:
@@ -90,6 +104,23 @@ class Phrasing:
         if name is not None:
             raise ConfigurationError(f"{model_id} does not take {name}: leave it out ({failure.message})") from failure
         return self._folded() if has_system and _MAY_BE_SYSTEM.search(failure.said) else ""
+
+    def lets_go(self, failure: Failure) -> str:
+        """What is done, in words, where the schema of a turn may be what a request failed for: a turn needs none.
+
+        Where it fails without as well, that says nothing of the schema.
+        """
+        if (
+            failure.status not in SCHEMA_FAILED
+            or not self.asked.turn_schema
+            or "response_format" in self.lessons.refused
+        ):
+            return ""
+        if self.let_go:
+            self._let_go_in_vain = True
+            return ""
+        self.let_go = "refused" if failure.status != 500 and _ABOUT_SCHEMAS.search(failure.message) else "failed"
+        return f"{self.let_go} a request with the schema of a turn; asking without"
 
     def _folded(self) -> str:
         self.lessons = replace(self.lessons, folds_system=True)
