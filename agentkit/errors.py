@@ -8,6 +8,7 @@ AgentkitError               base; `exit_code` is what the command line ends with
 │   └── CassetteDrift       4  the run asked for something else than the cassette holds
 ├── StoreError              2  the store of runs and sessions cannot be read or written, or has no such thing
 ├── MalformedTurn           1  the model's text is no valid turn; the message goes back to the model
+│   └── RejectedAnswer      1  the answer did not pass a check of the caller's
 └── ToolError               1  a tool's own failure, meant for the model to read
 
 A message says what was expected, what was seen and what to do next, in one line, and never holds a key.
@@ -29,6 +30,7 @@ __all__ = [
     "ConfigurationError",
     "MalformedTurn",
     "ModelError",
+    "RejectedAnswer",
     "ReplyChanged",
     "StoreError",
     "ToolError",
@@ -106,6 +108,14 @@ class Ask(AgentkitError):
     def __init__(self, question: str) -> None:
         super().__init__(question)
         self.question = str(question)
+
+
+class RejectedAnswer(MalformedTurn):
+    """The answer did not pass a check of the caller's; `ends_run`: no more corrections are asked for."""
+
+    def __init__(self, message: str, *, ends_run: bool = False) -> None:
+        super().__init__(message)
+        self.ends_run = ends_run
 
 
 class ToolError(AgentkitError):

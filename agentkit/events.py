@@ -20,6 +20,7 @@ StopReason = Literal[
     "stuck",  # the same action gave the same observation again and again
     "not_grounded",  # the answer holds a number or a name that no observation gave
     "declined",  # the model says that it has no answer
+    "answer_rejected",  # no answer passed the checks of it
     "waiting",  # for a decision about a call
 ]
 
@@ -147,9 +148,12 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class FinalAnswer:
-    """The run's answer; `log` is the model's own text. One that `declines` says that the model has none."""
+    """The run's answer: a text, or plain JSON where it is a value; `log` is the model's own text.
 
-    output: str
+    One that `declines` says that the model has none.
+    """
+
+    output: Any
     log: str = ""
     declines: bool = False
 
@@ -202,6 +206,13 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True)
+class PartialAnswer:
+    """The answer as far as it came, of a run whose answer is a value: plain JSON, of which more may follow anywhere."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Replied:
     """The model's turn came. It used so much, and holds so many `invented` observations."""
 
@@ -238,7 +249,7 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class ParseError:
-    """The model's text was no valid turn; `observation` is what it is told."""
+    """The model's text was no valid turn, or an answer that a check rejected; `observation` is what it is told."""
 
     text: str
     observation: str
@@ -313,6 +324,7 @@ Event = (
     RunStarted
     | ModeFound
     | Token
+    | PartialAnswer
     | Replied
     | Thought
     | ActionChosen

@@ -23,7 +23,7 @@ from agentkit.cassette.seams.tools import Played, TapedToolbox
 from agentkit.cassette.tape import RunAgain
 from agentkit.core.run import Tools
 from agentkit.errors import CassetteDrift, CassetteError, ConfigurationError
-from agentkit.events import BrokenOff, Event, Finished, Replied, Step, Token
+from agentkit.events import BrokenOff, Event, Finished, PartialAnswer, Replied, Step, Token
 from agentkit.models.chat import ChatModel
 from agentkit.recorder import MISSING, RecorderMode, current
 from agentkit.secrets import REDACTED
@@ -197,7 +197,7 @@ class Cassette:
 
         Those before its first interaction wait until it is known which run it is.
         """
-        if isinstance(event, Token | Replied) or self._is_silent:  # they stand in the replies
+        if isinstance(event, Token | PartialAnswer | Replied) or self._is_silent:  # they stand in the replies
             return
         lane = self._lanes.current
         lane.waiting.append(event)

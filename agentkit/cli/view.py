@@ -17,6 +17,7 @@ from agentkit.events import (
     ModeFound,
     Observed,
     ParseError,
+    PartialAnswer,
     RunStarted,
     Source,
     StopReason,
@@ -82,7 +83,7 @@ class View:
         try:
             with self._log():
                 for event in events:
-                    if not isinstance(event, Token):
+                    if not isinstance(event, Token | PartialAnswer):
                         seen.append(event)
                     if not self.quiet:
                         self._show_event(event)

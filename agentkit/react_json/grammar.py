@@ -28,6 +28,7 @@ def react_json_grammar(
     thought_open: bool = False,
     acts: bool = False,
     answer_lines: int = ANSWER_LINES,
+    answer_schema: Any = None,
     longest: int = 2000,
 ) -> str:
     """The grammar of one turn: a thought, then an action whose input fits its tool's schema, or a final answer.
@@ -37,7 +38,7 @@ def react_json_grammar(
     is to be an action. `longest` bounds a text that is an input (characters). A thought is one line of prose, of a
     twentieth of that in tokens: what is not said by then is a repetition, and braces or markup could be taken for an
     action. An answer has at most `answer_lines`, each of a tenth of it, none of which begins like another part of a
-    turn. So every turn is read as it was meant.
+    turn; with an `answer_schema` it is JSON that fits that, on one line. So every turn is read as it was meant.
     """
     start = '" "?' if thought_open else '"Thought:"'
     calls = [json_rule(_action_schema(name, bounded(schema), longest), root=schema) for name, schema in tools]
@@ -47,13 +48,16 @@ def react_json_grammar(
     thought, line = max(longest // 20, 12), max(longest // 10, 12)
     action, final = '"\\nAction:" action', '"\\nFinal Answer:" answer'
     more = f' ("\\n" line?){{0,{answer_lines - 1}}}' if answer_lines > 1 else ""
+    of_text = (
+        f'answer: " "? first{more}',
+        f"first[max_tokens={line}]: /{PRINTED}.*/ & /{text}+/ & ~/{others}/",
+        f"line[max_tokens={line}]: /{text}+/ & ~/{others}/",
+    )
     return "\n".join(
         (
             f"start: {start} thought? {action if acts else f'({action} | {final})'}",
             rf"thought[max_tokens={thought}]: /[^\n{{`{signs}]+/",
-            f'answer: " "? first{more}',
-            f"first[max_tokens={line}]: /{PRINTED}.*/ & /{text}+/ & ~/{others}/",
-            f"line[max_tokens={line}]: /{text}+/ & ~/{others}/",
+            *(of_text if answer_schema is None else (f'answer: " " {json_rule(bounded(answer_schema))}',)),
             f"action: {json.dumps(FENCE)} ({any_call}) {json.dumps(CLOSED)}",
             *(f"call{number}: {call}" for number, call in enumerate(calls)),
             "",

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 from agentkit.errors import ConfigurationError, short_repr
 from agentkit.react_json.marks import CallSyntax, Pairs, Tags
 
-__all__ = ["ArgumentRules", "bounded", "in_grammar", "json_rule"]
+__all__ = ["ArgumentRules", "are_apart", "bounded", "in_grammar", "json_rule"]
 
 ON_ONE_LINE = {
     "whitespace_flexible": False,
@@ -779,8 +779,33 @@ def _are_apart(schemas: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def _is_apart(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    if _both(one, other) is None:
-        return True
+    return _both(one, other) is None or _are_tagged(one, other)
+
+
+def are_apart(schemas: Sequence[Any], root: Any) -> bool:
+    """Whether no value fits two of these parts of `root`: they are of other types, or have a property that tells."""
+    known = [_in_place(each, root) for each in schemas]
+    kinds = [{"number" if kind == "integer" else kind for kind in _types_of(each)} for each in known]
+    return all(
+        bool(kinds[at] and kinds[before] and not kinds[at] & kinds[before]) or _are_tagged(known[at], known[before])
+        for at in range(len(known))
+        for before in range(at)
+    )
+
+
+def _in_place(schema: Any, root: Any) -> Mapping[str, Any]:
+    """What a schema refers to, where it does nothing else."""
+    for _ in range(MOST_PARTS):
+        if not isinstance(schema, Mapping):
+            return {}
+        if "$ref" not in schema:
+            break
+        schema = referred(root, schema["$ref"])
+    return schema if isinstance(schema, Mapping) else {}
+
+
+def _are_tagged(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether both require a property that has not one value for both."""
     shared = {*one.get("required", ())} & {*other.get("required", ())}
     tags = [[each.get("properties", {}).get(key) for each in (one, other)] for key in shared]
     return any(

@@ -38,15 +38,22 @@ _HALF_ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{0,3}|u[dD][89abAB][0-9a-fA-F]{2}(?
 # -- its schema --------------------------------------------------------------------------------------------------------
 
 
-def turn_schema(tools: Sequence[tuple[str, Mapping[str, Any]]], *, longest: int = 2000) -> dict[str, Any]:
-    """The JSON schema of one turn; `tools` and `longest` as for `react_json_grammar`.
+def turn_schema(
+    tools: Sequence[tuple[str, Mapping[str, Any]]],
+    *,
+    answer_schema: Mapping[str, Any] | None = None,
+    longest: int = 2000,
+) -> dict[str, Any]:
+    """The JSON schema of one turn; `tools`, `answer_schema` and `longest` as for `react_json_grammar`.
 
-    What the tools' own schemas refer to stands in its place, as references would point into this one; within itself, no
+    What these schemas refer to stands in its place, as references would point into this one; within itself, no
     more than its type.
     """
     short = {"type": "string", "maxLength": max(longest // 5, 1)}
     answer = {"type": "string", "minLength": 1, "maxLength": longest}
-    turns: list[dict[str, Any]] = [{"final_answer": answer}]
+    turns: list[dict[str, Any]] = [
+        {"final_answer": answer if answer_schema is None else _Resolved(answer_schema).schema}
+    ]
     for name, schema in tools:
         is_text = schema.get("type") == "string" and {"enum", "const", "pattern", "format"}.isdisjoint(schema)
         taken = {**answer, **schema} if is_text else _Resolved(schema).schema
@@ -113,10 +120,12 @@ class TurnText:
     """Shows a turn in the dialect while it comes as an object; text that is no such object is shown as it is.
 
     An action stands in its fence as it came, a thought and an answer without their quotes, and without the observation
-    that they invent. It is not known before the end what the object decides, if anything: that is `turn`.
+    that they invent; an answer that `is_typed` is JSON, as it came. It is not known before the end what the object
+    decides, if anything: that is `turn`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_typed: bool = False) -> None:
+        self._is_typed = is_typed
         self._came: list[str] = []
         self._pending = ""
         self._reading = self._read_key
@@ -137,6 +146,8 @@ class TurnText:
             return pending.rstrip() + (CLOSED if isinstance(self.turn, dict) else "")
         if self._reading == self._read_string:
             return self._end_of_string()
+        if self._reading == self._read_value:
+            return pending.rstrip().removesuffix("}").rstrip() if isinstance(self.turn, dict) else pending
         return pending if self._reading == self._read_text or not self._has_begun else ""
 
     @property
@@ -166,7 +177,12 @@ class TurnText:
             return None
         key = _KEY.match(self._pending)
         first = self._pending[key.end() : key.end() + 1] if key else ""
-        is_made_up = self._is_cut and key is not None and key[1] == "final_answer"
+        is_answer = key is not None and key[1] == "final_answer"
+        if key and first and is_answer and self._is_typed and self._has_begun and not self._is_cut:
+            self._pending = self._pending[key.end() :]
+            self._reading = self._read_value
+            return "\n" + _LABELS["final_answer"]
+        is_made_up = self._is_cut and is_answer
         if not key or not first or is_made_up or (key[1] in _LABELS and first != '"'):  # the end, or another object
             self._reading = self._read_nothing if self._has_begun else self._read_text
             return ""
@@ -224,6 +240,14 @@ class TurnText:
         pending, self._pending = self._pending, ""
         return pending
 
+    def _read_value(self) -> str | None:
+        """What of a value cannot be the end of the turn."""
+        shown = self._pending if len(self._pending) >= MOST_BLANK else self._pending.rstrip("} \t\r\n")
+        if not shown:
+            return None
+        self._pending = self._pending[len(shown) :]
+        return shown
+
     def _read_nothing(self) -> str:
         self._pending = ""
         return ""
@@ -242,8 +266,12 @@ def _unescaped(part: str) -> str:
 # -- what it decides ---------------------------------------------------------------------------------------------------
 
 
-def turn_in(value: Mapping[str, Any], tools: Schemas | None = None, *, label: str = LABEL) -> Turn | None:
+def turn_in(
+    value: Mapping[str, Any], tools: Schemas | None = None, *, label: str = LABEL, is_typed: bool = False
+) -> Turn | None:
     """The turn that an object is, with its log in the dialect behind `label`; None for one that decides nothing.
+
+    An answer that `is_typed` is whatever value stands there, and its text is that as JSON.
 
     A thought is one line there: what stands in it cannot pass for more of the turn. Text from an observation on is cut,
     and what is answered behind one, refused with `MalformedTurn`: the model has not seen it.
@@ -251,6 +279,9 @@ def turn_in(value: Mapping[str, Any], tools: Schemas | None = None, *, label: st
     thought, *invented = str(value["thought"]).split(_OBSERVATION)
     thought = thought.translate(_LINE_BREAKS)
     rest = {key: part for key, part in value.items() if key != "thought"}
+    if is_typed and "final_answer" in rest and not invented:
+        text = json.dumps(rest["final_answer"], ensure_ascii=False)
+        return Turn(FinalAnswer(text, f"{label}{thought}\n{_LABELS['final_answer']}{text}"), thought.strip())
     if isinstance(answer := rest.get("final_answer"), str):
         rest["final_answer"], *more = answer.split(_OBSERVATION)
         invented += more

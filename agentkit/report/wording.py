@@ -22,6 +22,7 @@ ENDED = {
     "stuck": "the same action gave the same observation again and again",
     "not_grounded": "no observation confirms the answer",
     "declined": "the model says that it has no answer",
+    "answer_rejected": "no answer passed the checks of it",
     "waiting": "a call waits for a decision",
 }
 STOPPED = {

@@ -30,6 +30,7 @@ from agentkit.events import (
     ModeFound,
     Observed,
     ParseError,
+    PartialAnswer,
     Replied,
     RunStarted,
     Thought,
@@ -216,7 +217,7 @@ def _turns(events: Iterator[Event]) -> Iterator[list[Event]]:
     for event in events:
         if isinstance(event, Finished | LimitReached | BrokenOff):
             return
-        if isinstance(event, RunStarted | Token | Replied | ModeFound):
+        if isinstance(event, RunStarted | Token | PartialAnswer | Replied | ModeFound):
             continue
         turn.append(event)
         waiting += isinstance(event, ActionChosen) - isinstance(event, Observed)
