@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby, takewhile
 from typing import Any, Literal
 
-from agentkit.errors import ConfigurationError, MalformedTurn, in_one_line
+from agentkit.errors import ConfigurationError, MalformedTurn, RejectedAnswer, in_one_line
 from agentkit.events import (
     Action,
     ActionChosen,
@@ -39,7 +39,7 @@ from agentkit.events import (
     Waiting,
 )
 from agentkit.number_words import count
-from agentkit.react_json.grounding import confirming, says_why_not, ungrounded
+from agentkit.react_json.grounding import confirming, leaves, says_why_not, ungrounded
 from agentkit.react_json.scratchpad import CLOSING_NOTE, told_again
 
 MALFORMED = "_Exception"  # the tool name LangChain gives to the step of a turn that could not be parsed
@@ -49,6 +49,7 @@ FORCED_OUTPUT: dict[StopReason, str] = {
     "max_tokens": "Agent stopped due to its token budget.",
     "max_cost": "Agent stopped due to its cost budget.",
     "stuck": "Agent stopped because it repeated an action without getting further.",
+    "answer_rejected": "Agent stopped because its answers did not pass their checks.",
     "waiting": "Agent waits for a decision.",
 }
 ERROR = "Error:"  # with which the observations of failed tools begin
@@ -229,15 +230,24 @@ class ReActLoop:
         self._cost_unknown = True  # money was spent already: end the run, keep its steps
 
     def _malformed(self, error: MalformedTurn, text: str) -> ParseError:
-        self._parse_errors += 1
         error.text = error.text or text
+        if isinstance(error, RejectedAnswer):  # a proper turn, of which no handler of others is told
+            observation = str(error)
+            self._ended_by = "answer_rejected" if error.ends_run else self._ended_by
+        else:
+            observation = self._told(error)
+        self._record([Step(Action(MALFORMED, observation, text), observation)], error.text)
+        return ParseError(text, observation)
+
+    def _told(self, error: MalformedTurn) -> str:
+        """What the model is told of a turn that could not be parsed."""
+        self._parse_errors += 1
         if self._recover is None:
             raise error
         observation = self._recover(error)
         if self._recover is str and (before := self._malformed_in_a_row()):
             observation = told_again(observation, before)
-        self._record([Step(Action(MALFORMED, observation, text), observation)], error.text)
-        return ParseError(text, observation)
+        return observation
 
     def _malformed_in_a_row(self) -> int:
         """How many of the last turns could not be parsed."""
@@ -364,7 +374,7 @@ class ReActLoop:
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
-    def ungrounded(self, answer: str) -> tuple[str, ...]:
+    def ungrounded(self, answer: Any) -> tuple[str, ...]:
         """Numbers and names in `answer` that stand in no observation and not in the question.
 
         All of it where tools gave nothing but errors, unless it says so.
@@ -372,10 +382,11 @@ class ReActLoop:
         question = str(self.inputs.get("input", ""))
         done = [step for step in self.steps if step.action.tool != MALFORMED]
         taken = [(step.action.tool_input, str(step.observation)) for step in done]
-        strange = ungrounded(str(answer), question, confirming(question, taken))
-        if strange or self._has_result or not self._has_failure or says_why_not(str(answer)):
+        texts = [*leaves(answer)]
+        strange = ungrounded(texts, question, confirming(question, taken))
+        if strange or self._has_result or not self._has_failure or says_why_not("\n".join(texts)):
             return strange
-        return (in_one_line(answer, LONGEST_MARKED),)
+        return (in_one_line(" ".join(texts), LONGEST_MARKED),)
 
     def _finished(self, now_s: float) -> Finished:
         assert self._end is not None
