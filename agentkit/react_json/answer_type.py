@@ -19,6 +19,7 @@ from inspect import isroutine
 from typing import Any
 
 from agentkit.errors import ConfigurationError, MalformedTurn, described, in_one_line, short_repr
+from agentkit.react_json.grounding import leaves
 from agentkit.react_json.lenient_json import BrokenJson, read_json, read_value
 from agentkit.react_json.schema_rules import LARGEST, UNHELD, are_apart, bounded, referred
 
@@ -221,19 +222,6 @@ class AnswerType:
 
 
 AGAIN = "Write it again, whole: JSON that fits the schema, and nothing else."
-
-
-def leaves(value: Any) -> Iterator[str]:
-    """The texts and numbers that stand in a value; truth values and nothing are neither."""
-    level = [value]
-    while level:
-        part = level.pop()
-        if isinstance(part, Mapping):
-            level += reversed(list(part.values()))
-        elif isinstance(part, list | tuple):
-            level += reversed(part)
-        elif part is not None and not isinstance(part, bool):
-            yield part if isinstance(part, str) else json.dumps(part, default=str)
 
 
 # -- Python types ------------------------------------------------------------------------------------------------------

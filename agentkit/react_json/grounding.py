@@ -34,17 +34,35 @@ ORDINARY = frozenset(
 )
 
 
-def ungrounded(answer: str, question: str, observations: Sequence[str]) -> tuple[str, ...]:
+def ungrounded(answer: str | Sequence[str], question: str, observations: Sequence[str]) -> tuple[str, ...]:
     """The numbers and names of `answer` that stand in no observation and not in the question, in order, each once.
+
+    An answer may be several texts, of which none goes on with another.
 
     1,234 and 1234 are one number, and so are a number and its rounding to fewer digits, and 25 and twenty-five.  Names
     are capitalised words compared without case; an ordinary word that only begins a sentence is none.  Linear in the
     length of the texts.
     """
     sources = [question, *observations]
-    found = [*_strange_numbers(answer, _numbers_of(sources))]
-    found += _strange_names(answer, {word for text in sources for word in _words(text)})
-    return tuple(dict.fromkeys(text for _, text in sorted(found)))
+    numbers, words = _numbers_of(sources), {word for text in sources for word in _words(text)}
+    found: list[str] = []
+    for text in [answer] if isinstance(answer, str) else answer:
+        strange = [*_strange_numbers(text, numbers), *_strange_names(text, words)]
+        found += (one for _, one in sorted(strange))
+    return tuple(dict.fromkeys(found))
+
+
+def leaves(value: Any) -> Iterator[str]:
+    """The texts and numbers that stand in a value; truth values and nothing are neither."""
+    rest = [value]
+    while rest:
+        part = rest.pop()
+        if isinstance(part, Mapping):
+            rest += reversed(list(part.values()))
+        elif isinstance(part, list | tuple):
+            rest += reversed(part)
+        elif part is not None and not isinstance(part, bool):
+            yield str(part)
 
 
 def says_why_not(answer: str) -> bool:
