@@ -9,7 +9,8 @@
 A file without section headings is one human message. Fields are f-string fields, as in LangChain: `{input}`, and `{{`
 for a brace. With `[messages agent_scratchpad]` each step becomes two messages (prefix-stable: what the model has read
 never changes); a text field `{agent_scratchpad}` puts all steps into the message it stands in. `[messages NAME?]` is
-left out where there are none. In the place of `[messages example_runs?]` come worked runs made from the tools.
+left out where there are none. In the place of `[messages example_runs?]` come worked runs made from the tools. What form
+an answer has that is a value stands in the place of `{answer_format}`; without one, behind the system message.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from agentkit.tool import Tool, takes_nothing
 SCRATCHPAD = "agent_scratchpad"
 HISTORY = "chat_history"
 EXAMPLES = "example_runs"
+ANSWER_FORMAT = "answer_format"
 ROLES = ("system", "human", "ai")
 DEFAULT_PROMPT = "react-json"
 WITH_EXAMPLES = "react-json-examples"
@@ -257,6 +259,24 @@ def _description(tool: Tool) -> str:
         text = more["description"] if [*more] == ["description"] else json.dumps(more, ensure_ascii=False)
         return f"{line} action_input: {' '.join(str(text).split())}" if more else line
     return f"{line} Arguments: {json.dumps(tool.schema.get('properties', {}), ensure_ascii=False)}"
+
+
+def with_answer_format(messages: Sequence[Any], text: str) -> list[Any]:
+    """The messages with what is said of the answer's form: in the first system message, or before the first question."""
+    messages = list(messages)
+    for role, before in (("system", False), ("user", True)):
+        for place, message in enumerate(messages):
+            if message["role"] == role:
+                messages[place] = {**message, "content": _joined(message["content"], text, before=before)}
+                return messages
+    return [Message(role="system", content=text), *messages]
+
+
+def _joined(content: Any, text: str, *, before: bool) -> Any:
+    if isinstance(content, list):
+        part = {"type": "text", "text": text}
+        return [part, *content] if before else [*content, part]
+    return f"{text}\n\n{content}" if before else f"{content}\n\n{text}"
 
 
 def read_prompt(name: str, *, pull: Callable[[str], Prompt] | None = None) -> Prompt:
