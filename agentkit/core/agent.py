@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, get_args
 
+from agentkit.core.history import History
 from agentkit.core.mode import AutoPlanner, KnownModes, ModeFinder, ServerSchema
 from agentkit.core.native_planner import PROMPT as NATIVE_PROMPT
 from agentkit.core.native_planner import Function, NativePlanner, functions_of
@@ -18,7 +19,15 @@ from agentkit.models.backend import Capabilities
 from agentkit.models.chat import ChatModel
 from agentkit.react_json.examples import worked_runs
 from agentkit.react_json.hostile import check_offered, without_markup
-from agentkit.react_json.prompt import DEFAULT_PROMPT, EXAMPLES, ChatPrompt, Prompt, describe_tools, read_prompt
+from agentkit.react_json.prompt import (
+    DEFAULT_PROMPT,
+    EXAMPLES,
+    HISTORY,
+    ChatPrompt,
+    Prompt,
+    describe_tools,
+    read_prompt,
+)
 from agentkit.react_json.turn_object import turn_schema
 from agentkit.recorder import active
 from agentkit.tool import Tool, text_of
@@ -64,8 +73,10 @@ class ReactAgent:
             elif unused:
                 logger.warning("The model only searches and calculates: it will not use %s", unused)
 
-    def planner(self, model: ChatModel | None = None, *, stream: bool = False) -> Planner:
-        """What plans one run; `model` stands in for the agent's own, the same one watched."""
+    def planner(
+        self, model: ChatModel | None = None, *, stream: bool = False, history: History | None = None
+    ) -> Planner:
+        """What plans one run, after the turns of its `history`; `model` is the agent's own, watched."""
         asked = model or self.model
         schemas, estimates = {tool.name: tool.schema for tool in self.tools}, self._estimates
         planners: dict[CallMode, Callable[[], Planner]] = {
@@ -78,9 +89,10 @@ class ReactAgent:
                 stream=stream,
                 estimates=estimates,
                 names=self._roles,
+                history=history,
             ),
             "tools": lambda: NativePlanner(
-                asked, self._functions, self._native_prompt, stream=stream, estimates=estimates
+                asked, self._functions, self._native_prompt, stream=stream, estimates=estimates, history=history
             ),
         }
         if self.mode == "react-json" or (self.mode == "auto" and not self._may_call_tools):
@@ -106,7 +118,7 @@ class ReactAgent:
             prompt = self.chosen_prompt
             values: dict[str, Any] = {"tools": without_markup(describe_tools(self.tools))}
             if _shows_examples(prompt):
-                values[EXAMPLES] = lambda given: worked_runs(self.tools, text_of(given.get("input", "")))
+                values[EXAMPLES] = lambda given: worked_runs(self.tools, _first_question(given))
             self._filled[name] = prompt.filled(**values, tool_names=", ".join(tool.name for tool in self.tools))
         return self._filled[name]
 
@@ -182,6 +194,13 @@ class ReactAgent:
             return make(self.tools, question, steps, thought_open=thought_open, acts=acts)
 
         return grammar
+
+
+def _first_question(values: Mapping[str, Any]) -> str:
+    """The question that a conversation began with: what is made of it stays the same."""
+    history = values.get(HISTORY) or ()
+    questions = [one["content"] for one in history if isinstance(one, Mapping) and one.get("role") == "user"]
+    return text_of(questions[0] if questions else values.get("input", ""))
 
 
 def _shows_examples(prompt: ChatPrompt) -> bool:

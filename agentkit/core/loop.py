@@ -102,7 +102,7 @@ class Limits:
 class ReActLoop:
     """One run, from its beginning, after `steps` that were taken before, or after the events that `begun` it.
 
-    Not to be used again.
+    `known` is what was said before it, on which its answer may rest. Not to be used again.
     """
 
     def __init__(
@@ -116,8 +116,10 @@ class ReActLoop:
         started_s: float = 0.0,
         steps: Sequence[Step] = (),
         begun: Iterable[Event] = (),
+        known: str = "",
     ) -> None:
         self.inputs = inputs
+        self._known = known
         self.steps: list[Step] = []
         self._limits = limits or Limits()
         self._recover = recover
@@ -379,7 +381,7 @@ class ReActLoop:
 
         All of it where tools gave nothing but errors, unless it says so.
         """
-        question = str(self.inputs.get("input", ""))
+        question = f"{self.inputs.get('input', '')}\n{self._known}"
         done = [step for step in self.steps if step.action.tool != MALFORMED]
         taken = [(step.action.tool_input, str(step.observation)) for step in done]
         texts = [*leaves(answer)]

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from agentkit.core.history import History
 from agentkit.core.loop import MALFORMED, ModelCall, Turn, turns_of
 from agentkit.core.planner import Estimates, ModelPlanner
 from agentkit.errors import MalformedTurn
@@ -53,8 +54,9 @@ class NativePlanner(ModelPlanner):
         *,
         stream: bool = False,
         estimates: Estimates | None = None,
+        history: History | None = None,
     ) -> None:
-        super().__init__(model, prompt, stream=stream, estimates=estimates)
+        super().__init__(model, prompt, stream=stream, estimates=estimates, history=history)
         self._functions = {function.name: function for function in functions}
         self._by_tool = {function.tool.name: function for function in functions}
         self._schemas = tuple(function.as_openai() for function in functions)
@@ -117,7 +119,7 @@ class NativePlanner(ModelPlanner):
                 raise MalformedTurn("Your turn was cut off at the token limit; nothing was called. Be more brief.")
             is_unread = not text.startswith(LABEL) and holds_unread_call(text, self._functions)
             if completion.tool_calls and not is_unread:
-                first = call.first_step + len(call.steps)
+                first = self._place(call)
                 shown = thinking if self._model.capabilities.in_process else ""  # by templates; not all servers take it
                 actions = self._actions(completion.tool_calls, text, turn=first, thinking=shown)
                 return Turn(actions, text, text, thinking, usage=usage)
@@ -125,7 +127,7 @@ class NativePlanner(ModelPlanner):
                 if isinstance(turn.decision, FinalAnswer):
                     return Turn(turn.decision, text, turn.thought, thinking, usage=usage)
                 written = replace(self._call(turn.decision, 0), id="")
-                actions = self._actions([written], turn.thought, turn=call.first_step + len(call.steps))
+                actions = self._actions([written], turn.thought, turn=self._place(call))
                 return Turn(actions, text, turn.thought, thinking, usage=usage)
             if is_unread:
                 raise MalformedTurn("Your tool call could not be read; nothing was called. Write it again, whole.")
@@ -133,6 +135,10 @@ class NativePlanner(ModelPlanner):
         except MalformedTurn as error:
             calls = [f"{one.name}({one.arguments})" for one in completion.tool_calls]
             return Turn(error, "\n".join(filter(None, [text, *calls])), thinking=thinking, usage=usage)
+
+    def _place(self, call: ModelCall) -> int:
+        """The number of the next step in the whole conversation: no id of a call stands in it twice."""
+        return self._history.steps + call.first_step + len(call.steps)
 
     def _in_dialect(self, text: str) -> ParsedTurn | None:
         """What a reply without calls is as the dialect reads it: a call of one of these tools, or a labelled answer.

@@ -13,13 +13,14 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
+from agentkit.core.history import History
 from agentkit.core.loop import ModelCall, Turn
-from agentkit.errors import MalformedTurn
+from agentkit.errors import ConfigurationError, MalformedTurn
 from agentkit.events import FinalAnswer, ModeFound, Step, Usage
 from agentkit.models.backend import ChatRequest, Completion, Message
 from agentkit.models.chat import ChatModel, estimated_usage
 from agentkit.react_json.parser import parse_turn
-from agentkit.react_json.prompt import SCRATCHPAD, ChatPrompt
+from agentkit.react_json.prompt import HISTORY, SCRATCHPAD, ChatPrompt
 from agentkit.react_json.scratchpad import format_log_to_str, harmless_steps, observation_text, with_pictures
 from agentkit.react_json.turn import Schemas
 from agentkit.react_json.turn import Turn as ParsedTurn
@@ -68,11 +69,18 @@ class ModelPlanner(ABC):
     """
 
     def __init__(
-        self, model: ChatModel, prompt: ChatPrompt, *, stream: bool = False, estimates: Estimates | None = None
+        self,
+        model: ChatModel,
+        prompt: ChatPrompt,
+        *,
+        stream: bool = False,
+        estimates: Estimates | None = None,
+        history: History | None = None,
     ) -> None:
         self._model = model
         self._prompt = prompt
         self._stream = stream
+        self._history = history or History()
         self._estimates = estimates or Estimates()
         self._around: Callable[[Sequence[Message]], list[Message]] | None = None
         self._seen: Sequence[Step] | None = None
@@ -99,12 +107,40 @@ class ModelPlanner(ABC):
     def _conversation(self, call: ModelCall) -> list[Message]:
         """The messages; the loop's own list of steps only grows, and by whole turns, so what was made is kept."""
         if self._around is None:
-            self._around = self._prompt.around(call.inputs)
+            self._around = self._prompt.around(self._values(call))
         if call.steps is not self._seen:
             self._seen, self._read, self._log = call.steps, 0, []
         self._log += self._written(call.steps[self._read :], call.first_step + self._read)
         self._read = len(call.steps)
         return self._around(self._log)
+
+    def _values(self, call: ModelCall) -> Mapping[str, Any]:
+        """What the prompt is filled with; raises `ConfigurationError` where it has no place for earlier turns."""
+        if not self._history:
+            return call.inputs
+        if HISTORY not in self._prompt.fields:
+            raise ConfigurationError(
+                f"prompt {self._prompt.name}: no place for the earlier turns of a session; add a line "
+                f"[messages {HISTORY}?]"
+            )
+        given, place = call.inputs.get(HISTORY) or (), 0
+        earlier: list[Message] = []
+        for number, exchange in enumerate(self._history.exchanges):
+            steps = exchange.steps if number >= self._history.shown_from else ()
+            earlier += self._told({**call.inputs, "input": exchange.question}, steps, place)
+            earlier.append({"role": "assistant", "content": exchange.log or exchange.answer})
+            place += len(exchange.steps)
+        return {**call.inputs, HISTORY: [*given, *earlier]}
+
+    def _told(self, values: Mapping[str, Any], steps: Sequence[Step], first: int) -> Iterable[Message]:
+        """An earlier question with its steps, as it stood in its own run: behind the place of what came before."""
+        behind = {"role": "user", "content": "\0"}
+        messages = [*self._filled({**values, HISTORY: [behind]}, steps, first)]
+        return messages[next(at for at, one in enumerate(messages, 1) if one["content"] == behind["content"]) :]
+
+    def _filled(self, values: Mapping[str, Any], steps: Sequence[Step], first: int) -> Iterable[Message]:
+        """The prompt with steps."""
+        return self._prompt.around(values)([*self._written(steps, first)])
 
     @abstractmethod
     def _written(self, steps: Sequence[Step], first: int) -> Iterable[Message]:
@@ -150,8 +186,9 @@ class ReactJsonPlanner(ModelPlanner):
         stream: bool = False,
         estimates: Estimates | None = None,
         names: Mapping[str, str] = {},
+        history: History | None = None,
     ) -> None:
-        super().__init__(model, prompt, stream=stream, estimates=estimates)
+        super().__init__(model, prompt, stream=stream, estimates=estimates, history=history)
         self._tools = tools
         self._names = names
         self._grammar = grammar
@@ -197,8 +234,12 @@ class ReactJsonPlanner(ModelPlanner):
     def _messages(self, call: ModelCall) -> list[Message]:
         if self._prompt.keeps_messages:
             return self._conversation(call)
-        values = {**call.inputs, SCRATCHPAD: format_log_to_str(harmless_steps(call.steps))}
-        return [*self._prompt.render(values)]
+        return [*self._filled(self._values(call), call.steps, call.first_step)]
+
+    def _filled(self, values: Mapping[str, Any], steps: Sequence[Step], first: int) -> Iterable[Message]:
+        if self._prompt.keeps_messages:
+            return super()._filled(values, steps, first)
+        return self._prompt.render({**values, SCRATCHPAD: format_log_to_str(harmless_steps(steps))})
 
     def _written(self, steps: Sequence[Step], first: int) -> Iterator[Message]:
         for action, observation in steps:

@@ -21,11 +21,12 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from agentkit.core.history import History
 from agentkit.core.loop import Limits, ModelCall, ReActLoop, ToolCalls, Turn
 from agentkit.core.planner import Planner
 from agentkit.deadline import within
@@ -98,13 +99,30 @@ class Begun:
         return Verdict("", "yes" if may_run else "interrupted")
 
 
+class Keeper(Protocol):
+    """Where a run is kept as it happens."""
+
+    def holding(self) -> AbstractContextManager[Callable[[Event], None]]:
+        """The block in which a run belongs to this process, and what is told of each event before anybody else is."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Within:
+    """What a run belongs to: the turns before it, what happened in it before, and where it is kept."""
+
+    history: History = field(default_factory=History)
+    begun: Begun | None = None
+    keeper: Keeper | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """One run of a question. `planner` serves this run only.
 
     `recover` gives what the model is told of a turn that cannot be parsed (`None`: the error is raised), `trim` which
     steps the model still sees. `replayed(action, observation)` is told of each call that was answered without the tool.
-    A run that was `begun` before goes on; what happened then is not told again.
+    `within` is what the run belongs to; one that was begun before goes on, and does not tell again what happened then.
     """
 
     inputs: dict[str, Any]
@@ -115,7 +133,7 @@ class Run:
     trim: Callable[[Sequence[Step]], Sequence[Step]] | None = None
     must_be_grounded: bool = False
     replayed: Callable[[Action, Observation], None] | None = None
-    begun: Begun | None = None
+    within: Within = field(default_factory=Within)
 
     def events(self) -> Generator[Event]:
         """The run's events; the last one is `Finished`. Errors that the model cannot mend are raised.
@@ -123,19 +141,26 @@ class Run:
         Models and tools are told what is left of the time limit (`agentkit.deadline`); a call that ends because
         nothing is left ends the run.
         """
-        recorder = active()
-        with _ending_recorded(recorder) as record:
+        with self._kept() as keep, _ending_told(active(), keep) as record:
             for event in self._events():
                 record(event)
+                if keep is not None:
+                    keep(event)
                 yield event
 
     async def aevents(self) -> AsyncGenerator[Event]:
         """`events`, awaiting. A call that is under way when the time is over is cancelled."""
-        recorder = active()
-        with _ending_recorded(recorder) as record:
+        import asyncio
+
+        with self._kept() as keep, _ending_told(active(), keep) as record:
             async for event in self._aevents():
                 record(event)
+                if keep is not None and not isinstance(event, Token):
+                    await asyncio.to_thread(keep, event)  # it may wait for a disk, or for another process
                 yield event
+
+    def _kept(self) -> AbstractContextManager[Callable[[Event], None] | None]:
+        return nullcontext() if self.within.keeper is None else self.within.keeper.holding()
 
     def _events(self) -> Iterator[Event]:
         loop, toolbox, limit = self._parts()
@@ -178,7 +203,7 @@ class Run:
 
     def _start(self, loop: ReActLoop) -> Iterator[Event]:
         yield RunStarted(loop.inputs)
-        if (begun := self.begun) is not None:
+        if (begun := self.within.begun) is not None:
             not_twice = self.toolbox.not_twice
             yield from loop.resume(begun.verdicts, lambda action: begun.interrupted(action, not_twice))
 
@@ -196,15 +221,16 @@ class Run:
             must_be_grounded=self.must_be_grounded,
             started_s=clock(),
             steps=recorder.given_steps if recorder is not None else (),
-            begun=self.begun.events if self.begun is not None else (),
+            begun=self.within.begun.events if self.within.begun is not None else (),
+            known=self.within.history.confirms,
         )
         return loop, ScopedToolbox(toolbox), _Limit(loop, clock, self.limits.max_execution_time_s)
 
 
 @contextmanager
-def _ending_recorded(recorder: Recorder | None) -> Iterator[Callable[[Event], None]]:
-    """Tells a recorder of a run's events, and of the exception that breaks the run off."""
-    if recorder is None:
+def _ending_told(recorder: Recorder | None, keep: Callable[[Event], None] | None) -> Iterator[Callable[[Event], None]]:
+    """Tells a recorder of a run's events, and it and the keeper of the exception that breaks the run off."""
+    if recorder is None and keep is None:
         yield lambda event: None
         return
     last: Event | None = None
@@ -212,14 +238,18 @@ def _ending_recorded(recorder: Recorder | None) -> Iterator[Callable[[Event], No
     def record(event: Event) -> None:
         nonlocal last
         last = event
-        recorder.event(event)
+        if recorder is not None:
+            recorder.event(event)
 
     try:
         yield record
     except BaseException as error:
         if not isinstance(last, Finished):
-            with suppress(AgentkitError):  # what broke the run off says more
-                recorder.event(BrokenOff(type(error).__name__, in_one_line(error)))
+            broken_off = BrokenOff(type(error).__name__, in_one_line(error))
+            for tell in (recorder.event if recorder is not None else None, keep):
+                with suppress(AgentkitError):  # what broke the run off says more
+                    if tell is not None:
+                        tell(broken_off)
         raise
 
 

@@ -18,7 +18,7 @@ from agentkit.cassette.format.entries import plain
 from agentkit.core.agent import ReactAgent, check_native_calls
 from agentkit.core.loop import Limits
 from agentkit.core.planner import Planner
-from agentkit.core.run import Begun, Run
+from agentkit.core.run import Run, Within
 from agentkit.errors import CassetteError, ConfigurationError, MalformedTurn
 from agentkit.events import Action, Event, Observation, Step
 from agentkit.models import spec as specs
@@ -56,8 +56,9 @@ class Runner:
         assert isinstance(prompt, Prompt)
         return prompt
 
-    def run(self, inputs: dict[str, Any], *, stream: bool = True, begun: Begun | None = None) -> Run:
-        """One run, or one that goes on; with `stream`, its events have the model's text piece by piece."""
+    def run(self, inputs: dict[str, Any], *, stream: bool = True, within: Within | None = None) -> Run:
+        """One run; with `stream`, its events have the model's text piece by piece."""
+        within = within or Within()
         if (recorder := active()) is not None and recorder.mode != "replay":
             if self.mcp is not None:
                 self.mcp.remember()
@@ -65,21 +66,23 @@ class Runner:
         return make_run(
             self.settings,
             inputs,
-            planner=self.agent.planner(stream=stream),
+            planner=self.agent.planner(stream=stream, history=within.history),
             tools=self.tools,
             approve=self.approve,
             answer=self.answer,
-            begun=begun,
+            within=within,
         )
 
-    def events(self, inputs: dict[str, Any], *, stream: bool = True) -> Iterator[Event]:
+    def events(self, inputs: dict[str, Any], *, stream: bool = True, within: Within | None = None) -> Iterator[Event]:
         """The run as it happens; raises what the model cannot mend."""
         check_approve(self.approve, self.answer, blocking=True)
-        return self.run(inputs, stream=stream).events()
+        return self.run(inputs, stream=stream, within=within).events()
 
-    def aevents(self, inputs: dict[str, Any], *, stream: bool = True) -> AsyncIterator[Event]:
+    def aevents(
+        self, inputs: dict[str, Any], *, stream: bool = True, within: Within | None = None
+    ) -> AsyncIterator[Event]:
         """`events`, awaiting."""
-        return self.run(inputs, stream=stream).aevents()
+        return self.run(inputs, stream=stream, within=within).aevents()
 
 
 def build(
@@ -149,7 +152,7 @@ def make_run(
     recover: Callable[[MalformedTurn], str] | None = str,
     trim: Callable[[Sequence[Step]], Sequence[Step]] | None = None,
     replayed: Callable[[Action, Observation], None] | None = None,
-    begun: Begun | None = None,
+    within: Within | None = None,
 ) -> Run:
     """One run of a planner and tools, held to the limits of `settings`. The rest is as `Run` has it."""
     if approve == DEFER and active() is not None:
@@ -179,7 +182,7 @@ def make_run(
         trim=trim or _last(settings.trim_intermediate_steps),
         must_be_grounded=bool(settings.must_be_grounded),
         replayed=replayed,
-        begun=begun,
+        within=within or Within(),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agentkit.cassette.format.events import EventReader, as_mapping
-from agentkit.core.run import Begun
+from agentkit.core.run import Begun, Within
 from agentkit.errors import Ask, ConfigurationError
 from agentkit.events import Action, Event, Finished, Observed, Pending, Resumed, Token, Verdict, Waiting
 from agentkit.models.backend import Capabilities, Completion, NativeCall
@@ -72,7 +72,7 @@ def decided(end: Finished, says: Any = "yes", **more: Any) -> dict[str, Verdict]
 
 
 def go_on(runner: Runner, before: Sequence[Event], verdicts: Mapping[str, Verdict] = {}, **more: Any) -> list[Event]:
-    run = runner.run(QUESTION, begun=Begun(events=kept(before), verdicts=verdicts, **more))
+    run = runner.run(QUESTION, within=Within(begun=Begun(events=kept(before), verdicts=verdicts, **more)))
     return list(run.events())
 
 
