@@ -264,7 +264,7 @@ def _pairs(words: Sequence[Any]) -> Iterator[tuple[str, Any]]:
 
 FILE = "agentkit.toml"
 PREFIX = "AGENTKIT_"
-OTHER_VARIABLES = ("AGENTKIT_API_KEY", "AGENTKIT_API_KEY_HOSTS")
+OTHER_VARIABLES = ("AGENTKIT_API_KEY", "AGENTKIT_API_KEY_HOSTS", "AGENTKIT_STORE")
 """What is no setting, and begins as their variables do."""
 
 

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-_IN_HOME = {"cache": ".cache", "config": ".config", "state": ".local/state"}
+_IN_HOME = {"cache": ".cache", "config": ".config", "data": ".local/share", "state": ".local/state"}
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
-def user_folder(kind: Literal["cache", "config", "state"], environment: Mapping[str, str]) -> Path:
+def user_folder(kind: Literal["cache", "config", "data", "state"], environment: Mapping[str, str]) -> Path:
     """agentkit's folder among the user's, which need not be there; one that nothing can be in where there is no home.
 
     A relative path in a variable is passed over, as https://specifications.freedesktop.org/basedir asks: it would lead

@@ -29,6 +29,7 @@ def _no_users_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
         patch.setenv("AGENTKIT_MODEL", "builtin")
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
 

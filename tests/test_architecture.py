@@ -28,6 +28,8 @@ RUNNERS = {"models.local", "models.gguf", "models.hosted"}
 ADAPTERS = CORE | OWN_MODELS | RUNNERS | {"settings", "langchain", "prompts"}
 RUNS = ADAPTERS | {"cassette", "mcp", "tools", "runs"}
 
+STORE = LEAVES | {f"sessions.{name}" for name in ("address", "schema", "database", "locks", "store")}
+
 # Each part, and the parts it may import. A part is the longest name here that a module's begins with.
 MAY_IMPORT: Mapping[str, set[str]] = {
     **dict.fromkeys(LEAVES, LEAVES),
@@ -49,7 +51,11 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "mcp": DIALECT | TOOLBOX | {"mcp"},
     "cassette": CORE | {"cassette", "settings", "prompts"},
     "runs": RUNS | {"models.spec"},
-    "sessions": RUNS | {"sessions"},
+    # The store knows no run; who keeps runs in it does.
+    "sessions": RUNS | STORE | {"sessions", "sessions.memory"},
+    "sessions.store": STORE | {"cassette", "settings"},
+    "sessions.memory": STORE,
+    **dict.fromkeys(("sessions.address", "sessions.schema", "sessions.database", "sessions.locks"), STORE),
     "report": CORE | {"cassette", "report"},
     # The face that LangChain's users see, over the runs.
     "langchain.executor": RUNS | {"langchain.react_agent", "langchain.executor", "sessions"},

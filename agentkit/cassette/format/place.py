@@ -8,15 +8,14 @@ from __future__ import annotations
 import os
 import re
 import stat
-import sys
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Self
 from uuid import uuid4
 
 from agentkit.cassette.format.file import finished_of, load, partial_of
 from agentkit.errors import CassetteError, ConfigurationError
+from agentkit.file_lock import FileLock, IsHeld
 
 _OURS = re.compile(rb"\Aversion: 1\r?\nagentkit:\r?\n")
 
@@ -36,8 +35,11 @@ class Place:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             target = Path(os.path.realpath(self.path))
-            self._lock_file = target.with_name(f".{target.name}.lock")
-            self._lock: int | None = self._locked()
+            self._lock = FileLock(target.with_name(f".{target.name}.lock"))
+        except IsHeld:
+            raise ConfigurationError(
+                f"{self.path} is being recorded by another run; wait for it, or name another file"
+            ) from None
         except OSError as error:
             raise CassetteError(f"{self.path}: cannot be written ({error.strerror}); choose another place") from error
 
@@ -54,51 +56,7 @@ class Place:
 
     def release(self) -> None:
         """Let another recorder have it."""
-        if self._lock is not None:
-            if os.name == "posix":  # while it is held: who opened it meanwhile finds that it is gone
-                self._lock_file.unlink(missing_ok=True)
-            os.close(self._lock)
-            self._lock = None
-            with suppress(OSError):
-                if os.name != "posix":
-                    self._lock_file.unlink(missing_ok=True)
-
-    def _locked(self) -> int:
-        """The lock belongs to the open file, and so it ends with the process, however that ends."""
-        while True:
-            descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
-            try:
-                _lock(descriptor)
-                if os.path.samestat(os.fstat(descriptor), os.stat(self._lock_file)):
-                    return descriptor
-            except BlockingIOError:
-                os.close(descriptor)
-                raise ConfigurationError(
-                    f"{self.path} is being recorded by another run; wait for it, or name another file"
-                ) from None
-            except FileNotFoundError:  # its last holder has just removed it
-                pass
-            os.close(descriptor)
-
-
-def _lock(descriptor: int) -> None:
-    """Hold an open file alone; raises `BlockingIOError`. Without locks of the file system there is none."""
-    if sys.platform == "win32":
-        import msvcrt
-
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            raise BlockingIOError from None
-    else:
-        import fcntl
-
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise
-        except OSError:  # a network file system that has no locks
-            pass
+        self._lock.release()
 
 
 def check_replaceable(path: Path, is_ours: Callable[[Path], bool], what: str) -> bool:

@@ -1,0 +1,95 @@
+"""Runs in a store: kept as they happen, and taken up again in any process that has the store.
+
+    within = kept(store, spec)                        # a run that begins
+    within = going_on(store, "5x0k…")                  # one that waited, reached a limit, or was broken off
+    runner.events(inputs, within=within)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from agentkit.cassette.format.run_spec import RunSpec
+from agentkit.core.history import Exchange, History
+from agentkit.core.run import Begun, Within
+from agentkit.errors import ConfigurationError, StoreError
+from agentkit.events import Event, Finished, RunStarted
+from agentkit.secrets import REDACTED
+from agentkit.sessions.store import Decision, Store, StoredRun
+
+RunAgain = Callable[[str, Any], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreKeeper:
+    """Keeps a run in a store; one that goes on has its beginning there already."""
+
+    store: Store
+    run: str
+    goes_on: bool = False
+
+    @contextmanager
+    def holding(self) -> Iterator[Callable[[Event], None]]:
+        def keep(event: Event) -> None:
+            if not (self.goes_on and isinstance(event, RunStarted)):
+                self.store.append(self.run, event)
+
+        with self.store.held_run(self.run):
+            yield keep
+
+
+def kept(store: Store, spec: RunSpec, history: History | None = None, **turn: Any) -> Within:
+    """What a run that begins belongs to; `turn` is its session and its number there."""
+    return Within(history=history or History(), keeper=StoreKeeper(store, store.begin(spec, **turn)))
+
+
+def going_on(store: Store, run: StoredRun, run_again: RunAgain | None = None) -> Within:
+    """What a run that goes on belongs to; raises `ConfigurationError` for one that does not.
+
+    `run_again(tool, tool_input)` says whether a call runs now that was under way, and must not run twice.
+    """
+    if run.status == "running":
+        raise StoreError(f"Run {run.id} is going on in another process; wait for its end")
+    if run.stop_reason in ("answer", "return_direct"):
+        raise ConfigurationError(f"run {run.id} has its answer, nothing is left to go on with; ask again")
+    decisions = store.decisions(run.id)
+    for decision in decisions:
+        _check_whole(decision)
+    verdicts = {one.id: one.verdict for one in decisions if one.verdict is not None}
+    begun = Begun(events=run.events, verdicts=verdicts, run_again=run_again)
+    return Within(history=_before(store, run), begun=begun, keeper=StoreKeeper(store, run.id, goes_on=True))
+
+
+def _check_whole(decision: Decision) -> None:
+    """Raise where a call would run with what stands in the place of a secret."""
+    runs_as_it_is = decision.status == "approved" and decision.edit is None
+    if runs_as_it_is and REDACTED in json.dumps(decision.tool_input, default=str):
+        raise ConfigurationError(
+            f"{decision.tool} was called with a secret, which is not kept, so it cannot run as it was; say no, or give "
+            "its input when you decide"
+        )
+
+
+def _before(store: Store, run: StoredRun) -> History:
+    if run.session is None:
+        return History()
+    turns = store.turns(run.session)
+    before = turns[: turns.index(run.id)] if run.id in turns else turns
+    return History(tuple(exchange for turn in before if (exchange := exchange_of(store.run(turn))) is not None))
+
+
+def exchange_of(run: StoredRun) -> Exchange | None:
+    """A run as a later turn of its session sees it; None for one without an end."""
+    end = end_of(run.events)
+    if end is None or end.waiting:
+        return None
+    return Exchange(run.question, str(run.output), end.steps, end.log, is_confirmed=not end.summary.ungrounded)
+
+
+def end_of(events: Sequence[Event]) -> Finished | None:
+    """How a run ended last, if it did."""
+    return events[-1] if events and isinstance(events[-1], Finished) else None
