@@ -9,8 +9,8 @@
 A file without section headings is one human message. Fields are f-string fields, as in LangChain: `{input}`, and `{{`
 for a brace. With `[messages agent_scratchpad]` each step becomes two messages (prefix-stable: what the model has read
 never changes); a text field `{agent_scratchpad}` puts all steps into the message it stands in. `[messages NAME?]` is
-left out where there are none. In the place of `[messages example_runs?]` come worked runs made from the tools. What form
-an answer has that is a value stands in the place of `{answer_format}`; without one, behind the system message.
+left out where there are none. In the place of `[messages example_runs?]` come worked runs made from the tools. In that
+of `{answer_format}` stands what form an answer has that is a value; without such a place, behind the system message.
 """
 
 from __future__ import annotations
@@ -262,7 +262,7 @@ def _description(tool: Tool) -> str:
 
 
 def with_answer_format(messages: Sequence[Any], text: str) -> list[Any]:
-    """The messages with what is said of the answer's form: in the first system message, or before the first question."""
+    """The messages with what is said of the answer's form: in a system message, or before the first question."""
     messages = list(messages)
     for role, before in (("system", False), ("user", True)):
         for place, message in enumerate(messages):
