@@ -147,12 +147,12 @@ def described(value: object) -> str:
     return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
-def said(error: BaseException) -> str:
-    """What an error says; a tool's own may fail at that, too."""
+def said(value: object) -> str:
+    """The text of an error, or of any value; a tool's own may fail at that, too."""
     try:
-        return str(error)
+        return str(value)
     except Exception as failure:
-        return f"a {type(error).__name__} that has no text ({type(failure).__name__})"
+        return f"a {type(value).__name__} that has no text ({type(failure).__name__})"
 
 
 def in_one_line(text: object, most: int | None = None) -> str:

@@ -55,7 +55,7 @@ class Database:
                 self._locks = FileLocks(address.path)
             else:
                 self._engine = _server_engine(address)
-                self._locks = ServerLocks(self._server_connection)
+                self._locks = ServerLocks(self._server_connection, self._engine.connect)
         _of_this_process().add(self)
         try:
             self._prepare(schema)

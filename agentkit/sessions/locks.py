@@ -125,10 +125,11 @@ class ServerLock:
 
 
 class ServerLocks:
-    """Advisory locks; each connection that `connect` gives holds one."""
+    """Advisory locks; each connection that `connect` gives holds one. `ask` gives one to ask by who holds them."""
 
-    def __init__(self, connect: Callable[[], Connection]) -> None:
+    def __init__(self, connect: Callable[[], Connection], ask: Callable[[], Connection]) -> None:
         self._connect = connect
+        self._ask = ask
         self._taken: WeakSet[ServerLock] = WeakSet()
         self._parents: list[Connection | None] = []
 
@@ -145,7 +146,7 @@ class ServerLocks:
     def are_held(self, names: Collection[str]) -> set[str]:
         if not names:
             return set()
-        with self._connect() as connection:
+        with self._ask() as connection:
             held = {*connection.scalars(text(f"SELECT {_LOCK_KEY} FROM pg_locks WHERE {_IS_ADVISORY}"))}
         return {name for name in names if _key(name) in held}
 

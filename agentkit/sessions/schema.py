@@ -34,12 +34,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-from agentkit.errors import StoreError, short_repr
+from agentkit.errors import StoreError, said, short_repr
 
 DEEPEST = 60
 """Lists and mappings within each other that are kept as such; what is deeper is kept as text."""
 MOST_INDEXED = 100_000
-"""Characters of a memory by which it is found: PostgreSQL indexes no more than a megabyte of one text."""
+"""Characters by which a text is found: PostgreSQL indexes no more than a megabyte of one text."""
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _ALONE = re.compile("([\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af])")  # scripts that put no space between words
 
@@ -61,40 +61,39 @@ def plain(value: Any, depth: int = DEEPEST) -> Any:
     if isinstance(value, int):
         return value if value.bit_length() < 10_000 else short_repr(value)
     if depth > 0 and isinstance(value, Mapping):
-        return {clean(_text(name)): plain(item, depth - 1) for name, item in value.items()}
+        return {clean(said(name)): plain(item, depth - 1) for name, item in value.items()}
     if depth > 0 and isinstance(value, list | tuple | set | frozenset):
         return [plain(item, depth - 1) for item in value]
-    return clean(_text(value))
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    try:
-        return str(value)
-    except Exception as error:  # what a tool gives may have no text, or be too deep for one
-        return f"<{type(value).__name__} without text: {type(error).__name__}>"
+    return clean(said(value))
 
 
 def folded(text: str) -> str:
     """A text as it is searched: whatever its case and its accents are."""
-    decomposed = unicodedata.normalize("NFKD", clean(text).casefold())
+    text = clean(text[:MOST_INDEXED]).casefold()
+    if text.isascii():
+        return text
+    decomposed = unicodedata.normalize("NFKD", text)
     return "".join(character for character in decomposed if not unicodedata.combining(character))
 
 
 def words(text: str) -> list[str]:
     """The words of a text, folded; in scripts without spaces each sign is one."""
-    return re.findall(r"\w+", _ALONE.sub(r" \1 ", folded(text[:MOST_INDEXED]))[:MOST_INDEXED])
+    return re.findall(r"\w+", _ALONE.sub(r" \1 ", folded(text))[:MOST_INDEXED])
+
+
+def as_json(value: Any) -> str:
+    """Plain values as text, that a person reads and a search finds things in."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 class Json(TypeDecorator[Any]):
-    """Plain values, as JSON in a text: the order of names is kept, and NaN."""
+    """What `plain` gives, as JSON in a text: the order of names is kept, and NaN."""
 
     impl = Text
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
-        return None if value is None else json.dumps(plain(value), ensure_ascii=False)
+        return None if value is None else as_json(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
         return None if value is None else json.loads(value)

@@ -8,6 +8,7 @@ with Store.find() as store:
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import time
@@ -25,8 +26,8 @@ from sqlalchemy.exc import IntegrityError
 from agentkit.cassette.format.events import EventReader, as_mapping
 from agentkit.cassette.format.run_spec import RunSpec
 from agentkit.errors import CassetteError, StoreError, in_one_line, short_repr
-from agentkit.events import BrokenOff, Event, Finished, Observed, Pending, Token, ToolInput, Verdict, Waiting
-from agentkit.secrets import Secrets
+from agentkit.events import BrokenOff, Event, Finished, Pending, Token, ToolInput, Verdict, Waiting
+from agentkit.secrets import REDACTED, Secrets
 from agentkit.sessions import schema
 from agentkit.sessions.address import Address, find_address
 from agentkit.sessions.database import Conflict, Database
@@ -202,7 +203,7 @@ class Store:
         kept = spec.scrubbed(self._scrubbed)
         question = _question(kept.inputs)
         row = {
-            "spec": kept.to_mapping(),
+            "spec": self._scrubbed(kept.to_mapping()),
             "version": kept.version,
             "question": question,
             "status": "running",
@@ -225,19 +226,15 @@ class Store:
         """
         if isinstance(event, Token):
             return
-        try:
-            kept = self._scrubbed(as_mapping(event))
-        except RecursionError:
-            raise StoreError(f"An event of run {run} is nested too deep to be kept; have the tool give less") from None
-        observed = schema.folded(text_of(event.observation)) if isinstance(event, Observed) else None
-        row = {"event": kept, "searched": observed and self._scrubbed(observed), "at": _now()}
+        kept = self._scrubbed(as_mapping(event))
+        row = {"event": kept, "searched": _searched(kept, "observed"), "at": _now()}
         try:
             with self._database.writing() as connection:
                 number = self._next.get(run)
                 if number is None:
                     run, number = self._take_up(connection, run)
                 connection.execute(sa.insert(schema.events).values(run=run, number=number, **row))
-                self._keep_status(connection, run, event)
+                self._keep_status(connection, run, event, kept)
         except Conflict as conflict:
             self._next.pop(run, None)
             if conflict.is_missing:
@@ -312,11 +309,11 @@ class Store:
             return connection.execute(newest).scalar_one_or_none()
 
     def delete(self, run: str) -> str:
-        """Delete a run with its events and decisions, also from its sessions; gives its id."""
-        with self._database.writing() as connection:
+        """Delete a run with its events and decisions, also from its sessions; gives its id. One that is held stays."""
+        with self._database.reading() as connection:
             run = self._one(connection, schema.runs, run)
+        with self.held_run(run), self._database.writing() as connection:
             connection.execute(sa.delete(schema.runs).where(schema.runs.c.id == run))
-        self._next.pop(run, None)
         return run
 
     def held_run(self, run: str, *, wait_s: float = 0.0) -> AbstractContextManager[None]:
@@ -333,23 +330,22 @@ class Store:
         connection.execute(sa.update(schema.runs).where(schema.runs.c.id == run).values(status="running", ended=None))
         return run, 0 if last is None else last + 1
 
-    def _keep_status(self, connection: sa.Connection, run: str, event: Event) -> None:
+    def _keep_status(self, connection: sa.Connection, run: str, event: Event, kept: Mapping[str, Any]) -> None:
+        mine = schema.runs.c.id == run
         match event:
             case Waiting():
                 values: dict[str, Any] = {"status": "waiting"}
                 self._ask(connection, run, (one for one in event.outcomes if isinstance(one, Pending)))
             case Finished():
-                reason = event.summary.stop_reason
-                output = self._scrubbed(schema.plain(text_of(event.output)))
-                question = sa.select(schema.runs.c.question).where(schema.runs.c.id == run)
-                searched = schema.folded(f"{connection.execute(question).scalar_one()}\n{output}")
+                reason, question = event.summary.stop_reason, sa.select(schema.runs.c.question).where(mine)
                 values = {"status": "waiting" if reason == "waiting" else "finished", "stop_reason": reason}
-                values |= {"output": output, "searched": searched}
+                values["output"] = _text_in(kept, "output")
+                values["searched"] = f"{schema.folded(connection.scalar(question) or '')}\n{_searched(kept, 'output')}"
             case BrokenOff():
-                values = {"status": "broken_off", "stop_reason": None, "output": self._scrubbed(event.message)}
+                values = {"status": "broken_off", "stop_reason": None, "output": kept.get("message", "")}
             case _:
                 return
-        connection.execute(sa.update(schema.runs).where(schema.runs.c.id == run).values(**values, ended=_now()))
+        connection.execute(sa.update(schema.runs).where(mine).values(**values, ended=_now()))
 
     def _with_status(self, rows: Iterable[sa.Row[Any]]) -> Iterator[dict[str, Any]]:
         """Entries of runs; one that says that it is running and is held by nobody was broken off."""
@@ -621,7 +617,13 @@ class Store:
         """Plain values without the secrets that the environment holds now, as a cassette has them."""
         if self._known_secrets.environment_changed():
             self._known_secrets = Secrets(self._environment)
-        return self._known_secrets.scrub(schema.plain(value))
+        kept = self._known_secrets.scrub(schema.plain(value))
+        if not isinstance(kept, dict | list) or self._known_secrets.find(written := schema.as_json(kept)) is None:
+            return kept
+        try:  # what is none by itself, and is one where it stands
+            return json.loads(self._known_secrets.scrub_text(written))
+        except ValueError:
+            return REDACTED
 
     def _new_id(self, connection: sa.Connection, table: sa.Table) -> str:
         while True:
@@ -681,6 +683,17 @@ def _question(inputs: Mapping[str, Any]) -> str:
     """What a run is about: its input of that name, else the first one."""
     found = inputs.get("input", next(iter(inputs.values()), ""))
     return str(schema.plain(found if isinstance(found, str) else schema.plain(found)))
+
+
+def _text_in(kept: Mapping[str, Any], name: str) -> str | None:
+    """The text of an event's observation or output, as it is kept."""
+    value = kept.get(name)
+    return value if isinstance(value, str | None) else text_of(value["json"])
+
+
+def _searched(kept: Mapping[str, Any], name: str) -> str | None:
+    text = _text_in(kept, name)
+    return None if text is None else schema.folded(text)
 
 
 def _is_there(name: str) -> StoreError:

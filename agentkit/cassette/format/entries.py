@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import quote, unquote
 
-from agentkit.errors import CassetteError
+from agentkit.errors import CassetteError, said
 
 DEEPEST_BODY = 40
 ESCAPED = "escaped"
@@ -260,6 +260,6 @@ def on_the_wire(body: Any) -> bytes:
 def plain(value: Any) -> Any:
     """`value` if it is plain JSON, else its text."""
     try:
-        return value if json.loads(json.dumps(value)) == value else str(value)
+        return value if json.loads(json.dumps(value)) == value else said(value)
     except (TypeError, ValueError, RecursionError):
-        return str(value)
+        return said(value)
