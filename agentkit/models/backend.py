@@ -67,6 +67,7 @@ Constrain = Literal["actions", "copy", "off"]
 """Which grammar an agent asks for: well-formed actions on existing tools; inputs and answers that copy, too; none."""
 
 
+ENDED_AT_LIMIT = "ended_at_limit"  # in the last chunk's metadata: what a grammar holds was ended for the model there
 SCHEMA_USE = "turn_schema"  # in the last chunk's metadata
 SchemaUse = Literal["", "asked", "refused", "failed"]
 """Whether a server was `asked` to keep a turn's schema, or `refused` it, or `failed` at it, which may have been chance;
@@ -77,11 +78,19 @@ class TurnGrammar(Protocol):
     """Makes the grammar (llguidance Lark) of an agent's next turn.
 
     `steps` are the actions so far, each with the text of its observation; `thought_open` says that the prompt already
-    wrote "Thought:"; `acts` that an answer in this turn would come from nowhere, so that it is to be an action.
+    wrote "Thought:"; `acts` that an answer in this turn would come from nowhere, so that it is to be an action. An
+    answer is JSON that fits the `answer_schema`, where there is one.
     """
 
     def __call__(
-        self, tools: Sequence[Tool], question: str, steps: Sequence[Step], *, thought_open: bool, acts: bool = False
+        self,
+        tools: Sequence[Tool],
+        question: str,
+        steps: Sequence[Step],
+        *,
+        thought_open: bool,
+        acts: bool = False,
+        answer_schema: Any = None,
     ) -> str: ...
 
 
@@ -93,8 +102,8 @@ class Capabilities:
       at the same time are computed together.
     - `over_http`: its replies come through an HTTP library that a cassette records, so the turn itself is not recorded.
       `None`: only where a cassette sees a chat completion come; other HTTP does not stand for a turn.
-    - `grammar`: takes `ChatRequest.grammar`. `turn_grammars` are those that an agent's turns can be held to, by name;
-      `constrain` names the one that is asked for.
+    - `grammar`: takes `ChatRequest.grammar`; `refuses` says why it does not take one, if so. `turn_grammars` are those
+      that an agent's turns can be held to, by name; `constrain` names the one that is asked for.
     - `tools`: takes `ChatRequest.tools`; `images`: takes pictures in messages, so that it is shown those of tools.
     - `call_syntax`: how the model writes calls in its own text (`None`: known syntaxes are read); `special_tokens` are
       those tokens of its vocabulary that no text can spell, with their ids.
@@ -110,6 +119,7 @@ class Capabilities:
     in_process: bool = False
     over_http: bool | None = None
     grammar: bool = False
+    refuses: Callable[[str], str | None] | None = None
     turn_grammars: Mapping[str, TurnGrammar] = field(default_factory=dict)
     constrain: Constrain = "off"
     tools: bool = False
@@ -140,10 +150,10 @@ class ChatRequest:
     `grammar` is an llguidance Lark text the whole reply must match; servers know none and are not sent it. What they
     may hold an agent's turn to is `turn_schema` (see `agentkit.react_json.turn_object`), where they keep a
     `response_format`; where they do not, the turn is asked for all the same, and the last chunk's metadata say so
-    (`SCHEMA_USE`). `stream` says whether somebody reads
-    along: without, the reply may come as one chunk. `top_logprobs` is None for none, 0 for the chosen tokens only.
-    `options` are generation parameters by their GenerationConfig names (`max_new_tokens`); `token_budget` is what a
-    run's budget leaves for this reply, which it may shorten and never lengthen.
+    (`SCHEMA_USE`). `holds_answer` says that the answer of an agent's turn is a value. `stream` says whether somebody
+    reads along: without, the reply may come as one chunk. `top_logprobs` is None for none, 0 for the chosen tokens
+    only. `options` are generation parameters by their GenerationConfig names (`max_new_tokens`); `token_budget` is what
+    a run's budget leaves for this reply, which it may shorten and never lengthen.
     """
 
     messages: Sequence[Message]
@@ -152,6 +162,7 @@ class ChatRequest:
     tool_choice: str | Mapping[str, Any] | None = None
     response_format: Mapping[str, Any] | None = None
     turn_schema: Mapping[str, Any] | None = None
+    holds_answer: bool = False
     grammar: str | None = None
     top_logprobs: int | None = None
     stream: bool = True
@@ -161,7 +172,7 @@ class ChatRequest:
     @property
     def holds_values(self) -> bool:
         """Whether its reply is read as calls or as a value, of which a part would pass for the whole."""
-        return bool(self.tools or self.response_format)
+        return bool(self.tools or self.response_format or self.holds_answer)
 
 
 @dataclass(frozen=True, slots=True)

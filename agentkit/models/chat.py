@@ -17,6 +17,7 @@ from agentkit.deadline import remaining_s
 from agentkit.errors import ConfigurationError, ReplyChanged, described
 from agentkit.events import Usage
 from agentkit.models.backend import (
+    ENDED_AT_LIMIT,
     SCHEMA_USE,
     Capabilities,
     ChatBackend,
@@ -199,7 +200,7 @@ class Reply:
         may_call = request.tools and request.tool_choice != "none"  # servers show the tools even then
         syntax = (capabilities.call_syntax or HERMES) if may_call else None
         self._reader = ReplyReader(request.stop, calls=syntax, tools=request.tools)
-        self._turn = TurnText() if request.turn_schema else None
+        self._turn = TurnText(is_typed=request.holds_answer) if request.turn_schema else None
         self._schema_use: SchemaUse = ""
         self._finish_reason: str | None = None
         self._text: list[str] = []
@@ -271,7 +272,8 @@ class Reply:
             chunk = replace(chunk, metadata=rest)
         piece = self._read(self._reader.read, chunk)
         if piece.finish_reason is not None:
-            self._finish_reason = piece.finish_reason
+            is_cut = self._request.holds_answer and bool((chunk.metadata or {}).get(ENDED_AT_LIMIT))
+            self._finish_reason = "length" if is_cut else piece.finish_reason
             piece = replace(piece, finish_reason=None)
         return self._taken(piece)
 
@@ -326,7 +328,7 @@ class Reply:
             self._restarted = self._given
             self._thinking += self._text
             self._text.clear()
-            self._turn = TurnText() if self._turn is not None else None
+            self._turn = TurnText(is_typed=self._request.holds_answer) if self._turn is not None else None
             self._calls = ToolCallPieces(self._request.tools)
         if self._turn is None:
             return piece

@@ -11,6 +11,7 @@ import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from agentkit.events import Step
 from agentkit.models.builtin.reading import (
@@ -49,13 +50,21 @@ NO_ANSWERS = re.compile(r"(Error:|Invalid format:|No good search result|\S+ is n
 
 
 def copying_grammar(
-    tools: Sequence[Tool], question: str, steps: Sequence[Step], *, thought_open: bool, acts: bool = False
+    tools: Sequence[Tool],
+    question: str,
+    steps: Sequence[Step],
+    *,
+    thought_open: bool,
+    acts: bool = False,
+    answer_schema: Any = None,
 ) -> str:
     """The grammar (llguidance Lark) of one turn, whose input or answer is copied.
 
     Of the tools the first of each role is used, by the name that the model was trained with: its role. `thought_open`
-    says that "Thought: " already stands in the prompt. `acts` changes nothing: no answer of it comes from nowhere.
+    says that "Thought: " already stands in the prompt. `acts` changes nothing: no answer of it comes from nowhere. An
+    answer that is copied fits no schema: agents refuse one.
     """
+    assert answer_schema is None
     roles = {tool.name: role_of(tool) for tool in tools}
     keys = {role_of(tool): _written_key(tool) for tool in reversed(tools)}
     start = '" "?' if thought_open else '"Thought: "'

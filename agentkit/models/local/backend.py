@@ -19,6 +19,7 @@ from agentkit.models.backend import Capabilities, ChatRequest, Chunk, Constrain,
 from agentkit.models.builtin.copying import REFUSALS, copying_grammar
 from agentkit.models.builtin.reading import role_of
 from agentkit.models.local.chat_template import ChatTemplate
+from agentkit.models.local.constraint import refusal
 from agentkit.models.local.encoding import of_characters
 from agentkit.models.local.loading import (
     CLOSED,
@@ -67,10 +68,12 @@ def actions_grammar(
     thought_open: bool,
     acts: bool = False,
     answer_lines: int = ANSWER_LINES,
+    answer_schema: Any = None,
 ) -> str:
     """The grammar of a turn in which any tool may be called; neither the question nor the steps matter."""
     schemas = [(tool.name, tool.input_schema) for tool in tools]
-    return react_json_grammar(schemas, thought_open=thought_open, acts=acts, answer_lines=answer_lines)
+    held = {"answer_lines": answer_lines, "answer_schema": answer_schema}
+    return react_json_grammar(schemas, thought_open=thought_open, acts=acts, **held)
 
 
 TURN_GRAMMARS: Mapping[str, TurnGrammar] = {"actions": actions_grammar, "copy": copying_grammar}
@@ -83,6 +86,7 @@ def in_process(template: ChatTemplate, *, weights: int, options: Mapping[str, An
         "max_new_tokens": next(filter(None, map(options.get, LENGTHS))),
         "refusals": REFUSALS,
         "turn_grammars": TURN_GRAMMARS,
+        "refuses": refusal,
         **more,
     }
     return Capabilities(

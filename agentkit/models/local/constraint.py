@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from agentkit.errors import ConfigurationError, import_failure, in_one_line
+from agentkit.models.backend import ENDED_AT_LIMIT
 from agentkit.react_json.marks import MARKUP, TABLE, Marks, Pairs, Tags
 
 if TYPE_CHECKING:
@@ -86,9 +87,14 @@ def guidance() -> Any:
 @lru_cache(maxsize=MOST_COMPILED)
 def check_grammar(grammar: str) -> None:
     """Raise `ConfigurationError` for one that llguidance cannot read: llama.cpp goes on without any."""
-    matcher = guidance().LLMatcher
-    if problem := matcher.validate_grammar(matcher.grammar_from_lark(grammar)):
+    if (problem := refusal(grammar)) is not None:
         raise _no_grammar(problem)
+
+
+def refusal(grammar: str) -> str | None:
+    """Why llguidance cannot follow a grammar; None for one that it can."""
+    matcher = guidance().LLMatcher
+    return matcher.validate_grammar(matcher.grammar_from_lark(grammar)) or None
 
 
 def _no_grammar(problem: str) -> ConfigurationError:
@@ -210,7 +216,7 @@ def cut_off(watch: ReplyWatch, constraint: Constraint | None) -> dict[str, Any] 
     """What a reply says of what was ended for it: a thought, after how many tokens, and content at its limit."""
     told: dict[str, Any] = {"thinking_cut_off": watch.thinking_tokens} if watch.is_cut else {}
     if constraint is not None and constraint.is_cut:
-        told["ended_at_limit"] = True
+        told[ENDED_AT_LIMIT] = True
     return told or None
 
 
