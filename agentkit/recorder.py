@@ -24,6 +24,11 @@ class Recorder(Protocol):
     path: Path
     mode: RecorderMode
 
+    @property
+    def block(self) -> object:
+        """What lasts as long as the block: what is learnt within it of a server is learnt in a replay, too."""
+        ...
+
     def backend(self, backend: Any) -> Any:
         """A `ChatBackend` whose replies are recorded or played; one whose HTTP is recorded is left to that."""
         ...

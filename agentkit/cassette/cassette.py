@@ -166,6 +166,11 @@ class Cassette:
 
     # -- what a run hands through it -------------------------------------------------------------------------------
 
+    @property
+    def block(self) -> object:
+        """What lasts as long as the block."""
+        return self.replaying
+
     def backend(self, llm: ChatBackend) -> ChatBackend:
         """A chat model's backend. One in this process is recorded; one over HTTP is left to the recorded HTTP."""
         return TapedBackend(llm, self)

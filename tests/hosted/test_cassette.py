@@ -16,7 +16,7 @@ from agentkit import AgentExecutor, Cassette
 from agentkit.errors import CassetteDrift
 from agentkit.models import ChatHuggingFace
 from tests.doubles.models import action, final
-from tests.doubles.server import ChatServer, Play, breaks, error, say, serving
+from tests.doubles.server import ChatServer, Play, Request, breaks, error, say, serving
 from tests.hosted.conftest import Make, Waits
 
 TOKEN = "hf_abcdefghijklmnop"
@@ -78,6 +78,35 @@ def test_faults_are_replayed_without_waiting(
         assert run(model, way) == "about 4"
     assert waits.seconds[len(plays) :] == [0.0] * len(plays)
     assert len(server.bodies) == len(plays) + 2
+
+
+@pytest.mark.parametrize("way", ["invoke", "ainvoke"])
+def test_what_was_learnt_of_a_server_before_is_learnt_again(
+    server: ChatServer, chat: Make, tmp_path: Path, way: str
+) -> None:
+    """A replay may be another process, and a cassette is entered more than once."""
+
+    def choose(asked: Request) -> Play:
+        if asked.path == "/api/chat/completions":
+            return error(404)
+        if "stop" in asked.body:
+            return error(400, "stop is not supported")
+        return TURNS[any("Observation" in str(message["content"]) for message in asked.body["messages"][1:])]
+
+    server.choose, address = choose, f"{server.url}/api"
+    model, cassette = chat(address), Cassette(tmp_path / "run.yaml", "record")
+    for _ in range(2):
+        asked = len(server.bodies)
+        with cassette:
+            assert run(model, way) == "about 4"
+        assert len(server.bodies) - asked == 4  # refused at the first address, and for the field
+    for played in (model, chat(address)):
+        with Cassette(tmp_path / "run.yaml", "replay"):
+            assert run(played, way) == "about 4"
+    asked = len(server.bodies)
+    assert run(model, way) == "about 4"
+    assert run(model, way) == "about 4"
+    assert len(server.bodies) - asked == 4 + 2  # what was learnt in no block is kept
 
 
 def test_a_changed_request_is_drift_and_not_tried_again(server: ChatServer, chat: Make, tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, Tool
 
 from agentkit import AgentExecutor
 from agentkit.errors import ConfigurationError, ModelError
-from agentkit.models.hosted.limits import TooLong, too_long
+from agentkit.models.hosted.body import Lessons
+from agentkit.models.hosted.limits import Context, TooLong, too_long
 from agentkit.models.messages import CUT, DROPPED
 from tests.doubles.models import action, final
 from tests.doubles.server import ChatServer, Play, Request, body, error, events, say
@@ -331,6 +332,84 @@ def test_a_context_is_forgotten_where_a_longer_prompt_was_taken(server: ChatServ
     server.choose = lambda asked: say("hello", usage={"prompt_tokens": len(json.dumps(asked.body["messages"])) // 4})
     dropped = [model.invoke(asked).response_metadata.get("dropped_to_fit") for asked in (long, longer, long)]
     assert [parts and parts["observations"] for parts in dropped] == [7, None, None]
+
+
+@every_way
+@pytest.mark.parametrize(("tokens", "dropped"), [(4000, [7, 7, None, None]), (1000, [7, 7, 7, 7])])
+def test_whether_a_context_has_grown_is_tested_now_and_then(
+    server: ChatServer, chat: Make, ask: Ask, monkeypatch: pytest.MonkeyPatch, tokens: int, dropped: list[int | None]
+) -> None:
+    """By a server, too, that does not count its tokens."""
+    monkeypatch.setattr("agentkit.models.hosted.model.TESTED_AFTER", 2)
+    model, long, seen = chat(), conversation(*["x" * 600] * 8), []
+    server.choose = with_context(1000)
+    for _ in dropped:
+        reply = ask(model, long).response_metadata.get("dropped_to_fit")
+        seen.append(reply and reply["observations"])
+        server.choose = with_context(tokens)
+    assert seen == dropped
+    assert len(server.bodies) == (5 if tokens == 4000 else 6)  # what is tested may be refused
+
+
+@pytest.mark.parametrize(
+    ("usage", "dropped"),
+    [
+        ({"prompt_tokens": 900, "completion_tokens": 101}, None),
+        ({"prompt_tokens": 900, "completion_tokens": 100}, 8),
+    ],
+)
+def test_a_context_is_forgotten_where_a_reply_went_past_it(
+    server: ChatServer, chat: Make, usage: dict[str, int], dropped: int | None
+) -> None:
+    model, long = chat(), conversation(*["x" * 600] * 9)
+    counted = "maximum context length is 1000 tokens. However, you requested 1412 tokens (900 in the messages, 512 in"
+    server.plays = [refused(counted), say("hello", usage=usage), say("hello", usage=None)]
+    model.invoke("x" * 3600)
+    parts = model.invoke(long).response_metadata.get("dropped_to_fit")
+    assert (parts and parts["observations"]) == dropped
+
+
+@pytest.mark.parametrize(("name", "dropped"), [("served", 7), ("another", None)])
+def test_a_context_is_that_of_the_model_that_answered(
+    server: ChatServer, chat: Make, name: str, dropped: int | None
+) -> None:
+    """Which may be another by now, also where it is asked by the same name."""
+    model, long = chat(model="org/name"), conversation(*["x" * 600] * 8)
+    server.choose = with_context(1000)
+    model.invoke(long)
+    server.choose = None
+    choice = {"index": 0, "message": {"role": "assistant", "content": "hello"}, "finish_reason": "stop"}
+    server.plays = [body(json.dumps({"model": name, "choices": [choice]}).encode())]
+    model.invoke("hi")
+    parts = model.invoke(long).response_metadata.get("dropped_to_fit")
+    assert (parts and parts["observations"]) == dropped
+
+
+CONTEXTS = {
+    tokens: Lessons(context=Context(tokens=tokens, per_character=0.25, counts_reply=False)) for tokens in (1000, 2000)
+}
+MEASURED = Lessons(context=Context(tokens=1000, per_character=0.3, counts_reply=False))
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "after", "then"),
+    [
+        (Lessons(), Lessons(), CONTEXTS[1000], CONTEXTS[1000]),
+        (CONTEXTS[1000], CONTEXTS[1000], MEASURED, MEASURED),
+        (CONTEXTS[1000], CONTEXTS[1000], Lessons(), Lessons()),
+        (Lessons(), CONTEXTS[1000], CONTEXTS[1000], Lessons()),  # another request showed that it is wrong
+        (Lessons(), CONTEXTS[1000], MEASURED, Lessons()),
+        (Lessons(), CONTEXTS[1000], CONTEXTS[2000], CONTEXTS[2000]),
+        (
+            Lessons(refused=frozenset({"stop"}), base=1),
+            Lessons(),
+            Lessons(refused=frozenset({"seed"}), folds_system=True),
+            Lessons(refused=frozenset({"stop", "seed"}), folds_system=True, base=1),
+        ),
+    ],
+)
+def test_what_requests_that_overlap_teach(now: Lessons, before: Lessons, after: Lessons, then: Lessons) -> None:
+    assert now.taught(before, after) == then
 
 
 def test_a_picture_is_not_taken_for_a_long_text(server: ChatServer, chat: Make) -> None:

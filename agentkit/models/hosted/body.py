@@ -55,23 +55,18 @@ class Lessons:
     context: Context | None = None
     wanted: str = ""  # the field that every message of the model has, also one that it thought nothing for
 
-    def proved(self, prompt_tokens: int) -> Lessons:
-        """Without a context that is shorter than a prompt that was taken."""
-        is_disproved = self.context is not None and self.context.tokens < prompt_tokens
-        return replace(self, context=None) if is_disproved else self
+    def taught(self, before: Lessons, after: Lessons) -> Lessons:
+        """These, with what one request taught, which knew those `before`; what was forgotten meanwhile stays so."""
+        new = {name: value for name in LESSONS if (value := getattr(after, name)) != getattr(before, name)}
+        if "refused" in new:
+            new["refused"] = self.refused | (after.refused - before.refused)
+        if before.context is not None and after.context is not None and self.context is None:
+            is_only_measured = before.context.tokens == after.context.tokens
+            new["context"] = None if is_only_measured else after.context
+        return replace(self, **new)
 
-    def joined(self, other: Lessons) -> Lessons:
-        """These, with what another request taught meanwhile."""
-        most = [one for one in (self.most_tokens, other.most_tokens) if one is not None]
-        return Lessons(
-            refused=self.refused | other.refused,
-            folds_system=self.folds_system or other.folds_system,
-            most_tokens=min(most, default=None),
-            base=other.base,
-            model=other.model or self.model,
-            context=other.context or self.context,
-            wanted=other.wanted or self.wanted,
-        )
+
+LESSONS = tuple(field.name for field in fields(Lessons))
 
 
 def generation_options(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
+from agentkit.events import Usage
+
 FEWEST = 16  # tokens that a reply may have; less is no answer
 _SURELY = 1.05  # times as many tokens as a prompt is likely to have
 CODES = ("context_length_exceeded", "exceed_context_size_error", "string_above_max_length", "tokens_limit_reached")
@@ -86,6 +88,10 @@ class Context:
         per_character = prompt_tokens / max(characters, 1)
         is_likely = 0.5 < per_character / self.per_character < 2  # some servers do not count what they had cached
         return replace(self, per_character=per_character) if is_likely else self
+
+    def is_disproved(self, usage: Usage) -> bool:
+        """Whether more than this was read, as the server counted."""
+        return self.tokens < (usage.total_tokens if self.counts_reply else usage.prompt_tokens)
 
 
 def too_long(message: str, *, code: str = "", asked: int | None = None) -> TooLong | None:

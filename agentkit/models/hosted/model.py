@@ -18,8 +18,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 from agentkit.errors import AgentkitError, ConfigurationError, ModelError
+from agentkit.events import Usage
 from agentkit.http_body import MOST_BYTES, MOST_ERROR_BYTES, MOST_STREAM_BYTES, Body, Unreadable
 from agentkit.models.backend import SCHEMA_USE, Capabilities, ChatRequest, Chunk, Closing
 from agentkit.models.hosted.body import Lessons, request_body
@@ -60,6 +62,7 @@ MOST_MOVES = 4  # redirects within a server
 ERROR_BODY_S = 5.0
 AFTER_END_S = 1.0  # for what may follow the end of a reply: usage, and the end of the response
 DOUBTFUL_TRIES = 2  # where there may be no chat server at the address
+TESTED_AFTER = 20  # requests that were shortened for what a server said earlier
 LISTING_S = 10.0  # for the names of what is served
 MOST_NAMES = 5
 _MOST_CHARS = 1000
@@ -77,6 +80,7 @@ class _Quirks:
     lessons: Lessons = field(default_factory=Lessons)
     serves: str = ""  # by its replies
     answers: bool = False
+    foreseen: int = 0  # requests that were shortened for a context that was met before
     secrets: set[str] = field(default_factory=set)
 
 
@@ -112,7 +116,14 @@ class HostedModel(Closing):
     asleep: Callable[[float], Awaitable[None]] | None = field(default=None, repr=False)
     now_s: Callable[[], float] = field(default=time.time, repr=False)
 
-    _quirks: _Quirks = field(default_factory=_Quirks, init=False, repr=False)
+    _seen: _Quirks = field(default_factory=_Quirks, init=False, repr=False)
+    _seen_in: WeakKeyDictionary[object, _Quirks] = field(default_factory=WeakKeyDictionary, init=False, repr=False)
+
+    @property
+    def _quirks(self) -> _Quirks:
+        """What the server has shown; in a recorder's block only there, as a replay knows nothing of what was before."""
+        recorder = active()
+        return self._seen if recorder is None else self._seen_in.setdefault(recorder.block, _Quirks())
 
     @cached_property
     def capabilities(self) -> Capabilities:
@@ -171,8 +182,8 @@ class HostedModel(Closing):
         attempts = self.retries.begin()
         delivery = Delivery(early=request.stream)
         phrasing = Phrasing(request, self._quirks.lessons)
-        for done in phrasing.foresee(self._body(phrasing)) if self.adapts and phrasing.lessons.context else ():
-            self._tell(f"{self.model_id} {done}", logging.WARNING)
+        if self.adapts and phrasing.lessons.context:
+            self._foresee(phrasing)
         while True:
             body = self._body(phrasing)
             try:
@@ -191,10 +202,22 @@ class HostedModel(Closing):
                 self._notify(failure, wait_s)
                 yield Wait(0.0 if _is_replayed() else wait_s)
 
+    def _foresee(self, phrasing: Phrasing) -> None:
+        """Shorten what the server would refuse; now and then see whether it still does."""
+        body, quirks = self._body(phrasing), self._quirks
+        if not phrasing.foresees(body):
+            return
+        quirks.foreseen += 1
+        if quirks.foreseen % TESTED_AFTER == 0:
+            phrasing.test_context()
+            return
+        for done in phrasing.foresee(body):
+            self._tell(f"{self.model_id} {done}", logging.WARNING)
+
     def _attempt(self, phrasing: Phrasing, body: dict[str, Any], attempts: Attempts, delivery: Delivery) -> Steps:
         delivery.begin()
         head = yield from self._send(body, attempts, phrasing.lessons.base)
-        self._learn(phrasing.lessons)
+        self._learn(phrasing)
         asked = phrasing.asked
         reader = CompletionReader(
             salt=len(asked.messages), headers=head.headers, tools=asked.tools, origin=self.capabilities.identity
@@ -207,10 +230,9 @@ class HostedModel(Closing):
         finally:
             self._quirks.answers |= reader.begun
         last = self._priced(reader.end())
-        if last.usage is not None:
-            phrasing.counted(body, last.usage.prompt_tokens)
-            self._learn(phrasing.lessons, last.usage.prompt_tokens)
-        self._notice_model(str((last.metadata or {}).get("model_name") or ""))
+        phrasing.answered(body, last.usage)
+        self._learn(phrasing, last.usage)
+        self._notice_model(str((last.metadata or {}).get("model_name") or ""), phrasing)
         yield from delivery.end()
         more: dict[str, Any] = {SCHEMA_USE: phrasing.schema_use} if phrasing.schema_use else {}
         if phrasing.fitted is not None:
@@ -359,17 +381,24 @@ class HostedModel(Closing):
             return False
         return (yield from self._finds_model(phrasing, attempts))
 
-    def _learn(self, lessons: Lessons, prompt_tokens: int = 0) -> None:
-        """The server takes a request that was put so: what was given way in is right. It counted so many tokens."""
-        if self._quirks.lessons != lessons:
-            self._quirks.lessons = self._quirks.lessons.joined(lessons)
-        self._quirks.lessons = self._quirks.lessons.proved(prompt_tokens)
+    def _learn(self, phrasing: Phrasing, usage: Usage | None = None) -> None:
+        """The server takes a request that was put so: what was given way in is right. It counted these tokens."""
+        quirks, taught = self._quirks, phrasing.lessons
+        quirks.lessons = quirks.lessons.taught(phrasing.known, taught)
+        if usage is not None and quirks.lessons.context is not None and quirks.lessons.context.is_disproved(usage):
+            quirks.lessons = replace(quirks.lessons, context=None)
 
-    def _notice_model(self, serves: str) -> None:
-        """Which model gave a good reply; of another one than before, behind an address alone, nothing is known."""
+    def _notice_model(self, serves: str, phrasing: Phrasing) -> None:
+        """Which model gave a good reply.
+
+        Of another one than before no more is known than this request taught; where it has the name that it was asked
+        by, the server is likely to be the same.
+        """
         quirks = self._quirks
-        if quirks.serves and serves != quirks.serves and not self.place.model:
-            quirks.lessons = Lessons(base=quirks.lessons.base)
+        if quirks.serves and serves != quirks.serves:
+            of_server = replace(quirks.lessons, context=None, most_tokens=None)
+            lessons = of_server if self.place.model else Lessons(base=quirks.lessons.base)
+            quirks.lessons = lessons.taught(phrasing.known, phrasing.lessons)
         quirks.serves, quirks.answers = serves, True
 
     def _finds_model(self, phrasing: Phrasing, attempts: Attempts) -> Effects[bool]:

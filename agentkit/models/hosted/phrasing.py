@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agentkit.errors import ConfigurationError
+from agentkit.events import Usage
 from agentkit.models.backend import ChatRequest, SchemaUse
 from agentkit.models.hosted.body import DROPPABLE, Lessons, refused_field, wanted_field
 from agentkit.models.hosted.failures import Failure
@@ -49,6 +50,11 @@ class Phrasing:
     let_go: SchemaUse = ""  # why the schema of a turn is not asked for
     _let_go_in_vain: bool = False
     _given_way: int = 0
+    _is_test: bool = False  # of whether the context is still as long as was learnt
+    known: Lessons = field(init=False)  # the lessons that it began with
+
+    def __post_init__(self) -> None:
+        self.known = self.lessons
 
     @property
     def request(self) -> ChatRequest:
@@ -136,23 +142,40 @@ class Phrasing:
 
     # -- length ----------------------------------------------------------------------------------------------------
 
+    def foresees(self, body: Mapping[str, Any]) -> bool:
+        """Whether the server would refuse the request for its length, by what it said before."""
+        return self._foreseen(body) is not None
+
     def foresee(self, body: Mapping[str, Any]) -> Iterator[str]:
-        """What is done, in words, about a prompt that the server would refuse, by the length that it named before."""
-        context = self.lessons.context
-        if context is None or any(_has_media(message) for message in self.asked.messages):
-            return
+        """What is done about that, in words."""
         for _ in range(2):  # for the prompt, and then for the reply beside it
-            limit = min((one for one in (_limit(body), self.most_tokens) if one is not None), default=None)
-            found = context.refusal(self._characters(body), asked=limit)
-            if found is None or not (said := self._shortened(found, body, limit)):
+            found = self._foreseen(body)
+            if found is None or not (said := self._shortened(found, body, self._asked_tokens(body))):
                 return
             yield said
 
-    def counted(self, body: Mapping[str, Any], prompt_tokens: int) -> None:
-        """The server counted so many tokens in the prompt."""
-        self.lessons = self.lessons.proved(prompt_tokens)
-        if self.lessons.context is not None and prompt_tokens:
-            context = self.lessons.context.measured(self._characters(body), prompt_tokens)
+    def test_context(self) -> None:
+        """The request goes out as it is, although it is foreseen to be too long: the server may read more by now."""
+        self._is_test = True
+
+    def _foreseen(self, body: Mapping[str, Any]) -> TooLong | None:
+        context = self.lessons.context
+        if context is None or any(_has_media(message) for message in self.asked.messages):
+            return None
+        return context.refusal(self._characters(body), asked=self._asked_tokens(body))
+
+    def _asked_tokens(self, body: Mapping[str, Any]) -> int | None:
+        return min((one for one in (_limit(body), self.most_tokens) if one is not None), default=None)
+
+    def answered(self, body: Mapping[str, Any], usage: Usage | None) -> None:
+        """There is a reply, for which the server counted these tokens."""
+        context = self.lessons.context
+        if context is None:
+            return
+        if self._is_test or (usage is not None and context.is_disproved(usage)):
+            self.lessons = replace(self.lessons, context=None)
+        elif usage is not None and usage.prompt_tokens:
+            context = context.measured(self._characters(body), usage.prompt_tokens)
             self.lessons = replace(self.lessons, context=context)
 
     def _characters(self, body: Mapping[str, Any]) -> int:
@@ -161,6 +184,7 @@ class Phrasing:
 
     def _notice(self, found: TooLong, body: Mapping[str, Any]) -> None:
         """How long the context is, and by how many tokens the prompt was counted, for the next ones."""
+        self._is_test = False
         prompt, tokens = found.prompt_tokens, found.context_tokens
         if prompt and tokens:
             before = self.lessons.context
