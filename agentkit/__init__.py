@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from agentkit.cassette import Cassette as Cassette
+    from agentkit.errors import Ask as Ask
     from agentkit.langchain.community import load_tools as load_tools
     from agentkit.langchain.executor import AgentExecutor as AgentExecutor
     from agentkit.langchain.hub import load_prompt as load_prompt
@@ -19,11 +20,16 @@ if TYPE_CHECKING:
     from agentkit.langchain.steps import format_log_to_messages as format_log_to_messages
     from agentkit.models import chat_model as chat_model
     from agentkit.react_json.scratchpad import format_log_to_str as format_log_to_str
+    from agentkit.sessions.session import Session as Session
+    from agentkit.sessions.store import Store as Store
 
 _HOME = {
     "AgentExecutor": "agentkit.langchain.executor",
+    "Ask": "agentkit.errors",
     "Cassette": "agentkit.cassette",
     "ReActJsonSingleInputOutputParser": "agentkit.langchain.output_parser",
+    "Session": "agentkit.sessions.session",
+    "Store": "agentkit.sessions.store",
     "chat_model": "agentkit.models",
     "create_react_json_agent": "agentkit.langchain.react_agent",
     "format_log_to_messages": "agentkit.langchain.steps",

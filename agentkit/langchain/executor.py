@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, aclosing, closing, nullcontext
 from dataclasses import KW_ONLY, asdict, dataclass, fields, replace
@@ -29,6 +30,7 @@ from agentkit.events import Event, Finished, RunStarted
 from agentkit.langchain.callbacks import AgentExecutorIterator, ChainRun, Outputs, chunks_of, config_of, inherited
 from agentkit.langchain.chat_model import OPTIONS, as_chat_model
 from agentkit.langchain.community import load_tools
+from agentkit.langchain.kept import KeptRuns, as_waiting
 from agentkit.langchain.react_agent import ReactJsonAgent, as_prompt, create_react_json_agent
 from agentkit.langchain.runnable_planner import RunnablePlanner, in_langchains_words
 from agentkit.langchain.steps import (
@@ -44,17 +46,18 @@ from agentkit.langchain.tools import HandleToolError, as_langchain, from_langcha
 from agentkit.recorder import active
 from agentkit.runs.build import allowed, check_max_cost, make_run
 from agentkit.settings import SETTINGS, RunSettings, checked
-from agentkit.toolbox.approval import Approve, check_approve
+from agentkit.toolbox.approval import Answer, Approve, check_approve
 
 if TYPE_CHECKING:
     from agentkit.cassette import Cassette
+    from agentkit.sessions.store import Store
 
 MOST_TOGETHER = 16  # runs of a batch at once; as many replies as a model in this process decodes together
 RUN_KEY = "__run"  # LangChain's key of what `include_run_info` adds
 
 
 @dataclass(eq=False, repr=False)
-class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
+class AgentExecutor(KeptRuns, Runnable[dict[str, Any], dict[str, Any]]):
     """Runs an agent with its tools until it has an answer.
 
     `agent` is a Runnable from `{"input", "intermediate_steps", …}` to `AgentAction | list[AgentAction] | AgentFinish`,
@@ -67,7 +70,11 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
     - `max_tokens`, `max_cost` (US dollars): budgets for the run
     - `max_repeats`: how often in a row the same action may give the same observation
     - `tool_timeout_s`: seconds for one tool; `approve`: asked before a tool runs that does not say that it
-      only reads, a plain function or (awaited runs only) an async one; only True is a yes
+      only reads, a plain function or (awaited runs only) an async one; only True is a yes. With "defer" the run ends
+      there, `result["waiting"]` says what it waits for, and `decide` goes on with it, in any process
+    - `answer`: asked what a tool wants to know (it raises `Ask`): a function of the question and the action
+    - `store`: where runs are kept as they happen: a `Store`, a file, an address; "defer" needs one, and takes the
+      user's own where none is given
     - `allow`: names of the tools that may run; `max_observation_tokens`: where an observation is cut
     - `must_be_grounded`: refuse an answer with numbers or names that no observation gave
     - `return_run`: add `result["run"]` (usage, seconds, stop reason, counts)
@@ -100,6 +107,8 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
     max_repeats: int | None = 3
     tool_timeout_s: float | None = None
     approve: Approve | None = None
+    answer: Answer | None = None
+    store: Store | str | Path | None = None
     allow: Collection[str] | None = None
     max_observation_tokens: int | None = 8_000
     must_be_grounded: bool = False
@@ -354,7 +363,7 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
 
     def _events(self, input: Any, config: RunnableConfig, outputs: Outputs, *, stream: bool = False) -> Iterator[Event]:
         """A run; `outputs` is what its callbacks are told of its end."""
-        check_approve(self.approve, blocking=True)
+        check_approve(self.approve, self.answer, blocking=True)
         inputs = self._keyed(input)
         if self.memory is not None:
             inputs |= self.memory.load_memory_variables(inputs)
@@ -362,7 +371,7 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
         started = manager.on_chain_start(None, inputs, **self._named(config)) if manager.handlers else None
         chain, seen = self._chain(started, config, outputs), partial(in_langchains_words, self.agent, inputs)
         try:
-            with self._recorded(), closing(self._run(inputs, chain, stream).events()) as events:
+            with self._recorded(), closing(self._kept(inputs)._run(inputs, chain, stream).events()) as events:
                 for event in map(seen, events):
                     for callback in chain.calls(event):
                         callback()
@@ -389,7 +398,8 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
         chain, seen = self._chain(started, config, outputs), partial(in_langchains_words, self.agent, inputs)
         try:
             with self._recorded():
-                async with aclosing(self._run(inputs, chain, stream).aevents()) as events:
+                kept = await asyncio.to_thread(self._kept, inputs) if self._keeps else self
+                async with aclosing(kept._run(inputs, chain, stream).aevents()) as events:
                     async for one in events:
                         event = seen(one)
                         for callback in chain.calls(event):
@@ -430,7 +440,7 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
         colors = get_color_mapping([tool.name for tool in tools], excluded_colors=["green", "red"])
         run = make_run(
             self.settings,
-            self.agent.asked(inputs) if isinstance(self.agent, ReactJsonAgent) else inputs,
+            self.agent.asked(inputs) if isinstance(self.agent, ReactJsonAgent) else self._with_history(inputs),
             planner=self._planner(config, stream),
             tools=[
                 from_langchain(
@@ -445,9 +455,11 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
                 for tool in tools
             ],
             approve=self.approve,
+            answer=self.answer,
             recover=recovery(self.handle_parsing_errors),
             trim=trimmer(self.trim_intermediate_steps) if callable(self.trim_intermediate_steps) else None,
             replayed=chain.replayed,
+            within=self._within,
         )
         if 0 in (self.max_iterations, self.max_execution_time):
             return replace(run, limits=replace(run.limits, max_iterations=0))
@@ -461,7 +473,8 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
         streams = self.stream_runnable and active() is None
         if isinstance(self.agent, ReactJsonAgent):
             is_watched = config is not None and config.get("callbacks") is not None
-            return self.agent.planner(config=inherited(config), stream=stream or (streams and is_watched))
+            streams = stream or (streams and is_watched)
+            return self.agent.planner(config=inherited(config), stream=streams, history=self._within.history)
         counts = self.return_run or self.settings.max_tokens is not None or self.settings.max_cost is not None
         return RunnablePlanner(
             self.agent,
@@ -491,6 +504,8 @@ class AgentExecutor(Runnable[dict[str, Any], dict[str, Any]]):
             outputs["intermediate_steps"] = as_langchain_steps(event.steps)
         if self.return_run:
             outputs["run"] = asdict(event.summary)
+        if event.waiting:
+            outputs["waiting"] = [as_waiting(one) for one in event.waiting]
         return outputs
 
     def _last_chunk(self, event: Event) -> dict[str, Any]:
@@ -543,7 +558,7 @@ def _settings(options: Mapping[str, Any], may_be_0: Sequence[str] = ()) -> dict[
             _check_bool(name, value)
     if options.get("allow") is not None:
         checked("allow", listed(options["allow"], "allow"), "allow")
-    check_approve(options.get("approve"))
+    check_approve(options.get("approve"), options.get("answer"))
     if options.get("memory") is not None and not callable(getattr(options["memory"], "load_memory_variables", None)):
         raise ConfigurationError(
             f"memory: expected LangChain's, as ConversationBufferMemory, saw {described(options['memory'])}"

@@ -13,6 +13,7 @@ from langchain_core.prompts import BasePromptTemplate
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from agentkit.core.agent import AgentMode, ReactAgent
+from agentkit.core.history import History
 from agentkit.core.loop import ModelCall, Turn
 from agentkit.core.planner import Planner
 from agentkit.errors import ConfigurationError, MalformedTurn, described
@@ -78,9 +79,12 @@ class ReactJsonAgent(Runnable[dict[str, Any], AgentAction | AgentFinish]):
         """A run's inputs as its planner takes them."""
         return asked(self.agent.react_prompt, inputs)
 
-    def planner(self, *, config: RunnableConfig | None = None, stream: bool = False) -> Planner:
-        """What plans one run, whose model tells the callbacks of `config`."""
-        return self.agent.planner(None if config is None else chat_of(self.model, config), stream=stream)
+    def planner(
+        self, *, config: RunnableConfig | None = None, stream: bool = False, history: History | None = None
+    ) -> Planner:
+        """What plans one run, whose model tells the callbacks of `config`, after the turns of its `history`."""
+        model = None if config is None else chat_of(self.model, config)
+        return self.agent.planner(model, stream=stream, history=history)
 
     def invoke(self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         *_, turn = self.planner(config=config).plan(self._as_call(input))

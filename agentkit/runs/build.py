@@ -11,10 +11,11 @@ LangChain is imported only for what is LangChain's: a model of one of its provid
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from agentkit.cassette.format.entries import plain
+from agentkit.cassette.format.run_spec import RunSpec
 from agentkit.core.agent import ReactAgent, check_native_calls
 from agentkit.core.loop import Limits
 from agentkit.core.planner import Planner
@@ -48,6 +49,15 @@ class Runner:
     mcp: McpTools | None = None
     approve: Approve | None = None
     answer: Answer | None = None
+    within: Within = field(default_factory=Within)
+
+    def spec(self, inputs: dict[str, Any]) -> RunSpec:
+        """What a run of these inputs is made of."""
+        return RunSpec.of(inputs, self.settings, text=self.prompt)
+
+    def joined(self, within: Within) -> Runner:
+        """What runs one run, which belongs to this."""
+        return replace(self, within=within)
 
     @property
     def prompt(self) -> Prompt:
@@ -56,9 +66,8 @@ class Runner:
         assert isinstance(prompt, Prompt)
         return prompt
 
-    def run(self, inputs: dict[str, Any], *, stream: bool = True, within: Within | None = None) -> Run:
+    def run(self, inputs: dict[str, Any], *, stream: bool = True) -> Run:
         """One run; with `stream`, its events have the model's text piece by piece."""
-        within = within or Within()
         if (recorder := active()) is not None and recorder.mode != "replay":
             if self.mcp is not None:
                 self.mcp.remember()
@@ -66,23 +75,21 @@ class Runner:
         return make_run(
             self.settings,
             inputs,
-            planner=self.agent.planner(stream=stream, history=within.history),
+            planner=self.agent.planner(stream=stream, history=self.within.history),
             tools=self.tools,
             approve=self.approve,
             answer=self.answer,
-            within=within,
+            within=self.within,
         )
 
-    def events(self, inputs: dict[str, Any], *, stream: bool = True, within: Within | None = None) -> Iterator[Event]:
+    def events(self, inputs: dict[str, Any], *, stream: bool = True) -> Iterator[Event]:
         """The run as it happens; raises what the model cannot mend."""
         check_approve(self.approve, self.answer, blocking=True)
-        return self.run(inputs, stream=stream, within=within).events()
+        return self.run(inputs, stream=stream).events()
 
-    def aevents(
-        self, inputs: dict[str, Any], *, stream: bool = True, within: Within | None = None
-    ) -> AsyncIterator[Event]:
+    def aevents(self, inputs: dict[str, Any], *, stream: bool = True) -> AsyncIterator[Event]:
         """`events`, awaiting."""
-        return self.run(inputs, stream=stream, within=within).aevents()
+        return self.run(inputs, stream=stream).aevents()
 
 
 def build(

@@ -1,8 +1,8 @@
 """Runs in a store: kept as they happen, and taken up again in any process that has the store.
 
-    within = kept(store, spec)                        # a run that begins
-    within = going_on(store, "5x0k…")                  # one that waited, reached a limit, or was broken off
-    runner.events(inputs, within=within)
+within = kept(store, spec)                        # a run that begins
+within = going_on(store, "5x0k…")                  # one that waited, reached a limit, or was broken off
+runner.events(inputs, within=within)
 """
 
 from __future__ import annotations
@@ -42,9 +42,12 @@ class StoreKeeper:
             yield keep
 
 
-def kept(store: Store, spec: RunSpec, history: History | None = None, **turn: Any) -> Within:
-    """What a run that begins belongs to; `turn` is its session and its number there."""
-    return Within(history=history or History(), keeper=StoreKeeper(store, store.begin(spec, **turn)))
+def kept(store: Store, spec: RunSpec, history: History | None = None, *, session: str | None = None) -> Within:
+    """What a run that begins belongs to, the next turn of a `session` after its `history`."""
+    run = store.begin(spec, session=session)
+    if session is not None:
+        store.add_turn(session, run)
+    return Within(history=history or History(), keeper=StoreKeeper(store, run))
 
 
 def going_on(store: Store, run: StoredRun, run_again: RunAgain | None = None) -> Within:

@@ -30,7 +30,7 @@ from agentkit.events import BrokenOff, Event, Finished, Pending, Token, ToolInpu
 from agentkit.secrets import REDACTED, Secrets
 from agentkit.sessions import schema
 from agentkit.sessions.address import Address, find_address
-from agentkit.sessions.database import Conflict, Database
+from agentkit.sessions.database import BUSY_S, Conflict, Database
 from agentkit.tool import text_of
 
 RunStatus = Literal["running", "finished", "waiting", "broken_off"]
@@ -149,18 +149,22 @@ class Store:
     """One store, in a file or on a server; threads may share it, and a forked process has connections of its own.
 
     Every method raises `StoreError`. What takes an id takes the beginning of one that no other begins with. Nothing is
-    written with a secret of `environment` in it.
+    written with a secret of `environment` in it. `wait_s` is how long a write to a file waits for those of others.
     """
 
     def __init__(
-        self, address: str | os.PathLike[str] | Address, *, environment: Mapping[str, str] = os.environ
+        self,
+        address: str | os.PathLike[str] | Address,
+        *,
+        environment: Mapping[str, str] = os.environ,
+        wait_s: float = BUSY_S,
     ) -> None:
         self._address = address if isinstance(address, Address) else Address.of(address)
         self._environment = environment
         self._known_secrets = Secrets(environment)
         self._ids = _Ids()
         self._next: dict[str, int] = {}  # the number of the next event of each run that is written here
-        self._database = Database(self._address)
+        self._database = Database(self._address, wait_s=wait_s)
 
     @classmethod
     def find(
@@ -377,6 +381,12 @@ class Store:
                 connection.execute(
                     sa.insert(schema.decisions).values(kind=kind, status="waiting", message="", asked=_now(), **row)
                 )
+
+    def decision(self, id: str) -> Decision:
+        """One decision, taken or not."""
+        with self._database.reading() as connection:
+            (found,) = self._decisions(connection, schema.decisions.c.id == self._one(connection, schema.decisions, id))
+            return found
 
     def decisions(self, run: str) -> list[Decision]:
         """All decisions of a run, in the order in which they were asked for."""

@@ -72,8 +72,8 @@ def decided(end: Finished, says: Any = "yes", **more: Any) -> dict[str, Verdict]
 
 
 def go_on(runner: Runner, before: Sequence[Event], verdicts: Mapping[str, Verdict] = {}, **more: Any) -> list[Event]:
-    run = runner.run(QUESTION, within=Within(begun=Begun(events=kept(before), verdicts=verdicts, **more)))
-    return list(run.events())
+    begun = Begun(events=kept(before), verdicts=verdicts, **more)
+    return list(runner.joined(Within(begun=begun)).events(QUESTION))
 
 
 def told(events: Sequence[Event]) -> list[Any]:

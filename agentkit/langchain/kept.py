@@ -1,0 +1,184 @@
+"""What an `AgentExecutor` does with a store: runs are kept, calls wait for decisions, and runs go on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.runnables import RunnableConfig
+
+from agentkit.core.run import Within
+from agentkit.errors import ConfigurationError, ToolError, said
+from agentkit.events import Pending, ToolInput
+from agentkit.langchain.react_agent import ReactJsonAgent
+from agentkit.langchain.tools import from_langchain
+from agentkit.react_json.prompt import HISTORY, Prompt
+from agentkit.settings import RunSettings
+from agentkit.toolbox.approval import DEFER, Approve
+
+if TYPE_CHECKING:
+    from agentkit.cassette import RunSpec
+    from agentkit.sessions.going_on import RunAgain
+    from agentkit.sessions.store import Store
+
+WAITING = ("id", "tool", "tool_input", "question")
+"""What `result["waiting"]` says of each call."""
+MADE_IN_PYTHON = "python:"
+"""Begins the name of a model that only the program has that made it."""
+_ALONE = Within()
+
+
+def as_waiting(pending: Pending) -> dict[str, Any]:
+    """A call that waits, in a result."""
+    action = pending.action
+    given = dict(action.tool_input) if isinstance(action.tool_input, dict) else action.tool_input
+    return dict(zip(WAITING, (pending.id, action.tool, given, pending.question), strict=True))
+
+
+class KeptRuns:
+    """An executor's runs in a store. `joined` is the executor for one run, which belongs to something."""
+
+    agent: Any
+    tools: Sequence[Any]
+    approve: Approve | None
+    store: Store | str | Path | None
+
+    @property
+    def settings(self) -> RunSettings:
+        raise NotImplementedError
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None) -> dict[str, Any]:
+        raise NotImplementedError
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def decide(
+        self,
+        id: str,
+        yes: bool | None = None,
+        *,
+        edit: ToolInput | None = None,
+        message: str | None = None,
+        config: RunnableConfig | None = None,
+    ) -> dict[str, Any]:
+        """Decide of a call that waits whether it runs, or answer what its tool asks; the run goes on.
+
+        `edit` is the input that it runs with instead of its own; `message` is what the model is told of a no, or the
+        answer to a question. The result is that of `invoke`; where other calls of the run still wait, they are in its
+        "waiting". The first decision counts: `StoreError` for another.
+        """
+        run, left = self._decided(id, yes, edit, message)
+        return left or self.resume(run, config=config)
+
+    async def adecide(
+        self,
+        id: str,
+        yes: bool | None = None,
+        *,
+        edit: ToolInput | None = None,
+        message: str | None = None,
+        config: RunnableConfig | None = None,
+    ) -> dict[str, Any]:
+        """`decide`, awaiting."""
+        run, left = await asyncio.to_thread(self._decided, id, yes, edit, message)
+        return left or await self.aresume(run, config=config)
+
+    def resume(
+        self, run: str, *, run_again: RunAgain | None = None, config: RunnableConfig | None = None
+    ) -> dict[str, Any]:
+        """Go on with a run of the store that waited, reached a limit or was broken off; nothing happens twice.
+
+        `run_again(tool, tool_input)` says whether a call runs now that was under way, and must not run twice.
+        """
+        joined, inputs = self._gone_on(run, run_again)
+        return joined.invoke(inputs, config)
+
+    async def aresume(
+        self, run: str, *, run_again: RunAgain | None = None, config: RunnableConfig | None = None
+    ) -> dict[str, Any]:
+        """`resume`, awaiting."""
+        joined, inputs = await asyncio.to_thread(self._gone_on, run, run_again)
+        return await joined.ainvoke(inputs, config)
+
+    def spec(self, inputs: dict[str, Any]) -> RunSpec:
+        """What a run of these inputs is made of, as far as a store can say it."""
+        from agentkit.cassette import RunSpec
+
+        names, agent = tuple(tool.name for tool in self.tools), self.agent
+        model = agent.agent.model.model_id if isinstance(agent, ReactJsonAgent) else type(agent).__name__
+        settings = replace(self.settings, model=f"{MADE_IN_PYTHON}{model}", tools=names)
+        prompt = agent.agent.chosen_prompt if isinstance(agent, ReactJsonAgent) else None
+        if not isinstance(prompt, Prompt):
+            return RunSpec.of(inputs, settings)
+        return RunSpec.of(inputs, replace(settings, prompt=prompt.name), text=prompt)
+
+    def joined(self, within: Within) -> Self:
+        """This executor for one run, which belongs to a store, a session, or to what happened in it before."""
+        one = copy(self)
+        one.__dict__["_joins"] = within
+        return one
+
+    @property
+    def _within(self) -> Within:
+        within: Within = self.__dict__.get("_joins", _ALONE)
+        return within
+
+    @property
+    def _keeps(self) -> bool:
+        """Whether a run begins in the store with this call."""
+        return self._within.keeper is None and (self.store is not None or self.approve == DEFER)
+
+    def _kept(self, inputs: dict[str, Any]) -> Self:
+        if not self._keeps:
+            return self
+        from agentkit.sessions.going_on import kept
+
+        return self.joined(kept(self._own_store, self.spec(inputs)))
+
+    @property
+    def _own_store(self) -> Store:
+        from agentkit.sessions.session import found_store
+
+        return found_store(self.store)
+
+    def _decided(
+        self, id: str, yes: bool | None, edit: ToolInput | None, message: str | None
+    ) -> tuple[str, dict[str, Any]]:
+        """Whose run the decision is of, and what `decide` gives where other calls of it still wait."""
+        store = self._own_store
+        if edit is not None:
+            self._check_edit(store.decision(id).tool, edit)
+        run = store.run(store.decide(id, yes, edit=edit, message=message).run)
+        waiting = [{name: getattr(one, name) for name in WAITING} for one in store.waiting(run.id)]
+        return run.id, {**run.spec.inputs, "output": run.output, "waiting": waiting} if waiting else {}
+
+    def _check_edit(self, tool: str, edit: ToolInput) -> None:
+        """Raise `ConfigurationError` for an input that the tool does not take."""
+        named = {one.name: one for one in self.tools}
+        try:
+            if tool in named:
+                from_langchain(named[tool]).arguments(edit)
+        except ToolError as error:
+            raise ConfigurationError(f"edit is no input of {tool}: {said(error)}") from error
+
+    def _gone_on(self, run: str, run_again: RunAgain | None) -> tuple[Self, dict[str, Any]]:
+        from agentkit.sessions.going_on import going_on
+
+        store = self._own_store
+        stored = store.run(run)
+        return self.joined(going_on(store, stored, run_again)), dict(stored.spec.inputs)
+
+    def _with_history(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """For an agent of LangChain's: earlier turns as its prompts take them."""
+        messages = [
+            message
+            for one in self._within.history.exchanges
+            for message in (HumanMessage(one.question), AIMessage(one.answer))
+        ]
+        return {**inputs, HISTORY: [*inputs.get(HISTORY, ()), *messages]} if messages else inputs
