@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from agentkit.core.loop import ModelCall, Turn
-from agentkit.core.planner import Planner
+from agentkit.core.planner import Planned, Planner
 from agentkit.errors import AgentkitError, ConfigurationError, RejectedAnswer, described
-from agentkit.events import Event, FinalAnswer
+from agentkit.events import FinalAnswer
 
 Check = Callable[[Any], Any]
 LONGEST_MESSAGE = 2_000
@@ -60,11 +60,11 @@ class CheckedPlanner:
     most: int = MOST_CORRECTIONS
     _corrections: int = 0
 
-    def plan(self, call: ModelCall) -> Iterator[str | Event | Turn]:
+    def plan(self, call: ModelCall) -> Iterator[Planned]:
         for piece in self.planner.plan(call):
             yield self._with(piece, self._said(piece)) if _answers(piece) else piece
 
-    async def aplan(self, call: ModelCall) -> AsyncIterator[str | Event | Turn]:
+    async def aplan(self, call: ModelCall) -> AsyncIterator[Planned]:
         async for piece in self.planner.aplan(call):
             yield self._with(piece, await self._asaid(piece)) if _answers(piece) else piece
 

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, get_args
 
 from agentkit.core.loop import ModelCall, Turn
-from agentkit.core.planner import BROKE, REFUSED, Planner, status_of
+from agentkit.core.planner import BROKE, REFUSED, Planned, Planner, status_of
 from agentkit.errors import CassetteError, MalformedTurn, ModelError
 from agentkit.events import CallMode, ModeFound
 from agentkit.models.backend import Capabilities, ChatRequest, Completion
@@ -336,7 +336,7 @@ class AutoPlanner:
         self._planner: Planner | None = None
         self._is_sure = False
 
-    def plan(self, call: ModelCall) -> Iterator[str | ModeFound | Turn]:
+    def plan(self, call: ModelCall) -> Iterator[Planned]:
         if self._planner is None:
             yield from self._take(self._finder.find(self._model))
         try:
@@ -362,7 +362,7 @@ class AutoPlanner:
             yield from self._now.plan(call)
             self._finder.learn("react-json")
 
-    async def aplan(self, call: ModelCall) -> AsyncIterator[str | ModeFound | Turn]:
+    async def aplan(self, call: ModelCall) -> AsyncIterator[Planned]:
         import asyncio
 
         if self._planner is None:
@@ -412,9 +412,7 @@ class AutoPlanner:
         acts = isinstance(turn.decision, tuple)
         return is_first and not call.steps and not acts and (self._mode == "tools" or _is_malformed(turn))
 
-    def _believed(
-        self, piece: str | ModeFound | Turn, call: ModelCall, *, instead_of: Turn | None = None
-    ) -> str | ModeFound | Turn:
+    def _believed(self, piece: Planned, call: ModelCall, *, instead_of: Turn | None = None) -> Planned:
         """A piece of a turn, which may confirm the mode; it counts what was used by a turn that it stands for."""
         if not isinstance(piece, Turn):
             return piece

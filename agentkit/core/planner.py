@@ -10,17 +10,19 @@ import logging
 import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from agentkit.core.growing_answer import GrowingAnswer
 from agentkit.core.history import History
 from agentkit.core.loop import ModelCall, Turn
 from agentkit.errors import ConfigurationError, MalformedTurn
-from agentkit.events import FinalAnswer, ModeFound, Step, Usage
-from agentkit.models.backend import ChatRequest, Completion, Message
+from agentkit.events import FinalAnswer, ModeFound, PartialAnswer, Step, Usage
+from agentkit.models.backend import ChatRequest, Completion, Message, ToolCallPiece
 from agentkit.models.chat import ChatModel, estimated_usage
+from agentkit.react_json.answer_type import AnswerType
 from agentkit.react_json.parser import parse_turn
-from agentkit.react_json.prompt import HISTORY, SCRATCHPAD, ChatPrompt
+from agentkit.react_json.prompt import HISTORY, SCRATCHPAD, ChatPrompt, with_answer_format
 from agentkit.react_json.scratchpad import format_log_to_str, harmless_steps, observation_text, with_pictures
 from agentkit.react_json.turn import Schemas
 from agentkit.react_json.turn import Turn as ParsedTurn
@@ -38,12 +40,24 @@ Grammar = Callable[[str, Sequence[Step]], str]
 """From the question and the steps so far, observations as text, to the grammar (llguidance Lark) of the next turn."""
 
 
+Planned = str | ModeFound | PartialAnswer | Turn
+"""A piece of the model's text, how it calls tools, its answer so far, or its turn."""
+
+
 class Planner(Protocol):
-    """Plans the next turn: pieces of text as they arrive (or none), or how the model calls tools, then one `Turn`."""
+    """Plans the next turn: pieces of it as they arrive (or none), then one `Turn`."""
 
-    def plan(self, call: ModelCall) -> Iterator[str | ModeFound | Turn]: ...
+    def plan(self, call: ModelCall) -> Iterator[Planned]: ...
 
-    def aplan(self, call: ModelCall) -> AsyncIterator[str | ModeFound | Turn]: ...
+    def aplan(self, call: ModelCall) -> AsyncIterator[Planned]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class WantedAnswer:
+    """An answer that is a value of this `type`; `note` is what the model is told of its form beside the prompt."""
+
+    type: AnswerType
+    note: str = ""
 
 
 class Estimates:
@@ -76,7 +90,9 @@ class ModelPlanner(ABC):
         stream: bool = False,
         estimates: Estimates | None = None,
         history: History | None = None,
+        answer: WantedAnswer | None = None,
     ) -> None:
+        self._answer = answer
         self._model = model
         self._prompt = prompt
         self._stream = stream
@@ -87,15 +103,39 @@ class ModelPlanner(ABC):
         self._read = 0
         self._log: list[Message] = []
 
-    def plan(self, call: ModelCall) -> Iterator[str | Turn]:
-        request = self._request(call)
+    def plan(self, call: ModelCall) -> Iterator[Planned]:
+        request, growing = self._request(call), self._growing()
         for piece in self._model.complete(request):
-            yield piece if isinstance(piece, str) else self._turn(self._counted(piece, request), call)
+            yield from self._planned(piece, request, call, growing)
 
-    async def aplan(self, call: ModelCall) -> AsyncIterator[str | Turn]:
-        request = self._request(call)
+    async def aplan(self, call: ModelCall) -> AsyncIterator[Planned]:
+        request, growing = self._request(call), self._growing()
         async for piece in self._model.acomplete(request):
-            yield piece if isinstance(piece, str) else self._turn(self._counted(piece, request), call)
+            for planned in self._planned(piece, request, call, growing):
+                yield planned
+
+    def _planned(
+        self,
+        piece: str | ToolCallPiece | Completion,
+        request: ChatRequest,
+        call: ModelCall,
+        growing: GrowingAnswer | None,
+    ) -> Iterator[Planned]:
+        if isinstance(piece, Completion):
+            yield self._turn(self._counted(piece, request), call)
+            return
+        if isinstance(piece, str):
+            yield piece
+        if growing is not None:
+            yield from growing.feed(piece)
+
+    def _growing(self) -> GrowingAnswer | None:
+        """What reads the answer out of a turn as it arrives, where it is a value."""
+        return GrowingAnswer() if self._answer is not None else None
+
+    def _asked(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """The messages with what the model is told of the answer's form."""
+        return with_answer_format(messages, self._answer.note) if self._answer and self._answer.note else messages
 
     def _counted(self, completion: Completion, request: ChatRequest) -> Completion:
         """The completion with the tokens it used, where a budget needs them."""
@@ -187,20 +227,21 @@ class ReactJsonPlanner(ModelPlanner):
         estimates: Estimates | None = None,
         names: Mapping[str, str] = {},
         history: History | None = None,
+        answer: WantedAnswer | None = None,
     ) -> None:
-        super().__init__(model, prompt, stream=stream, estimates=estimates, history=history)
+        super().__init__(model, prompt, stream=stream, estimates=estimates, history=history, answer=answer)
         self._tools = tools
         self._names = names
         self._grammar = grammar
         self._schema = schema
         self._is_held: bool | None = None if schema else False  # to the schema
 
-    def plan(self, call: ModelCall) -> Iterator[str | Turn]:
+    def plan(self, call: ModelCall) -> Iterator[Planned]:
         if self._is_held is None and self._schema is not None:
             self._is_held = self._schema.may_be_kept()
         yield from super().plan(call)
 
-    async def aplan(self, call: ModelCall) -> AsyncIterator[str | Turn]:
+    async def aplan(self, call: ModelCall) -> AsyncIterator[Planned]:
         if self._is_held is None and self._schema is not None:
             import asyncio
 
@@ -223,10 +264,11 @@ class ReactJsonPlanner(ModelPlanner):
             steps = [step._replace(observation=observation_text(*step)) for step in call.steps]
             grammar = self._grammar(str(call.inputs.get("input", "")), steps)
         return ChatRequest(
-            messages=self._messages(call),
+            messages=self._asked(self._messages(call)),
             stop=STOP,
             grammar=grammar,
             turn_schema=self._schema.schema if self._is_held and self._schema is not None else None,
+            holds_answer=self._answer is not None,
             token_budget=call.max_new_tokens,
             stream=self._stream,
         )
@@ -250,11 +292,12 @@ class ReactJsonPlanner(ModelPlanner):
 
     def _turn(self, completion: Completion, call: ModelCall) -> Turn:
         has_label = bool(call.steps) and not self._prompt.keeps_messages
-        turn = turn_of(completion, self._tools, label="" if has_label else LABEL)
+        wanted = self._answer.type if self._answer is not None else None
+        turn = turn_of(completion, self._tools, label="" if has_label else LABEL, answer=wanted)
         can = self._model.capabilities
         decision = turn.decision
         self._learn(completion)
-        if isinstance(decision, FinalAnswer) and decision.output in can.refusals:
+        if isinstance(decision, FinalAnswer) and wanted is None and decision.output in can.refusals:
             return replace(turn, decision=replace(decision, declines=True))
         if self._names and isinstance(decision, tuple):
             called = tuple(replace(action, tool=self._names.get(action.tool, action.tool)) for action in decision)
@@ -276,10 +319,12 @@ def _cut_off(usage: Usage) -> str:
     return f"cut off at {usage.completion_tokens} tokens" if usage.completion_tokens else "cut off at the token limit"
 
 
-def turn_of(completion: Completion, tools: Schemas | None = None, *, label: str = LABEL) -> Turn:
+def turn_of(
+    completion: Completion, tools: Schemas | None = None, *, label: str = LABEL, answer: AnswerType | None = None
+) -> Turn:
     """Parse a completion; what is wrong with it is part of the turn, for the loop to deal with.
 
-    The text of a turn that came as an object begins with `label`.
+    The text of a turn that came as an object begins with `label`. A final answer is read as an `answer` of that type.
     """
     text, thinking, usage = completion.text, completion.thinking, completion.usage
     parsed: ParsedTurn | None = None
@@ -287,12 +332,12 @@ def turn_of(completion: Completion, tools: Schemas | None = None, *, label: str 
     is_cut_off = completion.finish_reason == "length"
     try:
         if isinstance(completion.turn, Mapping):
-            parsed = turn_in(completion.turn, tools, label=label)
+            parsed = turn_in(completion.turn, tools, label=label, is_typed=answer is not None)
             text = parsed.decision.log if parsed else json.dumps(completion.turn, ensure_ascii=False)
         elif completion.turn is not None:
             text = completion.turn
         is_whole = parsed is not None  # an object that is complete was not cut off
-        parsed = parsed or parse_turn(text, tools)
+        parsed = parsed or (answer.turn(text) if answer is not None else None) or parse_turn(text, tools)
     except MalformedTurn as error:
         told = MalformedTurn(f"{error} The turn was {_cut_off(usage)}: write less.") if is_cut_off else error
         return Turn(told, error.text or text, thinking=thinking, invented=error.invented + behind_stop, usage=usage)
@@ -301,6 +346,13 @@ def turn_of(completion: Completion, tools: Schemas | None = None, *, label: str 
     if is_cut_off and not is_whole and not completion.cut_off and parsed.decision.log == text.rstrip():
         told = MalformedTurn(f"Invalid format: the answer was {_cut_off(usage)}. Answer more briefly.")
         return Turn(told, text, thinking=thinking, invented=behind_stop, usage=usage)
+    if answer is not None:
+        try:
+            value = answer.read(parsed.decision.output)
+        except MalformedTurn as error:
+            return Turn(error, text, parsed.thought, thinking, parsed.invented + behind_stop, usage)
+        final = replace(parsed.decision, output=value)
+        return Turn(final, text, parsed.thought, thinking, parsed.invented + behind_stop, usage)
     return Turn(parsed.decision, text, parsed.thought, thinking, parsed.invented + behind_stop, usage)
 
 

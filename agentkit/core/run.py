@@ -28,7 +28,7 @@ from typing import Any, Protocol
 
 from agentkit.core.history import History
 from agentkit.core.loop import Limits, ModelCall, ReActLoop, ToolCalls, Turn
-from agentkit.core.planner import Planner
+from agentkit.core.planner import Planned, Planner
 from agentkit.deadline import within
 from agentkit.errors import AgentkitError, ConfigurationError, MalformedTurn, ModelError, in_one_line, short_repr
 from agentkit.events import (
@@ -37,7 +37,6 @@ from agentkit.events import (
     Event,
     Finished,
     LimitReached,
-    ModeFound,
     Observation,
     Outcome,
     RunStarted,
@@ -253,7 +252,7 @@ def _ending_told(recorder: Recorder | None, keep: Callable[[Event], None] | None
         raise
 
 
-def _events(piece: str | ModeFound | Turn, loop: ReActLoop) -> Iterator[Event]:
+def _events(piece: Planned, loop: ReActLoop) -> Iterator[Event]:
     match piece:
         case str():
             yield Token(piece)

@@ -19,9 +19,11 @@ from inspect import isroutine
 from typing import Any
 
 from agentkit.errors import ConfigurationError, MalformedTurn, described, in_one_line, short_repr
+from agentkit.events import FinalAnswer
 from agentkit.react_json.grounding import leaves
 from agentkit.react_json.lenient_json import BrokenJson, read_json, read_value
 from agentkit.react_json.schema_rules import LARGEST, UNHELD, are_apart, bounded, referred
+from agentkit.react_json.turn import Turn
 
 __all__ = ["AnswerType", "Held"]
 
@@ -50,6 +52,10 @@ _KEYWORDS = frozenset(
 _NOT_READ = ("$dynamicRef", "$recursiveRef", "$dynamicAnchor", "$recursiveAnchor")
 _UNSAID = frozenset(("title", "$schema", "$id", "$anchor", "$comment", "examples"))  # to a model
 _BEYOND_GRAMMARS = re.compile(r"(?<!\\)(?:\\\\)*(?:\(\?(?:[=!>(P]|<[=!])|\\[1-9bBAZzGkp])|[*+?}]\+")
+_LABELLED = re.compile(  # only words before it: what else may stand there is for the parser of turns
+    r"\A\s*(?:Thought:)?(?P<thought>(?:(?!^[ \t]*(?:Action|Observation))[^{`\[<◁])*?)^[ \t#*_]*Final Answer[*_]*:[*_]*",
+    re.MULTILINE,
+)
 _FENCED = re.compile(r"\A\s*(?:`{3,}|~{3,})[^\n]*\n(.*?)\n?[ \t]*(?:`{3,}|~{3,})\s*\Z", re.DOTALL)
 _BLOCK = re.compile(r"^[ \t]*`{3,}[^\n`]*\n(.*?)^[ \t]*`{3,}", re.DOTALL | re.MULTILINE)
 
@@ -136,6 +142,17 @@ class AnswerType:
             return text
         problem = problems[0] if problems else _no_json(text)
         raise MalformedTurn(f"Invalid format: the final answer does not fit its schema: {problem}. {AGAIN}")
+
+    def turn(self, text: str) -> Turn | None:
+        """The turn of a text that ends in its answer, as JSON that fits: that may look like a call, and is none."""
+        label = _LABELLED.match(text)
+        if label is None:
+            return None
+        try:
+            self.exactly(text[label.end() :])
+        except MalformedTurn:
+            return None
+        return Turn(FinalAnswer(text[label.end() :].strip(), text.rstrip()), label["thought"].strip())
 
     def exactly(self, text: str) -> Any:
         """The value of a text that is JSON, whole, and fits; raises `MalformedTurn` for any other."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from agentkit.events import PartialAnswer
+from agentkit.models.backend import ToolCallPiece
 
 _LABEL = re.compile(r"(?:^|\n)[ \t#*_]*Final Answer[*_]*:[*_]*", re.IGNORECASE)
 _FENCE = re.compile(r"\s*(?:`{3,}|~{3,})[^\n`]*\n")
@@ -15,21 +16,34 @@ _SHARE = 64  # of a long answer, that has to come before it is read once more: a
 
 
 class GrowingAnswer:
-    """Gives what an answer is so far, each time that it has grown. `wrapper` is the key that it stands in, if any.
+    """Gives what an answer is so far, each time that it has grown.
 
-    In a turn's text it begins behind its label, unless it `is_bare`.
+    In a turn's text it begins behind its label; else it is the arguments of a `call` by that name, or what stands in
+    them as the `wrapper`.
     """
 
-    def __init__(self, *, is_bare: bool = False, wrapper: str = "") -> None:
+    def __init__(self, *, call: str = "", wrapper: str = "") -> None:
+        self._call = call
+        self._is_its_call: dict[int, bool] = {}
         self._text = ""
-        self._begins: int | None = 0 if is_bare else None
+        self._begins: int | None = 0 if call else None
         self._seen = 0
         self._read = 0
         self._wrapper = wrapper
         self._last: Any = _NOTHING
 
-    def feed(self, piece: str) -> Iterator[PartialAnswer]:
-        """The answer with a piece more of the text, where that changes it."""
+    def feed(self, piece: str | ToolCallPiece) -> Iterator[PartialAnswer]:
+        """The answer with a piece more of the text or of a call, where that changes it."""
+        if isinstance(piece, str):
+            text = "" if self._call else piece
+        else:
+            if piece.name is not None:
+                self._is_its_call[piece.index] = piece.name == self._call
+            text = piece.arguments if self._is_its_call.get(piece.index) else ""
+        if text:
+            yield from self._grown(text)
+
+    def _grown(self, piece: str) -> Iterator[PartialAnswer]:
         self._text += piece
         if self._begins is None:
             label = _LABEL.search(self._text, max(0, self._seen - _LONGEST_LABEL))
