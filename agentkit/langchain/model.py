@@ -16,6 +16,7 @@ from langchain_core.runnables.base import RunnableBinding
 from agentkit.deadline import remaining_s
 from agentkit.events import Usage
 from agentkit.langchain.chat_model import ChatHuggingFace
+from agentkit.langchain.made_messages import MadeMessages
 from agentkit.langchain.messages import CUT_OFF, PROVIDER_FIELDS, MessageDict, as_langchain_message
 from agentkit.models.backend import SCHEMA_USE, Capabilities, ChatRequest, Completion, Message, NativeCall
 from agentkit.models.chat import BackendChat, ChatModel, arepeated, repeated
@@ -102,9 +103,10 @@ class _Live:
         return arepeated(lambda: self._acomplete(request))
 
     def _complete(self, request: ChatRequest) -> Generator[str | Completion]:
+        self._made = MadeMessages()
         messages, (model, options) = self._converted(request.messages), self._asked(request)
         if not self._reads_chunks(request):
-            yield completion_of(self._invoked_in_time(model, messages, options))
+            yield self._completion(self._invoked_in_time(model, messages, options))
             return
         whole: Any = None
         with closing(model.stream(messages, self._config, **options)) as chunks:
@@ -112,22 +114,26 @@ class _Live:
                 whole = chunk if whole is None else whole + chunk
                 if remaining_s() == 0 and getattr(chunk, "chunk_position", None) != "last":
                     raise TimeoutError
-                if chunk.text and request.stream:
-                    yield str(chunk.text)
-        yield completion_of(whole)
+                for piece in _shown(chunk, request):
+                    yield piece
+        yield self._completion(whole)
+
+    def _completion(self, message: Any) -> Completion:
+        if not self.is_ours:  # which hand on what their server wants back with each call
+            self._made.keep(message)
+        return completion_of(message)
 
     async def _acomplete(self, request: ChatRequest) -> AsyncGenerator[str | Completion]:
         messages, (model, options) = self._converted(request.messages), self._asked(request)
         if not self._reads_chunks(request):
-            yield completion_of(await model.ainvoke(messages, self._config, **options))
+            yield self._completion(await model.ainvoke(messages, self._config, **options))
             return
         whole: Any = None
         async with aclosing(model.astream(messages, self._config, **options)) as chunks:
             async for chunk in chunks:
                 whole = chunk if whole is None else whole + chunk
-                if chunk.text and request.stream:
-                    yield str(chunk.text)
-        yield completion_of(whole)
+                yield from _shown(chunk, request)
+        yield self._completion(whole)
 
     def _reads_chunks(self, request: ChatRequest) -> bool:
         """Ours are read in chunks where it matters: to stop between two, and for calls as they were written.
@@ -157,7 +163,8 @@ class _Live:
                 continue
             pair = self._messages.get(id(message))
             if pair is None:
-                pair = self._messages[id(message)] = (message, as_langchain_message(message))
+                made = self._made.message(message) or as_langchain_message(message)
+                pair = self._messages[id(message)] = (message, made)
             converted.append(pair[1])
         return converted
 
