@@ -94,6 +94,7 @@ class _Live:
         self.is_ours = isinstance(model, ChatHuggingFace)
         self._config = config
         self._messages: dict[int, tuple[Message, BaseMessage]] = {}
+        self._made = MadeMessages()
         self._with_tools: tuple[Any, Any, dict[str, Any]] | None = None
 
     def complete(self, request: ChatRequest) -> Iterator[str | Completion]:
@@ -103,7 +104,6 @@ class _Live:
         return arepeated(lambda: self._acomplete(request))
 
     def _complete(self, request: ChatRequest) -> Generator[str | Completion]:
-        self._made = MadeMessages()
         messages, (model, options) = self._converted(request.messages), self._asked(request)
         if not self._reads_chunks(request):
             yield self._completion(self._invoked_in_time(model, messages, options))
@@ -114,14 +114,9 @@ class _Live:
                 whole = chunk if whole is None else whole + chunk
                 if remaining_s() == 0 and getattr(chunk, "chunk_position", None) != "last":
                     raise TimeoutError
-                for piece in _shown(chunk, request):
-                    yield piece
+                if chunk.text and request.stream:
+                    yield str(chunk.text)
         yield self._completion(whole)
-
-    def _completion(self, message: Any) -> Completion:
-        if not self.is_ours:  # which hand on what their server wants back with each call
-            self._made.keep(message)
-        return completion_of(message)
 
     async def _acomplete(self, request: ChatRequest) -> AsyncGenerator[str | Completion]:
         messages, (model, options) = self._converted(request.messages), self._asked(request)
@@ -132,8 +127,14 @@ class _Live:
         async with aclosing(model.astream(messages, self._config, **options)) as chunks:
             async for chunk in chunks:
                 whole = chunk if whole is None else whole + chunk
-                yield from _shown(chunk, request)
+                if chunk.text and request.stream:
+                    yield str(chunk.text)
         yield self._completion(whole)
+
+    def _completion(self, message: Any) -> Completion:
+        if not self.is_ours:  # which hand on what their server wants back with each call
+            self._made.keep(message)
+        return completion_of(message)
 
     def _reads_chunks(self, request: ChatRequest) -> bool:
         """Ours are read in chunks where it matters: to stop between two, and for calls as they were written.
