@@ -1,6 +1,8 @@
 """Plans a run's turns for a model that calls tools in its own syntax: tools as functions, calls back as actions.
 
-A planner serves one run.
+An answer that is a value is a call, too: of a function that is offered beside the tools, whose parameters are its
+schema. A `response_format` beside tools is what many servers refuse, or take for a reason to call none of them. Where
+the model writes the answer as text, that is read. A planner serves one run.
 """
 
 from __future__ import annotations
@@ -11,14 +13,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from agentkit.core.growing_answer import GrowingAnswer
 from agentkit.core.history import History
 from agentkit.core.loop import MALFORMED, ModelCall, Turn, turns_of
-from agentkit.core.planner import Estimates, ModelPlanner
+from agentkit.core.planner import Estimates, ModelPlanner, WantedAnswer
 from agentkit.errors import MalformedTurn
 from agentkit.events import Action, Called, FinalAnswer, Step, ToolInput
 from agentkit.models.backend import ChatRequest, Completion, Message, NativeCall
 from agentkit.models.chat import ChatModel
 from agentkit.models.tool_calls import holds_unread_call
+from agentkit.react_json.answer_type import AnswerType, rebuilt
 from agentkit.react_json.lenient_json import BrokenJson, read_json
 from agentkit.react_json.parser import parse_turn
 from agentkit.react_json.prompt import ChatPrompt, Prompt
@@ -35,6 +39,17 @@ You answer questions with the help of tools. Call a tool whenever it can find ou
 [messages agent_scratchpad]""",  # noqa: E501
     name="tools",
 )
+TYPED_PROMPT = Prompt.parse(
+    """[system]
+You answer questions with the help of tools. Call a tool whenever it can find out or calculate something that the answer needs; do not guess. Call several at once only where none needs what another gives.
+[messages chat_history?]
+[human]
+{input}
+[messages agent_scratchpad]""",  # noqa: E501
+    name="tools",
+)
+FINAL_ANSWER = "final_answer"  # no tool can have this name
+WRAPPER = "answer"  # the only argument, where an answer is no object
 MADE_UP = 9  # the length of ids for calls read out of text: random, so that no recorded run would be the same again
 LABEL = "Final Answer:"  # which models write out of habit
 ONE_STRING = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
@@ -55,19 +70,33 @@ class NativePlanner(ModelPlanner):
         stream: bool = False,
         estimates: Estimates | None = None,
         history: History | None = None,
+        answer: WantedAnswer | None = None,
+        answer_schema: Any = None,
     ) -> None:
-        super().__init__(model, prompt, stream=stream, estimates=estimates, history=history)
+        """`answer_schema` stands in for that of the answer's type: what of it a grammar can hold."""
+        super().__init__(model, prompt, stream=stream, estimates=estimates, history=history, answer=answer)
+        self._final = None if answer is None else AnswerFunction(answer.type, answer_schema)
         self._functions = {function.name: function for function in functions}
         self._by_tool = {function.tool.name: function for function in functions}
-        self._schemas = tuple(function.as_openai() for function in functions)
+        offered: list[Function | AnswerFunction] = [*functions, *([self._final] if self._final else [])]
+        self._schemas = tuple(function.as_openai() for function in offered)
+        self._names = [function.name for function in offered]
 
     # -- what the model is asked -----------------------------------------------------------------------------------
 
     def _request(self, call: ModelCall) -> ChatRequest:
-        messages = self._conversation(call)
+        must_call = self._final is not None and self._model.capabilities.in_process  # where a grammar holds that
         return ChatRequest(
-            messages=messages, tools=self._schemas, token_budget=call.max_new_tokens, stream=self._stream
+            messages=self._asked(self._conversation(call)),
+            tools=self._schemas,
+            tool_choice="required" if must_call else None,
+            holds_answer=self._final is not None,
+            token_budget=call.max_new_tokens,
+            stream=self._stream,
         )
+
+    def _growing(self) -> GrowingAnswer | None:
+        return None if self._final is None else GrowingAnswer(call=FINAL_ANSWER, wrapper=self._final.wrapper)
 
     def _written(self, steps: Sequence[Step], first: int) -> Iterator[Message]:
         for number, turn in turns_of(steps, first):
@@ -117,7 +146,10 @@ class NativePlanner(ModelPlanner):
         try:
             if completion.finish_reason == "length":  # clients mend what is cut off: half a call would look whole
                 raise MalformedTurn("Your turn was cut off at the token limit; nothing was called. Be more brief.")
-            is_unread = not text.startswith(LABEL) and holds_unread_call(text, self._functions)
+            is_unread = not text.startswith(LABEL) and holds_unread_call(text, self._names)
+            answered = self._answered(completion, self._final, is_unread) if self._final else None
+            if answered is not None:
+                return answered
             if completion.tool_calls and not is_unread:
                 first = self._place(call)
                 shown = thinking if self._model.capabilities.in_process else ""  # by templates; not all servers take it
@@ -131,7 +163,10 @@ class NativePlanner(ModelPlanner):
                 return Turn(actions, text, turn.thought, thinking, usage=usage)
             if is_unread:
                 raise MalformedTurn("Your tool call could not be read; nothing was called. Write it again, whole.")
-            return Turn(_answer(text), text, thinking=thinking, usage=usage)
+            final = _answer(text)
+            if self._final is not None:
+                final = replace(final, output=self._final.read(final.output))
+            return Turn(final, text, thinking=thinking, usage=usage)
         except MalformedTurn as error:
             calls = [f"{one.name}({one.arguments})" for one in completion.tool_calls]
             return Turn(error, "\n".join(filter(None, [text, *calls])), thinking=thinking, usage=usage)
@@ -139,6 +174,27 @@ class NativePlanner(ModelPlanner):
     def _place(self, call: ModelCall) -> int:
         """The number of the next step in the whole conversation: no id of a call stands in it twice."""
         return self._history.steps + call.first_step + len(call.steps)
+
+    def _answered(self, completion: Completion, final: AnswerFunction, is_unread: bool) -> Turn | None:
+        """The turn that gives the answer: by a call of its function alone, or by text that is nothing else."""
+        given = [call for call in completion.tool_calls if call.name == FINAL_ANSWER]
+        if not given:
+            is_text = bool(completion.text.strip()) and not completion.tool_calls and not is_unread
+            return final.turn(completion) if is_text else None
+        if len({call.arguments for call in given}) > 1 or len(given) < len(completion.tool_calls):
+            raise MalformedTurn(
+                f"{FINAL_ANSWER} stood beside other calls; nothing was called. Call tools first, and {FINAL_ANSWER} "
+                "alone when you know what they give."
+            )
+        try:
+            value = _value(given[0].arguments.strip())
+        except BrokenJson as broken:
+            raise MalformedTurn(f"Invalid call of {FINAL_ANSWER}: its arguments' JSON {broken}. {CALL_AGAIN}") from None
+        answer = final.value_of(value)
+        written = json.dumps(answer, ensure_ascii=False)
+        text = "\n".join(filter(None, [completion.text.strip(), f"{FINAL_ANSWER}({written})"]))
+        thought = completion.text.strip()
+        return Turn(FinalAnswer(answer, written), text, thought, completion.thinking, usage=completion.usage)
 
     def _in_dialect(self, text: str) -> ParsedTurn | None:
         """What a reply without calls is as the dialect reads it: a call of one of these tools, or a labelled answer.
@@ -153,6 +209,8 @@ class NativePlanner(ModelPlanner):
         except MalformedTurn:
             return None
         if isinstance(turn.decision, FinalAnswer):
+            if self._final is not None:
+                return replace(turn, decision=replace(turn.decision, output=self._final.read(turn.decision.output)))
             return turn if labelled else None
         is_a_tools = turn.decision.tool in self._functions or turn.decision.tool in self._by_tool
         is_example = bool(turn.thought) and "```" in text and not labelled
@@ -220,6 +278,61 @@ class Function:
             if isinstance(value, str | int | float) and not isinstance(value, bool):
                 return str(value)
         return arguments
+
+
+CALL_AGAIN = f"Call {FINAL_ANSWER} again, with arguments that fit its schema."
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerFunction:
+    """The function that gives an answer of a type; `schema` stands in for that of the type."""
+
+    type: AnswerType
+    schema: Any = None
+    name: str = FINAL_ANSWER
+
+    @property
+    def wrapper(self) -> str:
+        """The argument that holds the answer; "" where the arguments are the answer."""
+        return "" if self.type.schema.get("type") == "object" and "properties" in self.type.schema else WRAPPER
+
+    def as_openai(self) -> dict[str, Any]:
+        """OpenAI's function schema."""
+        schema = self.type.schema if self.schema is None else self.schema
+        parameters = wrapped(schema) if self.wrapper else schema
+        about = "Gives your final answer. Call it alone, when you know the answer."
+        return {"type": "function", "function": {"name": self.name, "description": about, "parameters": parameters}}
+
+    def value_of(self, arguments: Any) -> Any:
+        """The answer that stands in the arguments; raises `MalformedTurn` where it does not fit."""
+        if self.wrapper and isinstance(arguments, Mapping) and arguments.keys() == {self.wrapper}:
+            arguments = arguments[self.wrapper]
+        return self.type.fitted(arguments, again=CALL_AGAIN)
+
+    def read(self, text: str) -> Any:
+        """The answer that a text holds; raises `MalformedTurn`."""
+        return self.type.read(text, again=CALL_AGAIN)
+
+    def turn(self, completion: Completion) -> Turn | None:
+        """The turn of a text that is the answer as JSON, whole, and nothing else."""
+        text = completion.text.strip().removeprefix(LABEL).strip()
+        try:
+            value = self.type.exactly(text)
+        except MalformedTurn:
+            return None
+        return Turn(FinalAnswer(value, text), completion.text, thinking=completion.thinking, usage=completion.usage)
+
+
+def wrapped(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of an object whose only property, the wrapper, fits a schema, which may refer to itself."""
+    place = f"#/properties/{WRAPPER}"
+
+    def moved(part: Any) -> Any:
+        if isinstance(part, Mapping) and isinstance(reference := part.get("$ref"), str):
+            part = {**part, "$ref": f"{place}{reference[1:]}"}
+        return rebuilt(part, moved)
+
+    return {"type": "object", "properties": {WRAPPER: moved(schema)}, "required": [WRAPPER]}
 
 
 def _listed(schema: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -25,12 +25,13 @@ from agentkit.react_json.lenient_json import BrokenJson, read_json, read_value
 from agentkit.react_json.schema_rules import LARGEST, UNHELD, are_apart, bounded, referred
 from agentkit.react_json.turn import Turn
 
-__all__ = ["AnswerType", "Held"]
+__all__ = ["AnswerType", "Held", "rebuilt"]
 
 WHAT = "output_type"
 MOST_CHARACTERS = 100_000  # of a schema as JSON: it stands in the prompt
 MOST_PARTS = 2_000
 MOST_STEPS = 200_000  # to find out whether a value may fit
+AGAIN = "Write Final Answer: again, and behind it JSON that fits the schema, whole, and nothing else."
 MOST_PROBLEMS = 3  # that a model is told of at a time
 LONGEST_PROBLEM = 160
 MOST_STARTS = 8  # of JSON among words
@@ -130,7 +131,7 @@ class AnswerType:
 
     # -- what the model wrote ----------------------------------------------------------------------------------------
 
-    def read(self, text: str) -> Any:
+    def read(self, text: str, *, again: str = AGAIN) -> Any:
         """The value that a text means, leniently in its form; raises `MalformedTurn` that says what does not fit."""
         problems: list[str] = []
         for value in _readings(text):
@@ -141,7 +142,7 @@ class AnswerType:
         if self.problem(text) is None:
             return text
         problem = problems[0] if problems else _no_json(text)
-        raise MalformedTurn(f"Invalid format: the final answer does not fit its schema: {problem}. {AGAIN}")
+        raise MalformedTurn(f"Invalid format: the final answer does not fit its schema: {problem}. {again}")
 
     def turn(self, text: str) -> Turn | None:
         """The turn of a text that ends in its answer, as JSON that fits: that may look like a call, and is none."""
@@ -161,14 +162,14 @@ class AnswerType:
                 return value
         raise MalformedTurn(f"Invalid format: no final answer that fits its schema. {AGAIN}")
 
-    def fitted(self, value: Any) -> Any:
+    def fitted(self, value: Any, *, again: str = AGAIN) -> Any:
         """A value that came as one, and fits; raises `MalformedTurn`."""
         problem = None
         for meant in self._meant(value):
             if (why := self.problem(meant)) is None:
                 return meant
             problem = problem or why
-        raise MalformedTurn(f"Invalid format: the final answer does not fit its schema: {problem}. {AGAIN}")
+        raise MalformedTurn(f"Invalid format: the final answer does not fit its schema: {problem}. {again}")
 
     def problem(self, value: Any) -> str | None:
         """Where a value does not fit and why, in a few words; None for one that does."""
@@ -236,9 +237,6 @@ class AnswerType:
         known = _with_linear_patterns(_dialect(self.schema))
         checker = known.FORMAT_CHECKER if self.adapter is None else None  # pydantic checks its own
         return known(self.schema, format_checker=checker, registry=Registry())
-
-
-AGAIN = "Write it again, whole: JSON that fits the schema, and nothing else."
 
 
 # -- Python types ------------------------------------------------------------------------------------------------------
@@ -393,7 +391,7 @@ def _inside(part: Mapping[str, Any]) -> Iterator[Any]:
             yield from part[name] if isinstance(part[name], list) else [part[name]]
 
 
-def _rebuilt(part: Any, change: Callable[[Any], Any]) -> Any:
+def rebuilt(part: Any, change: Callable[[Any], Any]) -> Any:
     """A schema with each of the schemas right inside it changed."""
     if not isinstance(part, Mapping):
         return part
@@ -530,7 +528,7 @@ def _holdable(part: Any, root: Mapping[str, Any], missing: dict[str, None]) -> A
             if "anyOf" in made
             else {**made, "anyOf": alternatives}
         )
-    return _rebuilt(made, lambda inner: _holdable(inner, root, missing))
+    return rebuilt(made, lambda inner: _holdable(inner, root, missing))
 
 
 def _without_patterns(part: Any, missing: dict[str, None], is_refused: Callable[[Any], bool]) -> Any:
@@ -540,7 +538,7 @@ def _without_patterns(part: Any, missing: dict[str, None], is_refused: Callable[
     made = dict(part)
     if "pattern" in made and is_refused({"type": "string", "pattern": made["pattern"]}):
         missing[f"the pattern {short_repr(made.pop('pattern'))}"] = None
-    return _rebuilt(made, lambda inner: _without_patterns(inner, missing, is_refused))
+    return rebuilt(made, lambda inner: _without_patterns(inner, missing, is_refused))
 
 
 def _without(part: Any, names: frozenset[str]) -> Any:
@@ -548,7 +546,7 @@ def _without(part: Any, names: frozenset[str]) -> Any:
     if not isinstance(part, Mapping):
         return part
     made = {name: value for name, value in part.items() if name not in names}
-    return _rebuilt(made, lambda inner: _without(inner, names))
+    return rebuilt(made, lambda inner: _without(inner, names))
 
 
 # -- what a value does not fit -----------------------------------------------------------------------------------------
