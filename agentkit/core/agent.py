@@ -10,16 +10,27 @@ from typing import Any, Literal, get_args
 
 from agentkit.core.history import History
 from agentkit.core.mode import AutoPlanner, KnownModes, ModeFinder, ServerSchema
+from agentkit.core.native_planner import (
+    FINAL_ANSWER,
+    TYPED_PROMPT,
+    AnswerFunction,
+    Function,
+    NativePlanner,
+    functions_of,
+)
 from agentkit.core.native_planner import PROMPT as NATIVE_PROMPT
-from agentkit.core.native_planner import Function, NativePlanner, functions_of
-from agentkit.core.planner import Estimates, Grammar, Planner, ReactJsonPlanner
-from agentkit.errors import ConfigurationError
+from agentkit.core.planner import Estimates, Grammar, Planner, ReactJsonPlanner, WantedAnswer
+from agentkit.errors import ConfigurationError, in_one_line
 from agentkit.events import CallMode, Step
 from agentkit.models.backend import Capabilities
+from agentkit.models.call_grammar import tool_grammar
 from agentkit.models.chat import ChatModel
+from agentkit.react_json.answer_type import AnswerType, Held
 from agentkit.react_json.examples import worked_runs
 from agentkit.react_json.hostile import check_offered, without_markup
+from agentkit.react_json.marks import HERMES
 from agentkit.react_json.prompt import (
+    ANSWER_FORMAT,
     DEFAULT_PROMPT,
     EXAMPLES,
     HISTORY,
@@ -28,6 +39,7 @@ from agentkit.react_json.prompt import (
     describe_tools,
     read_prompt,
 )
+from agentkit.react_json.schema_rules import bounded, json_rule
 from agentkit.react_json.turn_object import turn_schema
 from agentkit.recorder import active
 from agentkit.tool import Tool, text_of
@@ -36,6 +48,8 @@ from agentkit.toolbox.registry import check_names
 logger = logging.getLogger("agentkit")
 
 AgentMode = Literal["auto", "react-json", "tools"]
+DIALECT_NOTE = "The answer behind Final Answer: is JSON on one line, and nothing else. It fits this JSON schema: "
+NATIVE_NOTE = f"When you know the answer, call {FINAL_ANSWER}, alone: what you give it is the answer."
 
 
 @dataclass(frozen=True)
@@ -45,7 +59,8 @@ class ReactAgent:
     `mode` is how the model names a tool: "react-json", in the text of its turns; "tools", by calls in its own syntax;
     "auto", whichever works. A model in this process keeps to the dialect, to which a grammar can hold it, and so does
     a prompt of one's own; any other model that takes tools is asked one small question, and what came of it is
-    remembered for 30 days. `first` is the model that is asked it, without its alternatives.
+    remembered for 30 days. `first` is the model that is asked it, without its alternatives. `answer` is the type of
+    answers that are values.
     """
 
     model: ChatModel
@@ -53,6 +68,7 @@ class ReactAgent:
     prompt: ChatPrompt | None = None
     mode: AgentMode = "auto"
     first: ChatModel | None = None
+    answer: AnswerType | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in ("auto", *get_args(CallMode)):
@@ -65,6 +81,16 @@ class ReactAgent:
         check_offered(self.tools)
         if self.mode == "tools":
             check_native_calls(self.model.model_id, self.model.capabilities)
+        if self.answer is not None:
+            check_typed(self.model.model_id, self.model.capabilities)
+            if direct := [tool.name for tool in self.tools if tool.return_direct]:
+                raise ConfigurationError(
+                    f"What {direct[0]} gives is the answer (return_direct), and would not be of the type that is asked "
+                    "for; leave out return_direct, or the type"
+                )
+            if self._held.not_held and self.model.capabilities.refuses is not None:
+                about = "The grammar cannot hold the answer to %s; one that does not fit goes back to the model"
+                logger.warning(about, ", ".join(self._held.not_held))
         if role_of := self._role_of:
             unused = ", ".join(tool.name for tool in self.tools if not role_of(tool))
             if not any(map(role_of, self.tools)):
@@ -90,9 +116,17 @@ class ReactAgent:
                 estimates=estimates,
                 names=self._roles,
                 history=history,
+                answer=self._wanted(self._dialect_note),
             ),
             "tools": lambda: NativePlanner(
-                asked, self._functions, self._native_prompt, stream=stream, estimates=estimates, history=history
+                asked,
+                self._functions,
+                self._native_prompt,
+                stream=stream,
+                estimates=estimates,
+                history=history,
+                answer=self._wanted(NATIVE_NOTE),
+                answer_schema=self._held.schema if self.answer and self.model.capabilities.in_process else None,
             ),
         }
         if self.mode == "react-json" or (self.mode == "auto" and not self._may_call_tools):
@@ -113,10 +147,16 @@ class ReactAgent:
     @property
     def react_prompt(self) -> ChatPrompt:
         """The prompt of the dialect, with the tools filled in."""
-        name = "" if self.prompt is not None else self._fitting
+        return self._filled_prompt(self._dialect_note)
+
+    def _filled_prompt(self, note: str) -> ChatPrompt:
+        """The prompt of the dialect; `note` is what it says of the answer's form, where it has a place for that."""
+        name = note if self.prompt is not None else self._fitting
         if name not in self._filled:
             prompt = self.chosen_prompt
             values: dict[str, Any] = {"tools": without_markup(describe_tools(self.tools))}
+            if ANSWER_FORMAT in prompt.fields:
+                values[ANSWER_FORMAT] = note
             if _shows_examples(prompt):
                 values[EXAMPLES] = lambda given: worked_runs(self.tools, _first_question(given))
             self._filled[name] = prompt.filled(**values, tool_names=", ".join(tool.name for tool in self.tools))
@@ -142,7 +182,9 @@ class ReactAgent:
 
     @property
     def _native_prompt(self) -> ChatPrompt:
-        return NATIVE_PROMPT if self._is_default else self.react_prompt
+        if self._is_default:
+            return NATIVE_PROMPT if self.answer is None else TYPED_PROMPT
+        return self._filled_prompt(NATIVE_NOTE if self.answer is not None else "")
 
     @property
     def _may_call_tools(self) -> bool:
@@ -171,13 +213,58 @@ class ReactAgent:
         role_of = self._role_of
         return {role: tool.name for tool in reversed(self.tools) if role_of is not None and (role := role_of(tool))}
 
+    # -- answers that are values -----------------------------------------------------------------------------------
+
+    @property
+    def _dialect_note(self) -> str:
+        return "" if self.answer is None else DIALECT_NOTE + without_markup(self.answer.shown)
+
+    def _wanted(self, note: str) -> WantedAnswer | None:
+        """The answer that is wanted, and what the model is told of its form unless its prompt says it."""
+        if self.answer is None:
+            return None
+        is_said = not self._is_default and ANSWER_FORMAT in self.chosen_prompt.fields
+        return WantedAnswer(self.answer, "" if is_said else note)
+
+    @cached_property
+    def _held(self) -> Held:
+        """What a grammar can hold the answer to. What a model is shown of it is the same in a replay."""
+        assert self.answer is not None
+        capabilities = self.model.capabilities
+        if not capabilities.grammar or capabilities.constrain == "off":
+            return Held(self.answer.schema)
+        refuses = capabilities.refuses
+        if refuses is None:
+            return self.answer.held
+        if self.mode == "tools":
+            function, syntax = AnswerFunction(self.answer, self.answer.held.schema), capabilities.call_syntax or HERMES
+            grammar = tool_grammar(
+                [function.as_openai()], "required", syntax=syntax, special=capabilities.special_tokens
+            )
+            if grammar and (reason := refuses(grammar)):
+                raise ConfigurationError(
+                    f"No grammar of this model's calls can hold the answer: {in_one_line(reason, 200)}; take "
+                    'mode="react-json", or a simpler type'
+                )
+            return self.answer.held
+
+        def problem(schema: Any) -> str | None:
+            try:
+                rule = json_rule(bounded(schema))
+            except ConfigurationError as error:
+                return str(error)
+            return refuses(f"start: value\nvalue: {rule}\n")
+
+        return self.answer.held_by(problem)
+
     @cached_property
     def _turn_schema(self) -> ServerSchema | None:
         """The schema that a server can be asked to hold turns to."""
         model = self.first or self.model
         if not model.capabilities.over_http or model.capabilities.grammar:
             return None
-        schema = turn_schema([(tool.name, tool.schema) for tool in self.tools])
+        answer_schema = self.answer.held.schema if self.answer is not None else None
+        schema = turn_schema([(tool.name, tool.schema) for tool in self.tools], answer_schema=answer_schema)
         return ServerSchema(schema, self._finder, model)
 
     def _grammar(self) -> Grammar | None:
@@ -187,11 +274,12 @@ class ReactAgent:
         if make is None:
             return None
         thought_open = not self.react_prompt.keeps_messages
+        held = {"answer_schema": self._held.schema} if self.answer is not None else {}
         needs_examples = _shows_examples(self.chosen_prompt) and not all(tool.side_effects for tool in self.tools)
 
         def grammar(question: str, steps: Sequence[Step]) -> str:
             acts = needs_examples and not steps
-            return make(self.tools, question, steps, thought_open=thought_open, acts=acts)
+            return make(self.tools, question, steps, thought_open=thought_open, acts=acts, **held)
 
         return grammar
 
@@ -206,6 +294,15 @@ def _first_question(values: Mapping[str, Any]) -> str:
 def _shows_examples(prompt: ChatPrompt) -> bool:
     """Whether it is made for a model that does what it sees done; what that answers at once, it makes up."""
     return isinstance(prompt, Prompt) and EXAMPLES in prompt.fields
+
+
+def check_typed(model_id: str, capabilities: Capabilities) -> None:
+    """Refuse an answer that is a value for a model whose answers are copied."""
+    if capabilities.constrain == "copy":
+        raise ConfigurationError(
+            f'{model_id} answers with text that it copies (constrain="copy"), and no answer of it fits a schema; leave '
+            'out the type of the answer, or take another model or constrain="actions"'
+        )
 
 
 def check_native_calls(model_id: str, capabilities: Capabilities) -> None:
