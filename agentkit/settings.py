@@ -83,6 +83,9 @@ class RunSettings:
     mode: Literal["auto", "react-json", "tools"] = _setting(
         "auto", "model", "How the model names a tool: in its text, or by calls of its own."
     )
+    schema: str | Mapping[str, Any] | None = _setting(
+        None, "model", "A file with the JSON Schema that the answer fits; the answer is JSON then.", metavar="FILE"
+    )
     options: Mapping[str, Any] = _setting(
         {},
         "model",
@@ -177,6 +180,11 @@ def _alternatives(name: str) -> tuple[Any, ...]:
     return get_args(kind) if isinstance(kind, UnionType) else (kind,)
 
 
+def _takes_mapping(name: str) -> bool:
+    """Whether a value may be values by name, also where it may be text as well."""
+    return any(issubclass(get_origin(kind) or kind, Mapping) for kind in _alternatives(name) if not choices_of(name))
+
+
 def parsed(name: str, text: str, where: str) -> Any:
     """The value that a text says; `where` is what an error names. "none" is no limit."""
     kind = type_of(name)
@@ -189,6 +197,8 @@ def parsed(name: str, text: str, where: str) -> Any:
         elif kind is tuple:
             parts = _COMMAND_LINE.findall(text) if SETTINGS[name].command_lines else text.split(",")
             value = tuple(part.strip() for part in parts if part.strip())
+        elif _takes_mapping(name) and text.lstrip().startswith("{"):
+            value = json.loads(text)
         elif kind is dict:
             value = json.loads(text) if text.lstrip().startswith("{") else dict(_pairs(text.split(",")))
         elif kind is not str:
@@ -209,7 +219,7 @@ def checked(name: str, value: Any, where: str) -> Any:
             typed = dict(_pairs(value))
         except ValueError as error:
             raise _unexpected(name, error.args[0], where) from None
-    elif kind is dict and isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+    elif _takes_mapping(name) and isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         typed = dict(value)
     elif kind is tuple and isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
         typed = tuple(value)

@@ -77,7 +77,8 @@ def own_settings(given: Given, view: View, *, trust: bool) -> tuple[RunSettings,
     found = find_settings(given)
     for note in found.notes:
         say(f"note: {note}", to=sys.stderr)
-    return settled(found.settings), agreed(Origin.of_settings(found), found.settings, view, trust=trust)
+    foreign = agreed(Origin.of_settings(found), found.settings, view, trust=trust)
+    return settled(found.settings), foreign
 
 
 def begin(

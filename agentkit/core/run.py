@@ -120,8 +120,9 @@ class Run:
     """One run of a question. `planner` serves this run only.
 
     `recover` gives what the model is told of a turn that cannot be parsed (`None`: the error is raised), `trim` which
-    steps the model still sees. `replayed(action, observation)` is told of each call that was answered without the tool.
-    `within` is what the run belongs to; one that was begun before goes on, and does not tell again what happened then.
+    steps the model still sees. `given` is what an answer may hold that no tool gave. `replayed(action, observation)` is
+    told of each call that was answered without the tool. `within` is what the run belongs to; one that was begun before
+    goes on, and does not tell again what happened then.
     """
 
     inputs: dict[str, Any]
@@ -131,6 +132,7 @@ class Run:
     recover: Callable[[MalformedTurn], str] | None = str
     trim: Callable[[Sequence[Step]], Sequence[Step]] | None = None
     must_be_grounded: bool = False
+    given: str = ""
     replayed: Callable[[Action, Observation], None] | None = None
     within: Within = field(default_factory=Within)
 
@@ -221,7 +223,7 @@ class Run:
             started_s=clock(),
             steps=recorder.given_steps if recorder is not None else (),
             begun=self.within.begun.events if self.within.begun is not None else (),
-            known=self.within.history.confirms,
+            known=f"{self.within.history.confirms}\n{self.given}" if self.given else self.within.history.confirms,
         )
         return loop, ScopedToolbox(toolbox), _Limit(loop, clock, self.limits.max_execution_time_s)
 

@@ -10,23 +10,26 @@ LangChain is imported only for what is LangChain's: a model of one of its provid
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+import json
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentkit.cassette.format.entries import plain
 from agentkit.cassette.format.run_spec import RunSpec
-from agentkit.core.agent import ReactAgent, check_native_calls
+from agentkit.core.agent import ReactAgent, check_native_calls, check_typed
 from agentkit.core.loop import Limits
 from agentkit.core.planner import Planner
 from agentkit.core.run import Run, Within
-from agentkit.errors import CassetteError, ConfigurationError, MalformedTurn
+from agentkit.errors import CassetteError, ConfigurationError, MalformedTurn, described, in_one_line
 from agentkit.events import Action, Event, Observation, Step
 from agentkit.models import spec as specs
 from agentkit.models.backend import Capabilities, ChatBackend, ChatRequest, Chunk, capabilities_of
 from agentkit.models.chat import BackendChat, ChatModel
 from agentkit.models.spec import backend_of, read_spec
 from agentkit.react_json import prompt as prompts
+from agentkit.react_json.answer_type import AnswerType
 from agentkit.react_json.prompt import Prompt
 from agentkit.recorder import Recorder, active
 from agentkit.settings import RunSettings
@@ -37,6 +40,8 @@ from agentkit.toolbox.toolbox import Toolbox
 
 if TYPE_CHECKING:
     from agentkit.mcp import McpTools
+
+MOST_SCHEMA_BYTES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,9 +114,12 @@ def build(
     """
     check_approve(approve)
     settings = settled(settings)
+    answer = None if settings.schema is None else AnswerType.of(settings.schema, what="schema")
     spec = read_spec(settings.model, settings.options, loads=model is None)
     in_process = spec.place == "local" if model is None else model.capabilities.in_process
     check_max_cost(settings, settings.model, in_process=in_process)
+    if answer is not None and model is None:
+        check_typed(settings.model, Capabilities(constrain=spec.constrain))
     if settings.mode == "tools" and model is None:
         check_native_calls(settings.model, Capabilities(tools=True, constrain=spec.constrain))
     mcp = None
@@ -128,15 +136,34 @@ def build(
         settings = replace(settings, allow=tuple(tool.name for tool in offered))
     if settings.must_be_grounded is None:
         settings = replace(settings, must_be_grounded=spec.constrain == "copy" or settings.model == "small")
-    agent = ReactAgent(model, offered, prompt, settings.mode, first=first)
+    agent = ReactAgent(model, offered, prompt, settings.mode, first=first, answer=answer)
     if prompt is None:
         settings = replace(settings, prompt=agent.chosen_prompt.name)
     return Runner(settings=settings, agent=agent, tools=tools, mcp=mcp, approve=approve)
 
 
 def settled(settings: RunSettings) -> RunSettings:
-    """The settings with the model that is meant by `auto`: it is what a recording keeps."""
-    return replace(settings, model=specs.settled(settings.model))
+    """The settings with the model that is meant by `auto`, and the schema itself: it is what a recording keeps."""
+    settings = replace(settings, model=specs.settled(settings.model))
+    return replace(settings, schema=read_schema(settings.schema)) if isinstance(settings.schema, str) else settings
+
+
+def read_schema(file: str) -> Mapping[str, Any]:
+    """The JSON Schema in a file; raises `ConfigurationError`."""
+    path = Path(file)
+    try:
+        if path.stat().st_size > MOST_SCHEMA_BYTES:
+            raise ConfigurationError(f"schema {file}: expected a file of at most {MOST_SCHEMA_BYTES:,} bytes")
+        schema = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(
+            f"schema {file}: cannot be read ({error.strerror}); name a file that holds one"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"schema {file}: expected JSON ({in_one_line(error, 80)}); mend the file") from None
+    if not isinstance(schema, Mapping):
+        raise ConfigurationError(f"schema {file}: expected a JSON Schema, which is an object, saw {described(schema)}")
+    return schema
 
 
 def check_max_cost(settings: RunSettings, model: str, *, in_process: bool) -> None:
@@ -188,6 +215,7 @@ def make_run(
         recover=recover,
         trim=trim or _last(settings.trim_intermediate_steps),
         must_be_grounded=bool(settings.must_be_grounded),
+        given=AnswerType(settings.schema).given_words if isinstance(settings.schema, Mapping) else "",
         replayed=replayed,
         within=within or Within(),
     )

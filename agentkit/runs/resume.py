@@ -40,7 +40,7 @@ from agentkit.number_words import count
 from agentkit.react_json.prompt import Prompt
 from agentkit.recorder import RecorderMode
 from agentkit.runs.build import build as build_runner
-from agentkit.runs.build import read_prompt
+from agentkit.runs.build import read_prompt, read_schema
 from agentkit.runs.replay import Replay, described
 from agentkit.runs.trust import Origin, foreign_names
 from agentkit.secrets import public_address
@@ -204,6 +204,8 @@ def _changed(run: RunSpec, changes: dict[str, Any]) -> RunSpec:
     if strange := [name for name in changes if name not in SETTINGS]:
         raise ConfigurationError(f"expected settings of a run ({', '.join(SETTINGS)}), saw {', '.join(strange)}")
     settings = replace(run.settings, **changes)
+    if isinstance(settings.schema, str):  # the recording has the schema, not where it was
+        settings = replace(settings, schema=read_schema(settings.schema))
     if "prompt" in changes:
         own = not is_bundled(settings.prompt)
         return run.with_settings(settings, text=read_prompt(settings.prompt) if own else None)

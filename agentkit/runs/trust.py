@@ -85,6 +85,8 @@ def _effects(settings: RunSettings, names: Collection[str]) -> Iterator[str]:
                     yield f"start the command {word(server)} in {_path('.')}{said}"
     if "tools" in names:
         yield from (f"run the tool {word(name)}" for name in settings.tools if canonical(name) not in OURS)
+    if "schema" in names and isinstance(settings.schema, str):
+        yield f"read the schema {_path(settings.schema)}"
     if "docs" in names and settings.docs is not None:
         yield f"read the files in {_path(settings.docs)}"
     if "prompt" in names and not is_bundled(settings.prompt):

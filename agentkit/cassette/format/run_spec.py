@@ -69,6 +69,7 @@ class RunSpec:
             "mcp": [public(one) if is_address(one) else public_command(one) for one in settings.mcp],
         }
         told |= {"model": public(settings.model), "options": settings.options, "prompt": settings.prompt}
+        told |= {"schema": settings.schema}
         settings = replace(settings, **scrub(told))
         inputs, text, steps = scrub((self.inputs, self.prompt_text, self.steps))
         return replace(self, settings=settings, inputs=inputs, prompt_text=text, steps=tuple(steps))
@@ -100,6 +101,8 @@ class RunSpec:
             settings = RunSettings.from_mapping({**UNWRITTEN, **value})
         except ConfigurationError as error:
             raise CassetteError(f"agentkit.run.{error}") from error
+        if isinstance(settings.schema, str):
+            raise CassetteError("expected agentkit.run.schema to be the schema itself, and no file")
         return cls(inputs=value["inputs"], settings=settings, steps=tuple(steps), version=version, **texts)
 
     @property
