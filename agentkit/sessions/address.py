@@ -51,9 +51,9 @@ class Address:
 
 def _public(text: str) -> str:
     """Nothing before the last @, which an unquoted password may reach to, and no parameters."""
-    scheme, _, rest = text.partition("://")
-    plain = "postgresql" if scheme.lower() in _SERVER else scheme.rpartition("@")[2]
-    return f"{plain}://{rest.rpartition('@')[2].partition('?')[0]}"
+    scheme, separator, rest = text.partition("://" if "://" in text else ":")
+    plain = "postgresql" if scheme.lower() in _SERVER else scheme
+    return f"{plain}{separator}{rest.rpartition('@')[2].partition('?')[0]}"
 
 
 def find_address(given: str | os.PathLike[str] | None, environment: Mapping[str, str]) -> Address | None:

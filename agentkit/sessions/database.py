@@ -44,14 +44,15 @@ class Database:
     Threads may share one. After a fork the child has connections of its own.
     """
 
-    def __init__(self, address: Address, schema: Schema = SCHEMA) -> None:
+    def __init__(self, address: Address, schema: Schema = SCHEMA, *, wait_s: float = BUSY_S) -> None:
         self.address = address
+        self._wait_s = wait_s
         self._given_away: list[Any] = []
         self._locks: Locks
         with self._in_one_line():
             if address.path is not None:
                 _make_file(address.path)
-                self._engine = _file_engine(address.path)
+                self._engine = _file_engine(address.path, wait_s)
                 self._locks = FileLocks(address.path)
             else:
                 self._engine = _server_engine(address)
@@ -117,7 +118,7 @@ class Database:
                 return
             if self.address.path is not None and not _is_ours(connection):
                 raise StoreError(f"{name} is the database of another program and stays as it is; name another file")
-        with self.held(_PREPARING, f"The store {name}", BUSY_S):
+        with self.held(_PREPARING, f"The store {name}", self._wait_s):
             if self.address.path is not None:
                 with self._in_one_line(), self._engine.connect() as connection:
                     connection.connection.execute("PRAGMA journal_mode = WAL").close()  # stands in the file from now on
@@ -184,15 +185,17 @@ def _make_file(path: Path) -> None:
     """A file that only its user reads, where there is none. SQLite gives its others the same mode."""
     if path.is_dir():
         raise StoreError(f"{path} is a folder; name a file in it")
+    if path.parent.exists() and not path.parent.is_dir():
+        raise StoreError(f"{path.parent} is no folder; name a file in one")
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
-def _file_engine(path: Path) -> sa.Engine:
+def _file_engine(path: Path, wait_s: float) -> sa.Engine:
     engine = sa.create_engine(
         sa.URL.create("sqlite+pysqlite", database=str(path)),
-        connect_args={"timeout": BUSY_S, "check_same_thread": False},
+        connect_args={"timeout": wait_s, "check_same_thread": False},
         max_overflow=-1,
     )
 
@@ -217,7 +220,7 @@ def _is_ours(connection: sa.Connection) -> bool:
 _FILE_FAILURES = {
     "SQLITE_NOTADB": "is no database; name another file",
     "SQLITE_CORRUPT": "is damaged; put a copy in its place, or name another file",
-    "SQLITE_BUSY": f"is locked by another program for more than {BUSY_S:g} seconds; end that one, or try again",
+    "SQLITE_BUSY": "is locked by another program; end that one, or try again",
     "SQLITE_LOCKED": "is locked by another program; end that one, or try again",
     "SQLITE_READONLY": f"cannot be written; make it and its folder writable, or {_ELSE}",
     "SQLITE_PERM": f"may not be opened; make it and its folder writable, or {_ELSE}",

@@ -42,6 +42,7 @@ LONGEST_NAME = 200
 WAIT_S = 10.0
 """How long a session that somebody else is using is waited for."""
 _MOST_NAMED = 5
+_AT_ONCE = 100  # runs of a list that are read together
 
 
 # -- what is kept ------------------------------------------------------------------------------------------------------
@@ -298,8 +299,11 @@ class Store:
         if status is not None:
             query = query.where(schema.runs.c.status.in_(open_ if status in open_ else (status,)))
         found: list[RunEntry] = []
-        with self._database.reading() as connection:
-            for rows in connection.execution_options(yield_per=200).execute(query).partitions():
+        with (
+            self._database.reading() as connection,
+            connection.execution_options(yield_per=_AT_ONCE).execute(query) as result,
+        ):
+            for rows in result.partitions():
                 entries = (RunEntry(**entry) for entry in self._with_status(rows))
                 found += (entry for entry in entries if status in (None, entry.status))
                 if most is not None and len(found) >= most:
