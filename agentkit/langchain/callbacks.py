@@ -16,10 +16,12 @@ from langchain_core.runnables.utils import AddableDict
 from langchain_core.tools import BaseTool
 
 from agentkit.core.loop import MALFORMED
-from agentkit.events import Action, ActionChosen, Event, Finished, Observation, Observed, ParseError
+from agentkit.events import Action, ActionChosen, Event, Finished, Observation, Observed, ParseError, PartialAnswer
 from agentkit.langchain.steps import CalledAction, Steps, as_agent_action, as_inputs, observation_message
 
 Outputs = Callable[[Finished], dict[str, Any]]
+PARTIAL = "partial_output"
+"""The key of a chunk that has the answer so far, of a run whose answer is a value."""
 
 
 class _StandIn(BaseTool):
@@ -140,6 +142,8 @@ def chunks_of(event: Event, outputs: Outputs) -> Iterator[dict[str, Any]]:
             is_ours = isinstance(step.action, CalledAction)
             messages = [observation_message(step.action, step.observation)] if is_ours else list(step.messages)
             yield AddableDict(steps=[step], messages=messages)
+        case PartialAnswer(value):
+            yield AddableDict({PARTIAL: value, "messages": []})
         case Finished():
             yield AddableDict(outputs(event))
 
@@ -218,6 +222,10 @@ class AgentExecutorIterator:
         held: list[dict[str, Any]] = []  # as in LangChain, a step whose result is the answer is no piece of its own
 
         def pieces(chunk: dict[str, Any]) -> Iterator[dict[str, Any]]:
+            if PARTIAL in chunk:
+                if self.yield_actions:
+                    yield chunk
+                return
             is_end = not ("actions" in chunk or "steps" in chunk)
             if not is_end:
                 yield from held

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, aclosing, closing, nullcontext
 from dataclasses import KW_ONLY, asdict, dataclass, fields, replace
@@ -23,9 +24,10 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.input import get_color_mapping
 from pydantic import BaseModel, create_model
 
+from agentkit.core.answer_checks import MOST_CORRECTIONS, Check, CheckedPlanner, check_checks
 from agentkit.core.planner import Planner
 from agentkit.core.run import Run
-from agentkit.errors import ConfigurationError, described, did_you_mean
+from agentkit.errors import ConfigurationError, described, did_you_mean, short_repr
 from agentkit.events import Event, Finished, RunStarted
 from agentkit.langchain.callbacks import AgentExecutorIterator, ChainRun, Outputs, chunks_of, config_of, inherited
 from agentkit.langchain.chat_model import OPTIONS, as_chat_model
@@ -43,6 +45,7 @@ from agentkit.langchain.steps import (
     trimmer,
 )
 from agentkit.langchain.tools import HandleToolError, as_langchain, from_langchain, listed
+from agentkit.react_json.answer_type import AnswerType
 from agentkit.recorder import active
 from agentkit.runs.build import allowed, check_max_cost, make_run
 from agentkit.settings import SETTINGS, RunSettings, checked
@@ -77,6 +80,10 @@ class AgentExecutor(KeptRuns, Runnable[dict[str, Any], dict[str, Any]]):
       user's own where none is given
     - `allow`: names of the tools that may run; `max_observation_tokens`: where an observation is cut
     - `must_be_grounded`: refuse an answer with numbers or names that no observation gave
+    - `output_type`: what an answer is: a class (pydantic's, a dataclass, a TypedDict), any other annotation, or a JSON
+      schema; `result["output"]` is such an object, where the run has an answer
+    - `answer_checks`: functions of the answer that return None, or what is wrong with it, or raise `ValueError`; the
+      model is told, and answers again, `max_answer_corrections` times at most
     - `return_run`: add `result["run"]` (usage, seconds, stop reason, counts)
     - `cassette`: a `Cassette`, or a file that is replayed if it is there and recorded if not
 
@@ -112,6 +119,9 @@ class AgentExecutor(KeptRuns, Runnable[dict[str, Any], dict[str, Any]]):
     allow: Collection[str] | None = None
     max_observation_tokens: int | None = 8_000
     must_be_grounded: bool = False
+    output_type: Any = None
+    answer_checks: Sequence[Check] | None = None
+    max_answer_corrections: int = MOST_CORRECTIONS
     return_run: bool = False
     cassette: Cassette | str | Path | None = None
 
@@ -127,6 +137,7 @@ class AgentExecutor(KeptRuns, Runnable[dict[str, Any], dict[str, Any]]):
                 f"expected an agent, as create_react_json_agent(model, tools) makes it, saw {described(self.agent)}; "
                 "from a model, AgentExecutor.from_model(model, tools)"
             )
+        self._take_type()
         may_be_0 = () if isinstance(self.agent, ReactJsonAgent) else _MAY_BE_0
         settings = _settings({name: getattr(self, name) for name in _KEYWORDS}, may_be_0)
         tools = [as_langchain(tool) for tool in listed(self.tools)]
@@ -143,6 +154,26 @@ class AgentExecutor(KeptRuns, Runnable[dict[str, Any], dict[str, Any]]):
             model = self.agent.agent.model
             check_max_cost(self.settings, model.model_id, in_process=model.capabilities.in_process)
 
+    def _take_type(self) -> None:
+        """Hold the agent to the type of the answer that the executor was given, or have that of the agent."""
+        wanted, agent = self.output_type, self.agent
+        if wanted is not None and not isinstance(agent, ReactJsonAgent):
+            raise ConfigurationError(
+                f"output_type: {described(agent)} has its own way to answer, which no schema holds; take "
+                "AgentExecutor.from_model(model, tools, output_type=…) or create_react_json_agent"
+            )
+        if not isinstance(agent, ReactJsonAgent):
+            return
+        if wanted is None:
+            wanted = agent.answer.wanted if agent.answer is not None else None
+        elif agent.answer is None or agent.answer.wanted is not wanted:
+            agent = agent.with_answer(AnswerType.of(wanted))
+        self.__dict__.update(output_type=wanted, agent=agent)
+
+    @property
+    def _answer_type(self) -> AnswerType | None:
+        return self.agent.answer if isinstance(self.agent, ReactJsonAgent) else None
+
     def __setattr__(self, name: str, value: Any) -> None:
         """Change what the executor was made with; raises `ConfigurationError` for what it does not have, or cannot."""
         if "_settings" not in self.__dict__ or name.startswith("_"):
@@ -151,6 +182,10 @@ class AgentExecutor(KeptRuns, Runnable[dict[str, Any], dict[str, Any]]):
             before = dict(self.__dict__)
             try:
                 self.__dict__[name] = value
+                if name == "output_type" and value is None and isinstance(self.agent, ReactJsonAgent):
+                    self.__dict__["agent"] = self.agent.with_answer(None)
+                elif name == "agent":
+                    self.__dict__["output_type"] = None
                 self.__post_init__()
                 if name in ("tools", "allow") and isinstance(self.agent, ReactJsonAgent):
                     self.__dict__["agent"] = self.agent.with_tools(allowed(self.tools, self.allow))
@@ -178,22 +213,24 @@ class AgentExecutor(KeptRuns, Runnable[dict[str, Any], dict[str, Any]]):
         prompt: Any = None,
         *,
         mode: Literal["auto", "react-json", "tools"] = "auto",
+        output_type: Any = None,
         **options: Any,
     ) -> AgentExecutor:
         """The shortest way: a chat model, a backend or a spec, tools or their names, a prompt or its name.
 
-        `mode` is how the model names a tool; see `create_react_json_agent`. What is wrong with the rest is said before
-        a model is loaded.
+        `mode` is how the model names a tool, `output_type` what an answer is; see `create_react_json_agent`. What is
+        wrong with the rest is said before a model is loaded.
         """
         if cls.__init__ is AgentExecutor.__init__:
             _refuse_unknown(options)
-        _settings({"mode": mode, **options})
+        _settings({"mode": mode, "output_type": output_type, **options})
         named = ((load_tools([tool]) if isinstance(tool, str) else [tool]) for tool in listed(tools))
         loaded = [as_langchain(tool) for one in named for tool in one]
         offered = allowed(loaded, options.get("allow"))
         prompt, model = as_prompt(prompt), as_chat_model(model)
         options.setdefault("must_be_grounded", getattr(model, "constrain", None) == "copy")
-        return cls(create_react_json_agent(model, offered, prompt, mode=mode), loaded, **options)
+        agent = create_react_json_agent(model, offered, prompt, mode=mode, output_type=output_type)
+        return cls(agent, loaded, **options)
 
     # -- Runnable --------------------------------------------------------------------------------------------------
 
@@ -235,9 +272,12 @@ class AgentExecutor(KeptRuns, Runnable[dict[str, Any], dict[str, Any]]):
         return {**({} if return_only_outputs else inputs), **self._outputs(last), **info}
 
     def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[dict[str, Any]]:
-        """Chunks `{"actions", "messages"}`, `{"steps", "messages"}`, and last `{"output", …, "messages"}`."""
+        """Chunks `{"actions", "messages"}`, `{"steps", "messages"}`, and last `{"output", …, "messages"}`.
+
+        With an `output_type` there are also `{"partial_output", "messages"}`: plain values, the answer as it grows.
+        """
         config, info = _identified(config, **kwargs)
-        for event in self._events(input, config, self._last_chunk):
+        for event in self._events(input, config, self._last_chunk, stream=self._shows_partial):
             yield from chunks_of(event, lambda end: {**self._last_chunk(end), **info})
 
     async def astream(
@@ -245,7 +285,7 @@ class AgentExecutor(KeptRuns, Runnable[dict[str, Any], dict[str, Any]]):
     ) -> AsyncIterator[dict[str, Any]]:
         """`stream`, awaiting."""
         config, info = _identified(config, **kwargs)
-        async for event in self._aevents(input, config, self._last_chunk):
+        async for event in self._aevents(input, config, self._last_chunk, stream=self._shows_partial):
             for chunk in chunks_of(event, lambda end: {**self._last_chunk(end), **info}):
                 yield chunk
 
@@ -364,6 +404,7 @@ class AgentExecutor(KeptRuns, Runnable[dict[str, Any], dict[str, Any]]):
     def _events(self, input: Any, config: RunnableConfig, outputs: Outputs, *, stream: bool = False) -> Iterator[Event]:
         """A run; `outputs` is what its callbacks are told of its end."""
         check_approve(self.approve, self.answer, blocking=True)
+        check_checks(self.answer_checks, blocking=True)
         inputs = self._keyed(input)
         if self.memory is not None:
             inputs |= self.memory.load_memory_variables(inputs)
@@ -376,7 +417,7 @@ class AgentExecutor(KeptRuns, Runnable[dict[str, Any], dict[str, Any]]):
                     for callback in chain.calls(event):
                         callback()
                     if self.memory is not None and isinstance(event, Finished):
-                        self.memory.save_context(inputs, outputs(event))
+                        self.memory.save_context(inputs, self._in_memory(outputs(event), event))
                     yield event
         except BaseException as error:
             raised = as_langchain_error(error)
@@ -405,7 +446,7 @@ class AgentExecutor(KeptRuns, Runnable[dict[str, Any], dict[str, Any]]):
                         for callback in chain.calls(event):
                             await callback()
                         if self.memory is not None and isinstance(event, Finished):
-                            await self.memory.asave_context(inputs, outputs(event))
+                            await self.memory.asave_context(inputs, self._in_memory(outputs(event), event))
                         yield event
         except BaseException as error:
             raised = as_langchain_error(error)
@@ -441,7 +482,7 @@ class AgentExecutor(KeptRuns, Runnable[dict[str, Any], dict[str, Any]]):
         run = make_run(
             self.settings,
             self.agent.asked(inputs) if isinstance(self.agent, ReactJsonAgent) else self._with_history(inputs),
-            planner=self._planner(config, stream),
+            planner=self._checked(self._planner(config, stream)),
             tools=[
                 from_langchain(
                     tool,
@@ -464,6 +505,19 @@ class AgentExecutor(KeptRuns, Runnable[dict[str, Any], dict[str, Any]]):
         if 0 in (self.max_iterations, self.max_execution_time):
             return replace(run, limits=replace(run.limits, max_iterations=0))
         return run
+
+    def _checked(self, planner: Planner) -> Planner:
+        """The planner, whose answers have to pass the checks, if there are any."""
+        if not self.answer_checks:
+            return planner
+        answer, most = self._answer_type, self.max_answer_corrections
+        made_of = answer.made_of if answer is not None else lambda output: output
+        return CheckedPlanner(planner=planner, checks=tuple(self.answer_checks), made_of=made_of, most=most)
+
+    @property
+    def _shows_partial(self) -> bool:
+        """Whether a stream has answers as they grow: not where it is recorded, for that would be another request."""
+        return self._answer_type is not None and self.cassette is None and active() is None
 
     def _planner(self, config: RunnableConfig | None, stream: bool) -> Planner:
         """What plans a run. The model is streamed as in LangChain, so that callbacks are told of its tokens.
@@ -499,7 +553,10 @@ class AgentExecutor(KeptRuns, Runnable[dict[str, Any], dict[str, Any]]):
 
     def _outputs(self, event: Event) -> dict[str, Any]:
         assert isinstance(event, Finished)  # the last event of every run
-        outputs = {"output": event.output} if event.return_values is None else dict(event.return_values)
+        answer, output = self._answer_type, event.output
+        if answer is not None and event.answered:
+            output = answer.made_of(output)
+        outputs = {"output": output} if event.return_values is None else dict(event.return_values)
         if self.return_intermediate_steps:
             outputs["intermediate_steps"] = as_langchain_steps(event.steps)
         if self.return_run:
@@ -507,6 +564,12 @@ class AgentExecutor(KeptRuns, Runnable[dict[str, Any], dict[str, Any]]):
         if event.waiting:
             outputs["waiting"] = [as_waiting(one) for one in event.waiting]
         return outputs
+
+    def _in_memory(self, outputs: dict[str, Any], event: Finished) -> dict[str, Any]:
+        """What a run gave, for a memory, which keeps texts."""
+        if self._answer_type is None or not event.answered:
+            return outputs
+        return {**outputs, "output": json.dumps(event.output, ensure_ascii=False)}
 
     def _last_chunk(self, event: Event) -> dict[str, Any]:
         outputs = self._outputs(event)
@@ -516,7 +579,7 @@ class AgentExecutor(KeptRuns, Runnable[dict[str, Any], dict[str, Any]]):
 # -- what it is given --------------------------------------------------------------------------------------------------
 
 _KEYWORDS = tuple(one.name for one in fields(AgentExecutor) if one.kw_only)
-_SETTING_OF = {"max_execution_time": "timeout"}
+_SETTING_OF = {"max_execution_time": "timeout", "output_type": "schema"}
 """Settings that LangChain's users know by another name."""
 _MAY_BE_0 = ("max_iterations", "max_execution_time")
 """Limits of which LangChain takes 0, for a run that ends before its first turn; so it is for LangChain's agents."""
@@ -552,13 +615,19 @@ def _settings(options: Mapping[str, Any], may_be_0: Sequence[str] = ()) -> dict[
             continue
         if name in may_be_0 and type(value) in (int, float) and value == 0:
             continue
-        if setting in SETTINGS and name != "allow":
+        if name == "output_type":
+            settings[setting] = None if value is None else AnswerType.of(value).schema
+        elif setting in SETTINGS and name != "allow":
             settings[setting] = checked(setting, value, name)
         elif name in _BOOLS:
             _check_bool(name, value)
     if options.get("allow") is not None:
         checked("allow", listed(options["allow"], "allow"), "allow")
     check_approve(options.get("approve"), options.get("answer"))
+    check_checks(options.get("answer_checks"))
+    corrections = options.get("max_answer_corrections", 0)
+    if type(corrections) is not int or corrections < 0:
+        raise ConfigurationError(f"max_answer_corrections is a whole number, at least 0, not {short_repr(corrections)}")
     if options.get("memory") is not None and not callable(getattr(options["memory"], "load_memory_variables", None)):
         raise ConfigurationError(
             f"memory: expected LangChain's, as ConversationBufferMemory, saw {described(options['memory'])}"

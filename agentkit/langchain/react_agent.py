@@ -25,6 +25,7 @@ from agentkit.langchain.prompt import TemplatePrompt, asked
 from agentkit.langchain.steps import as_agent_action, as_output_parser_exception, as_steps
 from agentkit.langchain.tools import listed
 from agentkit.models.backend import ChatBackend
+from agentkit.react_json.answer_type import AnswerType
 from agentkit.react_json.prompt import AUTO, BUNDLED, ChatPrompt, Prompt, read_prompt
 from agentkit.runs.build import as_tool
 
@@ -35,15 +36,18 @@ def create_react_json_agent(
     prompt: ChatPrompt | BasePromptTemplate[Any] | str | None = None,
     *,
     mode: AgentMode = "auto",
+    output_type: Any = None,
 ) -> Runnable[dict[str, Any], Any]:
     """An agent in the ReAct-JSON dialect; `prompt` is a name, a file, `hub:OWNER/NAME` or a LangChain template.
 
-    `mode` is how the model names a tool: see `agentkit.core.agent.ReactAgent`. Raises `ConfigurationError`.
+    `mode` is how the model names a tool: see `agentkit.core.agent.ReactAgent`. `output_type` is what an answer is: a
+    class (pydantic's, a dataclass, a TypedDict), any other annotation, or a JSON schema. Raises `ConfigurationError`.
     """
+    answer = None if output_type is None else AnswerType.of(output_type)
     ours = [as_tool(tool) for tool in listed(tools)]
     prompt = as_prompt(prompt)
     model = as_chat_model(model)
-    return ReactJsonAgent(model, ReactAgent(chat_of(model), ours, prompt, mode, first=first_of(model)))
+    return ReactJsonAgent(model, ReactAgent(chat_of(model), ours, prompt, mode, first=first_of(model), answer=answer))
 
 
 def as_prompt(prompt: Any) -> ChatPrompt | None:
@@ -75,6 +79,15 @@ class ReactJsonAgent(Runnable[dict[str, Any], AgentAction | AgentFinish]):
         """The same agent with other tools, which its prompt then tells of."""
         return ReactJsonAgent(self.model, replace(self.agent, tools=[as_tool(tool) for tool in tools]))
 
+    def with_answer(self, answer: AnswerType | None) -> ReactJsonAgent:
+        """The same agent with answers of another type."""
+        return ReactJsonAgent(self.model, replace(self.agent, answer=answer))
+
+    @property
+    def answer(self) -> AnswerType | None:
+        """The type of its answers, where they are values."""
+        return self.agent.answer
+
     def asked(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """A run's inputs as its planner takes them."""
         return asked(self.agent.react_prompt, inputs)
@@ -88,23 +101,23 @@ class ReactJsonAgent(Runnable[dict[str, Any], AgentAction | AgentFinish]):
 
     def invoke(self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         *_, turn = self.planner(config=config).plan(self._as_call(input))
-        return _as_langchain(turn)
+        return self._as_langchain(turn)
 
     async def ainvoke(self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         *_, turn = [piece async for piece in self.planner(config=config).aplan(self._as_call(input))]
-        return _as_langchain(turn)
+        return self._as_langchain(turn)
 
     def _as_call(self, inputs: dict[str, Any]) -> ModelCall:
         steps = as_steps(inputs.get("intermediate_steps", ()))
         return ModelCall(self.asked({key: inputs[key] for key in inputs if key != "intermediate_steps"}), steps)
 
-
-def _as_langchain(turn: Any) -> AgentAction | list[AgentAction] | AgentFinish:
-    assert isinstance(turn, Turn)  # with which every plan ends
-    if isinstance(turn.decision, MalformedTurn):
-        turn.decision.text = turn.text
-        raise as_output_parser_exception(turn.decision)
-    if isinstance(turn.decision, FinalAnswer):
-        return AgentFinish({"output": turn.decision.output}, turn.decision.log)
-    actions = [as_agent_action(action) for action in turn.decision]
-    return actions[0] if len(actions) == 1 else actions
+    def _as_langchain(self, turn: Any) -> AgentAction | list[AgentAction] | AgentFinish:
+        assert isinstance(turn, Turn)  # with which every plan ends
+        if isinstance(turn.decision, MalformedTurn):
+            turn.decision.text = turn.text
+            raise as_output_parser_exception(turn.decision)
+        if isinstance(turn.decision, FinalAnswer):
+            output = turn.decision.output if self.answer is None else self.answer.made_of(turn.decision.output)
+            return AgentFinish({"output": output}, turn.decision.log)
+        actions = [as_agent_action(action) for action in turn.decision]
+        return actions[0] if len(actions) == 1 else actions

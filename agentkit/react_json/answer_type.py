@@ -71,11 +71,11 @@ class Held:
 
 @dataclass(frozen=True, eq=False)
 class AnswerType:
-    """What an answer is. `schema` is plain JSON; `adapter` makes objects of a Python type, where it is one."""
+    """What an answer is, as it was `wanted`. `schema` is plain JSON; `adapter` makes objects of a Python type."""
 
     schema: Mapping[str, Any]
     adapter: Any = None
-    name: str = "answer"
+    wanted: Any = None
 
     @classmethod
     def of(cls, wanted: Any, *, what: str = WHAT) -> AnswerType:
@@ -83,11 +83,11 @@ class AnswerType:
         if isinstance(wanted, cls):
             return wanted
         if isinstance(wanted, Mapping):
-            return cls(_checked(wanted, what))
+            return cls(_checked(wanted, what), wanted=wanted)
         if wanted is None or isinstance(wanted, str | bytes | int | float | list | tuple) or isroutine(wanted):
             raise ConfigurationError(f"{what}: expected a class or a JSON schema, saw {described(wanted)}")
         adapter, name = _adapter(wanted, what), getattr(wanted, "__name__", str(wanted))
-        return cls(_checked(_schema_of(adapter, name, what), what), adapter, name)
+        return cls(_checked(_schema_of(adapter, name, what), what), adapter, wanted)
 
     # -- what the model is told --------------------------------------------------------------------------------------
 
