@@ -125,8 +125,7 @@ class ReactAgent:
                 stream=stream,
                 estimates=estimates,
                 history=history,
-                answer=self._wanted(NATIVE_NOTE),
-                answer_schema=self._held.schema if self.answer and self.model.capabilities.in_process else None,
+                answer=self._wanted(self._native_note),
             ),
         }
         if self.mode == "react-json" or (self.mode == "auto" and not self._may_call_tools):
@@ -184,7 +183,7 @@ class ReactAgent:
     def _native_prompt(self) -> ChatPrompt:
         if self._is_default:
             return NATIVE_PROMPT if self.answer is None else TYPED_PROMPT
-        return self._filled_prompt(NATIVE_NOTE if self.answer is not None else "")
+        return self._filled_prompt(self._native_note)
 
     @property
     def _may_call_tools(self) -> bool:
@@ -219,6 +218,13 @@ class ReactAgent:
     def _dialect_note(self) -> str:
         return "" if self.answer is None else DIALECT_NOTE + without_markup(self.answer.shown)
 
+    @property
+    def _native_note(self) -> str:
+        if self.answer is None:
+            return ""
+        rest = without_markup(self.answer.shown) if self.answer.held.not_held else ""
+        return f"{NATIVE_NOTE} It fits this JSON schema: {rest}" if rest else NATIVE_NOTE
+
     def _wanted(self, note: str) -> WantedAnswer | None:
         """The answer that is wanted, and what the model is told of its form unless its prompt says it."""
         if self.answer is None:
@@ -237,7 +243,7 @@ class ReactAgent:
         if refuses is None:
             return self.answer.held
         if self.mode == "tools":
-            function, syntax = AnswerFunction(self.answer, self.answer.held.schema), capabilities.call_syntax or HERMES
+            function, syntax = AnswerFunction(self.answer), capabilities.call_syntax or HERMES
             grammar = tool_grammar(
                 [function.as_openai()], "required", syntax=syntax, special=capabilities.special_tokens
             )

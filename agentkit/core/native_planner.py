@@ -71,11 +71,9 @@ class NativePlanner(ModelPlanner):
         estimates: Estimates | None = None,
         history: History | None = None,
         answer: WantedAnswer | None = None,
-        answer_schema: Any = None,
     ) -> None:
-        """`answer_schema` stands in for that of the answer's type: what of it a grammar can hold."""
         super().__init__(model, prompt, stream=stream, estimates=estimates, history=history, answer=answer)
-        self._final = None if answer is None else AnswerFunction(answer.type, answer_schema)
+        self._final = None if answer is None else AnswerFunction(answer.type)
         self._functions = {function.name: function for function in functions}
         self._by_tool = {function.tool.name: function for function in functions}
         offered: list[Function | AnswerFunction] = [*functions, *([self._final] if self._final else [])]
@@ -285,10 +283,9 @@ CALL_AGAIN = f"Call {FINAL_ANSWER} again, with arguments that fit its schema."
 
 @dataclass(frozen=True, slots=True)
 class AnswerFunction:
-    """The function that gives an answer of a type; `schema` stands in for that of the type."""
+    """The function that gives an answer of a type. Its schema is what a grammar can be made of, for any model."""
 
     type: AnswerType
-    schema: Any = None
     name: str = FINAL_ANSWER
 
     @property
@@ -298,7 +295,7 @@ class AnswerFunction:
 
     def as_openai(self) -> dict[str, Any]:
         """OpenAI's function schema."""
-        schema = self.type.schema if self.schema is None else self.schema
+        schema = self.type.held.schema
         parameters = wrapped(schema) if self.wrapper else schema
         about = "Gives your final answer. Call it alone, when you know the answer."
         return {"type": "function", "function": {"name": self.name, "description": about, "parameters": parameters}}
