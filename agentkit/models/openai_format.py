@@ -68,7 +68,8 @@ class TooMuch(Exception):
 class CompletionReader:
     """One reply on its way in. Calls are handed out with the end of the reply, whole.
 
-    Whatever a server sends, `read` gives a chunk or raises `NotACompletion`, `BrokenReply` or `TooMuch`.
+    Whatever a server sends, `read` gives a chunk or raises `NotACompletion`, `BrokenReply` or `TooMuch`; not behind the
+    end of a reply, where nothing that fails matters.
 
     `salt` goes into the ids of calls that come without one, which are the same when the same run is replayed; `headers`
     are the response's. `tools` are those that may be called. `origin` names the server that gets back what it sent with
@@ -92,7 +93,7 @@ class CompletionReader:
         self._usage: Usage | None = None
         self._finish_reason: str | None = None
         self._model: str | None = None
-        self._begun = self._comes_in_deltas = self._ended = False
+        self._begun = self._comes_in_deltas = self._ended = self._is_done = False
         self._length = 0
         self._words = ""  # which may be why nothing more comes
 
@@ -108,14 +109,20 @@ class CompletionReader:
 
     def read(self, data: str | bytes | Mapping[str, Any]) -> Chunk | None:
         """What an event, or a whole body, adds."""
-        if isinstance(data, str) and data.strip().upper() == "[DONE]":
-            self._ended = True
+        if isinstance(data, str) and _is_mark(data):
+            self._ended = self._is_done = True
+        if self._is_done:
             return None
+        is_behind_end = self.finished
         try:
             return self._read(data if isinstance(data, Mapping) else _object(data))
-        except NotACompletion:
+        except (NotACompletion, BrokenReply, TooMuch):
+            if is_behind_end:
+                return None
             raise
         except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+            if is_behind_end:
+                return None
             raise NotACompletion(f"one with a field of the wrong type ({type(error).__name__})") from error
 
     def check(self) -> None:
@@ -368,18 +375,22 @@ class ServerSentEvents:
 
     def __init__(self) -> None:
         self._held = bytearray()  # a line that has not ended
+        self._is_behind_cr = False  # which a line feed would belong to
         self._data: list[str] = []
         self._name = ""
         self._size = 0  # of the event so far
 
     def feed(self, piece: bytes) -> Iterator[str]:
         """The events that `piece` completes; raises `TooMuch`."""
+        if self._is_behind_cr:
+            piece = piece.removeprefix(b"\n")
+        self._is_behind_cr = piece.endswith(b"\r")
+        piece = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         for start in range(0, len(piece), _SLICE):
             first, *others = piece[start : start + _SLICE].split(b"\n")
             self._held += first
             for line in others:
-                if (event := self._line(bytes(self._held))) is not None:
-                    yield event
+                yield from self._line(bytes(self._held))
                 self._held = bytearray(line)
             if len(self._held) > MOST_EVENT_BYTES:
                 raise TooMuch(MOST_EVENT_BYTES)
@@ -387,31 +398,50 @@ class ServerSentEvents:
     def rest(self) -> list[str]:
         """The last event, of a server that does not end it."""
         held, self._held = bytes(self._held), bytearray()
-        return [event for event in (self._line(held), self._line(b"")) if event is not None]
+        return [*self._line(held), *self._line(b"")]
 
-    def _line(self, line: bytes) -> str | None:
-        line = line.rstrip(b"\r")
+    def _line(self, line: bytes) -> Iterator[str]:
+        """The event that a line ends, if any: a blank one, or the next one's data, where a server leaves that out."""
         self._size += len(line) + 1
         if self._size > MOST_EVENT_BYTES:
             raise TooMuch(MOST_EVENT_BYTES)
         if not line:
-            return self._event()
+            yield from self._event()
+            return
         name, _, value = line.removeprefix(BOM_UTF8).partition(b":")  # a stream may begin with one
         value = value.removeprefix(b" ")
         match name.strip().lower():
             case b"data":
+                if len(self._data) == 1 and _is_event(self._data[0]):
+                    yield from self._event()
                 self._data.append(value.decode("utf-8", "replace"))
             case b"event":
                 self._name = value.decode("utf-8", "replace").strip()
-        return None
 
-    def _event(self) -> str | None:
-        """The event that a blank line ends; one without data is none."""
+    def _event(self) -> Iterator[str]:
+        """The event that ends; one without data is none."""
         lines, data, is_error = self._data, "\n".join(self._data), self._name.lower() == "error"
         self._data, self._name, self._size = [], "", 0
-        if not lines:
-            return None
-        return _as_error(data) if is_error else data
+        if lines and data.strip() not in _EMPTY:
+            yield _as_error(data) if is_error else data
+
+
+_EMPTY = ("null", "[]", "{}")  # with which a connection is kept
+
+
+def _is_mark(data: str) -> bool:
+    """Whether it is the mark of a stream's end."""
+    return data.strip().strip('"').upper() == "[DONE]"
+
+
+def _is_event(data: str) -> bool:
+    """Whether a line of data is a whole event's: with the next one it would make nothing."""
+    if data[:1] != "{" or data.rstrip()[-1:] != "}":
+        return _is_mark(data)
+    try:
+        return isinstance(json.loads(data), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _as_error(data: str) -> str:

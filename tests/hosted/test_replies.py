@@ -231,6 +231,17 @@ BODIES: dict[str, str] = {
     "two replies in turn": sse(chunk(HEL), chunk(OTHER), chunk({**OTHER, "finish_reason": "length"}), *EVENTS[1:]),
     "two replies at once": sse(chunk(HEL, OTHER), chunk(OTHER, LO), chunk({**LAST, "index": 1}, LAST)),
     "a reason in capitals": sse(*EVENTS[:2], chunk({**LAST, "finish_reason": "STOP"})),
+    "no blank lines": sse(*EVENTS).replace("\n\n", "\n"),
+    "no blank lines, carriage returns": sse(*EVENTS).replace("\n\n", "\r\n"),
+    "carriage returns alone": sse(*EVENTS).replace("\n", "\r"),
+    "events on several lines": "".join(
+        "".join(f"data: {line}\n" for line in json.dumps(event, indent=1).splitlines()) + "\n" for event in EVENTS
+    ),
+    "a mark in quotes": sse(*EVENTS[:2], chunk(LAST)) + 'data: "[DONE]"\n\n',
+    "empty events": "data: null\n\n" + sse(*EVENTS).replace("\n\n", "\n\ndata: []\n\ndata:\n\ndata: {}\n\n"),
+    "more behind the mark": sse(*EVENTS[:2], chunk(LAST), "[DONE]", chunk(HEL), {"error": "asleep"}, "<html>"),
+    "an error behind the end": sse(*EVENTS[:2], chunk(LAST), {"error": "asleep"}, "[DONE]"),
+    "another thing behind the end": json.dumps(whole(MESSAGE)) + "<!-- cached -->",
     "reasons that are none": sse(chunk({**HEL, "finish_reason": ""}), chunk({**LO, "finish_reason": "null"}),
                                  chunk(LAST)),
 }  # fmt: skip
