@@ -8,6 +8,7 @@ AgentkitError               base; `exit_code` is what the command line ends with
 │   └── CassetteDrift       4  the run asked for something else than the cassette holds
 ├── StoreError              2  the store of runs and sessions cannot be read or written, or has no such thing
 ├── MalformedTurn           1  the model's text is no valid turn; the message goes back to the model
+│   ├── UnfitAnswer         1  the answer is no value of the type that is asked for
 │   └── RejectedAnswer      1  the answer did not pass a check of the caller's
 └── ToolError               1  a tool's own failure, meant for the model to read
 
@@ -34,6 +35,7 @@ __all__ = [
     "ReplyChanged",
     "StoreError",
     "ToolError",
+    "UnfitAnswer",
     "described",
     "did_you_mean",
     "import_failure",
@@ -108,6 +110,10 @@ class Ask(AgentkitError):
     def __init__(self, question: str) -> None:
         super().__init__(question)
         self.question = str(question)
+
+
+class UnfitAnswer(MalformedTurn):
+    """The answer is no value of the type that is asked for; the message says where, and why."""
 
 
 class RejectedAnswer(MalformedTurn):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby, takewhile
 from typing import Any, Literal
 
-from agentkit.errors import ConfigurationError, MalformedTurn, RejectedAnswer, in_one_line
+from agentkit.errors import ConfigurationError, MalformedTurn, RejectedAnswer, UnfitAnswer, in_one_line
 from agentkit.events import (
     Action,
     ActionChosen,
@@ -247,6 +247,8 @@ class ReActLoop:
         if self._recover is None:
             raise error
         observation = self._recover(error)
+        if isinstance(error, UnfitAnswer):  # its message says what to write
+            return observation
         if self._recover is str and (before := self._malformed_in_a_row()):
             observation = told_again(observation, before)
         return observation
