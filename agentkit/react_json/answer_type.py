@@ -18,7 +18,7 @@ from functools import cached_property
 from inspect import isroutine
 from typing import Any
 
-from agentkit.errors import ConfigurationError, MalformedTurn, described, in_one_line, short_repr
+from agentkit.errors import ConfigurationError, MalformedTurn, UnfitAnswer, described, in_one_line, short_repr
 from agentkit.events import FinalAnswer
 from agentkit.react_json.grounding import leaves
 from agentkit.react_json.lenient_json import BrokenJson, read_json, read_value
@@ -142,7 +142,7 @@ class AnswerType:
         if self.problem(text) is None:
             return text
         problem = problems[0] if problems else _no_json(text)
-        raise MalformedTurn(f"Invalid format: the final answer does not fit its schema: {problem}. {again}")
+        raise UnfitAnswer(f"Invalid format: the final answer does not fit its schema: {problem}. {again}")
 
     def turn(self, text: str) -> Turn | None:
         """The turn of a text that ends in its answer, as JSON that fits: that may look like a call, and is none."""
@@ -160,7 +160,7 @@ class AnswerType:
         for value in _whole(text):
             if self.problem(value) is None:
                 return value
-        raise MalformedTurn(f"Invalid format: no final answer that fits its schema. {AGAIN}")
+        raise UnfitAnswer(f"Invalid format: no final answer that fits its schema. {AGAIN}")
 
     def fitted(self, value: Any, *, again: str = AGAIN) -> Any:
         """A value that came as one, and fits; raises `MalformedTurn`."""
@@ -169,7 +169,7 @@ class AnswerType:
             if (why := self.problem(meant)) is None:
                 return meant
             problem = problem or why
-        raise MalformedTurn(f"Invalid format: the final answer does not fit its schema: {problem}. {again}")
+        raise UnfitAnswer(f"Invalid format: the final answer does not fit its schema: {problem}. {again}")
 
     def problem(self, value: Any) -> str | None:
         """Where a value does not fit and why, in a few words; None for one that does."""
