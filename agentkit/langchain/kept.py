@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from langchain_core.runnables import RunnableConfig
 from agentkit.core.run import Within
 from agentkit.errors import ConfigurationError, ToolError, said
 from agentkit.events import Pending, ToolInput
+from agentkit.langchain.graph import interrupted, key_of, task_of, waits_of
 from agentkit.langchain.react_agent import ReactJsonAgent
 from agentkit.langchain.tools import from_langchain
 from agentkit.react_json.prompt import HISTORY, Prompt
@@ -56,6 +57,9 @@ class KeptRuns:
         raise NotImplementedError
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _outputs(self, event: Any) -> dict[str, Any]:
         raise NotImplementedError
 
     def decide(
@@ -124,6 +128,53 @@ class KeptRuns:
         one.__dict__["_joins"] = within
         return one
 
+    # -- in a graph ----------------------------------------------------------------------------------------------------
+
+    def _task(self, config: RunnableConfig) -> str:
+        """The task of a graph that is interrupted where a call waits; "" where it is not."""
+        return task_of(config) if self.approve == DEFER and self._within.keeper is None else ""
+
+    def _in_graph(self, task: str, inputs: dict[str, Any], config: RunnableConfig) -> dict[str, Any]:
+        """The run of a task: begun, or gone on with, as far as its decisions reach."""
+        for joined in self._graph_steps(task, inputs):
+            joined.invoke(inputs, config)
+        return self._end_of(task, inputs)
+
+    async def _ain_graph(self, task: str, inputs: dict[str, Any], config: RunnableConfig) -> dict[str, Any]:
+        """`_in_graph`, awaiting."""
+        for joined in self._graph_steps(task, inputs):
+            await joined.ainvoke(inputs, config)
+        return self._end_of(task, inputs)
+
+    def _graph_steps(self, task: str, inputs: dict[str, Any]) -> Iterator[Self]:
+        """What is to run next, until the run has its end; a graph that is resumed gives each of its decisions again."""
+        from agentkit.sessions.going_on import going_on, kept
+
+        store, key, seen = self._own_store, key_of(task, inputs), 0
+        if (run := store.run_of(key)) is None:
+            yield self.joined(kept(store, self.spec(inputs), key=key))
+            run = store.run_of(key)
+        assert run is not None
+        while True:
+            stored = store.run(run)
+            waits = waits_of(stored)
+            for pending in waits[seen:]:
+                decisions = interrupted([as_waiting(one) for one in pending])
+            if stored.status == "waiting":
+                for decision in store.waiting(run):  # those that nobody took elsewhere
+                    self._decided(decision.id, **decisions[decision.id])
+            elif stored.status == "finished":
+                return
+            seen = len(waits)
+            yield self.joined(going_on(store, store.run(run)))
+
+    def _end_of(self, task: str, inputs: dict[str, Any]) -> dict[str, Any]:
+        from agentkit.sessions.going_on import end_of
+
+        store = self._own_store
+        end = end_of(store.run(store.run_of(key_of(task, inputs)) or "").events)
+        return {**inputs, **self._outputs(end)}
+
     @property
     def _within(self) -> Within:
         within: Within = self.__dict__.get("_joins", _ALONE)
@@ -148,7 +199,7 @@ class KeptRuns:
         return found_store(self.store)
 
     def _decided(
-        self, id: str, yes: bool | None, edit: ToolInput | None, message: str | None
+        self, id: str, yes: bool | None = None, edit: ToolInput | None = None, message: str | None = None
     ) -> tuple[str, dict[str, Any]]:
         """Whose run the decision is of, and what `decide` gives where other calls of it still wait."""
         store = self._own_store

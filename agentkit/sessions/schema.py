@@ -143,6 +143,7 @@ runs = Table(
     "agentkit_runs",
     METADATA,
     Column("id", String(32), primary_key=True),
+    Column("key", String(200), unique=True),  # of who may begin the same run again, and wants to find it
     Column("session", ForeignKey("agentkit_sessions.id", ondelete="SET NULL"), index=True),
     Column("spec", Json, nullable=False),
     Column("version", Plain, nullable=False),  # of agentkit

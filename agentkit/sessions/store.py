@@ -203,8 +203,18 @@ class Store:
 
     # -- runs ----------------------------------------------------------------------------------------------------------
 
-    def begin(self, spec: RunSpec, *, session: str | None = None, number: int | None = None) -> str:
-        """Keep a run that begins, and give its id; with a `number` it is that turn of its `session`, which is made."""
+    def begin(
+        self,
+        spec: RunSpec,
+        *,
+        session: str | None = None,
+        number: int | Literal["next"] | None = None,
+        key: str | None = None,
+    ) -> str:
+        """Keep a run that begins, and give its id; with a `number` it is that turn of its `session`, which is made.
+
+        `run_of` finds it by its `key`.
+        """
         kept = spec.scrubbed(self._scrubbed)
         question = _question(kept.inputs)
         row = {
@@ -218,9 +228,9 @@ class Store:
         with self._database.writing() as connection:
             id_ = self._new_id(connection, schema.runs)
             session_id = None if session is None else self._session_id(connection, session, make=True)
-            connection.execute(sa.insert(schema.runs).values(id=id_, session=session_id, **row))
+            connection.execute(sa.insert(schema.runs).values(id=id_, key=key, session=session_id, **row))
             if session_id is not None and number is not None:
-                self._add_turn(connection, session_id, str(session), id_, number)
+                self._add_turn(connection, session_id, str(session), id_, None if number == "next" else number)
         self._next[id_] = 0
         return id_
 
@@ -309,6 +319,12 @@ class Store:
                 if most is not None and len(found) >= most:
                     return found[:most]
         return found
+
+    def run_of(self, key: str) -> str | None:
+        """The id of the run that began with this key."""
+        with self._database.reading() as connection:
+            found = connection.execute(sa.select(schema.runs.c.id).where(schema.runs.c.key == key))
+            return found.scalar_one_or_none()
 
     def last_run(self) -> str | None:
         """The id of the run that began last."""
