@@ -61,4 +61,4 @@ class _Agent:
         assert isinstance(last, Finished)
         if not last.answered:
             raise AgentkitError(f"no answer: {last.output}")
-        return str(last.output)
+        return last.output if isinstance(last.output, str) else json_text(last.output)

@@ -36,6 +36,7 @@ def replay(place: Path | None, view: View) -> int:
     from agentkit.runs.replay import Replay
 
     recorded = Replay(place)
+    view.is_typed = recorded.run.settings.schema is not None
     view.note(recorded.title)
     return view.show(recorded.events(), model=recorded.model)
 

@@ -48,6 +48,7 @@ def go_on(run: Continuation, view: View, *, trust: bool, yes: bool) -> int:
     unnamed = run.origin.names & {"tools"}  # a recording of the user's own may have been given other calls since
     build = partial(build_live, view=view, yes=yes, foreign={*foreign, *unnamed})
     run = replace(run, build=build, run_again=run_again, begun=partial(know, is_own=not foreign))
+    view.is_typed = run.run.settings.schema is not None
     view.note(run.title)
     view.wait("loading the model …")
     with what_is_left(run.path, view):

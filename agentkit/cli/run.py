@@ -90,6 +90,7 @@ def begin(
     foreign: Collection[str] = (),
 ) -> Runner:
     """Read the documents, build what runs, and say which model will answer."""
+    view.is_typed = settings.schema is not None
     try:
         if settings.docs is not None:
             from agentkit.tools.documents import read_folder

@@ -100,7 +100,7 @@ def _print_run(run: StoryRun, story: Story, console: Console) -> None:
     if ending(run):
         _say(console, f"Ended: {ending(run)}", "yellow")
     if run.answered:
-        _say(console, f"Answer: {run.output}", "bold green")
+        _say(console, f"Answer: {input_text(run.output)}", "bold green")
     elif run.output is not None:
         _say(console, f"No answer: {run.output}", "bold yellow")
     if run.ungrounded:

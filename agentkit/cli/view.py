@@ -51,6 +51,8 @@ class View:
     as_json: bool = False
     quiet: bool = False
     verbose: bool = False
+    is_typed: bool = False
+    """Whether answers are values, which are shown as JSON."""
     stop_reason: StopReason | None = None
     """What ended the run that was shown last."""
     _status: Status | None = None
@@ -96,6 +98,8 @@ class View:
             from agentkit.secrets import public_address
 
             print(json_text(as_result(seen, public_address(model))), flush=True)
+        elif finished.answered and (self.is_typed or not isinstance(finished.output, str)):
+            print(json_text(finished.output), flush=True)
         elif finished.answered:
             say(finished.output)
         if not finished.answered:

@@ -85,7 +85,7 @@ def _as_text(value: Any) -> str:
 def _ends(run: StoryRun | None) -> dict[str, str]:
     if run is None:
         return {}
-    return {"answer": str(run.output) if run.answered else "", "ended by": ending(run)}
+    return {"answer": input_text(run.output) if run.answered else "", "ended by": ending(run)}
 
 
 def _steps(first: StoryRun | None, second: StoryRun | None, label: str) -> tuple[list[Texts], int | None]:

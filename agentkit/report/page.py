@@ -81,7 +81,7 @@ def _run(run: StoryRun, story: Story) -> str:
 
 def _outcome(run: StoryRun) -> str:
     title = "Answer" if run.answered else "No answer"
-    text = run.output if run.output is not None else _sentence(ending(run))
+    text = input_text(run.output) if run.output is not None else _sentence(ending(run))
     unconfirmed = ", ".join(run.ungrounded)
     remark = f'<p class="unconfirmed">Not confirmed by any tool: {_text(unconfirmed)}</p>' if unconfirmed else ""
     sources = f'<p class="label">Sources</p>{_sources(run.sources)}' if run.sources else ""
