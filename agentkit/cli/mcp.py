@@ -14,6 +14,7 @@ from agentkit.cli.run import build_live, own_settings
 from agentkit.cli.view import View, say
 from agentkit.errors import AgentkitError
 from agentkit.events import Finished
+from agentkit.printable import json_text
 from agentkit.settings import RunSettings
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from agentkit.number_words import count
 from agentkit.printable import printable
 from agentkit.report.exchange import Exchange
 from agentkit.report.story import Story, StoryCall, StoryRun, StoryStep
-from agentkit.report.wording import cost, duration, ending, exchange, made_with, tokens
+from agentkit.report.wording import cost, duration, ending, exchange, input_text, made_with, tokens
 
 SHOWN_CHARS = 1_200
 BAR_WIDTH = 1000
