@@ -268,3 +268,13 @@ def test_pending_calls_are_plain_values_in_a_store() -> None:
     (waiting,) = end(events).waiting
     (back,) = end(kept(events)).waiting
     assert back == Pending(waiting.id, Action("Send", "hello"))
+
+
+def test_the_model_asks_the_user_what_only_the_user_knows() -> None:
+    settings = RunSettings(tools=("ask_user",))
+    model = BackendChat(ScriptedBackend([action("AskUser", "Which city?"), final("Lisbon")]))
+    asks = list(build(settings, model=model, approve="defer").events(QUESTION))
+    (waiting,) = end(asks).waiting
+    assert (waiting.action.tool, waiting.question) == ("AskUser", "Which city?")
+    after = go_on(build(settings, model=model), asks, decided(end(asks), "answer", message="Lisbon"))
+    assert (told(after), end(after).output) == (["Which city? The answer: Lisbon"], "Lisbon")
