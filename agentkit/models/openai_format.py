@@ -147,9 +147,10 @@ class CompletionReader:
         if not choices or "error" in value:
             self._raise_error(value)
         if not isinstance(choices, list):
-            if not self._begun and not isinstance(value.get("usage"), Mapping):
+            if not self._begun and not isinstance(value.get("usage"), Mapping) and "choices" not in value:
                 raise NotACompletion(f"JSON without choices ({', '.join(map(str, value))[:80] or 'empty'})")
             choices, self._words = [], error_words(value) or self._words  # an event of the server's own
+        choices = [one for one in choices if one is not None]
         self._begun = True
         self._model = _optional(value.get("model")) or self._model
         if isinstance(usage := value.get("usage"), Mapping):
@@ -461,7 +462,7 @@ def tool_call_deltas(choice: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _calls_of(message: Mapping[str, Any], *, whole: bool) -> list[Mapping[str, Any]]:
     calls = message.get("tool_calls") or ()
-    calls = [calls] if isinstance(calls, Mapping) else calls
+    calls = [calls] if isinstance(calls, Mapping) else [call for call in calls if call is not None]
     return [{**call, "index": place} for place, call in enumerate(calls)] if whole else list(calls)
 
 

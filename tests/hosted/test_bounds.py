@@ -250,6 +250,41 @@ def test_a_body_is_unpacked_no_further_than_its_bound() -> None:
         Body("zstd", MOST_BYTES)
 
 
+def raw_deflate(content: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return packer.compress(content) + packer.flush()
+
+
+HELLO = b"hello, " * 20
+PACKED: dict[str, tuple[str, bytes]] = {
+    "gzip": ("gzip", gzip.compress(HELLO)),
+    "gzip in capitals": ("X-GZIP", gzip.compress(HELLO)),
+    "gzip with more behind it": ("gzip", gzip.compress(HELLO) + b"garbage"),
+    "gzip of several members": (
+        "gzip",
+        gzip.compress(HELLO[:50]) + gzip.compress(HELLO[50:60]) + gzip.compress(HELLO[60:]),
+    ),
+    "zlib": ("deflate", zlib.compress(HELLO)),
+    "deflate without zlib's header": ("deflate", raw_deflate(HELLO)),
+    "gzip that is called deflate": ("deflate", gzip.compress(HELLO)),
+}
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+@pytest.mark.parametrize(("encoding", "wire"), PACKED.values(), ids=PACKED)
+def test_what_servers_pack_is_read_however_it_is_cut(encoding: str, wire: bytes, size: int) -> None:
+    read = Body(encoding, 1000)
+    assert b"".join(read.read(wire[start : start + size]) for start in range(0, len(wire), size)) == HELLO
+    assert not read.is_too_long
+
+
+@pytest.mark.parametrize("name", ["gzip of several members", "deflate without zlib's header"])
+def test_all_of_it_counts_for_the_bound(name: str) -> None:
+    encoding, wire = PACKED[name]
+    read = Body(encoding, 60)
+    assert (read.read(wire), read.is_too_long) == (HELLO[:61], True)
+
+
 def test_events_may_be_cut_anywhere() -> None:
     text = b"data: one\r\ndata: two\n\n: comment\ndata:three\nevent: x\n\ndata: four"
     for size in (1, 2, 3, 7, len(text)):
