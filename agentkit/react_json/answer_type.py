@@ -643,9 +643,20 @@ def _whole(text: str) -> Iterator[Any]:
     try:
         value, end = read_json(text, 0) if text[0] in "{[" else read_value(text, 0)
     except BrokenJson:
+        yield from _with_keys_twice(text)
         return
     if not text[end:].strip():
         yield value
+
+
+def _with_keys_twice(text: str) -> Iterator[Any]:
+    """The value of JSON in which a key stands twice, which no grammar forbids: the last counts, as for most readers."""
+    try:
+        value = json.loads(text, parse_constant=_no_number)
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return
+    yield value
 
 
 def _no_json(text: str) -> str:
