@@ -295,8 +295,7 @@ class AnswerFunction:
 
     def as_openai(self) -> dict[str, Any]:
         """OpenAI's function schema."""
-        schema = self.type.held.schema
-        parameters = wrapped(schema) if self.wrapper else schema
+        parameters = wrapped(self.type.offered) if self.wrapper else self.type.offered
         about = "Gives your final answer. Call it alone, when you know the answer."
         return {"type": "function", "function": {"name": self.name, "description": about, "parameters": parameters}}
 
