@@ -97,6 +97,11 @@ class AnswerType:
         return json.dumps(_without(self.schema, _UNSAID), ensure_ascii=False)
 
     @cached_property
+    def offered(self) -> Any:
+        """The schema for a function that gives the answer: what any grammar can be made of."""
+        return _without(self.held.schema, _UNSAID)
+
+    @cached_property
     def given_words(self) -> str:
         """The texts and numbers that the schema itself has for an answer: one that is of them needs no other source."""
         words = [value for part in _parts(self.schema, WHAT) for value in _constants(part)]
