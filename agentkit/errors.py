@@ -3,7 +3,8 @@
 AgentkitError               base; `exit_code` is what the command line ends with
 ├── ConfigurationError      2  wrong use: unknown model, tool, prompt, option, missing key or package
 ├── ModelError              3  the model or its server failed
-│   └── ReplyChanged        3  a stream broke after part of it was shown, and the repeated reply differs
+│   ├── ReplyChanged        3  a stream broke after part of it was shown, and the repeated reply differs
+│   └── PromptTooLong       3  a prompt leaves no room for a reply, and may not be shortened where it is sent
 ├── CassetteError           4  a cassette cannot be read or written
 │   └── CassetteDrift       4  the run asked for something else than the cassette holds
 ├── StoreError              2  the store of runs and sessions cannot be read or written, or has no such thing
@@ -31,6 +32,7 @@ __all__ = [
     "ConfigurationError",
     "MalformedTurn",
     "ModelError",
+    "PromptTooLong",
     "RejectedAnswer",
     "ReplyChanged",
     "StoreError",
@@ -73,6 +75,18 @@ class ModelError(AgentkitError):
 
 class ReplyChanged(ModelError):
     """A stream broke after part of it was shown, and the reply to the repeated request is another one."""
+
+
+class PromptTooLong(ModelError):
+    """A prompt leaves no room for a reply, and whoever asked does not want it shortened where it is sent.
+
+    It has `prompt_tokens` of the `context_tokens` that the model reads, where they are known.
+    """
+
+    def __init__(self, message: str, *, prompt_tokens: int | None = None, context_tokens: int | None = None) -> None:
+        super().__init__(message)
+        self.prompt_tokens = prompt_tokens
+        self.context_tokens = context_tokens
 
 
 class CassetteError(AgentkitError):

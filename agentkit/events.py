@@ -256,6 +256,25 @@ class ParseError:
 
 
 @dataclass(frozen=True, slots=True)
+class Compacted:
+    """The model sees less of the steps `first` to `last`, counted from 1; the run keeps all of them.
+
+    "summary": its own, "function": what a function gave of them stands in their place, and of those before, as `text`.
+    "drop": their observations are left out, or the steps, where those were; for this `reason`, where something else was
+    asked for. `within_call`: only from one prompt, where it was sent, with what else was missing of it as `text`.
+    `usage` is that of the call which summed up, in vain or not.
+    """
+
+    how: Literal["drop", "summary", "function"]
+    first: int
+    last: int
+    text: str = ""
+    reason: str = ""
+    within_call: bool = False
+    usage: Usage = field(default_factory=Usage)
+
+
+@dataclass(frozen=True, slots=True)
 class LimitReached:
     """A limit ended the loop; with `closing_turn` the model is asked once more for its best answer."""
 
@@ -330,6 +349,7 @@ Event = (
     | ActionChosen
     | Observed
     | ParseError
+    | Compacted
     | LimitReached
     | Waiting
     | Resumed

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
-    from agentkit.events import Event, Step
+    from agentkit.events import Compacted, Event, Step
 
 RecorderMode = Literal["record", "replay", "resume"]
 MISSING: Any = object()
@@ -57,6 +57,14 @@ class Recorder(Protocol):
         """A plain value that is found out once per run: `compute()` while recording, what it gave then in a replay.
 
         A replay of a recording without it has the `default`; where there is none, it has drifted.
+        """
+        ...
+
+    def compaction(self, *, summed_up: bool = False) -> Compacted | None:
+        """What the recording has next, where that is a compaction which the run comes to without being told.
+
+        `None` where it has none, or has the refusal that led to it. `summed_up`: the one that is under way, unless the
+        recording has the request for a summary.
         """
         ...
 

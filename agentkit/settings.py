@@ -105,6 +105,11 @@ class RunSettings:
     trim_intermediate_steps: int = _setting(
         -1, "model", "How many of the last steps the model still sees; -1: all.", option="trim-steps", least=-1
     )
+    compaction: Literal["drop", "summary"] = _setting(
+        "drop",
+        "model",
+        "Where a run outgrows the context: drop the oldest observations, or have the model sum them up.",
+    )
     tool_timeout_s: float | None = _setting(
         None, "tools", "Seconds of one tool call at most.", option="tool-timeout", above=0
     )

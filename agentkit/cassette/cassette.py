@@ -23,7 +23,7 @@ from agentkit.cassette.seams.tools import Played, TapedToolbox
 from agentkit.cassette.tape import RunAgain
 from agentkit.core.run import Tools
 from agentkit.errors import CassetteDrift, CassetteError, ConfigurationError
-from agentkit.events import BrokenOff, Event, Finished, PartialAnswer, Replied, Step, Token
+from agentkit.events import BrokenOff, Compacted, Event, Finished, PartialAnswer, Replied, Step, Token
 from agentkit.models.chat import ChatModel
 from agentkit.recorder import MISSING, RecorderMode, current
 from agentkit.secrets import REDACTED
@@ -225,6 +225,10 @@ class Cassette:
         if self._recording is None or (self.plays and default is not MISSING):
             return self.replaying.remembered(name, default)
         return self._recording.remembered(name, compute)
+
+    def compaction(self, *, summed_up: bool = False) -> Compacted | None:
+        """The recorded compaction that comes next, unless what leads to it comes again from what was recorded."""
+        return None if self._is_silent else self.replaying.compaction(summed_up=summed_up)
 
     # -- time ------------------------------------------------------------------------------------------------------
 

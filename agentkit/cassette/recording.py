@@ -23,6 +23,7 @@ from agentkit.cassette.lanes import Lane, Lanes
 from agentkit.errors import CassetteError
 from agentkit.events import BrokenOff, Event, Finished, LimitReached, RunStarted, Thought
 from agentkit.react_json.scratchpad import CLOSING_NOTE
+from agentkit.react_json.summary import INSTRUCTION
 from agentkit.secrets import Secrets
 
 Stands = Callable[[Entry], bool]
@@ -381,11 +382,20 @@ def _is_loose(item: Item, *, broke_off: bool) -> bool:
         return broke_off and _is_event(item, Thought)
     if item.response.get("closed") is True or item.has_failed:
         return True
-    return item.asks_a_model and (broke_off or is_asked_to_close(item))
+    return item.asks_a_model and (broke_off or is_asked_to_close(item) or is_asked_to_sum_up(item))
 
 
 def is_asked_to_close(entry: Entry) -> bool:
     """Whether the model was asked for its last answer, by the words for that in its prompt."""
-    messages = entry.body.get("messages")
+    return _CLOSING in _last_message(entry)
+
+
+def is_asked_to_sum_up(entry: Entry) -> bool:
+    """Whether the model was asked for a summary of steps."""
+    return INSTRUCTION in _last_message(entry)
+
+
+def _last_message(entry: Entry) -> str:
+    messages = entry.body.get("messages") if isinstance(entry.body, Mapping) else None
     last = messages[-1] if isinstance(messages, Sequence) and messages else None
-    return _CLOSING in str(last.get("content") if isinstance(last, dict) else "")
+    return str(last.get("content") if isinstance(last, dict) else "")

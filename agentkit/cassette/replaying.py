@@ -14,8 +14,9 @@ from agentkit.cassette.format.entries import Entry, Kind, is_chat, plain, tool_u
 from agentkit.cassette.format.events import RecordedEvent, as_mapping, compared
 from agentkit.cassette.format.file import Document
 from agentkit.cassette.lanes import Lanes
+from agentkit.cassette.recording import is_asked_to_sum_up
 from agentkit.errors import CassetteDrift, CassetteError
-from agentkit.events import BrokenOff, Event, Finished, ModeFound, Thought
+from agentkit.events import BrokenOff, Compacted, Event, Finished, ModeFound, Thought
 from agentkit.models.openai_format import returned_fields
 from agentkit.recorder import MISSING
 from agentkit.secrets import Secrets
@@ -265,6 +266,8 @@ class Replaying:
             track.leave_out(event)
             if not track.events and (self._goes_on or not self._document.complete):
                 return False
+            if isinstance(event, Compacted) and event.within_call and not track.comes_next(Compacted):
+                return False  # recorded before there were such events
             if isinstance(event, ModeFound) and not track.comes_next(ModeFound):
                 return False  # found out anew, where a question to the model is no part of the recording
             if not track.events:
@@ -273,6 +276,22 @@ class Replaying:
             if isinstance(event, Finished) and track.number in self._document.changed_runs:
                 raise self._drifted("the events of this run were changed in the file")
             return True
+
+    def compaction(self, *, summed_up: bool = False) -> Compacted | None:
+        """The compaction that is recorded next, unless a request is that leads to it.
+
+        That is one for its summary, where it is to be `summed_up`; else one that was refused for its length.
+        """
+        with self._lock:
+            track = self._tracks.get(self._lanes.current.number or 0)
+            if track is None or not track.comes_next(Compacted):
+                return None
+            recorded = track.events[0].event
+            assert isinstance(recorded, Compacted)
+            asked = next((entry for entry in track.left.values() if entry.asks_a_model), None)
+            is_for_summary = asked is not None and is_asked_to_sum_up(asked)
+            is_refused = asked is not None and asked.has_failed and not is_for_summary
+            return None if recorded.within_call or (is_for_summary if summed_up else is_refused) else recorded
 
     @property
     def last_played(self) -> Entry | None:

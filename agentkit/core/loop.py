@@ -11,13 +11,15 @@ import json
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby, takewhile
+from itertools import takewhile
 from typing import Any, Literal
 
-from agentkit.errors import ConfigurationError, MalformedTurn, RejectedAnswer, UnfitAnswer, in_one_line
+from agentkit.core.model_view import ModelView, turns_of
+from agentkit.errors import ConfigurationError, MalformedTurn, PromptTooLong, RejectedAnswer, UnfitAnswer, in_one_line
 from agentkit.events import (
     Action,
     ActionChosen,
+    Compacted,
     Event,
     FinalAnswer,
     Finished,
@@ -68,16 +70,43 @@ class Turn:
     invented: int = 0
     usage: Usage = field(default_factory=Usage)
     return_values: dict[str, Any] | None = None
+    dropped: Mapping[str, int] = field(default_factory=dict)  # what was left out of its prompt, where that was sent
 
 
 @dataclass(frozen=True, slots=True)
 class ModelCall:
-    """Do: ask the model for its next turn, given the steps so far."""
+    """Do: ask the model for its next turn, given the steps so far.
+
+    Where the prompt leaves no room for it, it loses old observations where it is sent, unless `shortens` is False: the
+    loop is told with `too_long`.
+    """
 
     inputs: dict[str, Any]
     steps: Sequence[Step]
     first_step: int = 0  # index in the run of steps[0], when older steps are trimmed
     max_new_tokens: int | None = None  # what a budget leaves for this turn
+    summary: str = ""  # what stands in the place of the steps before
+    shortens: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Compaction:
+    """Do: have these steps summed up, and the `summary` that stands for those before them."""
+
+    inputs: dict[str, Any]
+    steps: Sequence[Step]
+    summary: str = ""
+    context_tokens: int | None = None
+    max_new_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What came of a `Compaction`: the text that stands for its steps, or the `reason` why there is none."""
+
+    text: str = ""
+    reason: str = ""
+    usage: Usage = field(default_factory=Usage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +146,16 @@ class ReActLoop:
         steps: Sequence[Step] = (),
         begun: Iterable[Event] = (),
         known: str = "",
+        compacts: Literal["summary", "function"] | None = None,
     ) -> None:
         self.inputs = inputs
         self._known = known
         self.steps: list[Step] = []
+        self._view = ModelView(self.steps)
+        self._compacts: Literal["summary", "function"] | None = compacts
+        self._too_long: PromptTooLong | None = None
+        self._last_to_go = 0
+        self._dropped: Mapping[str, int] = {}
         self._limits = limits or Limits()
         self._recover = recover
         self._trim = trim
@@ -148,7 +183,7 @@ class ReActLoop:
 
     # -- what to do next -------------------------------------------------------------------------------------------
 
-    def next(self, now_s: float) -> ModelCall | ToolCalls | Finished | LimitReached:
+    def next(self, now_s: float) -> ModelCall | ToolCalls | Compaction | Finished | LimitReached:
         """The next thing to do. `LimitReached` is news to pass on: call again."""
         if self._end is not None:
             return self._finished(now_s)
@@ -159,7 +194,7 @@ class ReActLoop:
         if self._stopped is not None and not self._closing:
             self._end = (FORCED_OUTPUT[self._stopped], False, None, None)
             return self._finished(now_s)
-        return self._model_call()
+        return self._model_call() if self._too_long is None else self._compaction(self._too_long)
 
     def _limit_reached(self, now_s: float) -> StopReason | None:
         limits = self._limits
@@ -186,23 +221,63 @@ class ReActLoop:
         return LimitReached(reason, self._closing)
 
     def _model_call(self) -> ModelCall:
-        steps: Sequence[Step] = self.steps
+        steps: Sequence[Step] = self._view.steps
         if self._trim is not None:
             steps = self._trim(steps)
         if self._closing:
             *earlier, last = steps
             steps = [*earlier, last._replace(observation=f"{last.observation}{CLOSING_NOTE}")]
+        return ModelCall(
+            self.inputs,
+            steps,
+            first_step=len(self.steps) - len(steps),
+            max_new_tokens=self._tokens_left(),
+            summary=self._view.summary,
+            shortens=self._compacts is None or self._view.is_at_its_least,
+        )
+
+    def _tokens_left(self) -> int | None:
         budget = self._limits.max_tokens
-        left = None if budget is None else max(1, budget - self._usage.total_tokens)
-        return ModelCall(self.inputs, steps, first_step=len(self.steps) - len(steps), max_new_tokens=left)
+        return None if budget is None else max(1, budget - self._usage.total_tokens)
+
+    def _compaction(self, error: PromptTooLong) -> Compaction:
+        steps = self.steps[self._view.first : self._last_to_go]
+        return Compaction(self.inputs, steps, self._view.summary, error.context_tokens, self._tokens_left())
 
     # -- results ---------------------------------------------------------------------------------------------------
+
+    def too_long(self, error: PromptTooLong, last: int | None = None) -> None:
+        """The prompt of the last `ModelCall` leaves no room: the oldest steps go, up to `last` where that is known."""
+        self._too_long = error
+        self._last_to_go = self._view.too_many(error) if last is None else last
+
+    def compacted(self, summary: Summary) -> Iterator[Event]:
+        """What came of the last `Compaction`; raises `ConfigurationError` where `max_cost_usd` cannot be held."""
+        how = self._compacts if summary.text and self._compacts else "drop"
+        first, last = self._view.first + 1, self._last_to_go
+        yield from self._compact(Compacted(how, first, last, summary.text, summary.reason, usage=summary.usage))
+        if summary.usage != Usage():
+            self._check_cost(summary.usage)
+
+    def _compact(self, event: Compacted) -> Iterator[Event]:
+        self._too_long = None
+        self._usage += event.usage
+        self._view.take(event)
+        yield event
+
+    def _shortened(self, dropped: Mapping[str, int]) -> Iterator[Event]:
+        """What was left out of a prompt where it was sent, where that is not what it was at the turn before."""
+        if dropped and dropped != self._dropped:
+            first, observations = self._view.first, dropped.get("observations", 0)
+            yield Compacted("drop", first + 1, first + observations, in_words(dropped), within_call=True)
+        self._dropped = dropped
 
     def replied(self, turn: Turn) -> Iterator[Event]:
         """The model's turn; raises `ConfigurationError` where `max_cost_usd` cannot be held."""
         self._spend(turn.usage, turn.invented)
         self._check_cost(turn.usage)
         yield Replied(turn.usage, turn.invented)
+        yield from self._shortened(turn.dropped)
         if turn.thought or turn.thinking:
             yield Thought(turn.thought, turn.thinking)
         if isinstance(turn.decision, FinalAnswer):
@@ -300,6 +375,7 @@ class ReActLoop:
         A malformed turn is the same by its `text`: what the model is told of it may be the same for any.
         """
         self.steps += turn
+        self._view.add(turn)
         seen = frozenset(_identity(step, text) for step in turn)
         self._repeats = self._repeats + 1 if seen == self._last_turn else 1
         self._last_turn = seen
@@ -325,6 +401,8 @@ class ReActLoop:
                 case Replied(usage, invented):
                     self._spend(usage, invented)
                     self._cost_unknown |= self._limits.max_cost_usd is not None and usage.cost_usd is None
+                case Compacted():
+                    deque(self._compact(event), maxlen=0)
                 case ActionChosen(action):
                     self._pending += (action,)
                     self._outcomes += (None,)
@@ -413,19 +491,9 @@ class ReActLoop:
         return Finished(output, answered, summary, tuple(self.steps), log, return_values, waiting)
 
 
-def turns_of(steps: Sequence[Step], first: int = 0) -> Iterator[tuple[int, list[Step]]]:
-    """The steps of each turn: those that were called in one message, or one alone. With the number of its first step.
-
-    `first` is the number in the run of `steps[0]`.
-    """
-
-    def turn(numbered: tuple[int, Step]) -> int:
-        number, (action, _) = numbered
-        return action.called.turn if action.called else -1 - number
-
-    for _, numbered in groupby(enumerate(steps, first), key=turn):
-        (number, step), *others = numbered
-        yield number, [step, *(other for _, other in others)]
+def in_words(dropped: Mapping[str, int]) -> str:
+    """What was left out of a prompt."""
+    return " and ".join(count(number, name.removesuffix("s")) for name, number in dropped.items() if number)
 
 
 def _identity(step: Step, text: str | None) -> Hashable:

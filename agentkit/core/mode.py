@@ -20,7 +20,7 @@ from typing import Any, get_args
 
 from agentkit.core.loop import ModelCall, Turn
 from agentkit.core.planner import BROKE, REFUSED, Planned, Planner, status_of
-from agentkit.errors import CassetteError, MalformedTurn, ModelError
+from agentkit.errors import CassetteError, MalformedTurn, ModelError, PromptTooLong
 from agentkit.events import CallMode, ModeFound
 from agentkit.models.backend import Capabilities, ChatRequest, Completion
 from agentkit.models.chat import ChatModel
@@ -421,7 +421,8 @@ class AutoPlanner:
         return piece if instead_of is None else replace(piece, usage=instead_of.usage + piece.usage)
 
     def _is_refusal(self, error: Exception) -> bool:
-        return self._mode == "tools" and status_of(error) in REFUSED
+        is_too_long = isinstance(error, PromptTooLong)
+        return self._mode == "tools" and not is_too_long and status_of(error) in REFUSED
 
 
 def _is_malformed(turn: Turn) -> bool:

@@ -15,7 +15,8 @@ from typing import Any
 
 from agentkit.core.growing_answer import GrowingAnswer
 from agentkit.core.history import History
-from agentkit.core.loop import MALFORMED, ModelCall, Turn, turns_of
+from agentkit.core.loop import MALFORMED, ModelCall, Turn
+from agentkit.core.model_view import turns_of
 from agentkit.core.planner import Estimates, ModelPlanner, WantedAnswer
 from agentkit.errors import MalformedTurn
 from agentkit.events import Action, Called, FinalAnswer, Step, ToolInput

@@ -17,13 +17,20 @@ from agentkit.core.growing_answer import GrowingAnswer
 from agentkit.core.history import History
 from agentkit.core.loop import ModelCall, Turn
 from agentkit.errors import ConfigurationError, MalformedTurn
-from agentkit.events import FinalAnswer, ModeFound, PartialAnswer, Step, Usage
+from agentkit.events import Action, FinalAnswer, ModeFound, PartialAnswer, Step, Usage
 from agentkit.models.backend import ChatRequest, Completion, Message, ToolCallPiece
 from agentkit.models.chat import ChatModel, estimated_usage
 from agentkit.react_json.answer_type import AnswerType
 from agentkit.react_json.parser import parse_turn
 from agentkit.react_json.prompt import HISTORY, SCRATCHPAD, ChatPrompt, with_answer_format
-from agentkit.react_json.scratchpad import format_log_to_str, harmless_steps, observation_text, with_pictures
+from agentkit.react_json.scratchpad import (
+    OWN_WORDS,
+    format_log_to_str,
+    harmless_steps,
+    observation_text,
+    summary_text,
+    with_pictures,
+)
 from agentkit.react_json.turn import Schemas
 from agentkit.react_json.turn import Turn as ParsedTurn
 from agentkit.react_json.turn_object import LABEL, turn_in
@@ -104,15 +111,19 @@ class ModelPlanner(ABC):
         self._log: list[Message] = []
 
     def plan(self, call: ModelCall) -> Iterator[Planned]:
-        request, growing = self._request(call), self._growing()
+        request, growing = self._made(call), self._growing()
         for piece in self._model.complete(request):
             yield from self._planned(piece, request, call, growing)
 
     async def aplan(self, call: ModelCall) -> AsyncIterator[Planned]:
-        request, growing = self._request(call), self._growing()
+        request, growing = self._made(call), self._growing()
         async for piece in self._model.acomplete(request):
             for planned in self._planned(piece, request, call, growing):
                 yield planned
+
+    def _made(self, call: ModelCall) -> ChatRequest:
+        request = self._request(call)
+        return request if call.shortens else replace(request, shortens=False)
 
     def _planned(
         self,
@@ -122,7 +133,8 @@ class ModelPlanner(ABC):
         growing: GrowingAnswer | None,
     ) -> Iterator[Planned]:
         if isinstance(piece, Completion):
-            yield self._turn(self._counted(piece, request), call)
+            turn = self._turn(self._counted(piece, request), call)
+            yield replace(turn, dropped=piece.dropped) if piece.dropped else turn
             return
         if isinstance(piece, str):
             yield piece
@@ -150,6 +162,8 @@ class ModelPlanner(ABC):
             self._around = self._prompt.around(self._values(call))
         if call.steps is not self._seen:
             self._seen, self._read, self._log = call.steps, 0, []
+            if call.summary:
+                self._log.append({"role": "user", "content": summary_text(call.summary, call.first_step)})
         self._log += self._written(call.steps[self._read :], call.first_step + self._read)
         self._read = len(call.steps)
         return self._around(self._log)
@@ -261,7 +275,7 @@ class ReactJsonPlanner(ModelPlanner):
     def _request(self, call: ModelCall) -> ChatRequest:
         grammar = None
         if self._grammar is not None:
-            steps = [step._replace(observation=observation_text(*step)) for step in call.steps]
+            steps = [step._replace(observation=observation_text(*step)) for step in _with_summary(call)]
             grammar = self._grammar(str(call.inputs.get("input", "")), steps)
         return ChatRequest(
             messages=self._asked(self._messages(call)),
@@ -276,7 +290,7 @@ class ReactJsonPlanner(ModelPlanner):
     def _messages(self, call: ModelCall) -> list[Message]:
         if self._prompt.keeps_messages:
             return self._conversation(call)
-        return [*self._filled(self._values(call), call.steps, call.first_step)]
+        return [*self._filled(self._values(call), _with_summary(call), call.first_step)]
 
     def _filled(self, values: Mapping[str, Any], steps: Sequence[Step], first: int) -> Iterable[Message]:
         if self._prompt.keeps_messages:
@@ -303,6 +317,16 @@ class ReactJsonPlanner(ModelPlanner):
             called = tuple(replace(action, tool=self._names.get(action.tool, action.tool)) for action in decision)
             return replace(turn, decision=called)
         return turn
+
+
+def _with_summary(call: ModelCall) -> Sequence[Step]:
+    """The steps, before them what stands in the place of those that are no longer shown."""
+    if not call.summary:
+        return call.steps
+    return [
+        Step(Action(OWN_WORDS, "", "I look at my notes."), summary_text(call.summary, call.first_step)),
+        *call.steps,
+    ]
 
 
 def _keeps_schema(completion: Completion) -> bool | None:

@@ -24,13 +24,21 @@ from collections.abc import (
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from agentkit.core.history import History
-from agentkit.core.loop import Limits, ModelCall, ReActLoop, ToolCalls, Turn
+from agentkit.core.loop import Compaction, Limits, ModelCall, ReActLoop, Summary, ToolCalls, Turn
 from agentkit.core.planner import Planned, Planner
 from agentkit.deadline import within
-from agentkit.errors import AgentkitError, ConfigurationError, MalformedTurn, ModelError, in_one_line, short_repr
+from agentkit.errors import (
+    AgentkitError,
+    ConfigurationError,
+    MalformedTurn,
+    ModelError,
+    PromptTooLong,
+    in_one_line,
+    short_repr,
+)
 from agentkit.events import (
     Action,
     BrokenOff,
@@ -98,6 +106,17 @@ class Begun:
         return Verdict("", "yes" if may_run else "interrupted")
 
 
+class Compactor(Protocol):
+    """Carries out a `Compaction`; `how` says by what."""
+
+    @property
+    def how(self) -> Literal["summary", "function"]: ...
+
+    def sum_up(self, task: Compaction) -> Summary: ...
+
+    async def asum_up(self, task: Compaction) -> Summary: ...
+
+
 class Keeper(Protocol):
     """Where a run is kept as it happens."""
 
@@ -123,6 +142,8 @@ class Run:
     steps the model still sees. `given` is what an answer may hold that no tool gave. `replayed(action, observation)` is
     told of each call that was answered without the tool. `within` is what the run belongs to; one that was begun before
     goes on, and does not tell again what happened then.
+    `compactor` sums up the oldest steps where a prompt leaves no room for a turn; without one, their observations are
+    dropped where it is sent.
     """
 
     inputs: dict[str, Any]
@@ -134,6 +155,7 @@ class Run:
     must_be_grounded: bool = False
     given: str = ""
     replayed: Callable[[Action, Observation], None] | None = None
+    compactor: Compactor | None = None
     within: Within = field(default_factory=Within)
 
     def events(self) -> Generator[Event]:
@@ -169,9 +191,18 @@ class Run:
         while True:
             match effect := loop.next(limit.clock()):
                 case ModelCall():
+                    if self._is_too_long_again(loop, effect):
+                        continue
                     pieces = iter(self.planner.plan(effect))
-                    while (piece := limit.call(next, pieces, None)) is not None:
-                        yield from _events(piece, loop)
+                    try:
+                        while (piece := limit.call(next, pieces, None)) is not None:
+                            yield from _events(piece, loop)
+                    except PromptTooLong as error:
+                        _too_long(loop, effect, error)
+                case Compaction():
+                    if (summary := self._summary_again()) is None:
+                        summary = limit.call(self._compactor.sum_up, effect)
+                    yield from loop.compacted(summary) if summary is not None else ()
                 case ToolCalls(actions):
                     outcomes = limit.call(toolbox.run, actions)
                     yield from loop.observed(outcomes) if outcomes is not None else ()
@@ -188,10 +219,20 @@ class Run:
         while True:
             match effect := loop.next(limit.clock()):
                 case ModelCall():
+                    if self._is_too_long_again(loop, effect):
+                        continue
                     pieces = aiter(self.planner.aplan(effect))
-                    while (piece := await limit.acall(anext(pieces, None))) is not None:
-                        for event in _events(piece, loop):
-                            yield event
+                    try:
+                        while (piece := await limit.acall(anext(pieces, None))) is not None:
+                            for event in _events(piece, loop):
+                                yield event
+                    except PromptTooLong as error:
+                        _too_long(loop, effect, error)
+                case Compaction():
+                    if (summary := self._summary_again()) is None:
+                        summary = await limit.acall(self._compactor.asum_up(effect))
+                    for event in loop.compacted(summary) if summary is not None else ():
+                        yield event
                 case ToolCalls(actions):
                     outcomes = await limit.acall(toolbox.arun(actions))
                     for event in loop.observed(outcomes) if outcomes is not None else ():
@@ -201,6 +242,25 @@ class Run:
                 case Finished():
                     yield effect
                     return
+
+    @property
+    def _compactor(self) -> Compactor:
+        assert self.compactor is not None  # without one the loop asks for no summary
+        return self.compactor
+
+    def _is_too_long_again(self, loop: ReActLoop, call: ModelCall) -> bool:
+        """Whether the prompt was too long in the recording that is replayed: the model may not be here to say so."""
+        recorder = None if call.shortens else active()
+        recorded = recorder.compaction() if recorder is not None else None
+        if recorded is not None:
+            loop.too_long(PromptTooLong("in the recording"), last=recorded.last)
+        return recorded is not None
+
+    def _summary_again(self) -> Summary | None:
+        """What was recorded in the place of a summary for which no model was asked."""
+        recorder = active()
+        recorded = recorder.compaction(summed_up=True) if recorder is not None else None
+        return None if recorded is None else Summary(recorded.text, recorded.reason, recorded.usage)
 
     def _start(self, loop: ReActLoop) -> Iterator[Event]:
         yield RunStarted(loop.inputs)
@@ -224,6 +284,7 @@ class Run:
             steps=recorder.given_steps if recorder is not None else (),
             begun=self.within.begun.events if self.within.begun is not None else (),
             known=f"{self.within.history.confirms}\n{self.given}" if self.given else self.within.history.confirms,
+            compacts=self.compactor.how if self.compactor is not None else None,
         )
         return loop, ScopedToolbox(toolbox), _Limit(loop, clock, self.limits.max_execution_time_s)
 
@@ -252,6 +313,13 @@ def _ending_told(recorder: Recorder | None, keep: Callable[[Event], None] | None
                     if tell is not None:
                         tell(broken_off)
         raise
+
+
+def _too_long(loop: ReActLoop, call: ModelCall, error: PromptTooLong) -> None:
+    """To be called in an `except` block: raises the error again where the prompt has nothing that could go."""
+    if call.shortens:
+        raise error
+    loop.too_long(error)
 
 
 def _events(piece: Planned, loop: ReActLoop) -> Iterator[Event]:

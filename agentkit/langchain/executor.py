@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequen
 from contextlib import AbstractContextManager, aclosing, closing, nullcontext
 from dataclasses import KW_ONLY, asdict, dataclass, fields, replace
 from functools import partial
+from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 from uuid import uuid4
@@ -25,29 +26,33 @@ from langchain_core.utils.input import get_color_mapping
 from pydantic import BaseModel, create_model
 
 from agentkit.core.answer_checks import MOST_CORRECTIONS, Check, CheckedPlanner, check_checks
+from agentkit.core.compaction import FunctionSummary
 from agentkit.core.planner import Planner
-from agentkit.core.run import Run
+from agentkit.core.run import Compactor, Run
 from agentkit.errors import ConfigurationError, described, did_you_mean, short_repr
 from agentkit.events import Event, Finished, RunStarted
 from agentkit.langchain.callbacks import AgentExecutorIterator, ChainRun, Outputs, chunks_of, config_of, inherited
 from agentkit.langchain.chat_model import OPTIONS, as_chat_model
 from agentkit.langchain.community import load_tools
 from agentkit.langchain.kept import KeptRuns, as_waiting
+from agentkit.langchain.model import chat_of
 from agentkit.langchain.react_agent import ReactJsonAgent, as_prompt, create_react_json_agent
 from agentkit.langchain.runnable_planner import RunnablePlanner, in_langchains_words
 from agentkit.langchain.steps import (
     HandleErrors,
+    ToText,
     Trim,
     as_inputs,
     as_langchain_error,
     as_langchain_steps,
     recovery,
+    summing_up,
     trimmer,
 )
 from agentkit.langchain.tools import HandleToolError, as_langchain, from_langchain, listed
 from agentkit.react_json.answer_type import AnswerType
 from agentkit.recorder import active
-from agentkit.runs.build import allowed, check_max_cost, make_run
+from agentkit.runs.build import allowed, check_max_cost, compactor_of, make_run
 from agentkit.settings import SETTINGS, RunSettings, checked
 from agentkit.toolbox.approval import Answer, Approve, check_approve
 
@@ -84,6 +89,8 @@ class AgentExecutor(KeptRuns, Runnable[dict[str, Any], dict[str, Any]]):
       schema; `result["output"]` is such an object, where the run has an answer
     - `answer_checks`: functions of the answer that return None, or what is wrong with it, or raise `ValueError`; the
       model is told, and answers again, `max_answer_corrections` times at most
+    - `compaction`: what becomes of the oldest steps where a prompt leaves no room for a turn. "drop": their observations
+      go; "summary": the model sums them up; a function: they become the text that it makes of them
     - `return_run`: add `result["run"]` (usage, seconds, stop reason, counts)
     - `cassette`: a `Cassette`, or a file that is replayed if it is there and recorded if not
 
@@ -103,6 +110,7 @@ class AgentExecutor(KeptRuns, Runnable[dict[str, Any], dict[str, Any]]):
     handle_tool_error: HandleToolError = None
     return_intermediate_steps: bool = False
     trim_intermediate_steps: int | Trim = -1
+    compaction: Literal["drop", "summary"] | ToText = "drop"
     stream_runnable: bool = True
     verbose: bool | None = None
     callbacks: list[BaseCallbackHandler] | BaseCallbackManager | None = None
@@ -138,6 +146,7 @@ class AgentExecutor(KeptRuns, Runnable[dict[str, Any], dict[str, Any]]):
                 "from a model, AgentExecutor.from_model(model, tools)"
             )
         self._take_type()
+        self._check_compaction()
         may_be_0 = () if isinstance(self.agent, ReactJsonAgent) else _MAY_BE_0
         settings = _settings({name: getattr(self, name) for name in _KEYWORDS}, may_be_0)
         tools = [as_langchain(tool) for tool in listed(self.tools)]
@@ -153,6 +162,17 @@ class AgentExecutor(KeptRuns, Runnable[dict[str, Any], dict[str, Any]]):
         if isinstance(self.agent, ReactJsonAgent):
             model = self.agent.agent.model
             check_max_cost(self.settings, model.model_id, in_process=model.capabilities.in_process)
+
+    def _check_compaction(self) -> None:
+        if iscoroutinefunction(self.compaction):
+            raise ConfigurationError(
+                "compaction: expected a plain function, saw an async one; have it run its own loop"
+            )
+        if self.compaction != "drop" and not isinstance(self.agent, ReactJsonAgent):
+            raise ConfigurationError(
+                f"compaction: {described(self.agent)} writes its own prompt, in which nothing can stand for steps; take "
+                "trim_intermediate_steps, or AgentExecutor.from_model(model, tools, compaction=…)"
+            )
 
     def _take_type(self) -> None:
         """Hold the agent to the type of the answer that the executor was given, or have that of the agent."""
@@ -500,11 +520,21 @@ class AgentExecutor(KeptRuns, Runnable[dict[str, Any], dict[str, Any]]):
             recover=recovery(self.handle_parsing_errors),
             trim=trimmer(self.trim_intermediate_steps) if callable(self.trim_intermediate_steps) else None,
             replayed=chain.replayed,
+            compactor=self._compactor(config),
             within=self._within,
         )
         if 0 in (self.max_iterations, self.max_execution_time):
             return replace(run, limits=replace(run.limits, max_iterations=0))
         return run
+
+    def _compactor(self, config: RunnableConfig | None) -> Compactor | None:
+        """What sums up the oldest steps: the agent's model, watched as at a turn, or a function of theirs."""
+        if callable(own := self.compaction):
+            return FunctionSummary(summing_up(own))
+        if own == "drop":
+            return None
+        watched = inherited(config)
+        return compactor_of(own, self.agent.agent.model if watched is None else chat_of(self.agent.model, watched))
 
     def _checked(self, planner: Planner) -> Planner:
         """The planner, whose answers have to pass the checks, if there are any."""
@@ -611,7 +641,7 @@ def _settings(options: Mapping[str, Any], may_be_0: Sequence[str] = ()) -> dict[
     settings = {}
     for name, value in options.items():
         setting = _SETTING_OF.get(name, name)
-        if name == "trim_intermediate_steps" and callable(value):
+        if name in ("trim_intermediate_steps", "compaction") and callable(value):
             continue
         if name in may_be_0 and type(value) in (int, float) and value == 0:
             continue

@@ -179,6 +179,10 @@ class _Live:
             options["grammar"] = request.grammar
         if request.turn_schema is not None and self.is_ours:
             options["turn_schema"] = request.turn_schema
+        if request.holds_answer and self.is_ours:
+            options["holds_answer"] = True
+        if not request.shortens and self.is_ours:
+            options["shortens"] = False
         if request.token_budget is not None:
             options |= self._shortened(request.token_budget)
         return model, options
@@ -219,6 +223,7 @@ def completion_of(message: Any) -> Completion:
         tuple(_calls(message)),
         turn=metadata.get("turn"),
         schema_use=metadata.get(SCHEMA_USE, ""),
+        dropped=metadata.get(DROPPED_TO_FIT, {}),
     )
 
 

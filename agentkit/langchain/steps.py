@@ -16,6 +16,7 @@ from agentkit.langchain.messages import PROVIDER_FIELDS
 
 Steps = list[tuple[AgentAction, Any]]
 Trim = Callable[[Steps], Steps]
+ToText = Callable[[Steps], str]
 HandleErrors = bool | str | Callable[[OutputParserException], str]
 
 
@@ -114,6 +115,11 @@ def as_inputs(given: Any) -> dict[str, Any]:
 def trimmer(trim: Trim) -> Callable[[Sequence[Step]], Sequence[Step]]:
     """What a function leaves of the steps, given and taken as LangChain's."""
     return lambda steps: as_steps(trim(as_langchain_steps(steps)))
+
+
+def summing_up(function: ToText) -> Callable[[Sequence[Step]], str]:
+    """What a function makes of the oldest steps, given as LangChain's."""
+    return lambda steps: function(as_langchain_steps(steps))
 
 
 def recovery(handle: HandleErrors) -> Callable[[MalformedTurn], str] | None:

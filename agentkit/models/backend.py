@@ -74,6 +74,10 @@ SchemaUse = Literal["", "asked", "refused", "failed"]
 after both the reply was asked for without. "" where none was sent."""
 
 
+DROPPED_TO_FIT = "dropped_to_fit"  # in a chunk's metadata
+"""What was left out of a prompt so that it fits: "observations", "messages", "characters", with how many."""
+
+
 class TurnGrammar(Protocol):
     """Makes the grammar (llguidance Lark) of an agent's next turn.
 
@@ -152,7 +156,9 @@ class ChatRequest:
     `response_format`; where they do not, the turn is asked for all the same, and the last chunk's metadata say so
     (`SCHEMA_USE`). `holds_answer` says that the answer of an agent's turn is a value. `stream` says whether somebody
     reads along: without, the reply may come as one chunk. `top_logprobs` is None for none, 0 for the chosen tokens
-    only. `options` are generation parameters by their GenerationConfig names (`max_new_tokens`); `token_budget` is what
+    only. A prompt that leaves too little room for a reply loses its old observations, unless `shortens` is False:
+    then that is a `PromptTooLong`. `options` are generation parameters by their GenerationConfig names
+    (`max_new_tokens`); `token_budget` is what
     a run's budget leaves for this reply, which it may shorten and never lengthen.
     """
 
@@ -166,6 +172,7 @@ class ChatRequest:
     grammar: str | None = None
     top_logprobs: int | None = None
     stream: bool = True
+    shortens: bool = True
     token_budget: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -249,7 +256,8 @@ class Completion:
 
     `cut_off` is what came of it from the first stop string on, where the backend went past it. `turn` is an
     agent's turn that came as an object, of which `text` is what was shown of it in the dialect meanwhile; or what came,
-    where that began like one and is none. `schema_use` is what came of the request's `turn_schema`.
+    where that began like one and is none. `schema_use` is what came of the request's `turn_schema`, `dropped` what was
+    left out of the prompt (see `DROPPED_TO_FIT`).
     """
 
     text: str
@@ -260,6 +268,7 @@ class Completion:
     cut_off: str = ""
     turn: Mapping[str, Any] | str | None = field(default=None, hash=False)
     schema_use: SchemaUse = ""
+    dropped: Mapping[str, int] = field(default_factory=dict, hash=False)
 
 
 @runtime_checkable

@@ -202,6 +202,7 @@ class Reply:
         self._reader = ReplyReader(request.stop, calls=syntax, tools=request.tools)
         self._turn = TurnText(is_typed=request.holds_answer) if request.turn_schema else None
         self._schema_use: SchemaUse = ""
+        self._dropped: Mapping[str, int] = {}
         self._finish_reason: str | None = None
         self._text: list[str] = []
         self._thinking: list[str] = []
@@ -269,6 +270,7 @@ class Reply:
             rest = dict(chunk.metadata)
             self._model_id = rest.pop("model_name", self._model_id)  # of a server, or of a fallback
             self._schema_use = rest.pop(SCHEMA_USE, self._schema_use)
+            self._dropped = rest.get(DROPPED_TO_FIT, self._dropped)
             chunk = replace(chunk, metadata=rest)
         piece = self._read(self._reader.read, chunk)
         if piece.finish_reason is not None:
@@ -309,6 +311,7 @@ class Reply:
             self._cut_off,
             self._turn.turn if self._turn is not None else None,
             self._schema_use,
+            self._dropped,
         )
 
     def _not_in_chunks(self, what: str, value: Any) -> ConfigurationError:

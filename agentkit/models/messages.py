@@ -10,6 +10,7 @@ from functools import reduce
 from typing import Any, overload
 
 from agentkit.models.backend import Message
+from agentkit.react_json.scratchpad import DROPPED, SUMMARY, is_summary
 
 # -- roles -------------------------------------------------------------------------------------------------------------
 
@@ -66,10 +67,9 @@ def content_parts(content: Any) -> list[Any]:
 
 # -- length ------------------------------------------------------------------------------------------------------------
 
-DROPPED = "(dropped to fit the context)"
 CUT = "… (cut to fit the context)"
 STRIDE = 4  # observations dropped at a time, so that the next steps keep the same beginning, and its cache
-_IN_SCRATCHPAD = re.compile(r"(\nObservation: )(.*?)(?=\nThought:|\Z)", re.DOTALL)
+_IN_SCRATCHPAD = re.compile(rf"(\nObservation: )(?!{SUMMARY.partition('{')[0]})(.*?)(?=\nThought:|\Z)", re.DOTALL)
 _LABEL = "Observation:"
 _SHORTEST = 200  # characters that are left of an observation at least
 
@@ -251,15 +251,16 @@ def _drop(message: Message, count: int) -> Message:
 
 
 def _question(messages: Sequence[Message]) -> int:
-    """The place of the question: the last message of the user that is no observation."""
-    asked = (n for n, m in enumerate(messages) if m["role"] == "user" and not _is_observation(m))
+    """The place of the question: the last message of the user that is no observation, and no summary of steps."""
+    asked = (n for n, m in enumerate(messages) if m["role"] == "user" and not _is_of_steps(m))
     return max(asked, default=0)
 
 
-def _is_observation(message: Message) -> bool:
-    """Whether it begins as one: that of a tool which gave a picture is a list of parts."""
+def _is_of_steps(message: Message) -> bool:
+    """Whether it begins as an observation or a summary: that of a tool which gave a picture is a list of parts."""
     parts = content_parts(message["content"] or "")[:1]
-    return any(str(part.get("text", "")).startswith(_LABEL) for part in parts if isinstance(part, Mapping))
+    texts = [str(part.get("text", "")) for part in parts if isinstance(part, Mapping)]
+    return any(text.startswith(_LABEL) or is_summary(text) for text in texts)
 
 
 def _newest_span(messages: Sequence[Message]) -> tuple[int, int, int]:

@@ -12,6 +12,10 @@ OWN_WORDS = "_Exception"  # the tool of a turn that could not be parsed: its obs
 CLOSING_NOTE = "\n\nNo more actions are possible. Give your best final answer now, in the form that was asked for."
 """Behind the last observation, where a limit leaves one more turn."""
 
+DROPPED = "(dropped to fit the context)"
+"""In the place of an observation that the model no longer sees."""
+SUMMARY = "Notes on the first {number} steps, which are no longer shown:"
+
 _AGAIN = (
     "That is turn {number} in a row that could not be read. Begin anew: a short thought, then one action alone.",
     "Turn {number} in a row that could not be read. If no tool helps, write the final answer now.",
@@ -21,6 +25,16 @@ _AGAIN = (
 def told_again(message: str, before: int) -> str:
     """What is wrong with a malformed turn, behind `before` others: a model that is told the same does the same."""
     return f"{message} {_AGAIN[(before - 1) % len(_AGAIN)].format(number=before + 1)}"
+
+
+def summary_text(summary: str, number: int) -> str:
+    """What stands in the place of the first steps of a run, as the model sees it: it may hold what a tool gave."""
+    return f"{SUMMARY.format(number=number)}\n{defused(summary)}"
+
+
+def is_summary(text: str) -> bool:
+    """Whether a message of the user's holds the summary of steps, and no question."""
+    return text.startswith(SUMMARY.partition("{")[0])
 
 
 def observation_text(action: Any, observation: Any) -> str:

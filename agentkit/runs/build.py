@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 from agentkit.cassette.format.entries import plain
 from agentkit.cassette.format.run_spec import RunSpec
 from agentkit.core.agent import ReactAgent, check_native_calls, check_typed
+from agentkit.core.compaction import FunctionSummary, ModelSummary, SumUp
 from agentkit.core.loop import Limits
 from agentkit.core.planner import Planner
-from agentkit.core.run import Run, Within
+from agentkit.core.run import Compactor, Run, Within
 from agentkit.errors import CassetteError, ConfigurationError, MalformedTurn, described, in_one_line
 from agentkit.events import Action, Event, Observation, Step
 from agentkit.models import spec as specs
@@ -54,6 +55,7 @@ class Runner:
     mcp: McpTools | None = None
     approve: Approve | None = None
     answer: Answer | None = None
+    compaction: SumUp | None = None
     within: Within = field(default_factory=Within)
 
     def spec(self, inputs: dict[str, Any]) -> RunSpec:
@@ -84,6 +86,7 @@ class Runner:
             tools=self.tools,
             approve=self.approve,
             answer=self.answer,
+            compactor=compactor_of(self.compaction or self.settings.compaction, self.agent.model),
             within=self.within,
         )
 
@@ -104,12 +107,14 @@ def build(
     model: ChatModel | None = None,
     tools: Sequence[Tool] | None = None,
     approve: Approve | None = None,
+    compaction: SumUp | None = None,
     foreign: Collection[str] = (),
 ) -> Runner:
     """What runs questions by these settings; raises `ConfigurationError`.
 
     `prompt`, `model` and `tools` stand in for those that the settings name. `approve` is asked before a tool runs that
-    does not say that it only reads. `foreign` are names of settings whose values came out of a file instead of from the
+    does not say that it only reads, `compaction` for what stands in the place of the oldest steps, once a prompt leaves
+    no room. `foreign` are names of settings whose values came out of a file instead of from the
     user: no key goes to an address that one of them names. What is cheap to check is checked before the model loads.
     """
     check_approve(approve)
@@ -139,7 +144,7 @@ def build(
     agent = ReactAgent(model, offered, prompt, settings.mode, first=first, answer=answer)
     if prompt is None:
         settings = replace(settings, prompt=agent.chosen_prompt.name)
-    return Runner(settings=settings, agent=agent, tools=tools, mcp=mcp, approve=approve)
+    return Runner(settings=settings, agent=agent, tools=tools, mcp=mcp, approve=approve, compaction=compaction)
 
 
 def settled(settings: RunSettings) -> RunSettings:
@@ -186,6 +191,7 @@ def make_run(
     recover: Callable[[MalformedTurn], str] | None = str,
     trim: Callable[[Sequence[Step]], Sequence[Step]] | None = None,
     replayed: Callable[[Action, Observation], None] | None = None,
+    compactor: Compactor | None = None,
     within: Within | None = None,
 ) -> Run:
     """One run of a planner and tools, held to the limits of `settings`. The rest is as `Run` has it."""
@@ -217,8 +223,16 @@ def make_run(
         must_be_grounded=bool(settings.must_be_grounded),
         given=AnswerType(settings.schema).given_words if isinstance(settings.schema, Mapping) else "",
         replayed=replayed,
+        compactor=compactor,
         within=within or Within(),
     )
+
+
+def compactor_of(compaction: str | SumUp, model: ChatModel) -> Compactor | None:
+    """What carries the setting out, or the function in its place; `None` where prompts are shortened as they are sent."""
+    if callable(compaction):
+        return FunctionSummary(compaction)
+    return ModelSummary(model) if compaction == "summary" else None
 
 
 def _last(steps: int) -> Callable[[Sequence[Step]], Sequence[Step]] | None:

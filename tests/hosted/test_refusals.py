@@ -14,7 +14,8 @@ from agentkit import AgentExecutor
 from agentkit.errors import ConfigurationError, ModelError
 from agentkit.models.hosted.body import Lessons
 from agentkit.models.hosted.limits import Context, TooLong, too_long
-from agentkit.models.messages import CUT, DROPPED
+from agentkit.models.messages import CUT
+from agentkit.react_json.scratchpad import DROPPED
 from tests.doubles.models import action, final
 from tests.doubles.server import ChatServer, Play, Request, body, error, events, say
 from tests.hosted.asking import WAYS, Ask

@@ -20,7 +20,8 @@ from agentkit.errors import ConfigurationError
 from agentkit.models import ChatHuggingFace, HuggingFacePipeline
 from agentkit.models.local.chat_template import ChatTemplate
 from agentkit.models.local.encoding import PromptEncoder, WrittenTurn, first_that_fits
-from agentkit.models.messages import DROPPED, shortenings
+from agentkit.models.messages import shortenings
+from agentkit.react_json.scratchpad import DROPPED
 
 from .conftest import CHATML, build_tokenizer
 

@@ -31,6 +31,7 @@ from agentkit.events import (
     BrokenOff,
     Called,
     CallMode,
+    Compacted,
     Event,
     Finished,
     LimitReached,
@@ -93,6 +94,8 @@ def as_mapping(event: Event) -> dict[str, Any]:
             return {"observed": _value(observation), **facts_of(event)}
         case ParseError(text, observation):
             return {"parse_error": text, "observation": observation}
+        case Compacted():
+            return _compacted(event)
         case LimitReached(reason, closing_turn):
             return _without_nothing("limit", {"limit": reason, "closing_turn": closing_turn or None})
         case Waiting(outcomes):
@@ -113,6 +116,12 @@ def called_as_mapping(called: Called) -> dict[str, Any]:
 
 def _usage(usage: Usage) -> dict[str, Any]:
     return {name: count for name, count in asdict(usage).items() if count not in (0, None)}
+
+
+def _compacted(event: Compacted) -> dict[str, Any]:
+    values: dict[str, Any] = {"compacted": event.how, "first": event.first, "last": event.last, "text": event.text}
+    values |= {"reason": event.reason, "within_call": event.within_call or None, "usage": _usage(event.usage)}
+    return _without_nothing("compacted", values)
 
 
 def _outcome(outcome: Outcome) -> dict[str, Any] | None:
@@ -267,6 +276,8 @@ class EventReader:
                 text, observation = _text(value["parse_error"]), _text(value["observation"])
                 run.steps.append(Step(Action(MALFORMED, observation, text), observation))
                 return ParseError(text, observation)
+            case "compacted":
+                return _read_compacted(value)
             case "limit":
                 return LimitReached(_one_of(get_args(StopReason), value["limit"]), value.get("closing_turn") is True)
             case "waiting":
@@ -307,6 +318,18 @@ def _action(value: Mapping[str, Any]) -> Action:
         called = Called(_text(called["id"]), int(called["turn"]), text, thinking, provider_fields_of(called))
     log = value.get("log", in_dialect(called.text, tool, tool_input) if called is not None else "")
     return Action(tool, tool_input, _text(log), called)
+
+
+def _read_compacted(value: Mapping[str, Any]) -> Compacted:
+    return Compacted(
+        _one_of(("drop", "summary", "function"), value["compacted"]),
+        int(value["first"]),
+        int(value["last"]),
+        _text(value.get("text", "")),
+        _text(value.get("reason", "")),
+        value.get("within_call") is True,
+        Usage(**value.get("usage", {})),
+    )
 
 
 def _read_outcome(value: Mapping[str, Any] | None) -> Outcome:

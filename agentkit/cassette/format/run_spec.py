@@ -25,6 +25,7 @@ UNWRITTEN: Mapping[str, Any] = {
     "max_observation_tokens": 8_000,
     "early_stopping_method": "force",
     "trim_intermediate_steps": -1,
+    "compaction": "drop",
 }
 """What a cassette means that does not say it, whatever the defaults are by now."""
 ALWAYS = ("model", "tools", "prompt", "max_iterations")

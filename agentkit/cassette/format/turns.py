@@ -14,6 +14,7 @@ from agentkit import models
 from agentkit.cassette.format.entries import Entry, plain, turn_uri
 from agentkit.events import Usage
 from agentkit.models.backend import (
+    DROPPED_TO_FIT,
     Capabilities,
     ChatRequest,
     Chunk,
@@ -182,6 +183,8 @@ def from_completion(pieces: Sequence[str], completion: Completion) -> dict[str, 
         response["thinking"] = completion.thinking
     if completion.tool_calls:
         response["tool_calls"] = [_without_no_fields(asdict(call)) for call in completion.tool_calls]
+    if completion.dropped:
+        response[DROPPED_TO_FIT] = dict(completion.dropped)
     return {**response, "seam": PLANNER}
 
 
@@ -201,4 +204,5 @@ def to_completion(entry: Entry, request: ChatRequest) -> Iterator[str | Completi
         entry.response.get("finish_reason", "stop"),
         entry.response.get("thinking", ""),
         tuple(NativeCall(**call) for call in entry.response.get("tool_calls", ())),
+        dropped=entry.response.get(DROPPED_TO_FIT, {}),
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from agentkit.errors import ConfigurationError, ModelError
-from agentkit.models.backend import Capabilities, ChatRequest, Chunk, Constrain, InProcess, Message
+from agentkit.models.backend import DROPPED_TO_FIT, Capabilities, ChatRequest, Chunk, Constrain, InProcess, Message
 from agentkit.models.gguf.beginning import FEWEST_CHARACTERS, Beginnings, beginning_of, characters
 from agentkit.models.gguf.engine import Engine, identity
 from agentkit.models.gguf.loading import Adapters, check_generation, read_model, start_of
@@ -157,10 +157,15 @@ class GgufBackend(InProcess):
 
         longest = options.get("max_new_tokens") or options["max_length"]
         prompt, pieces, fitted = first_that_fits(
-            request.messages, encode, context=self.context_tokens, longest=longest, more=self._more
+            request.messages,
+            encode,
+            context=self.context_tokens,
+            longest=longest,
+            more=self._more,
+            shortens=request.shortens,
         )
         if fitted.dropped:
-            yield Chunk(metadata={"dropped_to_fit": fitted.dropped})
+            yield Chunk(metadata={DROPPED_TO_FIT: fitted.dropped})
         length = self._length(options, pieces)
         tokens = {str(token): id_ for id_, token in self._vocabulary.added_tokens_decoder.items()}
         left_out = () if request.tools else unwritten_tokens(self._vocabulary)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from agentkit.deadline import remaining_s
-from agentkit.errors import ConfigurationError, ModelError, ReplyChanged
+from agentkit.errors import ConfigurationError, ModelError, PromptTooLong, ReplyChanged
 from agentkit.models.backend import Capabilities, ChatBackend, ChatRequest, Chunk, capabilities_of
 from agentkit.models.chat import prepared, recorded
 from agentkit.models.hosted.delivery import Delivery
@@ -59,7 +59,7 @@ class WithFallbacks:
                         yield from delivery.add(_signed(chunk, backend))
                 yield from delivery.end()
                 return
-            except ReplyChanged:
+            except (ReplyChanged, PromptTooLong):
                 raise
             except ModelError as error:
                 self._go_on(place, error)
@@ -78,7 +78,7 @@ class WithFallbacks:
                 for new in delivery.end():
                     yield new
                 return
-            except ReplyChanged:
+            except (ReplyChanged, PromptTooLong):
                 raise
             except ModelError as error:
                 self._go_on(place, error)

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
-from agentkit.errors import AgentkitError, ConfigurationError, ModelError
+from agentkit.errors import AgentkitError, ConfigurationError, ModelError, PromptTooLong
 from agentkit.events import Usage
 from agentkit.http_body import MOST_BYTES, MOST_ERROR_BYTES, MOST_STREAM_BYTES, Body, Unreadable
-from agentkit.models.backend import SCHEMA_USE, Capabilities, ChatRequest, Chunk, Closing
+from agentkit.models.backend import DROPPED_TO_FIT, SCHEMA_USE, Capabilities, ChatRequest, Chunk, Closing
 from agentkit.models.hosted.body import Lessons, request_body
 from agentkit.models.hosted.delivery import Delivery
 from agentkit.models.hosted.failures import Failure, refusal, unreadable, without_secrets
@@ -236,7 +236,7 @@ class HostedModel(Closing):
         yield from delivery.end()
         more: dict[str, Any] = {SCHEMA_USE: phrasing.schema_use} if phrasing.schema_use else {}
         if phrasing.fitted is not None:
-            more["dropped_to_fit"] = phrasing.fitted.dropped
+            more[DROPPED_TO_FIT] = phrasing.fitted.dropped
         yield _with_metadata(last, **more) if more else last
 
     def _read_reply(self, head: Head, reader: CompletionReader, attempts: Attempts, delivery: Delivery) -> Steps:
@@ -370,6 +370,9 @@ class HostedModel(Closing):
             return False
         try:
             done = phrasing.gives_way(body, failure, model_id=self.model_id)
+        except PromptTooLong:
+            self._learn(phrasing)  # the next request is to be shorter
+            raise
         except ConfigurationError as error:
             raise ConfigurationError(self._redacted(str(error))) from failure
         if done:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from agentkit.errors import ConfigurationError
+from agentkit.errors import ConfigurationError, PromptTooLong
 from agentkit.events import Usage
 from agentkit.models.backend import ChatRequest, SchemaUse
 from agentkit.models.hosted.body import DROPPABLE, Lessons, refused_field, wanted_field
@@ -201,6 +201,9 @@ class Phrasing:
             return self._with_room(found.room)
         if found.of_reply and found.room is None and limit and limit // 2 >= FEWEST:
             return self._with_room(limit // 2)
+        if not self.asked.shortens:
+            tokens = {"prompt_tokens": found.prompt_tokens, "context_tokens": found.context_tokens}
+            raise PromptTooLong("the server reads no prompt as long as this", **tokens)
         if said := self._dropped(found, body, limit):
             return said
         if found.room is not None and found.room >= FEWEST:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from agentkit.errors import ConfigurationError
+from agentkit.errors import ConfigurationError, PromptTooLong
 from agentkit.models.backend import Message
 from agentkit.models.messages import Fitted, shortened_to
 
@@ -106,11 +106,12 @@ def first_that_fits(
     context: int,
     longest: int,
     more: str,
+    shortens: bool = True,
 ) -> tuple[str, Tokens, Fitted]:
     """Prompt and ids of the longest shortening that leaves room for a reply of `longest` tokens, or a quarter.
 
     Where there is none, the shortest has to leave `LEAST_REPLY`; else raises `ConfigurationError`, which names `more`
-    as what gives room.
+    as what gives room. Unless it `shortens`, what does not fit as it is is a `PromptTooLong`.
     """
     encoded: list[tuple[str, Tokens, Fitted]] = []
 
@@ -119,7 +120,10 @@ def first_that_fits(
         encoded.append((prompt, ids, fitted))
         return len(ids)
 
-    found = shortened_to(messages, size, context - min(longest, context // 4))
+    most = context - min(longest, context // 4)
+    if not shortens and (tokens := size(Fitted([*messages]))) > most:
+        raise PromptTooLong(str(too_long(tokens, context, more)), prompt_tokens=tokens, context_tokens=context)
+    found = encoded[0][2] if encoded else shortened_to(messages, size, most)
     prompt, ids, fitted = next(one for one in encoded if one[2] is found)
     if len(ids) > context - min(longest, LEAST_REPLY):
         raise too_long(len(ids), context, more)

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from agentkit.errors import ConfigurationError
-from agentkit.models.backend import ChatRequest, Chunk, Message, TokenLogprob, Usage
+from agentkit.models.backend import DROPPED_TO_FIT, ChatRequest, Chunk, Message, TokenLogprob, Usage
 from agentkit.models.local.chat_template import ChatTemplate
 from agentkit.models.local.constraint import BeforeAnswer, Constraint, GrammarVocabulary, begun_thought, cut_off
 from agentkit.models.local.decoding import (
@@ -109,10 +109,15 @@ class LocalModel:
 
         longest = request.options.get("max_new_tokens") or request.options["max_length"]
         prompt, ids, fitted = first_that_fits(
-            request.messages, encode, context=self.context_tokens, longest=longest, more=LARGER
+            request.messages,
+            encode,
+            context=self.context_tokens,
+            longest=longest,
+            more=LARGER,
+            shortens=request.shortens,
         )
         if fitted.dropped:
-            yield Chunk(metadata={"dropped_to_fit": fitted.dropped})
+            yield Chunk(metadata={DROPPED_TO_FIT: fitted.dropped})
         yield from self.generate_text(prompt, ids, request)
 
     def generate_text(

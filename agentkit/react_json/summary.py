@@ -1,0 +1,204 @@
+"""The oldest steps of a long run as a few notes: what the model is asked, and what of its notes can be believed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agentkit.approximate_tokens import count_tokens, cut_to_tokens
+from agentkit.react_json.grounding import ungrounded
+from agentkit.react_json.hostile import without_markup
+from agentkit.react_json.marks import LABELS, WEAK_LABELS
+from agentkit.react_json.scratchpad import OWN_WORDS, observation_text
+from agentkit.tool import text_of
+
+INSTRUCTION = "Sum up the steps in at most 120 words"
+"""By which such a request is known."""
+MOST_TOKENS = 400
+"""Of notes."""
+SYSTEM = (
+    "You keep the notes of an agent that answers a question with tools. From now on it reads your notes instead of "
+    "the steps below."
+)
+_ASKED = (
+    f"{INSTRUCTION}: what was found out, what was decided, and what failed. Copy numbers, names, dates and addresses "
+    "exactly as they stand there. Add nothing that does not stand there. Write nothing but the notes."
+)
+_FOUND = "Also found: "
+_MOST_FOUND = 300  # characters of the line that begins so
+_BRIEF = 80  # characters of an observation all of which is a result
+_LONGEST_INPUT = 300  # characters of a call, or of the thought before it
+_SHORTEST = 40  # tokens that are left of an observation
+_LEAST = 0.5  # of the notes, that has to be left of them
+_SENTENCE = re.compile(r"(?<=[.!?。])\s+|\s*\n\s*")
+_OF_TURNS = "|".join(names for kind, names in LABELS.items() if kind not in {"thought", *WEAK_LABELS})
+_TURN = re.compile(rf"^[ \t>#*_-]*(?:{_OF_TURNS})[*_]*[ \t]*:", re.MULTILINE | re.IGNORECASE)
+_OPENING = re.compile(
+    rf"^\W*(?:{LABELS['thought']}|(?:summary|notes)(?: of the steps)?)[*_]*[ \t]*:[*_ \t]*", re.IGNORECASE
+)
+_ACTION = re.compile(rf"\n[ \t*_]*(?:{LABELS['action']})[*_]*[ \t]*:", re.IGNORECASE)
+_THOUGHT = re.compile(rf"^\W*(?:{LABELS['thought']})[*_]*[ \t]*:\s*", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """What the model sees in the place of steps; where there is nothing to believe, the `reason`."""
+
+    text: str = ""
+    reason: str = ""
+
+
+# -- what the model is asked -------------------------------------------------------------------------------------------
+
+
+def summary_messages(
+    question: str, steps: Sequence[tuple[Any, Any]], before: str = "", *, most_tokens: int | None = None
+) -> list[dict[str, Any]]:
+    """The request for notes on `steps`, the first of a run or those after what its notes `before` sum up.
+
+    It has at most about `most_tokens`: long observations are cut in their middle.
+    """
+    parts = [f"The question:\n{without_markup(question)}"]
+    if before:
+        parts.append(f"Your notes on earlier steps, which the new ones replace:\n{without_markup(before)}")
+    fixed = sum(map(count_tokens, (*parts, SYSTEM, _ASKED)))
+    parts.append(f"The steps:\n{_transcript(steps, most_tokens and most_tokens - fixed)}")
+    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "\n\n".join([*parts, _ASKED])}]
+
+
+def _transcript(steps: Sequence[tuple[Any, Any]], most_tokens: int | None) -> str:
+    """The steps as text; each observation has the same share of the room at most."""
+    told = [_told(*step) for step in steps]
+    results = [observation_text(*step) for step in steps]
+    lengths = [count_tokens(result) for result in results]
+    share = max(lengths, default=0)
+    if most_tokens is not None:
+        room = most_tokens - sum(map(count_tokens, told)) - 8 * len(told)
+        while share > _SHORTEST and sum(min(length, share) for length in lengths) > room:
+            share = max(_SHORTEST, share * 4 // 5)
+    pairs = zip(told, results, strict=True)
+    return "\n".join(
+        f"{number}. {call}\nResult: {_cut(result, share)}" for number, (call, result) in enumerate(pairs, 1)
+    )
+
+
+def _told(action: Any, observation: Any) -> str:
+    """What was thought and called."""
+    if action.tool == OWN_WORDS:
+        return "A turn that could not be read."
+    thought = " ".join(_thought(action).split())
+    call = f"{action.tool}: {' '.join(_input(action).split())}"
+    return without_markup("\n".join(f"{one[:_LONGEST_INPUT]}" for one in (thought, call) if one))
+
+
+def _cut(text: str, tokens: int) -> str:
+    if count_tokens(text) <= tokens:
+        return text
+    head = cut_to_tokens(text, tokens * 3 // 4)
+    return f"{head} {text[-max(1, len(head) // 3) :]}"
+
+
+# -- what of its notes can be believed ---------------------------------------------------------------------------------
+
+
+def checked_notes(text: str, question: str, steps: Sequence[tuple[Any, Any]], before: str = "") -> Notes:
+    """The model's notes without what stands neither in the steps nor in the notes `before`; what they lack, behind.
+
+    A sentence with such a number or name goes as a whole. Notes of which less than half is left are not believed, nor
+    are such as are no shorter than what they replace.
+    """
+    plain = _without_turn(text)
+    if not plain:
+        return Notes(
+            reason="the model wrote no notes" if not text.strip() else "the model wrote a turn instead of notes"
+        )
+    sentences = list(dict.fromkeys(filter(None, map(str.strip, _SENTENCE.split(plain)))))
+    sources = [before, *_sources(steps)]
+    strange = ungrounded(plain, question, sources)
+    believed = [sentence for sentence in sentences if not any(_holds(sentence, part) for part in strange)]
+    if sum(map(len, believed)) < _LEAST * sum(map(len, sentences)):
+        return Notes(reason=f"the notes say what stands in no step: {', '.join(strange)[:_BRIEF]}")
+    notes = _within(believed, MOST_TOKENS)
+    replaced = count_tokens("\n".join(sources))
+    if not notes or count_tokens(notes) >= replaced:
+        return Notes(reason="the notes are no shorter than the steps")
+    left_out = _left_out(notes, question, steps, before)
+    return Notes(f"{notes}\n{left_out}" if left_out else notes)
+
+
+def _without_turn(text: str) -> str:
+    """The notes up to where the model goes on with the run itself."""
+    text = _OPENING.sub("", text.strip())
+    turn = _TURN.search(text)
+    return (text[: turn.start()] if turn else text).strip().strip("`").strip()
+
+
+def _within(sentences: Sequence[str], most: int) -> str:
+    """As many of the sentences, each in a line of its own, as have so many tokens."""
+    taken: list[str] = []
+    for sentence in sentences:
+        most -= count_tokens(sentence)
+        if most < 0:
+            break
+        taken.append(sentence)
+    return "\n".join(taken)
+
+
+def _holds(sentence: str, part: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(part)}(?!\w)", sentence) is not None
+
+
+def _sources(steps: Sequence[tuple[Any, Any]]) -> Iterator[str]:
+    for action, observation in steps:
+        yield observation_text(action, observation)
+        if action.tool != OWN_WORDS:
+            yield f"{action.tool}\n{_thought(action)}\n{_input(action)}"
+
+
+def _left_out(notes: str, question: str, steps: Sequence[tuple[Any, Any]], before: str) -> str:
+    """A line of the numbers and names that the notes lack and that were of weight, the newest first.
+
+    That is what the model thought of or asked for, and a tool gave; results that are nothing else; and what the notes
+    `before` had.
+    """
+    real = [step for step in steps if step[0].tool != OWN_WORDS]
+    observed = [observation_text(*step) for step in real]
+    weighty: list[str] = []
+    for (action, _), result in zip(reversed(real), reversed(observed), strict=True):
+        weighty += [result] if len(result) <= _BRIEF else []
+        weighty += [_thought(action), _input(action)]
+    weighty += [before.removeprefix(_FOUND)]
+    text = " ;\n".join(weighty)
+    guessed = {*ungrounded(text, "", [*observed, before])}
+    tools = [action.tool for action, _ in real]
+    line = ""
+    for part in ungrounded(text, question, [notes, *tools]):
+        if part in guessed or part in ORDINARY:
+            continue
+        longer = f"{line}; {part}" if line else part
+        if len(longer) > _MOST_FOUND:
+            break
+        line = longer
+    return f"{_FOUND}{line}." if line else ""
+
+
+ORDINARY = frozenset({"Also", "Result", "Error", "None", "True", "False"})
+"""Words that begin our own lines or a tool's, and are no names."""
+
+
+def _thought(action: Any) -> str:
+    """The model's words in front of its call."""
+    if action.called is not None:
+        return str(action.called.text)
+    head = _ACTION.split(action.log, maxsplit=1)
+    return _THOUGHT.sub("", head[0]).strip() if len(head) > 1 else ""
+
+
+def _input(action: Any) -> str:
+    """The values of a call's input, without their names."""
+    given = action.tool_input
+    if isinstance(given, dict):
+        return "; ".join(text_of(value) for value in given.values())
+    return str(given)
