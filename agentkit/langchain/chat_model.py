@@ -44,11 +44,22 @@ OPTIONS = frozenset(
     ("constrain", "fallbacks", *LOADING, *OF_BACKEND, *llama.OPTIONS, *(field.name for field in fields(HostedOptions)))
 )
 """Names of options that models have, of any kind."""
-REQUEST_FIELDS = ("tools", "tool_choice", "response_format", "turn_schema", "grammar", "stream")
+REQUEST_FIELDS = (
+    "tools",
+    "tool_choice",
+    "response_format",
+    "turn_schema",
+    "holds_answer",
+    "grammar",
+    "stream",
+    "shortens",
+)
 KINDS: Mapping[str, Any] = {
     "grammar": str | None,
+    "holds_answer": bool,
     "logprobs": bool | None,
     "response_format": Mapping[str, Any] | None,
+    "shortens": bool,
     "stream": bool,
     "tools": Sequence[Mapping[str, Any]] | None,
     "top_logprobs": int | None,

@@ -18,7 +18,16 @@ from agentkit.events import Usage
 from agentkit.langchain.chat_model import ChatHuggingFace
 from agentkit.langchain.made_messages import MadeMessages
 from agentkit.langchain.messages import CUT_OFF, PROVIDER_FIELDS, MessageDict, as_langchain_message
-from agentkit.models.backend import SCHEMA_USE, Capabilities, ChatRequest, Completion, Message, NativeCall
+from agentkit.models.backend import (
+    DROPPED_TO_FIT,
+    SCHEMA_USE,
+    Capabilities,
+    ChatRequest,
+    Completion,
+    Message,
+    NativeCall,
+    ToolCallPiece,
+)
 from agentkit.models.chat import BackendChat, ChatModel, arepeated, repeated
 from agentkit.models.openai_format import usage_of as openai_usage_of
 from agentkit.recorder import active

@@ -17,6 +17,7 @@ from agentkit.deadline import remaining_s
 from agentkit.errors import ConfigurationError, ReplyChanged, described
 from agentkit.events import Usage
 from agentkit.models.backend import (
+    DROPPED_TO_FIT,
     ENDED_AT_LIMIT,
     SCHEMA_USE,
     Capabilities,
