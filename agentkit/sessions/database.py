@@ -14,7 +14,6 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import exc
-from sqlalchemy.pool import NullPool
 
 from agentkit.errors import StoreError, import_failure, in_one_line
 from agentkit.sessions.address import Address
@@ -56,7 +55,7 @@ class Database:
                 self._locks = FileLocks(address.path)
             else:
                 self._engine = _server_engine(address)
-                self._locks = ServerLocks(self._server_connection, self._engine.connect)
+                self._locks = ServerLocks(_server_engine(address, isolation_level="AUTOCOMMIT", max_overflow=-1))
         _of_this_process().add(self)
         try:
             self._prepare(schema)
@@ -67,6 +66,7 @@ class Database:
     def close(self) -> None:
         """Close all connections; a later use opens others."""
         self._engine.dispose()
+        self._locks.close()
 
     def leave_to_parent(self) -> None:
         """In a process that was forked: its connections and locks stay the parent's."""
@@ -125,13 +125,6 @@ class Database:
             with self.writing() as connection:
                 if not schema.is_current(connection, name):
                     schema.bring_up(connection)
-
-    def _server_connection(self) -> sa.Connection:
-        """A connection beside the others, whose transactions are single statements."""
-        engine = sa.create_engine(
-            self._engine.url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=_connect_arguments()
-        )
-        return engine.connect()
 
     # -- failures ------------------------------------------------------------------------------------------------------
 
@@ -242,11 +235,7 @@ def _file_failure(error: sqlite3.Error) -> str:
 # -- servers -----------------------------------------------------------------------------------------------------------
 
 
-def _connect_arguments() -> dict[str, Any]:
-    return {"application_name": f"agentkit {os.getpid()}@{socket.gethostname()}"[:63]}
-
-
-def _server_engine(address: Address) -> sa.Engine:
+def _server_engine(address: Address, **options: Any) -> sa.Engine:
     try:
         import psycopg  # noqa: F401
     except ImportError as error:
@@ -255,7 +244,8 @@ def _server_engine(address: Address) -> sa.Engine:
         url = sa.make_url(address.url)
         if "connect_timeout" not in url.query:
             url = url.update_query_dict({"connect_timeout": str(CONNECT_S)})
-        return sa.create_engine(url, pool_pre_ping=True, connect_args=_connect_arguments())
+        who = {"application_name": f"agentkit {os.getpid()} {socket.gethostname()}"[:63]}
+        return sa.create_engine(url, pool_pre_ping=True, connect_args=who, **options)
     except (exc.ArgumentError, ValueError):
         raise StoreError(
             f"No store is at {address}: the address cannot be read; write postgresql://USER@HOST/DATABASE, with %40 "

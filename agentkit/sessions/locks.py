@@ -1,6 +1,7 @@
 """Who works on a run or a session alone. A lock ends with its process, however that ends.
 
-Beside a file they are locked files, on a server its session-level advisory locks, each on a connection of its own.
+Beside a file they are locked files, on a server its session-level advisory locks, each on a connection of its own
+for as long as it is held.
 """
 
 from __future__ import annotations
@@ -9,21 +10,23 @@ import hashlib
 import random
 import re
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol
 from weakref import WeakSet
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError
 
 from agentkit.errors import StoreError
 from agentkit.file_lock import FileLock, Holder, IsHeld
 
 SHORTEST_S = 0.2
 """How long every lock is waited for: to look whether somebody has it takes it for a moment."""
-_APPLICATION = re.compile(r"agentkit (\d+)@(.+)")
+_APPLICATION = re.compile(r"agentkit (\d{1,10}) (\d{1,11}) (.+)")
+_TIMED_OUT = "55P03"
 _LOCK_KEY = "(classid::bigint << 32) | objid::bigint"
 _IS_ADVISORY = (
     "locktype = 'advisory' AND granted AND objsubid = 1"
@@ -50,24 +53,17 @@ class Locks(Protocol):
         """Those of the names that somebody holds."""
         ...
 
+    def close(self) -> None:
+        """Close what no lock needs."""
+        ...
+
     def leave_to_parent(self) -> None:
         """In a process that was forked: what was held stays the parent's."""
         ...
 
 
-_L = TypeVar("_L")
-
-
-def _waited(take: Callable[[], _L], what: str, wait_s: float) -> _L:
-    end_s = time.monotonic() + max(wait_s, SHORTEST_S)
-    while True:
-        try:
-            return take()
-        except IsHeld as held:
-            if time.monotonic() >= end_s:
-                who = held.holder or "another process"
-                raise StoreError(f"{what} is in use by {who}; wait for its end, or end that process") from None
-        time.sleep(random.uniform(0.002, 0.02))
+def _refusal(what: str, holder: Holder | None) -> StoreError:
+    return StoreError(f"{what} is in use by {holder or 'another process'}; wait for its end, or end that process")
 
 
 class FileLocks:
@@ -78,9 +74,17 @@ class FileLocks:
         self._taken: WeakSet[FileLock] = WeakSet()
 
     def take(self, name: str, what: str, wait_s: float) -> FileLock:
-        lock = _waited(lambda: FileLock(self._file(name)), what, wait_s)
-        self._taken.add(lock)
-        return lock
+        end_s = time.monotonic() + max(wait_s, SHORTEST_S)
+        while True:
+            try:
+                lock = FileLock(self._file(name))
+            except IsHeld as held:
+                if time.monotonic() >= end_s:
+                    raise _refusal(what, held.holder) from None
+                time.sleep(random.uniform(0.002, 0.02))
+            else:
+                self._taken.add(lock)
+                return lock
 
     def are_held(self, names: Collection[str]) -> set[str]:
         return {name for name in names if self._is_held(self._file(name))}
@@ -96,6 +100,9 @@ class FileLocks:
                 return True
         return False
 
+    def close(self) -> None:
+        pass
+
     def leave_to_parent(self) -> None:
         for lock in self._taken:
             lock.leave_to_parent()
@@ -108,15 +115,18 @@ class ServerLock:
     """One advisory lock, which is its connection's."""
 
     def __init__(self, connection: Connection, name: str) -> None:
-        if not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": _key(name)}):
-            raise IsHeld(_holder(connection, name))
         self._connection: Connection | None = connection
+        self._key = _key(name)
 
     def release(self) -> None:
         """Let another have it."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.close()
+            with connection:
+                try:
+                    connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": self._key})
+                except DBAPIError:  # of a connection that has ended, and the lock with it
+                    connection.invalidate()
 
     def leave_to_parent(self) -> Connection | None:
         """In a process that was forked: the connection, which must stay open there."""
@@ -125,33 +135,52 @@ class ServerLock:
 
 
 class ServerLocks:
-    """Advisory locks; each connection that `connect` gives holds one. `ask` gives one to ask by who holds them."""
+    """Advisory locks. Each is held by a connection of `engine`, whose transactions are single statements."""
 
-    def __init__(self, connect: Callable[[], Connection], ask: Callable[[], Connection]) -> None:
-        self._connect = connect
-        self._ask = ask
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
         self._taken: WeakSet[ServerLock] = WeakSet()
-        self._parents: list[Connection | None] = []
+        self._parents: list[Any] = []
 
     def take(self, name: str, what: str, wait_s: float) -> ServerLock:
-        connection = self._connect()
+        connection = self._engine.connect()
         try:
-            lock = _waited(lambda: ServerLock(connection, name), what, wait_s)
+            self._wait(connection, name, what, wait_s)
+            holder = Holder.here()
+            who = f"agentkit {holder.pid} {holder.since.timestamp():.0f} {holder.host}"[:63]
+            connection.execute(text("SELECT set_config('application_name', :who, false)"), {"who": who})
         except BaseException:
+            connection.invalidate()  # it may have come to hold it
             connection.close()
             raise
+        lock = ServerLock(connection, name)
         self._taken.add(lock)
         return lock
+
+    @staticmethod
+    def _wait(connection: Connection, name: str, what: str, wait_s: float) -> None:
+        longest = {"longest": f"{max(wait_s, SHORTEST_S) * 1000:.0f}ms"}
+        connection.execute(text("SELECT set_config('lock_timeout', :longest, false)"), longest)
+        try:
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _key(name)})
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) != _TIMED_OUT:
+                raise
+            raise _refusal(what, _holder(connection, name)) from None
 
     def are_held(self, names: Collection[str]) -> set[str]:
         if not names:
             return set()
-        with self._ask() as connection:
+        with self._engine.connect() as connection:
             held = {*connection.scalars(text(f"SELECT {_LOCK_KEY} FROM pg_locks WHERE {_IS_ADVISORY}"))}
         return {name for name in names if _key(name) in held}
 
+    def close(self) -> None:
+        self._engine.dispose()
+
     def leave_to_parent(self) -> None:
-        self._parents.extend(lock.leave_to_parent() for lock in self._taken)
+        self._parents += [self._engine.pool, *(lock.leave_to_parent() for lock in self._taken)]
+        self._engine.dispose(close=False)
 
 
 def _key(name: str) -> int:
@@ -163,12 +192,10 @@ def _holder(connection: Connection, name: str) -> Holder | None:
     """Whose connection it is, as far as the server tells this user."""
     row = connection.execute(
         text(
-            "SELECT application_name, extract(epoch FROM backend_start)::float8 FROM pg_stat_activity JOIN pg_locks"
-            f" USING (pid) WHERE {_LOCK_KEY} = :key AND {_IS_ADVISORY}"
+            "SELECT application_name FROM pg_stat_activity JOIN pg_locks USING (pid)"
+            f" WHERE {_LOCK_KEY} = :key AND {_IS_ADVISORY}"
         ),
         {"key": _key(name)},
     ).first()
     found = _APPLICATION.fullmatch(row[0] or "") if row is not None else None
-    if row is None or found is None or row[1] is None:
-        return None
-    return Holder(int(found[1]), found[2], datetime.fromtimestamp(row[1], UTC))
+    return Holder(int(found[1]), found[3], datetime.fromtimestamp(int(found[2]), UTC)) if found is not None else None

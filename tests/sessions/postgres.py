@@ -1,4 +1,4 @@
-"""A PostgreSQL server for tests: Debian's, in a temporary folder, on a Unix socket, without syncing its files."""
+"""A PostgreSQL server for tests: Debian's, in a temporary folder, on a Unix socket."""
 
 from __future__ import annotations
 
@@ -35,7 +35,13 @@ def missing() -> str:
 
 
 class Postgres:
-    """The server, from the beginning of its block to the end. It refuses root, and is the user postgres' then."""
+    """The server, from the beginning of its block to the end. It refuses root, and is the user postgres' then.
+
+    One that `syncs` loses nothing when its machine does.
+    """
+
+    def __init__(self, *, syncs: bool = False) -> None:
+        self._syncs = syncs
 
     def __enter__(self) -> Self:
         self._folder = Path(tempfile.mkdtemp(prefix="agentkit-pg-"))
@@ -49,7 +55,9 @@ class Postgres:
         self._run("initdb", "-D", data, "-U", USER, "-A", "trust", "-E", "UTF8", "--locale", "C.UTF-8", "--no-sync")
         rules = f"local all {WITH_PASSWORD} scram-sha-256\nlocal all all trust\n"
         (data / "pg_hba.conf").write_text(rules, encoding="utf-8")
-        options = f"-k {self._folder} -c listen_addresses= -c fsync=off -c max_connections=200"
+        options = (
+            f"-k {self._folder} -c listen_addresses= -c fsync={'on' if self._syncs else 'off'} -c max_connections=200"
+        )
         self._run("pg_ctl", "-D", data, "-w", "-l", self._folder / "log", "-o", options, "start")
         self.execute(f"CREATE ROLE {WITH_PASSWORD} LOGIN PASSWORD '{PASSWORD}'")
         return self
