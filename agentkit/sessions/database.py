@@ -56,6 +56,7 @@ class Database:
             else:
                 self._engine = _server_engine(address)
                 self._locks = ServerLocks(_server_engine(address, isolation_level="AUTOCOMMIT", max_overflow=-1))
+        self._writer = self._engine.execution_options(writes=True)
         _of_this_process().add(self)
         try:
             self._prepare(schema)
@@ -103,11 +104,7 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
         """A transaction that is committed at the end of its block, or leaves nothing. In a file it is alone."""
-        with (
-            self._in_one_line(),
-            self._engine.connect().execution_options(writes=True) as connection,
-            connection.begin(),
-        ):
+        with self._in_one_line(), self._writer.begin() as connection:
             yield connection
 
     def _prepare(self, schema: Schema) -> None:

@@ -248,7 +248,7 @@ class Store:
                 number = self._next.get(run)
                 if number is None:
                     run, number = self._take_up(connection, run)
-                connection.execute(sa.insert(schema.events).values(run=run, number=number, **row))
+                connection.execute(sa.insert(schema.events), {"run": run, "number": number, **row})
                 self._keep_status(connection, run, event, kept)
         except Conflict as conflict:
             self._next.pop(run, None)
