@@ -192,6 +192,15 @@ class RunStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class Forgotten:
+    """Of the earlier turns of its session, the model is not told the first `turns`, nor the `steps` of the first so
+    many."""
+
+    turns: int
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
 class ModeFound:
     """The model was asked, for the first time, whether it calls tools in its own syntax."""
 
@@ -253,6 +262,10 @@ class ParseError:
 
     text: str
     observation: str
+
+
+IN_EVENTS = "agentkit_in_events"
+"""The attribute of a log's record that says what a run's events say, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,6 +354,7 @@ class BrokenOff:
 
 Event = (
     RunStarted
+    | Forgotten
     | ModeFound
     | Token
     | PartialAnswer

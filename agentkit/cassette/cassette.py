@@ -23,7 +23,7 @@ from agentkit.cassette.seams.tools import Played, TapedToolbox
 from agentkit.cassette.tape import RunAgain
 from agentkit.core.run import Tools
 from agentkit.errors import CassetteDrift, CassetteError, ConfigurationError
-from agentkit.events import BrokenOff, Compacted, Event, Finished, PartialAnswer, Replied, Step, Token
+from agentkit.events import BrokenOff, Compacted, Event, Finished, Forgotten, PartialAnswer, Replied, Step, Token
 from agentkit.models.chat import ChatModel
 from agentkit.recorder import MISSING, RecorderMode, current
 from agentkit.secrets import REDACTED
@@ -202,7 +202,8 @@ class Cassette:
 
         Those before its first interaction wait until it is known which run it is.
         """
-        if isinstance(event, Token | PartialAnswer | Replied) or self._is_silent:  # they stand in the replies
+        is_told_otherwise = isinstance(event, Token | PartialAnswer | Replied | Forgotten)  # by prompts and replies
+        if is_told_otherwise or self._is_silent:
             return
         lane = self._lanes.current
         lane.waiting.append(event)

@@ -177,12 +177,13 @@ class ModelPlanner(ABC):
                 f"prompt {self._prompt.name}: no place for the earlier turns of a session; add a line "
                 f"[messages {HISTORY}?]"
             )
-        given, place = call.inputs.get(HISTORY) or (), 0
+        history, given, place = self._history, call.inputs.get(HISTORY) or (), 0
         earlier: list[Message] = []
-        for number, exchange in enumerate(self._history.exchanges):
-            steps = exchange.steps if number >= self._history.shown_from else ()
-            earlier += self._told({**call.inputs, "input": exchange.question}, steps, place)
-            earlier.append({"role": "assistant", "content": exchange.log or exchange.answer})
+        for number, exchange in enumerate(history.exchanges):
+            if number >= history.told_from:
+                steps = exchange.steps if number >= history.shown_from else ()
+                earlier += self._told({**call.inputs, "input": exchange.question}, steps, place)
+                earlier.append({"role": "assistant", "content": exchange.log or exchange.answer})
             place += len(exchange.steps)
         return {**call.inputs, HISTORY: [*given, *earlier]}
 

@@ -23,7 +23,7 @@ from collections.abc import (
 )
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from agentkit.core.history import History
@@ -44,6 +44,7 @@ from agentkit.events import (
     BrokenOff,
     Event,
     Finished,
+    Forgotten,
     LimitReached,
     Observation,
     Outcome,
@@ -132,6 +133,10 @@ class Within:
     history: History = field(default_factory=History)
     begun: Begun | None = None
     keeper: Keeper | None = None
+
+    def fitted(self, context_tokens: int | None) -> Within:
+        """The same for a model that reads so many tokens."""
+        return replace(self, history=replace(self.history, context_tokens=context_tokens))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,6 +269,8 @@ class Run:
 
     def _start(self, loop: ReActLoop) -> Iterator[Event]:
         yield RunStarted(loop.inputs)
+        if (history := self.within.history).shown_from:
+            yield Forgotten(history.told_from, history.shown_from)
         if (begun := self.within.begun) is not None:
             not_twice = self.toolbox.not_twice
             yield from loop.resume(begun.verdicts, lambda action: begun.interrupted(action, not_twice))

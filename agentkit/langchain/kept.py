@@ -124,8 +124,9 @@ class KeptRuns:
 
     def joined(self, within: Within) -> Self:
         """This executor for one run, which belongs to a store, a session, or to what happened in it before."""
-        one = copy(self)
-        one.__dict__["_joins"] = within
+        one, agent = copy(self), self.agent
+        context = agent.agent.model.capabilities.context_tokens if isinstance(agent, ReactJsonAgent) else None
+        one.__dict__["_joins"] = within.fitted(context)
         return one
 
     # -- in a graph ----------------------------------------------------------------------------------------------------
@@ -229,7 +230,7 @@ class KeptRuns:
         """For an agent of LangChain's: earlier turns as its prompts take them."""
         messages = [
             message
-            for one in self._within.history.exchanges
+            for one in self._within.history.exchanges[self._within.history.told_from :]
             for message in (HumanMessage(one.question), AIMessage(one.answer))
         ]
         return {**inputs, HISTORY: [*inputs.get(HISTORY, ()), *messages]} if messages else inputs

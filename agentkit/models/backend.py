@@ -113,6 +113,7 @@ class Capabilities:
       those tokens of its vocabulary that no text can spell, with their ids.
     - `prompt`: the name of the prompt that the model does best with, unless a user names one.
     - `max_new_tokens`: the length of a reply unless a request says another one; `None`: not known.
+    - `context_tokens`: how many tokens prompt and reply may have together; `None`: not known.
     - `role_of`: what the grammar "copy" uses a tool as, which is what a model under it calls the tool; "" for one that
       it does not use. `refusals` are the final answers that the model gives where it has none.
     - `identity`: what the model is, for what is learnt about it: an address and a name, without keys. Where an address
@@ -132,6 +133,7 @@ class Capabilities:
     special_tokens: Mapping[str, int] = field(default_factory=dict)
     prompt: str = "react-json"
     max_new_tokens: int | None = None
+    context_tokens: int | None = None
     role_of: Callable[[Tool], str] | None = None
     refusals: frozenset[str] = frozenset()
     identity: str = ""

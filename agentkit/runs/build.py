@@ -64,7 +64,7 @@ class Runner:
 
     def joined(self, within: Within) -> Runner:
         """What runs one run, which belongs to this."""
-        return replace(self, within=within)
+        return replace(self, within=within.fitted(self.agent.model.capabilities.context_tokens))
 
     @property
     def prompt(self) -> Prompt:
@@ -229,7 +229,7 @@ def make_run(
 
 
 def compactor_of(compaction: str | SumUp, model: ChatModel) -> Compactor | None:
-    """What carries the setting out, or the function in its place; `None` where prompts are shortened as they are sent."""
+    """What carries the setting or the function out; `None` where prompts are shortened as they are sent."""
     if callable(compaction):
         return FunctionSummary(compaction)
     return ModelSummary(model) if compaction == "summary" else None

@@ -12,9 +12,9 @@ import pytest
 from langchain_core.tools import tool
 
 from agentkit import AgentExecutor, Ask, Session, Store
-from agentkit.core.history import MOST_TOKENS, Exchange, History
+from agentkit.core.history import Exchange, History
 from agentkit.errors import ConfigurationError, StoreError
-from agentkit.events import Action, Finished, Step
+from agentkit.events import Action, Finished, Forgotten, Step
 from agentkit.models.backend import Capabilities, ChatRequest, Completion, NativeCall
 from agentkit.models.scripted import ScriptedBackend
 from tests.doubles.models import action, final
@@ -115,26 +115,46 @@ def test_a_prompt_without_a_place_for_earlier_turns_is_an_error(path: Path, tmp_
         session.ask("q2")
 
 
-def exchange(number: int, tokens: int) -> Exchange:
-    return Exchange(f"q{number}", f"a{number}", [Step(Action("look", "x", ""), "word " * tokens)])
+def exchange(number: int, step_tokens: int = 0, answer_tokens: int = 0) -> Exchange:
+    steps = [Step(Action("look", "x", ""), "word " * step_tokens)] if step_tokens else []
+    return Exchange(f"q{number}", "word " * answer_tokens, steps)
 
 
 @pytest.mark.parametrize(
-    ("sizes", "shown_from"),
+    ("sizes", "shown_from", "told_from"),
     [
-        ([], 0),
-        ([10, 10, 10], 0),
-        ([MOST_TOKENS + 1], 0),
-        ([10, MOST_TOKENS], 1),
-        ([MOST_TOKENS // 2] * 4, 2),
-        ([MOST_TOKENS * 2, 10, 10], 1),
+        ([], 0, 0),
+        ([(10, 10)] * 3, 0, 0),
+        ([(400, 0)], 0, 0),
+        ([(10, 0), (380, 0)], 1, 0),
+        ([(180, 0)] * 4, 2, 0),
+        ([(1000, 0), (10, 0), (10, 0)], 1, 0),
+        ([(0, 100)] * 3, 2, 2),
+        ([(0, 1000)], 0, 0),
+        ([(0, 1000)] * 2, 1, 1),
+        ([(0, 10)] * 40, 23, 23),
     ],
 )
-def test_steps_are_shown_as_far_as_they_fit_and_left_out_seldom(sizes: Sequence[int], shown_from: int) -> None:
-    exchanges = [exchange(number, size) for number, size in enumerate(sizes)]
-    assert History(exchanges).shown_from == shown_from
-    changes = [History(exchanges[: n + 1]).shown_from for n in range(len(exchanges))]
-    assert changes == sorted(changes)
+def test_what_does_not_fit_is_left_out_seldom_and_for_good(
+    sizes: Sequence[tuple[int, int]], shown_from: int, told_from: int
+) -> None:
+    exchanges = [exchange(number, *size) for number, size in enumerate(sizes)]
+    history = History(exchanges, context_tokens=1000)
+    assert (history.shown_from, history.told_from) == (shown_from, told_from)
+    changes = [History(exchanges[: n + 1], context_tokens=1000) for n in range(len(exchanges))]
+    assert [one.told_from for one in changes] == sorted(one.told_from for one in changes)
+    assert len({(one.told_from, one.shown_from) for one in changes}) <= 1 + len(exchanges) / 2 + (len(exchanges) < 3)
+
+
+def test_what_is_left_out_is_an_event(path: Path) -> None:
+    run, model = executor(final("word " * 4000), final("two"), final("three"))
+    session = Session(run, "trip", store=Store(path))
+    session.ask("q1")
+    session.ask("q2")
+    events = [*session.events("q3")]
+    assert [one for one in events if isinstance(one, Forgotten)] == [Forgotten(turns=1, steps=1)]
+    assert asked(model.requests[-1]) == [("user", "q2"), ("assistant", final("two")), ("user", "q3")]
+    assert len(session.messages) == 6
 
 
 def test_an_answer_may_rest_on_what_was_said_before(path: Path) -> None:

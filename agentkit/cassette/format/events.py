@@ -34,6 +34,7 @@ from agentkit.events import (
     Compacted,
     Event,
     Finished,
+    Forgotten,
     LimitReached,
     ModeFound,
     Observation,
@@ -80,6 +81,8 @@ def as_mapping(event: Event) -> dict[str, Any]:
     match event:
         case RunStarted(inputs):
             return {"started": {name: _value(value) for name, value in inputs.items()}}
+        case Forgotten(turns, steps):
+            return {"forgotten": turns, "steps": steps}
         case ModeFound(mode):
             return {"mode": mode}
         case Replied(usage, invented):
@@ -261,6 +264,8 @@ class EventReader:
                 given = value["started"]
                 inputs = self._inputs if given is None else {name: _read_value(item) for name, item in given.items()}
                 return RunStarted(inputs)
+            case "forgotten":
+                return Forgotten(int(value["forgotten"]), int(value["steps"]))
             case "mode":
                 return ModeFound(_one_of(get_args(CallMode), value["mode"]))
             case "replied":

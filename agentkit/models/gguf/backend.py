@@ -103,6 +103,7 @@ class GgufBackend(InProcess):
             self.template,
             weights=self.weights,
             options=self._limited({}),
+            context_tokens=self.context_tokens,
             constrain=self._constrain,
             identity=self.model_id,
             refusals=self._refusals,

@@ -189,6 +189,7 @@ class LocalBackend(InProcess):
             self.local.template,
             weights=self.local.model.num_parameters(),
             options=self._limited({}),
+            context_tokens=self.local.context_tokens,
             images="image" in kinds_taken(self.local.template.processor),
             constrain=self._constrain,
             identity=self.model_id,
