@@ -118,16 +118,18 @@ def _threads() -> Finding:
 def examine_model(model: str | ChatBackend) -> Iterator[Finding]:
     """A model by its spec or its backend, probe by probe; a probe that fails is a finding, not an error.
 
-    What fails one probe as it failed another is likely to fail those of their kind that are left: they are not asked.
+    Where nothing went well that any model can be asked, what fails a probe as it failed another is likely to fail those
+    of their kind that are left, which are not asked then.
     """
     backend = backend_of(model) if isinstance(model, str) else model
     chat = BackendChat(backend) if backend is not None else _langchain_chat(str(model))
     of_any: list[Probe] = [(name, partial(probe, chat)) for name, probe in PROBES]
-    left, reasons = 0, set[str]()
+    left, reasons, answers = 0, set[str](), False
     for probes in (of_any, _own_probes(backend) if backend is not None else ()):
         for place, (name, probe) in enumerate(probes, start=1):
             try:
                 yield probe()
+                answers |= probes is of_any
             except Exception as error:
                 reason = str(error.__cause__ or error)  # an error also says how often it was tried
                 is_known = reason in reasons
@@ -135,7 +137,7 @@ def examine_model(model: str | ChatBackend) -> Iterator[Finding]:
                 kind = "" if isinstance(error, AgentkitError) else f"{type(error).__name__}: "
                 seen = "the same" if is_known else in_one_line(f"{kind}{error}", 200)
                 yield Finding(name, "problem", seen, "see the message")
-                if is_known:
+                if is_known and not answers:
                     left += len(probes) - place
                     break
     if left:

@@ -17,11 +17,11 @@ from agentkit.core.mode import KnownModes, key_of
 from agentkit.core.planner import REFUSED, status_of
 from agentkit.doctor import probes
 from agentkit.doctor.probes import ECHO, Finding
-from agentkit.errors import ConfigurationError, ModelError
+from agentkit.errors import ConfigurationError, ModelError, in_one_line
 from agentkit.models.backend import ChatRequest, Chunk
 from agentkit.models.call_pieces import is_json_object
 from agentkit.models.hosted.failures import Failure
-from agentkit.models.hosted.model import HostedModel
+from agentkit.models.hosted.model import MOST_LISTED, HostedModel
 from agentkit.retry import RetryPolicy
 
 COUNT = "Count from one to ten in words, with commas between."
@@ -61,7 +61,7 @@ def _server(server: Server) -> Finding:
     known = server.models()
     if known is None:
         return Finding("server", "ok", "does not list its models")
-    listed = ", ".join(server.names[:5]) + (" …" if len(server.names) > 5 else "")
+    listed = in_one_line(", ".join(server.names[:5]), MOST_LISTED) + (" …" if len(server.names) > 5 else "")
     wanted = server.model.place.model
     if wanted and server.names and not any(_is_meant(name, wanted) for name in server.names + server.aliases):
         answers = server.served()
@@ -85,8 +85,9 @@ def _is_meant(name: str, wanted: str) -> bool:
 def _context(server: Server) -> Finding:
     wanted, models = server.model.place.model, server.models() or []
     for one in models:
-        about = {**one, **(one.get("meta") or {})}
-        tokens = next((about[name] for name in CONTEXT if isinstance(about.get(name), int)), None)
+        about = {**one, **meta} if isinstance(meta := one.get("meta"), dict) else one
+        said = (about.get(name) for name in CONTEXT)
+        tokens = next((value for value in said if type(value) is int and value > 0), None)
         if tokens is not None and (wanted is None or len(models) == 1 or _is_meant(one["id"], wanted)):
             return Finding("context", "note" if tokens < 8192 else "ok", f"{tokens} tokens", _short(tokens))
     return Finding("context", "note", "not said", "long runs may meet the server's limit")
@@ -252,7 +253,8 @@ class Server:
                 return None
             raise
         self.names = [one["id"] for one in models]
-        self.aliases = [str(alias) for one in models for alias in one.get("aliases") or ()]
+        aliases = [one["aliases"] for one in models if isinstance(one.get("aliases"), list)]
+        self.aliases = [str(alias) for listed in aliases for alias in listed]
         return models or None
 
     def served(self) -> str:

@@ -11,8 +11,9 @@ import pytest
 
 from agentkit.doctor import examine_model
 from agentkit.doctor.hosted import PROBES
+from agentkit.http_body import MOST_BYTES
 from agentkit.models.hosted.options import hosted_model
-from tests.doubles.server import ChatServer, Play, Request, error, reset, serving
+from tests.doubles.server import ChatServer, Play, Request, body, error, reset, serving
 from tests.hosted_agent.doctor_servers import Deaf, Obedient, Strict, Willing
 from tests.hosted_agent.server import Server
 
@@ -87,6 +88,7 @@ def test_a_server_that_refuses() -> None:
         ([{"id": "m", "meta": {"n_ctx_train": 4096}}], ("note", "4096 tokens")),  # llama.cpp, earlier
         ([{"id": "m", "meta": {"n_ctx_train": 131072, "n_ctx": 4096}}], ("note", "4096 tokens")),
         ([{"id": "m", "context_length": "many"}], ("note", "not said")),
+        ([{"id": "m", "context_length": True, "max_model_len": -1, "meta": [1], "aliases": 1}], ("note", "not said")),
         ([{"name": "m"}], ("note", "not said")),
         ("models", ("note", "not said")),
     ],
@@ -103,6 +105,8 @@ def test_the_context_is_read_where_a_server_says_it(listing: Any, seen: tuple[st
         ("m:novita", ["m"], ("ok", "m")),
         ("m", ["models/m"], ("ok", "models/m")),
         ("m", [], ("ok", "does not list its models")),
+        (None, ["m\n\x1b[31mOWNED"], ("ok", "m \x1b[31mOWNED")),
+        (None, ["m" * 9000], ("ok", "m" * 299 + "…")),
         ("m", [{"id": "/models/m.gguf", "aliases": ["m"]}], ("ok", "/models/m.gguf")),
         ("n", ["m"], ("note", "m, and not n; m answers")),
         ("m:4b", ["m:8b"], ("note", "m:8b, and not m:4b")),
@@ -110,8 +114,35 @@ def test_the_context_is_read_where_a_server_says_it(listing: Any, seen: tuple[st
         ("m.1", ["m.1"], ("note", "m answers for m.1")),
     ],
 )
-def test_the_models_name_is_compared_with_the_one_asked_for(name: str, listed: Any, seen: tuple[str, str]) -> None:
-    assert examined(Obedient(models=listed), name)["server"] == seen
+def test_the_models_name_is_compared_with_the_one_asked_for(
+    name: str | None, listed: Any, seen: tuple[str, str]
+) -> None:
+    assert examined(Obedient(models=listed), name or "")["server"] == seen
+
+
+@pytest.mark.parametrize(
+    ("listing", "status", "seen"),
+    [
+        (body(b'{"data": ["' + b"x" * MOST_BYTES + b'"]}'), "ok", "does not list its models"),
+        (body(b"<html>"), "ok", "does not list its models"),
+        (body(b'{"data": null}'), "ok", "does not list its models"),
+        (body(b'{"data": [', status=500), "ok", "does not list its models"),
+        (reset, "problem", "it broke the connection"),
+    ],
+)
+def test_a_list_of_models_that_cannot_be_read_is_one_finding(listing: Play, status: str, seen: str) -> None:
+    """All else is asked."""
+
+    class Listing(Obedient):
+        def play_for(self, request: Request) -> Play:
+            return listing if request.path.endswith("/models") else super().play_for(request)
+
+    with serving(Listing()) as server:
+        findings = failing(server.url, 0)
+    (found,) = (one for one in findings if one[0] == "server")
+    assert (found[1], found[2][: len(seen)]) == (status, seen)
+    assert {status for name, status, _ in findings if name not in ("server", "context")} == {"ok"}
+    assert [name for name, _, _ in findings if name in NAMES] == NAMES
 
 
 def test_a_tool_that_is_called_only_of_its_own_accord() -> None:

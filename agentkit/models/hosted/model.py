@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
-from agentkit.errors import AgentkitError, ConfigurationError, ModelError, PromptTooLong
+from agentkit.errors import AgentkitError, ConfigurationError, ModelError, PromptTooLong, in_one_line
 from agentkit.events import Usage
 from agentkit.http_body import MOST_BYTES, MOST_ERROR_BYTES, MOST_STREAM_BYTES, Body, Unreadable
 from agentkit.models.backend import DROPPED_TO_FIT, SCHEMA_USE, Capabilities, ChatRequest, Chunk, Closing
@@ -65,6 +65,7 @@ DOUBTFUL_TRIES = 2  # where there may be no chat server at the address
 TESTED_AFTER = 20  # requests that were shortened for what a server said earlier
 LISTING_S = 10.0  # for the names of what is served
 MOST_NAMES = 5
+MOST_LISTED = 300  # characters of names
 _MOST_CHARS = 1000
 LONGEST_WAIT_S = 3600.0  # whatever the server asks for, where there is no deadline
 LOADING_POLL_S, UNTOLD_POLL_S = 30.0, 2.0  # a loading model is asked again at least this often; not told how long
@@ -414,7 +415,7 @@ class HostedModel(Closing):
         except Failure:
             return False
         if len(names) > 1:
-            listed = ", ".join(names[:10])
+            listed = in_one_line(", ".join(names[:10]), MOST_LISTED)
             raise ConfigurationError(f"{self.model_id} wants a model's name; name one after a #: {listed}")
         phrasing.lessons = replace(phrasing.lessons, model=names[0] if names else None)
         return bool(names)
@@ -425,7 +426,7 @@ class HostedModel(Closing):
         try:
             models = json.loads((yield from self._whole(head, attempts)))["data"]
             return [one for one in models if isinstance(one.get("id"), str)]
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError, TooMuch):
             return []
 
     def models(self, retries: RetryPolicy | None = None) -> list[dict[str, Any]]:
