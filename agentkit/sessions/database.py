@@ -57,6 +57,8 @@ class Database:
                 self._engine = _server_engine(address)
                 self._locks = ServerLocks(_server_engine(address, isolation_level="AUTOCOMMIT", max_overflow=-1))
         self._writer = self._engine.execution_options(writes=True)
+        isolation = {} if address.path is not None else {"isolation_level": "REPEATABLE READ"}
+        self._reader = self._engine.execution_options(**isolation)
         _of_this_process().add(self)
         try:
             self._prepare(schema)
@@ -98,7 +100,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """A transaction that sees one state of everything."""
-        with self._in_one_line(), self._engine.connect() as connection:
+        with self._in_one_line(), self._reader.connect() as connection:
             yield connection
 
     @contextmanager
@@ -194,6 +196,7 @@ def _file_engine(path: Path, wait_s: float) -> sa.Engine:
         connection.isolation_level = None  # transactions begin as it is said below
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA secure_delete = ON")  # what was deleted is not in the file any more
 
     @sa.event.listens_for(engine, "begin")
     def begins(connection: sa.Connection) -> None:

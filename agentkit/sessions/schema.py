@@ -20,6 +20,7 @@ from sqlalchemy import (
     Dialect,
     Double,
     ForeignKey,
+    Index,
     Integer,
     MetaData,
     String,
@@ -154,6 +155,7 @@ runs = Table(
     Column("searched", Plain, nullable=False),  # the question and the answer, folded
     Column("started", When, nullable=False),
     Column("ended", When),
+    Index("agentkit_runs_by_time", "started", "id"),
 )
 
 events = Table(
@@ -161,9 +163,9 @@ events = Table(
     METADATA,
     Column("run", ForeignKey("agentkit_runs.id", ondelete="CASCADE"), primary_key=True),
     Column("number", Integer, primary_key=True),
-    Column("event", Json, nullable=False),
-    Column("searched", Plain),  # an observation, folded
     Column("at", When, nullable=False),
+    Column("searched", Plain),  # an observation, folded; before the event, which a search need not read
+    Column("event", Json, nullable=False),
 )
 
 turns = Table(
@@ -208,7 +210,8 @@ _INDEXES: Mapping[str, Sequence[str]] = {  # of the words of memories
         "CREATE TRIGGER agentkit_memory_added AFTER INSERT ON agentkit_memories BEGIN"
         " INSERT INTO agentkit_memory_words (words, id) VALUES (new.words, new.id); END",
         "CREATE TRIGGER agentkit_memory_deleted AFTER DELETE ON agentkit_memories BEGIN"
-        " DELETE FROM agentkit_memory_words WHERE id = old.id; END",
+        " DELETE FROM agentkit_memory_words WHERE id = old.id;"
+        " INSERT INTO agentkit_memory_words (agentkit_memory_words) VALUES ('optimize'); END",  # its words go, too
     ],
     "postgresql": [
         "CREATE INDEX agentkit_memory_words ON agentkit_memories USING gin (to_tsvector('english', words))",

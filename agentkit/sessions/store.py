@@ -213,7 +213,7 @@ class Store:
     ) -> str:
         """Keep a run that begins, and give its id; with a `number` it is that turn of its `session`, which is made.
 
-        `run_of` finds it by its `key`.
+        `run_of` finds it by its `key`, of which there is no second.
         """
         kept = spec.scrubbed(self._scrubbed)
         question = _question(kept.inputs)
@@ -225,12 +225,16 @@ class Store:
             "searched": schema.folded(question),
             "started": _now(),
         }
-        with self._database.writing() as connection:
-            id_ = self._new_id(connection, schema.runs)
-            session_id = None if session is None else self._session_id(connection, session, make=True)
-            connection.execute(sa.insert(schema.runs).values(id=id_, key=key, session=session_id, **row))
-            if session_id is not None and number is not None:
-                self._add_turn(connection, session_id, str(session), id_, None if number == "next" else number)
+        key = None if key is None else schema.clean(key)
+        try:
+            with self._database.writing() as connection:
+                id_ = self._new_id(connection, schema.runs)
+                session_id = None if session is None else self._session_id(connection, session, make=True)
+                connection.execute(sa.insert(schema.runs).values(id=id_, key=key, session=session_id, **row))
+                if session_id is not None and number is not None:
+                    self._add_turn(connection, session_id, str(session), id_, None if number == "next" else number)
+        except Conflict:
+            raise StoreError(f"A run with the key {short_repr(key)} is there already; go on with that one") from None
         self._next[id_] = 0
         return id_
 
@@ -251,8 +255,8 @@ class Store:
                 connection.execute(sa.insert(schema.events), {"run": run, "number": number, **row})
                 self._keep_status(connection, run, event, kept)
         except Conflict as conflict:
-            self._next.pop(run, None)
             if conflict.is_missing:
+                self._next.pop(run, None)
                 raise StoreError(f"Run {run} was deleted while it was written; begin another") from None
             raise StoreError(f"Run {run} is written by another process too; let one of them end") from None
         if isinstance(event, Finished | BrokenOff | Waiting):
@@ -323,7 +327,7 @@ class Store:
     def run_of(self, key: str) -> str | None:
         """The id of the run that began with this key."""
         with self._database.reading() as connection:
-            found = connection.execute(sa.select(schema.runs.c.id).where(schema.runs.c.key == key))
+            found = connection.execute(sa.select(schema.runs.c.id).where(schema.runs.c.key == schema.clean(key)))
             return found.scalar_one_or_none()
 
     def last_run(self) -> str | None:
@@ -351,7 +355,7 @@ class Store:
         """A run's id and the number of its next event; it runs from now on."""
         run = self._one(connection, schema.runs, run)
         last = connection.scalar(sa.select(sa.func.max(schema.events.c.number)).where(schema.events.c.run == run))
-        connection.execute(sa.update(schema.runs).where(schema.runs.c.id == run).values(status="running", ended=None))
+        connection.execute(sa.update(schema.runs).where(schema.runs.c.id == run).values(**_RUNS))
         return run, 0 if last is None else last + 1
 
     def _keep_status(self, connection: sa.Connection, run: str, event: Event, kept: Mapping[str, Any]) -> None:
@@ -653,7 +657,7 @@ class Store:
         try:  # what is none by itself, and is one where it stands
             return json.loads(self._known_secrets.scrub_text(written))
         except ValueError:
-            return REDACTED
+            return _redacted(kept)
 
     def _new_id(self, connection: sa.Connection, table: sa.Table) -> str:
         while True:
@@ -687,6 +691,7 @@ class Store:
         raise StoreError(f"{what}s {some} begin with {named}; give more of the id")
 
 
+_RUNS: Mapping[str, Any] = {"status": "running", "stop_reason": None, "output": None, "ended": None}
 _KINDS = {schema.runs.name: "Run", schema.decisions.name: "Decision", schema.memories.name: "Memory"}
 _USED_LAST = (schema.sessions.c.used.desc(), schema.sessions.c.id.desc())
 
@@ -713,6 +718,15 @@ def _question(inputs: Mapping[str, Any]) -> str:
     """What a run is about: its input of that name, else the first one."""
     found = inputs.get("input", next(iter(inputs.values()), ""))
     return str(schema.plain(found if isinstance(found, str) else schema.plain(found)))
+
+
+def _redacted(value: Any) -> Any:
+    """A value of the same form with nothing of what it said."""
+    if isinstance(value, dict):
+        return {name: _redacted(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_redacted(item) for item in value]
+    return value if value is None or isinstance(value, bool) else REDACTED
 
 
 def _text_in(kept: Mapping[str, Any], name: str) -> str | None:

@@ -117,6 +117,22 @@ def test_no_database_is_loaded_before_it_is_needed(statement: str) -> None:
     assert done.stdout == "\n"
 
 
+def test_what_was_deleted_is_not_in_the_file(tmp_path: Path) -> None:
+    with Store(tmp_path / "agentkit.db") as store:
+        run = store.begin(SPEC)
+        for number in range(20):
+            store.append(run, Thought(f"Marzipan {number}" * 500))
+            store.remember(f"Marzipan {number}")
+        store.delete(run)
+        for memory in store.memories():
+            store.forget(memory.id)
+        assert store.recall("marzipan") == []
+        store.remember("Nougat.")
+    (file,) = tmp_path.iterdir()
+    content = file.read_bytes().lower()
+    assert (b"marzipan" in content, b"nougat" in content) == (False, True)
+
+
 # -- versions ----------------------------------------------------------------------------------------------------------
 
 

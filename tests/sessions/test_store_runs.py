@@ -223,12 +223,21 @@ def test_two_that_write_one_run(store: Store, address: str) -> None:
     run = written(store, RunStarted({"input": "…"}))
     with Store(address, environment={}) as other:
         other.append(run, Thought("The other's."))
-    with pytest.raises(StoreError, match=rf"^Run {run} is written by another process too; let one of them end$"):
-        store.append(run, Thought("Mine."))
+    for _ in range(2):
+        with pytest.raises(StoreError, match=rf"^Run {run} is written by another process too; let one of them end$"):
+            store.append(run, Thought("Mine."))
     assert [event for event in store.run(run).events if isinstance(event, Thought)] == [Thought("The other's.")]
     with store.held_run(run):  # who holds it goes on where it is now
         store.append(run, Thought("Mine."))
     assert store.run(run).events[1:] == (Thought("The other's."), Thought("Mine."))
+
+
+def test_a_run_is_found_by_its_key(store: Store) -> None:
+    run = store.begin(SPEC, key="thread 1\0")
+    assert (store.run_of("thread 1\0"), store.run_of("thread 2"), store.run_of("\ud800")) == (run, None, None)
+    with pytest.raises(StoreError, match=r"^A run with the key 'thread 1.' is there already; go on with that one$"):
+        store.begin(SPEC, key="thread 1\0")
+    assert [entry.id for entry in store.runs()] == [run]
 
 
 # -- secrets -----------------------------------------------------------------------------------------------------------
