@@ -16,7 +16,7 @@ from langchain_core.runnables.base import RunnableBinding
 from agentkit.deadline import remaining_s
 from agentkit.events import Usage
 from agentkit.langchain.chat_model import ChatHuggingFace
-from agentkit.langchain.made_messages import MadeMessages
+from agentkit.langchain.made_messages import MadeMessages, made_ids
 from agentkit.langchain.messages import CUT_OFF, PROVIDER_FIELDS, MessageDict, as_langchain_message
 from agentkit.models.backend import (
     DROPPED_TO_FIT,
@@ -34,6 +34,7 @@ from agentkit.recorder import active
 from agentkit.secrets import public_address
 from agentkit.toolbox.calling import in_daemon_thread
 
+MOST_CONVERTED = 10_000
 _NAMES = ("model_id", "model_name", "model", "base_url", "openai_api_base", "provider")
 
 
@@ -166,17 +167,27 @@ class _Live:
 
     def _converted(self, messages: Sequence[Message]) -> list[BaseMessage]:
         """LangChain's messages; a planner gives the same ones again at every turn, which are converted once."""
-        converted = []
+        converted, ids = [], dict[str, str | None]()
         for message in messages:
             if isinstance(message, MessageDict):
                 converted.append(message.message)
                 continue
             pair = self._messages.get(id(message))
             if pair is None:
-                made = self._made.message(message) or as_langchain_message(message)
-                pair = self._messages[id(message)] = (message, made)
+                pair = self._messages[id(message)] = (message, self._as_made(message, ids))
             converted.append(pair[1])
         return converted
+
+    def _as_made(self, message: Message, ids: dict[str, str | None]) -> BaseMessage:
+        """The message that the model made itself, or LangChain's for it; `ids` are those of calls that got others."""
+        if (made := self._made.message(message)) is not None:
+            ids |= made_ids(message, made)
+            return made
+        if (made_id := ids.get(message.get("tool_call_id", ""))) is not None:
+            message = {**message, "tool_call_id": made_id}
+        if len(self._messages) > MOST_CONVERTED:  # of runs that are over
+            self._messages.clear()
+        return as_langchain_message(message)
 
     def _asked(self, request: ChatRequest) -> tuple[Any, dict[str, Any]]:
         """The model, with tools where it gets some, and the call's options."""

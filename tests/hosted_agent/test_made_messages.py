@@ -31,10 +31,10 @@ CALLS = [
 class Thinking(BaseChatModel):
     """Calls tools, then answers; refuses messages of its own that are not as it made them.
 
-    `unique`: whether no two calls have the same id.
+    `id_of` makes the id of a call of the `asked`th turn.
     """
 
-    unique: bool = True
+    id_of: str = "call_{asked}_{place}"
     made: list[AIMessage] = Field(default_factory=list)
     asked: list[list[BaseMessage]] = Field(default_factory=list)
 
@@ -54,7 +54,7 @@ class Thinking(BaseChatModel):
         place = len(own)
         if place == len(CALLS):
             return AIMessage("It is 16.")
-        ids = [f"call_{len(self.asked) if self.unique else 0}_{n}" for n in range(len(CALLS[place]))]
+        ids = [self.id_of.format(asked=len(self.asked), place=n) for n in range(len(CALLS[place]))]
         blocks: list[str | dict[Any, Any]] = [
             {"type": "thinking", "thinking": f"I think {len(self.made)}.", "signature": f"c2ln{len(self.made)}"},
             {"type": "text", "text": "Calling."},
@@ -95,11 +95,14 @@ WAYS: dict[str, Callable[[AgentExecutor], Any]] = {
 }
 
 
-@pytest.mark.parametrize("unique", [True, False])
+IDS = {"unique": "call_{asked}_{place}", "the same": "call_{place}", "Mistral's": "c{asked:04d}{place:04d}"}
+
+
+@pytest.mark.parametrize("id_of", IDS.values(), ids=IDS)
 @pytest.mark.parametrize("streamed", [True, False])
 @pytest.mark.parametrize("run", WAYS.values(), ids=WAYS)
-def test_it_gets_the_very_message_back(run: Callable[[AgentExecutor], Any], streamed: bool, unique: bool) -> None:
-    model = Thinking(unique=unique)
+def test_it_gets_the_very_message_back(run: Callable[[AgentExecutor], Any], streamed: bool, id_of: str) -> None:
+    model = Thinking(id_of=id_of)
     executor = AgentExecutor.from_model(model, TOOLS, mode="tools", stream_runnable=streamed)
     for _ in range(2):
         assert run(executor)["output"] == "It is 16."
@@ -123,9 +126,10 @@ def test_which_message_is_meant() -> None:
     assert made.message(asked('{"x": "5"}')) is first  # the tool takes text
     made.keep(second)
     assert [made.message(asked(f'{{"x": {n}}}')) for n in (5, 6, 7)] == [first, second, None]
-    assert made.message(asked('{"x": 5}', "b")) is None
+    assert made.message(asked('{"x": 6}', "b")) is second  # it got another id
+    assert made.message(asked('{"x": 7}', "b")) is None
     broken = [{"name": "g", "args": "{", "id": "b", "error": ""}]
-    made.keep(message({"x": 5}, id_="b", invalid_tool_calls=broken))
-    assert made.message(asked('{"x": 5}', "b")) is None
+    made.keep(message({"x": 8}, id_="b", invalid_tool_calls=broken))
+    assert made.message(asked('{"x": 8}', "b")) is None
     made.keep(AIMessage("It is 5."))
     assert made.message({"role": "assistant", "content": "It is 5."}) is None
