@@ -12,7 +12,7 @@ from agentkit.cli.options import PATH, check_folder, file_argument, json_option
 from agentkit.cli.view import View, as_result, output_console, shortened
 from agentkit.errors import ConfigurationError
 from agentkit.printable import json_text, printable
-from agentkit.report.wording import duration, ending, exchange, input_text, made_with, tokens, totals
+from agentkit.report.wording import compaction, duration, ending, exchange, input_text, made_with, tokens, totals
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -119,6 +119,8 @@ def _print_step(number: int, step: StoryStep, console: Console) -> None:
     _say(console, " · ".join([f"Step {number}", *filter(None, figures)]), "bold dim")
     for one in (*step.failures, *step.exchanges):
         _say(console, f"HTTP: {exchange(one)}", "red" if one in step.failures else "dim")
+    for event in step.compactions:
+        _say(console, compaction(event), "dim")
     if step.thinking:
         _say(console, f"Thinking: {step.thinking}", "dim")
     if step.thought:

@@ -10,7 +10,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
 from agentkit.events import (
+    IN_EVENTS,
     ActionChosen,
+    Compacted,
     Event,
     Finished,
     LimitReached,
@@ -26,7 +28,7 @@ from agentkit.events import (
     Usage,
 )
 from agentkit.printable import json_text, printable
-from agentkit.report.wording import ENDED, input_text
+from agentkit.report.wording import ENDED, compaction, input_text
 from agentkit.settings import SETTINGS, option
 
 if TYPE_CHECKING:
@@ -115,7 +117,8 @@ class View:
 
         class Notes(logging.Handler):
             def emit(_, record: logging.LogRecord) -> None:
-                self.note(record.getMessage())
+                if not hasattr(record, IN_EVENTS):
+                    self.note(record.getMessage())
 
         logger, handler = logging.getLogger("agentkit"), Notes()
         level = logger.level
@@ -161,6 +164,8 @@ class View:
             case ParseError(_, observation):
                 self._show(f"Not understood: {shortened(observation)}", style="yellow")
                 self.wait("thinking …")
+            case Compacted():
+                self._show(shortened(compaction(event)), style="dim")
             case LimitReached(reason, closing_turn):
                 raised_by = f" ({raising})" if (raising := option_raising(reason)) else ""
                 last = "; asking for a last answer" if closing_turn else ""

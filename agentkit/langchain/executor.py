@@ -89,8 +89,8 @@ class AgentExecutor(KeptRuns, Runnable[dict[str, Any], dict[str, Any]]):
       schema; `result["output"]` is such an object, where the run has an answer
     - `answer_checks`: functions of the answer that return None, or what is wrong with it, or raise `ValueError`; the
       model is told, and answers again, `max_answer_corrections` times at most
-    - `compaction`: what becomes of the oldest steps where a prompt leaves no room for a turn. "drop": their observations
-      go; "summary": the model sums them up; a function: they become the text that it makes of them
+    - `compaction`: what becomes of the oldest steps where a prompt leaves no room for a turn. "drop": their
+      observations go; "summary": the model sums them up; a function: they become the text that it makes of them
     - `return_run`: add `result["run"]` (usage, seconds, stop reason, counts)
     - `cassette`: a `Cassette`, or a file that is replayed if it is there and recorded if not
 
@@ -165,12 +165,10 @@ class AgentExecutor(KeptRuns, Runnable[dict[str, Any], dict[str, Any]]):
 
     def _check_compaction(self) -> None:
         if iscoroutinefunction(self.compaction):
-            raise ConfigurationError(
-                "compaction: expected a plain function, saw an async one; have it run its own loop"
-            )
+            raise ConfigurationError("compaction: expected a plain function, saw an async one; take a plain one")
         if self.compaction != "drop" and not isinstance(self.agent, ReactJsonAgent):
             raise ConfigurationError(
-                f"compaction: {described(self.agent)} writes its own prompt, in which nothing can stand for steps; take "
+                f"compaction: {described(self.agent)} writes its own prompt, where nothing can stand for steps; take "
                 "trim_intermediate_steps, or AgentExecutor.from_model(model, tools, compaction=…)"
             )
 

@@ -23,7 +23,7 @@ from agentkit.number_words import count
 from agentkit.printable import printable
 from agentkit.report.exchange import Exchange
 from agentkit.report.story import Story, StoryCall, StoryRun, StoryStep
-from agentkit.report.wording import cost, duration, ending, exchange, input_text, made_with, tokens
+from agentkit.report.wording import compaction, cost, duration, ending, exchange, input_text, made_with, tokens
 
 SHOWN_CHARS = 1_200
 BAR_WIDTH = 1000
@@ -166,6 +166,8 @@ def _before(step: StoryStep) -> Iterator[str]:
     if shown := "".join(f"<span>{_text(figure)}</span>" for figure in figures if figure):
         yield f'<p class="meter">{shown}</p>'
     yield from map(_remark, step.exchanges)
+    for event in step.compactions:
+        yield f'<div class="remark">{_long(compaction(event), "p")}</div>'
 
 
 def _turn(step: StoryStep) -> Iterator[str]:

@@ -20,6 +20,7 @@ from agentkit.cassette.format.entries import Entry
 from agentkit.cassette.format.events import Item, RecordedEvent
 from agentkit.cassette.format.file import Document, load
 from agentkit.cassette.format.run_spec import RunSpec
+from agentkit.cassette.recording import is_asked_to_sum_up
 from agentkit.core.loop import MALFORMED
 from agentkit.core.planner import turn_of
 from agentkit.errors import CassetteError
@@ -27,6 +28,7 @@ from agentkit.events import (
     Action,
     ActionChosen,
     BrokenOff,
+    Compacted,
     Event,
     Finished,
     Observed,
@@ -63,7 +65,8 @@ class StoryStep:
 
     `rejection` is what the model was told of a turn that is none. `prompt` are the messages, as role and text.
     `failures` are tries that gave no reply, `exchanges` those that belong to no call. `broken_off`: the reply is not
-    whole. A fork has `kept` steps of another run.
+    whole. A fork has `kept` steps of another run. `compactions` say what the model no longer saw from this turn on;
+    what they took is part of the turn's.
     """
 
     text: str
@@ -80,6 +83,7 @@ class StoryStep:
     exchanges: tuple[Exchange, ...] = ()
     broken_off: bool = False
     kept: bool = False
+    compactions: tuple[Compacted, ...] = ()
 
     @property
     def came_to_nothing(self) -> bool:
@@ -267,13 +271,14 @@ def _steps(items: Iterable[Item]) -> Iterator[StoryStep]:
         if isinstance(item, Entry):
             begins = has_result or (has_reply and bool(prompt_of(item)))
         else:
-            begins = has_result and (isinstance(item.event, Thought | ActionChosen | ParseError) or _ends(item.event))
+            decides = isinstance(item.event, Replied | Thought | ActionChosen | ParseError | Compacted)
+            begins = has_result and (decides or _ends(item.event))
         if begins:
             yield from _step(turn)
             turn, has_reply, has_result = [], False, False
         turn.append(item)
         if isinstance(item, Entry):
-            has_reply = has_reply or completion_of(item) is not None
+            has_reply = has_reply or (completion_of(item) is not None and not is_asked_to_sum_up(item))
         else:
             has_result = has_result or isinstance(item.event, Observed | ParseError)
     yield from _step(turn)
@@ -288,13 +293,22 @@ def _ends(event: Event) -> bool:
 
 def _step(turn: Sequence[Item]) -> Iterator[StoryStep]:
     """The step, of what is one: a request that was answered or not, or something that was decided."""
-    entries = [item for item in turn if isinstance(item, Entry)]
+    asked = [item for item in turn if isinstance(item, Entry)]
+    summaries, entries = (  # the requests for a summary, and all others
+        [entry for entry in asked if is_asked_to_sum_up(entry) is is_one] for is_one in (True, False)
+    )
+    compactions: list[Compacted] = []
     thought, actions, observed = Thought(""), list[Action](), list[Observed]()
     text: str | None = None
     rejection: str | None = None
     answer: Any = None
+    usage = Usage()
     for event in (item.event for item in turn if isinstance(item, RecordedEvent)):
         match event:
+            case Replied():  # of a run in a store, which keeps no replies
+                usage += event.usage
+            case Compacted():
+                compactions.append(event)
             case Thought():
                 thought = event
             case ActionChosen(action):
@@ -306,7 +320,7 @@ def _step(turn: Sequence[Item]) -> Iterator[StoryStep]:
             case Finished(output, answered, log=log) if _ends(event):
                 answer, text = (output if answered else None), log or None
     place = max((place for place, entry in enumerate(entries) if prompt_of(entry)), default=-1)
-    if place < 0 and not actions and rejection is None and answer is None:
+    if place < 0 and not (actions or compactions) and rejection is None and answer is None:
         return
     reply = entries[place] if place >= 0 else None
     completion = completion_of(reply) if reply is not None else None
@@ -315,6 +329,7 @@ def _step(turn: Sequence[Item]) -> Iterator[StoryStep]:
     tries = [entry for entry in entries[: place + 1] if prompt_of(entry)]
     results = entries[place + 1 :]
     calls, rest = _calls(actions, observed, results)
+    failed = (*(one for one in summaries if completion_of(one) is None), *(tries if completion is None else tries[:-1]))
     yield StoryStep(
         text=text,
         thought=thought.text,
@@ -322,12 +337,13 @@ def _step(turn: Sequence[Item]) -> Iterator[StoryStep]:
         calls=tuple(calls),
         rejection=rejection,
         answer=answer,
-        usage=completion.usage if completion is not None else Usage(),
-        model_ms=sum(entry.ms for entry in tries),
+        usage=sum((one.usage for one in compactions), completion.usage if completion is not None else usage),
+        model_ms=sum(entry.ms for entry in (*summaries, *tries)),
         tools_ms=max((entry.at_ms - reply.at_ms for entry in results), default=0) if reply is not None else 0,
         prompt=tuple(prompt_of(reply)) if reply is not None else (),
-        failures=tuple(map(Exchange.of, tries if completion is None else tries[:-1])),
+        failures=tuple(map(Exchange.of, failed)),
         exchanges=(*(Exchange.of(entry) for entry in entries[: max(place, 0)] if not prompt_of(entry)), *rest),
+        compactions=tuple(compactions),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from agentkit import errors
-from agentkit.events import BrokenOff, Usage
+from agentkit.events import BrokenOff, Compacted, Usage
 from agentkit.number_words import count
 
 if TYPE_CHECKING:
@@ -55,6 +55,17 @@ def tokens(usage: Usage) -> str:
 def cost(usage: Usage) -> str:
     """The price, "" where nobody says."""
     return "" if usage.cost_usd is None else f"${usage.cost_usd:.4f}"
+
+
+def compaction(event: Compacted) -> str:
+    """What the model no longer sees, and what stands there instead is said behind it."""
+    if event.within_call:
+        return f"Left out to fit the context: {event.text}"
+    steps = f"step {event.last}" if event.first == event.last else f"steps {event.first} to {event.last}"
+    if event.how == "drop":
+        because = f" ({event.reason})" if event.reason else ""
+        return f"Left out to fit the context: the observations of {steps}{because}"
+    return f"Notes on {steps}, instead of them: {event.text}"
 
 
 def exchange(one: Exchange) -> str:

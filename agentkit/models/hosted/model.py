@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 from agentkit.errors import AgentkitError, ConfigurationError, ModelError, PromptTooLong, in_one_line
-from agentkit.events import Usage
+from agentkit.events import IN_EVENTS, Usage
 from agentkit.http_body import MOST_BYTES, MOST_ERROR_BYTES, MOST_STREAM_BYTES, Body, Unreadable
 from agentkit.models.backend import DROPPED_TO_FIT, SCHEMA_USE, Capabilities, ChatRequest, Chunk, Closing
 from agentkit.models.hosted.body import Lessons, request_body
@@ -213,7 +213,7 @@ class HostedModel(Closing):
             phrasing.test_context()
             return
         for done in phrasing.foresee(body):
-            self._tell(f"{self.model_id} {done}", logging.WARNING)
+            self._tell(f"{self.model_id} {done}", logging.WARNING, drops=phrasing.drops)
 
     def _attempt(self, phrasing: Phrasing, body: dict[str, Any], attempts: Attempts, delivery: Delivery) -> Steps:
         delivery.begin()
@@ -377,7 +377,8 @@ class HostedModel(Closing):
         except ConfigurationError as error:
             raise ConfigurationError(self._redacted(str(error))) from failure
         if done:
-            self._tell(f"{self.model_id} {done}", logging.WARNING if phrasing.is_loss else logging.INFO)
+            level = logging.WARNING if phrasing.is_loss else logging.INFO
+            self._tell(f"{self.model_id} {done}", level, drops=phrasing.drops)
             return True
         if failure.status not in WRONG_FIELDS or "model" in body or self.place.model:
             return False
@@ -502,8 +503,8 @@ class HostedModel(Closing):
             line = self._redacted(f"{self.model_id} {failure.message}; trying again in {wait_s:.1f} s")
         self._tell(line)
 
-    def _tell(self, line: str, level: int = logging.INFO) -> None:
-        _LOG.log(level, "%s", line)
+    def _tell(self, line: str, level: int = logging.INFO, *, drops: bool = False) -> None:
+        _LOG.log(level, "%s", line, extra={IN_EVENTS: True} if drops else None)
         if self.notice is not None:
             self.notice(line)
 

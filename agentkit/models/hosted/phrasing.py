@@ -47,6 +47,7 @@ class Phrasing:
     fitted: Fitted | None = None
     paths: list[str] = field(default_factory=list)  # that were asked, and are none of a chat server
     is_loss: bool = False  # what was given way in last, of the reply or the prompt
+    drops: bool = False  # of the prompt
     let_go: SchemaUse = ""  # why the schema of a turn is not asked for
     _let_go_in_vain: bool = False
     _given_way: int = 0
@@ -89,6 +90,7 @@ class Phrasing:
         Raises `ConfigurationError` for a field that it refuses and that cannot be done without.
         """
         self._given_way += 1
+        self.drops = False
         if self._given_way > MOST_GIVEN_WAY:
             return ""
         limit = _limit(body)
@@ -149,6 +151,7 @@ class Phrasing:
     def foresee(self, body: Mapping[str, Any]) -> Iterator[str]:
         """What is done about that, in words."""
         for _ in range(2):  # for the prompt, and then for the reply beside it
+            self.drops = False
             found = self._foreseen(body)
             if found is None or not (said := self._shortened(found, body, self._asked_tokens(body))):
                 return
@@ -226,7 +229,7 @@ class Phrasing:
         shorter = shortened_to(self.asked.messages, lambda one: _size(one.messages), wanted)
         if _size(shorter.messages) >= size:
             return ""
-        self.fitted, self.room = shorter, None
+        self.fitted, self.room, self.drops = shorter, None, True
         dropped = self.fitted.dropped.items()
         parts = " and ".join(count(number, name.removesuffix("s")) for name, number in dropped if number)
         return f"reads no prompt as long as this: without {parts} of it"

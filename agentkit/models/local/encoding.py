@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from agentkit.errors import ConfigurationError, PromptTooLong
+from agentkit.events import IN_EVENTS
 from agentkit.models.backend import Message
 from agentkit.models.messages import Fitted, shortened_to
 
@@ -132,6 +133,7 @@ def first_that_fits(
             "The last observation is longer than the model reads: its last %d characters were cut; %s gives room",
             fitted.cut_characters,
             more,
+            extra={IN_EVENTS: True},
         )
     return prompt, ids, fitted
 
