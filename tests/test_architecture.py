@@ -58,12 +58,13 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     **dict.fromkeys(("sessions.address", "sessions.schema", "sessions.database", "sessions.locks"), STORE),
     "report": CORE | {"cassette", "report"},
     # The face that LangChain's users see, over the runs.
-    "langchain.executor": RUNS | {"langchain.react_agent", "langchain.executor", "sessions"},
+    "langchain.executor": RUNS | {"langchain.react_agent", "langchain.kept", "langchain.executor", "sessions"},
+    "langchain.kept": RUNS | {"langchain.react_agent", "langchain.kept", "sessions"},
     "langchain.react_agent": RUNS | {"langchain.react_agent"},
     "doctor": ADAPTERS | {"doctor", "models.spec"},
     "mcp.serving": TOOLBOX | {"mcp", "mcp.serving"},
     "pytest_plugin": {"errors", "cassette", "runs", "langchain.executor", "models.spec"},
-    "cli": RUNS | {"cli", "sessions", "report", "doctor", "mcp.serving", "models.spec", "langchain.executor"},
+    "cli": RUNS | STORE | {"cli", "sessions", "report", "doctor", "mcp.serving", "models.spec", "langchain.executor"},
     "__main__": {"cli"},
 }
 FACADES = {"agentkit", "agentkit.models", "agentkit.cassette"}

@@ -33,6 +33,7 @@ def agentkit(
         env={
             **clean,
             "HOME": str(cwd or ROOT / "nobody"),
+            "XDG_DATA_HOME": os.environ["XDG_DATA_HOME"],
             "XDG_STATE_HOME": os.environ["XDG_STATE_HOME"],
             **({"AGENTKIT_MODEL": model} if model else {}),
             **environment,

@@ -5,18 +5,26 @@ from __future__ import annotations
 import click
 
 from agentkit import __version__
+from agentkit.cli.approvals import approvals
+from agentkit.cli.chat import chat
 from agentkit.cli.diff import diff
 from agentkit.cli.doctor import doctor
 from agentkit.cli.fork import fork
+from agentkit.cli.logs import logs
 from agentkit.cli.mcp import mcp
+from agentkit.cli.memory import memory
 from agentkit.cli.record import record
 from agentkit.cli.replay import replay
 from agentkit.cli.resume import resume
 from agentkit.cli.run import run
+from agentkit.cli.sessions import sessions
 from agentkit.cli.show import show
 from agentkit.cli.tools import tools
 
-COMMANDS = (run, doctor, replay, record, show, diff, resume, fork, tools, mcp)
+COMMANDS = (
+    *(run, chat, approvals, resume, logs, show, sessions, memory),
+    *(replay, record, diff, fork, tools, mcp, doctor),
+)
 WIDEST = 100  # columns of help
 
 

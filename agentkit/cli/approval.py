@@ -20,7 +20,8 @@ from agentkit.printable import escaped, word
 if TYPE_CHECKING:
     from agentkit.events import Action
 
-MARGIN, MARGIN_OF_NAME = "input | ", " tool | "
+MARGIN, MARGIN_OF_NAME, MARGIN_OF_QUESTION = "input | ", " tool | ", " asks | "
+ANSWER = "Your answer, or nothing:"
 HINT = " [y/N] "
 NARROWEST = 20
 SHOWN_CHARS = 400  # of an input that nobody is asked about
@@ -49,6 +50,18 @@ def approver(
     return (lambda action: True) if yes else approve
 
 
+def answerer(*, before: Callable[[], None] = lambda: None) -> Callable[[str, Action], str | None]:
+    """What the run asks where a tool wants to know something; None where nobody answers. `before` clears the line."""
+    lock = threading.Lock()
+
+    def answer(question: str, action: Action) -> str | None:
+        with lock:
+            before()
+            return asked_for(question, action.tool, action.tool_input) if can_ask() else None
+
+    return answer
+
+
 def can_ask() -> bool:
     """Whether somebody is at a terminal to answer."""
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
@@ -61,6 +74,20 @@ def ask(tool: str, tool_input: Any, reason: str, deed: str) -> bool:
     if len(list(in_margin(last[0], HINT))) > 1:  # a name that the terminal breaks could pass for a line of ours
         last = [asks, *in_margin(name, MARGIN_OF_NAME)]
     return confirmed([*in_margin(escaped(tool_input), MARGIN), reason, *last])
+
+
+def asked_for(question: str, tool: str, tool_input: Any) -> str | None:
+    """What somebody answers to a tool's question; None for nothing."""
+    name = f"Your answer to {word(tool)}, or nothing:"
+    last = [name] if len(list(in_margin(name, " "))) == 1 else [*in_margin(word(tool), MARGIN_OF_NAME), ANSWER]
+    lines = [*in_margin(escaped(tool_input), MARGIN), *in_margin(escaped(question), MARGIN_OF_QUESTION), *last]
+    _forget_what_was_typed()
+    print("\n".join(lines), end=" ", file=sys.stderr, flush=True)
+    answer = _line()
+    if not answer.endswith(("\n", "\r")):
+        print(file=sys.stderr)
+        return None
+    return answer.strip() or None
 
 
 def confirmed(question: Sequence[str]) -> bool:

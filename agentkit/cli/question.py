@@ -20,7 +20,11 @@ _LEFT_OUT = 'standard input was not read; to ask about it, pipe the question too
 
 def read_question(given: str) -> str:
     """The question, `-` from standard input; raises `ConfigurationError` for what is no text."""
-    question = _read() if given == "-" else given
+    return checked_question(_read() if given == "-" else given)
+
+
+def checked_question(question: str) -> str:
+    """The question; raises `ConfigurationError` for what is no text."""
     try:
         question.encode()
     except UnicodeEncodeError as error:

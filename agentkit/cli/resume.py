@@ -1,4 +1,4 @@
-"""`agentkit resume`: a recorded run goes on live where it stopped."""
+"""`agentkit resume`: a recorded or kept run goes on live where it stopped."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agentkit.cli.approval import ask, can_ask
-from agentkit.cli.options import Given, file_argument, trust_option, with_settings, with_view, yes_option
+from agentkit.cli.keeping import check_open, defer_option, find_store, is_run, store_option, stored_run
+from agentkit.cli.options import PATH, Given, trust_option, with_settings, with_view, yes_option
 from agentkit.cli.run import build_live, know, next_command, what_is_left
 from agentkit.cli.trust import agreed
 from agentkit.cli.view import View
@@ -22,18 +23,38 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@file_argument
+@click.argument("file", type=PATH, metavar="FILE|RUN")
 @with_settings("limits")
+@defer_option
+@store_option
 @trust_option
 @yes_option
 @with_view
-def resume(file: Path, given: Given, trust: bool, yes: bool, view: View) -> int:
-    """Go on with a run that was cut off. What it holds is played, the rest is live; also after a limit."""
+def resume(file: Path, given: Given, defer: bool, store: str | None, trust: bool, yes: bool, view: View) -> int:
+    """Go on with a run that was cut off. What it holds is played, the rest is live; also after a limit.
+
+    RUN is the id of a run that is kept (agentkit logs), or its beginning; FILE is a cassette.
+    """
+    if is_run(file):
+        return _resume_kept(str(file), given, store, view, trust=trust, yes=yes, defer=defer)
+    if defer:
+        raise ConfigurationError("--defer lets calls wait in the store, which a cassette cannot; leave it out")
     from agentkit.runs.resume import resume
 
     run = resume(file, **changes(given))
     _refuse_answered(run.path)
     return go_on(run, view, trust=trust, yes=yes)
+
+
+def _resume_kept(id: str, given: Given, address: str | None, view: View, *, trust: bool, yes: bool, defer: bool) -> int:
+    """A run of the store."""
+    from agentkit.cli.going_on import go_on, opened_run
+
+    with find_store(address) as store:
+        run = stored_run(store, id)
+        check_open(store, run)
+        with opened_run(store, run, view, changes(given), trust=trust, yes=yes, defer=defer) as opened:
+            return go_on(opened, view)
 
 
 def go_on(run: Continuation, view: View, *, trust: bool, yes: bool) -> int:

@@ -9,11 +9,22 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from agentkit.cli.approval import approver, can_ask, confirmed
+from agentkit.cli.approval import answerer, approver, can_ask, confirmed
+from agentkit.cli.keeping import (
+    Keeps,
+    about,
+    deferring,
+    find_session,
+    find_store,
+    joined_session,
+    logged,
+    turn,
+    with_keeping,
+)
 from agentkit.cli.options import (
     PATH,
     Given,
@@ -26,6 +37,8 @@ from agentkit.cli.options import (
 )
 from agentkit.cli.question import piped_text_told, read_question
 from agentkit.cli.view import View, option_raising, say
+from agentkit.errors import ConfigurationError
+from agentkit.printable import word
 from agentkit.settings import RunSettings, find_settings
 
 if TYPE_CHECKING:
@@ -49,8 +62,11 @@ ABOUT = {
 @force_option
 @trust_option
 @yes_option
+@with_keeping
 @with_view
-def run(question: str, given: Given, record: Path | None, force: bool, trust: bool, yes: bool, view: View) -> int:
+def run(
+    question: str, given: Given, record: Path | None, force: bool, keeps: Keeps, trust: bool, yes: bool, view: View
+) -> int:
     """Ask a question; thoughts, actions and observations show as they come.
 
     QUESTION is read from standard input where it is -.
@@ -60,12 +76,51 @@ def run(question: str, given: Given, record: Path | None, force: bool, trust: bo
     inputs, (settings, foreign) = {"input": read_question(question)}, own_settings(given, view, trust=trust)
     with piped_text_told(view, is_read=question == "-"):
         if record is None:
-            runner = begin(settings, view, yes=yes, foreign=foreign)
-            return view.show(runner.events(inputs), model=settings.model)
+            return ask(inputs, settings, keeps, view, yes=yes, foreign=foreign)
+        if keeps.is_needed:
+            raise ConfigurationError("--record keeps a run in a cassette, and no session or decision; leave one out")
         with recording_into(record, view, replaces=force) as place:
             runner = begin(settings, view, yes=yes, foreign=foreign)
             spec = RunSpec.of(inputs, runner.settings, text=runner.prompt)
-            return record_run(spec, runner, view, place, is_own=not foreign)
+            with logged(keeps, runner, inputs, view, by_user=not foreign) as kept:
+                return record_run(spec, kept, view, place, is_own=not foreign)
+
+
+def ask(
+    inputs: dict[str, Any],
+    settings: RunSettings,
+    keeps: Keeps,
+    view: View,
+    *,
+    yes: bool,
+    foreign: Collection[str],
+) -> int:
+    """One run of a question, kept as it was asked for."""
+    by_user = not foreign
+    if not keeps.is_needed:
+        runner = begin(settings, view, yes=yes, foreign=foreign)
+        with logged(keeps, runner, inputs, view, by_user=by_user) as kept:
+            return view.show(kept.events(inputs), model=settings.model)
+    with find_store(keeps.store) as store:
+        name = find_session(keeps, store, inputs["input"]) if keeps.session or keeps.goes_on else None
+        runner = begin(settings, view, yes=yes, foreign=foreign, defer=keeps.defer)
+        if name is None:
+            joined = deferring(store, runner, inputs, by_user=by_user)
+            code = view.show(joined.events(inputs), model=settings.model)
+        else:
+            session = joined_session(name, store, runner, view, yes=yes)
+            view.note(about(session))
+            with turn(session, inputs["input"], by_user=by_user) as (executor, given):
+                code = view.show(executor.events(given), model=settings.model)
+    say_what_waits(view)
+    return code
+
+
+def say_what_waits(view: View) -> None:
+    """What to do about a run that waits for decisions."""
+    for one in view.waiting:
+        which = f"answer {one.id} TEXT" if one.question else f"yes {one.id} (or no {one.id})"
+        say(f"agentkit approvals {which} goes on with {word(one.action.tool)}", to=sys.stderr)
 
 
 def own_settings(given: Given, view: View, *, trust: bool) -> tuple[RunSettings, Collection[str]]:
@@ -88,6 +143,7 @@ def begin(
     yes: bool,
     prompt: Prompt | None = None,
     foreign: Collection[str] = (),
+    defer: bool = False,
 ) -> Runner:
     """Read the documents, build what runs, and say which model will answer."""
     view.is_typed = settings.schema is not None
@@ -99,10 +155,10 @@ def begin(
             for note in read_folder(settings.docs):
                 view.note(note)
         view.wait("loading the model …")
-        runner = build_live(settings, prompt, view=view, yes=yes, foreign=foreign)
+        runner = build_live(settings, prompt, view=view, yes=yes, foreign=foreign, defer=defer)
     finally:
         view.settle()
-    view.note(_model_line(runner.settings.model))
+    view.note(model_line(runner.settings.model))
     if view.verbose:
         view.note(f"prompt: {runner.settings.prompt}")
     return runner
@@ -115,20 +171,26 @@ def build_live(
     view: View,
     yes: bool,
     foreign: Collection[str] = (),
+    defer: bool = False,
 ) -> Runner:
     """What runs these settings, and asks at this terminal before a tool runs that does not say that it only reads.
 
-    Where nobody can be asked, a tool that says nothing runs if the user named it, and not a file or a server.
+    Where nobody can be asked, a tool that says nothing runs if the user named it, and not a file or a server. With
+    `defer` such calls wait, and so does what tools ask.
     """
     from agentkit.runs.build import build
+    from agentkit.toolbox.approval import DEFER
 
     if "small" in (settings.model, *settings.fallbacks):
         bring_base(view, yes=yes)
     with for_models_here([settings.model, *settings.fallbacks]):
         runner = build(settings, prompt, foreign=foreign)
+    if defer:
+        return replace(runner, approve=DEFER)
     named = () if "tools" in foreign else [tool for _, tool in zip(settings.tools, runner.tools, strict=False)]
     unsaid = {tool.name for tool in named if tool.side_effects is None}
-    return replace(runner, approve=approver(yes=yes, unasked=unsaid, before=view.settle))
+    approve = approver(yes=yes, unasked=unsaid, before=view.settle)
+    return replace(runner, approve=approve, answer=answerer(before=view.settle))
 
 
 def bring_base(view: View, *, yes: bool) -> None:
@@ -240,7 +302,8 @@ def next_command(file: Path, reason: StopReason | None) -> str:
     )
 
 
-def _model_line(spec: str) -> str:
+def model_line(spec: str) -> str:
+    """Which model answers."""
     if spec in ABOUT:
         return f"model: {spec}, {ABOUT[spec]}; {BIGGER}"
     from agentkit.secrets import public_address

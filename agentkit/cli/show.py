@@ -1,4 +1,4 @@
-"""`agentkit show`: a recorded run as a person reads it, as JSON, or as a page of its own."""
+"""`agentkit show`: a recorded or kept run as a person reads it, as JSON, or as a page of its own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agentkit.cli.options import PATH, check_folder, file_argument, json_option
+from agentkit.cli.keeping import find_store, is_run, store_option, stored_run
+from agentkit.cli.options import PATH, check_folder, json_option
 from agentkit.cli.view import View, as_result, output_console, shortened
 from agentkit.errors import ConfigurationError
 from agentkit.printable import json_text, printable
@@ -18,22 +19,28 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from agentkit.report.story import Story, StoryCall, StoryRun, StoryStep
+    from agentkit.sessions.store import StoredRun
 
 
 @click.command()
-@file_argument
+@click.argument("file", type=PATH, required=False, metavar="[FILE|RUN]")
 @click.argument("page", type=PATH, required=False)
+@click.option("--last", is_flag=True, help="The run that began last, of those that are kept.")
 @click.option("--html", is_flag=True, help="Write a page that needs nothing else, to PAGE (FILE as .html).")
+@store_option
 @json_option
-def show(file: Path, page: Path | None, html: bool, as_json: bool) -> int:
-    """Print a run step by step, or write it as a page. Shows what was recorded; nothing runs."""
-    from agentkit.report.story import read_story
+def show(file: Path | None, page: Path | None, last: bool, html: bool, store: str | None, as_json: bool) -> int:
+    """Print a run step by step, or write it as a page. Shows what was recorded; nothing runs.
 
+    RUN is the id of a run that is kept (agentkit logs), or its beginning.
+    """
+    if (file is None) is not last:
+        raise ConfigurationError("expected a cassette, the id of a run, or --last; agentkit logs lists the runs")
     if page is not None and not html:
         raise ConfigurationError(f"expected one cassette, saw {page} too; a page is written with --html")
-    story = read_story(file).without_secrets()
+    story = _story(file, store).without_secrets()
     if html:
-        return _write_page(story, page or file.with_suffix(".html"))
+        return _write_page(story, page or story.path.with_suffix(".html"))
     if as_json:
         print(json_text(_as_mapping(story)))
         return 0
@@ -43,6 +50,34 @@ def show(file: Path, page: Path | None, html: bool, as_json: bool) -> int:
     if not story.runs:
         console.print("nothing was recorded", style="yellow")
     return 0
+
+
+def _story(file: Path | None, store: str | None) -> Story:
+    """That of a cassette, of the kept run that is called so where there is no such file, or of the last one."""
+    from agentkit.report.story import read_story
+
+    if file is not None and not is_run(file):
+        return read_story(file)
+    with find_store(store) as found:
+        id_ = str(file) if file is not None else found.last_run()
+        if id_ is None:
+            raise ConfigurationError(f"no run is kept in {found.address} yet; agentkit run keeps one")
+        return story_of_run(stored_run(found, id_))
+
+
+def story_of_run(run: StoredRun) -> Story:
+    """A run of a store as a person reads it."""
+    from agentkit.report.story import story_of_events
+
+    ended = run.ended or run.started
+    return story_of_events(
+        run.id,
+        run.spec,
+        run.events,
+        kept=f"{run.started.astimezone():%Y-%m-%d %H:%M:%S}" + (f" in session {run.session}" if run.session else ""),
+        complete=run.status in ("finished", "waiting"),
+        seconds=(ended - run.started).total_seconds(),
+    )
 
 
 def _write_page(story: Story, file: Path) -> int:
@@ -94,8 +129,7 @@ def _print_run(run: StoryRun, story: Story, console: Console) -> None:
     _say(console, f"{story.path}, {story.made}", "dim")
     if note := story.head.get("note"):
         _say(console, str(note), "dim")
-    for number, step in enumerate(run.steps, 1):
-        _print_step(number, step, console)
+    print_steps(run, console)
     console.print()
     if ending(run):
         _say(console, f"Ended: {ending(run)}", "yellow")
@@ -109,6 +143,12 @@ def _print_run(run: StoryRun, story: Story, console: Console) -> None:
         _say(console, f"Source: {source.title}, {source.link}", "dim")
     _say(console, " · ".join(totals(run)), "dim")
     console.print()
+
+
+def print_steps(run: StoryRun, console: Console) -> None:
+    """The steps of a run, each with its calls."""
+    for number, step in enumerate(run.steps, 1):
+        _print_step(number, step, console)
 
 
 def _print_step(number: int, step: StoryStep, console: Console) -> None:

@@ -28,18 +28,20 @@ def agreed(origin: Origin | None, settings: RunSettings, view: View, *, trust: b
 
     def consent(file: str, wanted: list[str]) -> None:
         if not trust:
-            _ask(file, wanted, view)
+            _ask(file, wanted, view, is_run=bool(origin.run))
         remember(origin, wanted, "trusted", os.environ)
 
     return foreign_names(origin, settings, os.environ, consent)
 
 
-def _ask(file: str, wanted: list[str], view: View) -> None:
+def _ask(file: str, wanted: list[str], view: View, *, is_run: bool) -> None:
     if not can_ask():
         raise ConfigurationError(
-            f"{file} asks to {'; '.join(wanted)}; nobody can be asked here: read the file, and give --trust to let it"
+            f"{file} asks to {'; '.join(wanted)}; nobody can be asked here: read {'it' if is_run else 'the file'}, and "
+            "give --trust to let it"
         )
     view.settle()
     lines = [line for effect in wanted for line in in_margin(effect, MARGIN, FURTHER)]
-    if not confirmed([f"{file} asks to", *lines, "The file says so, not you. Let it, now and later?"]):
+    source = "The store" if is_run else "The file"
+    if not confirmed([f"{file} asks to", *lines, f"{source} says so, not you. Let it, now and later?"]):
         raise ConfigurationError(f"{file} was not allowed that; give options of your own in the place of what it says")

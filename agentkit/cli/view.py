@@ -20,6 +20,7 @@ from agentkit.events import (
     Observed,
     ParseError,
     PartialAnswer,
+    Pending,
     RunStarted,
     Source,
     StopReason,
@@ -57,6 +58,8 @@ class View:
     """Whether answers are values, which are shown as JSON."""
     stop_reason: StopReason | None = None
     """What ended the run that was shown last."""
+    waiting: Sequence[Pending] = ()
+    """The calls that it waits for."""
     _status: Status | None = None
     _console: Console | None = None
 
@@ -95,7 +98,7 @@ class View:
             self.settle()
         finished = seen[-1]
         assert isinstance(finished, Finished)
-        self.stop_reason = finished.summary.stop_reason
+        self.stop_reason, self.waiting = finished.summary.stop_reason, finished.waiting
         if self.as_json:
             from agentkit.secrets import public_address
 
@@ -103,12 +106,15 @@ class View:
         elif finished.answered and (self.is_typed or not isinstance(finished.output, str)):
             print(json_text(finished.output), flush=True)
         elif finished.answered:
-            say(finished.output)
+            self._show_answer(finished.output)
         if not finished.answered:
             say(f"{'no answer' if not finished.waiting else 'not over'}: {finished.output}", to=sys.stderr)
         elif finished.summary.ungrounded:  # which belongs to the answer, and is no note beside it
             self._show(f"not confirmed by any tool: {', '.join(finished.summary.ungrounded)}", style="dim")
         return 0 if finished.answered else WAITS if finished.waiting else 1
+
+    def _show_answer(self, output: Any) -> None:
+        say(output)
 
     @contextmanager
     def _log(self) -> Iterator[None]:
@@ -218,9 +224,16 @@ def as_result(events: Iterable[Event], model: str) -> dict[str, Any]:
                 result["usage"] = asdict(summary.usage)
                 result["stop_reason"] = summary.stop_reason
                 result["seconds"] = round(summary.seconds, 3)
+                if event.waiting:
+                    result["waiting"] = [_as_waiting(one) for one in event.waiting]
     if sources:
         result["sources"] = [asdict(source) for source in sources]
     return result
+
+
+def _as_waiting(pending: Pending) -> dict[str, Any]:
+    action = pending.action
+    return {"id": pending.id, "tool": action.tool, "tool_input": action.tool_input, "question": pending.question}
 
 
 def say(text: Any, *, to: TextIO | None = None, end: str = "\n") -> None:

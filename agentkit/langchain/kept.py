@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 WAITING = ("id", "tool", "tool_input", "question")
 """What `result["waiting"]` says of each call."""
-MADE_IN_PYTHON = "python:"
-"""Begins the name of a model that only the program has that made it."""
 _ALONE = Within()
 
 
@@ -113,6 +111,7 @@ class KeptRuns:
     def spec(self, inputs: dict[str, Any]) -> RunSpec:
         """What a run of these inputs is made of, as far as a store can say it."""
         from agentkit.cassette import RunSpec
+        from agentkit.cassette.format.run_spec import MADE_IN_PYTHON
 
         names, agent = tuple(tool.name for tool in self.tools), self.agent
         model = agent.agent.model.model_id if isinstance(agent, ReactJsonAgent) else type(agent).__name__

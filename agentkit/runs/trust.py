@@ -43,11 +43,25 @@ _FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """A file that says what a run is made of: `names` are the settings that it decided, `content` is all it says."""
+    """A file that says what a run is made of: `names` are the settings that it decided, `content` is all it says.
+
+    `run` is the one of a store that says so; `file` is the store's address then.
+    """
 
     file: Path
     names: frozenset[str]
     content: bytes
+    run: str = ""
+
+    @property
+    def name(self) -> str:
+        """What says so, for people."""
+        return f"run {word(self.run)} in {word(str(self.file))}" if self.run else word(str(self.file))
+
+    @property
+    def place(self) -> str:
+        """Where what was agreed to holds: for all runs of a store that are made of the same."""
+        return f"store {self.file}" if self.run else os.path.realpath(self.file)
 
     @classmethod
     def of_settings(cls, found: FoundSettings) -> Origin | None:
@@ -59,11 +73,29 @@ class Origin:
     @classmethod
     def of_cassette(cls, file: Path, run: RunSpec, given: Collection[str] = ()) -> Origin:
         """A cassette, but for the settings that the user gave; `run` is as the file has it."""
-        names = SETTINGS.keys() - given
-        if run.prompt_text is not None and not Path(run.settings.prompt).is_file():
-            names -= {"prompt"}  # which is in the cassette
-        content = json.dumps(run.to_mapping(), sort_keys=True, default=str).encode("utf-8", "surrogatepass")
-        return cls(file=finished_of(file), names=frozenset(names), content=content)
+        return cls(file=finished_of(file), names=_decided(run, given), content=_content(run.to_mapping()))
+
+    @classmethod
+    def of_run(cls, store: str, id: str, run: RunSpec, given: Collection[str] = ()) -> Origin:
+        """A run of a store that others may write, but for the settings that the user gave; not what it was asked."""
+        said = {name: value for name, value in run.to_mapping().items() if name != "inputs"}
+        return cls(file=Path(store), names=_decided(run, given), content=_content(said), run=id)
+
+    @classmethod
+    def of_store(cls, store: Path) -> Origin:
+        """A store in a file, which says nothing by itself: whether it was made here can be remembered."""
+        return cls(file=store, names=frozenset(), content=b"a store")
+
+
+def _decided(run: RunSpec, given: Collection[str]) -> frozenset[str]:
+    names = SETTINGS.keys() - given
+    if run.prompt_text is not None and not Path(run.settings.prompt).is_file():
+        names -= {"prompt"}  # which is kept with the run
+    return frozenset(names)
+
+
+def _content(said: Mapping[str, Any]) -> bytes:
+    return json.dumps(said, sort_keys=True, default=str).encode("utf-8", "surrogatepass")
 
 
 def effects(settings: RunSettings, names: Collection[str]) -> list[str]:
@@ -146,7 +178,7 @@ def remember(origin: Origin, wanted: Collection[str], what: Standing, environmen
     file = _file(environment)
     if not wanted or standing(origin, wanted, environment) == what:
         return
-    line = f"{_digest(origin, wanted)} {what} {json.dumps(os.path.realpath(origin.file))}\n"
+    line = f"{_digest(origin, wanted)} {what} {json.dumps(origin.place)}\n"
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _FLAGS, 0o600)
@@ -169,7 +201,7 @@ def foreign_names(
     wanted = effects(settings, origin.names)
     known = standing(origin, wanted, environment)
     if wanted and known is None:
-        consent(word(str(origin.file)), wanted)
+        consent(origin.name, wanted)
     return () if known == "own" else origin.names
 
 
@@ -187,5 +219,5 @@ def _file(environment: Mapping[str, str]) -> Path:
 
 
 def _digest(origin: Origin, wanted: Collection[str]) -> str:
-    said: Any = [os.path.realpath(origin.file), hashlib.sha256(origin.content).hexdigest(), sorted(wanted)]
+    said: Any = [origin.place, hashlib.sha256(origin.content).hexdigest(), sorted(wanted)]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()

@@ -17,7 +17,7 @@ from agentkit.cassette.format.run_spec import RunSpec
 from agentkit.core.history import Exchange, History
 from agentkit.core.run import Begun, Within
 from agentkit.errors import ConfigurationError, StoreError
-from agentkit.events import Event, Finished, RunStarted
+from agentkit.events import Action, ActionChosen, Event, Finished, Pending, RunStarted, Thought, Waiting
 from agentkit.secrets import REDACTED
 from agentkit.sessions.store import Decision, Store, StoredRun
 
@@ -42,11 +42,11 @@ class StoreKeeper:
             yield keep
 
 
-def kept(store: Store, spec: RunSpec, history: History | None = None, *, session: str | None = None) -> Within:
-    """What a run that begins belongs to, the next turn of a `session` after its `history`."""
-    run = store.begin(spec, session=session)
-    if session is not None:
-        store.add_turn(session, run)
+def kept(
+    store: Store, spec: RunSpec, history: History | None = None, *, session: str | None = None, key: str | None = None
+) -> Within:
+    """What a run that begins belongs to, the next turn of a `session` after its `history`; `key` finds it again."""
+    run = store.begin(spec, session=session, number="next", key=key)
     return Within(history=history or History(), keeper=StoreKeeper(store, run))
 
 
@@ -61,20 +61,59 @@ def going_on(store: Store, run: StoredRun, run_again: RunAgain | None = None) ->
         raise ConfigurationError(f"run {run.id} has its answer, nothing is left to go on with; ask again")
     decisions = store.decisions(run.id)
     for decision in decisions:
-        _check_whole(decision)
+        if decision.status == "approved" and decision.edit is None:
+            check_whole(decision)
+    check_calls(run, decisions)
     verdicts = {one.id: one.verdict for one in decisions if one.verdict is not None}
     begun = Begun(events=run.events, verdicts=verdicts, run_again=run_again)
     return Within(history=_before(store, run), begun=begun, keeper=StoreKeeper(store, run.id, goes_on=True))
 
 
-def _check_whole(decision: Decision) -> None:
-    """Raise where a call would run with what stands in the place of a secret."""
-    runs_as_it_is = decision.status == "approved" and decision.edit is None
-    if runs_as_it_is and REDACTED in json.dumps(decision.tool_input, default=str):
+def check_whole(decision: Decision) -> None:
+    """Raise `ConfigurationError` where a call as it is would run with what stands in the place of a secret."""
+    if REDACTED in json.dumps(decision.tool_input, default=str):
         raise ConfigurationError(
             f"{decision.tool} was called with a secret, which is not kept, so it cannot run as it was; say no, or give "
             "its input when you decide"
         )
+
+
+def check_calls(run: StoredRun, decisions: Sequence[Decision]) -> None:
+    """Raise `StoreError` where what was decided about is not what the run holds, which is what runs."""
+    calls = {pending.id: (action, pending) for action, pending in open_calls(run.events)}
+    for decision in decisions:
+        action, pending = calls.get(decision.id, (None, None))
+        if action is None or pending is None:  # of an earlier turn
+            continue
+        told = _written(decision.tool, decision.tool_input, decision.question)
+        held = _written(pending.action.tool, pending.action.tool_input, pending.question)
+        is_same_tool = action.tool.strip().casefold() == pending.action.tool.strip().casefold()
+        if not is_same_tool or (told != held and REDACTED not in f"{told}{held}"):
+            raise StoreError(
+                f"Decision {decision.id} is about another call than run {run.id} holds, so somebody changed the store; "
+                "do not go on with this run"
+            )
+
+
+def _written(*values: Any) -> str:
+    return json.dumps(values, sort_keys=True, default=str)
+
+
+def open_calls(events: Sequence[Event]) -> list[tuple[Action, Pending]]:
+    """The calls that a run waits for, each as the model made it and as it was asked about."""
+    chosen: list[Action] = []
+    waiting: list[tuple[Action, Pending]] = []
+    for event in events:
+        match event:
+            case Thought():
+                chosen = []
+            case ActionChosen(action):
+                chosen.append(action)
+            case Waiting(outcomes):
+                calls = zip(chosen[-len(outcomes) :], outcomes, strict=False)
+                waiting = [(action, one) for action, one in calls if isinstance(one, Pending)]
+                chosen = []
+    return waiting
 
 
 def _before(store: Store, run: StoredRun) -> History:

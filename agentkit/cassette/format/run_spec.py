@@ -28,6 +28,8 @@ UNWRITTEN: Mapping[str, Any] = {
     "compaction": "drop",
 }
 """What a cassette means that does not say it, whatever the defaults are by now."""
+MADE_IN_PYTHON = "python:"
+"""Begins the name of a model that only the program has that made it."""
 ALWAYS = ("model", "tools", "prompt", "max_iterations")
 """What stands in every cassette, for its readers."""
 

@@ -1,0 +1,254 @@
+"""`agentkit approvals`: the calls of kept runs that wait for a decision, and the decision; then the run goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from agentkit.cli.approval import MARGIN, MARGIN_OF_QUESTION, can_ask, confirmed, in_margin
+from agentkit.cli.going_on import MadeInPython, go_on, opened_run
+from agentkit.cli.group import Listing, is_listing, outer
+from agentkit.cli.keeping import defer_option, find_store, is_own, store_option
+from agentkit.cli.logs import when
+from agentkit.cli.options import Command, json_option, trust_option, with_view, yes_option
+from agentkit.cli.view import WAITS, View, output_console, say, shortened
+from agentkit.errors import ConfigurationError, StoreError, ToolError, in_one_line, said
+from agentkit.printable import escaped, json_text, printable, word
+
+if TYPE_CHECKING:
+    from agentkit.events import ToolInput
+    from agentkit.sessions.store import Decision, Store, StoredRun
+    from agentkit.tool import Tool
+
+QUESTION_CHARS = 300
+
+
+@click.group(cls=Listing)
+@store_option
+@json_option
+@click.pass_context
+def approvals(context: click.Context, store: str | None, as_json: bool) -> int:
+    """List the calls that wait for a decision, and what tools ask."""
+    if not is_listing(context):
+        return 0
+    with find_store(store) as found:
+        waiting = found.waiting()
+        if as_json:
+            print(json_text([_as_mapping(found, one) for one in waiting]))
+            return 0
+        for one in waiting:
+            _print(found, one)
+        if not waiting:
+            View().note(f"nothing waits in {found.address}")
+    return 0
+
+
+def _with_going_on(command: Command) -> Command:
+    """Gives a command what it takes to go on with the run."""
+    no_resume = click.option("--no-resume", is_flag=True, help="Only decide.")
+    for option in (with_view, yes_option, trust_option, store_option, defer_option, no_resume, click.pass_context):
+        command = option(command)
+    return command
+
+
+@approvals.command()
+@click.argument("id")
+@click.option("--edit", metavar="JSON", help="Run it with this input instead.")
+@_with_going_on
+def yes(context: click.Context, id: str, edit: str | None, **options: Any) -> int:
+    """Let a call run. Its run goes on here."""
+    return _decide(context, id, True, edit=_read_edit(edit), **options)
+
+
+@approvals.command()
+@click.argument("id")
+@click.option("--message", metavar="TEXT", help="What the model is told.")
+@_with_going_on
+def no(context: click.Context, id: str, message: str | None, **options: Any) -> int:
+    """Do not let a call run. Its run goes on here, and the model is told."""
+    return _decide(context, id, False, message=message, **options)
+
+
+@approvals.command()
+@click.argument("id")
+@click.argument("text")
+@_with_going_on
+def answer(context: click.Context, id: str, text: str, **options: Any) -> int:
+    """Answer what a tool asks. Its run goes on here."""
+    return _decide(context, id, None, message=text, **options)
+
+
+def _decide(
+    context: click.Context,
+    id: str,
+    says: bool | None,
+    *,
+    store: str | None,
+    no_resume: bool,
+    defer: bool,
+    trust: bool,
+    yes: bool,
+    view: View,
+    edit: ToolInput | None = None,
+    message: str | None = None,
+) -> int:
+    """Decide, and go on with the run; all that can fail before is done before."""
+    with find_store(outer(context, store)) as found:
+        asked = found.decision(id)
+        run = found.run(asked.run)
+        left = [one for one in found.waiting(run.id) if one.id != asked.id]
+        _check(found, asked, says, edit)
+        goes_on = not no_resume and not left
+        calls = _calls(found, run, asked, says, edit)
+        if not trust and not is_own(found):
+            _confirm(found, calls.values(), view)
+        if not goes_on and edit is None:
+            return _decided(found, asked, says, edit, message, left)
+        try:
+            with opened_run(found, run, view, {}, trust=trust, yes=yes, defer=defer) as opened:
+                _check_edit(opened.tools, asked.tool, edit)
+                if not goes_on:
+                    return _decided(found, asked, says, edit, message, left)
+                found.decide(asked.id, says, edit=edit, message=message, by=_who())
+                now = found.run(run.id)
+                if now.events != run.events or _calls(found, now) != calls:
+                    raise StoreError(f"Run {run.id} was changed meanwhile; look at it again: agentkit show {run.id}")
+                return go_on(opened, view)
+        except MadeInPython:
+            code = _decided(found, asked, says, edit, message, left)
+            say(f"its model was made in Python: executor.resume({run.id!r}) goes on there", to=sys.stderr)
+            return 0 if not left else code
+
+
+def _decided(
+    store: Store, asked: Decision, says: bool | None, edit: ToolInput | None, message: str | None, left: Sequence[Any]
+) -> int:
+    """Only the decision; the exit code says whether others are still waited for."""
+    store.decide(asked.id, says, edit=edit, message=message, by=_who())
+    if not left:
+        return 0
+    say(f"run {asked.run} waits for {', '.join(one.id for one in left)}, too; agentkit approvals", to=sys.stderr)
+    return WAITS
+
+
+def _check(store: Store, asked: Decision, says: bool | None, edit: ToolInput | None) -> None:
+    """Raise `AgentkitError` for what cannot be decided so."""
+    from agentkit.sessions.going_on import check_calls, check_whole
+
+    if asked.status == "waiting":  # the store says who decided otherwise
+        check_calls(store.run(asked.run), [asked])
+        if (asked.kind == "question") is not (says is None):
+            right = f"answer {asked.id} TEXT" if asked.kind == "question" else f"yes {asked.id}, or no {asked.id}"
+            raise StoreError(f"Decision {asked.id} is {_kind(asked)}; write agentkit approvals {right}")
+        if says and edit is None:
+            check_whole(asked)
+
+
+def _kind(asked: Decision) -> str:
+    if asked.kind == "question":
+        return f"a question ({in_one_line(asked.question, 80)})"
+    return f"whether {word(asked.tool)} may run"
+
+
+def _check_edit(tools: Sequence[Tool], name: str, edit: ToolInput | None) -> None:
+    for tool in tools:
+        if edit is not None and tool.name == name:
+            try:
+                tool.arguments(edit)
+            except ToolError as error:
+                raise ConfigurationError(f"--edit is no input of {word(name)}: {in_one_line(said(error))}") from error
+
+
+Calls = dict[str, tuple[str, Any]]
+"""What runs when a run goes on, by the id of the decision: the tool and its input."""
+
+
+def _calls(
+    store: Store, run: StoredRun, asked: Decision | None = None, says: bool | None = None, edit: ToolInput | None = None
+) -> Calls:
+    """The calls of a run that were let run, and the one that is about to be."""
+    from agentkit.sessions.going_on import open_calls
+
+    waits = {pending.id for _, pending in open_calls(run.events)}
+    decided = [one for one in store.decisions(run.id) if one.status == "approved" and one.id in waits]
+    calls = {one.id: (one.tool, one.tool_input if one.edit is None else one.edit) for one in decided}
+    if asked is not None and says:
+        calls[asked.id] = (asked.tool, asked.tool_input if edit is None else edit)
+    return calls
+
+
+def _confirm(store: Store, calls: Collection[tuple[str, Any]], view: View) -> None:
+    """Ask before anything runs that others may have written into the store since it was looked at."""
+    if not calls:
+        return
+    if not can_ask():
+        raise ConfigurationError(
+            f"others may write {store.address}, and nobody can be asked here whether that is the call which was meant; "
+            "look at agentkit approvals, and give --trust"
+        )
+    view.settle()
+    lines = [line for tool, given in calls for line in in_margin(f"{word(tool)} {escaped(given)}", MARGIN)]
+    if not confirmed([*lines, f"This is in {word(store.address)}, which others may write. Let it run?"]):
+        raise ConfigurationError("nothing was decided; agentkit approvals lists what waits")
+
+
+def _read_edit(text: str | None) -> ToolInput | None:
+    """The input, a JSON object or text; raises `ConfigurationError`."""
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(
+            f'--edit: expected JSON ({in_one_line(error, 80)}); write \'"text"\', or \'{{"name": "value"}}\''
+        ) from None
+    if not isinstance(value, str | dict):
+        raise ConfigurationError(f"--edit: expected an object or a text, saw {in_one_line(text, 80)}")
+    from agentkit.secrets import Secrets
+
+    if Secrets(os.environ).scrub(value) != value:
+        raise ConfigurationError("--edit holds a secret, which is not kept, so that it could not run; leave it out")
+    return value
+
+
+def _who() -> str:
+    """Who decides, for whoever decides second."""
+    import getpass
+    import socket
+
+    try:
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    except (OSError, KeyError):
+        return socket.gethostname()
+
+
+def _print(store: Store, one: Decision) -> None:
+    console = output_console()
+    waits = "asks" if one.kind == "question" else "may it run?"
+    console.print(printable(f"{one.id}  {when(one.asked)}  run {one.run}  {word(one.tool)}: {waits}"), style="bold")
+    for line in in_margin(escaped(one.tool_input), MARGIN):
+        console.print(printable(line))
+    if one.question:
+        for line in in_margin(escaped(one.question), MARGIN_OF_QUESTION):
+            console.print(printable(line))
+    asked = in_one_line(shortened(store.run(one.run).question, QUESTION_CHARS))
+    console.print(printable(f"  run | {escaped(asked)}"), style="dim")
+    console.print()
+
+
+def _as_mapping(store: Store, one: Decision) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "run": one.run,
+        "asked": one.asked.isoformat(),
+        "kind": one.kind,
+        "tool": one.tool,
+        "tool_input": one.tool_input,
+        "question": one.question,
+        "input": store.run(one.run).question,
+    }

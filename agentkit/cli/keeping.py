@@ -1,0 +1,353 @@
+"""Where the commands keep their runs: the store, and what a run of the command line has to do with it.
+
+What a store's library takes to load is paid by those commands alone that cannot do without; a run that is only kept for
+the log opens it while its model is asked.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from agentkit.cli.approval import can_ask, confirmed, in_margin
+from agentkit.cli.options import Command
+from agentkit.cli.view import View
+from agentkit.errors import ConfigurationError, StoreError, in_one_line
+from agentkit.number_words import count
+from agentkit.printable import word
+from agentkit.user_files import is_users_alone, user_folder
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from agentkit.cassette import RunSpec
+    from agentkit.core.run import Within
+    from agentkit.events import Event
+    from agentkit.runs.build import Runner
+    from agentkit.sessions.session import Session
+    from agentkit.sessions.store import Store, StoredRun
+
+MARGIN = "  | "
+_ID = re.compile(r"[0-9A-Za-z]{1,13}")
+LONGEST_NAME = 40  # of a session that nobody named
+_NO_STORE = "Nothing is kept here, as AGENTKIT_STORE or --store says none; give --store FILE"
+
+store_option = click.option("--store", metavar="ADDRESS", help="Where runs are kept: a file, postgresql://…, or none.")
+defer_option = click.option(
+    "--defer", is_flag=True, help="Let calls wait that may have side effects (agentkit approvals)."
+)
+name_option = click.option("--session", metavar="NAME", help="Ask in this session, which keeps the turns before.")
+continue_option = click.option("--continue", "goes_on", is_flag=True, help="Ask in the session that was used last.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keeps:
+    """What was said about keeping a run: in which store and session, and whether calls wait there for a decision."""
+
+    store: str | None = None
+    log: bool = True
+    session: str | None = None
+    goes_on: bool = False
+    defer: bool = False
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether the run makes no sense without a store."""
+        return self.session is not None or self.goes_on or self.defer
+
+
+def with_keeping(command: Command) -> Command:
+    """Gives a command that asks a question what says how it is kept, handed over as `keeps`."""
+
+    @name_option
+    @continue_option
+    @defer_option
+    @store_option
+    @click.option("--no-log", is_flag=True, help="Do not keep this run (agentkit logs).")
+    @wraps(command)
+    def run(
+        *, session: str | None, goes_on: bool, defer: bool, store: str | None, no_log: bool, yes: bool, **values: Any
+    ) -> int:
+        keeps = Keeps(store=store, log=not no_log, session=session, goes_on=goes_on, defer=defer)
+        check_keeps(keeps, yes=yes)
+        return command(keeps=keeps, yes=yes, **values)
+
+    return run
+
+
+def check_keeps(keeps: Keeps, *, yes: bool) -> None:
+    """Raise `ConfigurationError` for what cannot be together."""
+    if keeps.session is not None and keeps.goes_on:
+        raise ConfigurationError("--continue is the session that was used last, --session another; give one of them")
+    if keeps.is_needed and not keeps.log:
+        raise ConfigurationError("--no-log keeps nothing, which a session and --defer need; leave one of them out")
+    if keeps.defer and yes:
+        raise ConfigurationError("--defer lets calls wait, --yes runs them; give one of them")
+
+
+def is_run(file: Path) -> bool:
+    """Whether a name is the id of a run, and no file's: one that is there wins."""
+    name = str(file)
+    if not _ID.fullmatch(name):
+        return False
+    from agentkit.cassette.format.file import partial_of
+
+    return not file.exists() and not partial_of(file).exists()
+
+
+def stored_run(store: Store, name: str) -> StoredRun:
+    """The run of this id, or of the only one that begins so; raises `StoreError`."""
+    try:
+        return store.run(name)
+    except StoreError as error:
+        raise StoreError(f"there is no file {name}; {in_one_line(error)}") from None
+
+
+def check_open(store: Store, run: StoredRun) -> None:
+    """Raise `AgentkitError` for a run that cannot go on: it has its answer, or waits for a decision."""
+    if run.stop_reason in ("answer", "return_direct") and run.status == "finished":
+        raise ConfigurationError(
+            f"run {run.id} has its answer, nothing is left to go on with; agentkit show {run.id} shows it"
+        )
+    if waiting := store.waiting(run.id):
+        raise ConfigurationError(
+            f"run {run.id} waits for a decision: {', '.join(one.id for one in waiting)}; agentkit approvals takes it"
+        )
+
+
+# -- the store ---------------------------------------------------------------------------------------------------------
+
+
+def find_store(given: str | None) -> Store:
+    """The store of a command that is nothing without one; raises `StoreError`."""
+    if (store := _opened(given)) is None:
+        raise StoreError(_NO_STORE)
+    return store
+
+
+def _opened(given: str | None) -> Store | None:
+    """The store, made where there is none; who made it is remembered."""
+    from agentkit.sessions.address import find_address
+
+    if (address := find_address(given, os.environ)) is None:
+        return None
+    from agentkit.sessions.store import Store
+
+    is_new = address.path is not None and not address.path.exists()
+    store = Store(address)
+    if is_new and address.path is not None:
+        from agentkit.runs.trust import Origin, remember
+
+        remember(Origin.of_store(address.path), _MADE_HERE, "own", os.environ)
+    return store
+
+
+_MADE_HERE = ("hold runs",)
+
+
+def is_own(store: Store) -> bool:
+    """Whether only the user can have written a store: a file of theirs alone, made here or in their own folder."""
+    from agentkit.runs.trust import Origin, standing
+
+    if (path := store.path) is None:
+        return False
+    try:
+        if not (is_users_alone(path.stat()) and is_users_alone(path.parent.stat())):
+            return False
+    except OSError:
+        return False
+    is_home = path.parent.resolve() == user_folder("data", os.environ).resolve()
+    return is_home or standing(Origin.of_store(path), _MADE_HERE, os.environ) == "own"
+
+
+def know_run(store: Store, id: str, *, by_user: bool) -> None:
+    """Remember what a run that is begun here is made of, so that going on with it asks nothing; `by_user`: no file."""
+    from agentkit.runs.trust import Origin, effects, remember
+
+    if not is_own(store):
+        run = store.run(id)
+        origin = Origin.of_run(store.address, run.id, run.spec)
+        remember(origin, effects(run.spec.settings, origin.names), "own" if by_user else "trusted", os.environ)
+
+
+# -- a run that is only kept for the log -------------------------------------------------------------------------------
+
+
+class LogKeeper:
+    """Keeps a run in a store that is opened while its model is asked; where that fails, the run goes on without.
+
+    Nothing that matters has happened before the first reply: what comes until then is kept with it.
+    """
+
+    def __init__(self, keeps: Keeps, spec: RunSpec, view: View, *, by_user: bool) -> None:
+        from agentkit.toolbox.calling import in_daemon_thread
+
+        self.store: Store | None = None
+        self.run: str | None = None
+        self._spec, self._view, self._by_user = spec, view, by_user
+        self._opening: Future[Store | None] = in_daemon_thread(_opened, keeps.store)
+        self._early: list[Event] = []
+        self._keep: Callable[[Event], None] | None = None
+        self._has_failed = False
+
+    @contextmanager
+    def holding(self) -> Iterator[Callable[[Event], None]]:
+        from agentkit.events import ModeFound, PartialAnswer, RunStarted, Token
+
+        with ExitStack() as held:
+
+            def keep(event: Event) -> None:
+                if self._has_failed or isinstance(event, Token | PartialAnswer):
+                    return
+                self._early.append(event)
+                if self._keep is None and isinstance(event, RunStarted | ModeFound):
+                    return
+                try:
+                    if self._keep is None:
+                        self._keep = self._begin(held)
+                    while self._early:
+                        self._keep(self._early[0])
+                        self._early.pop(0)
+                except StoreError as error:
+                    self._fail(error)
+
+            yield keep
+
+    def _begin(self, held: ExitStack) -> Callable[[Event], None]:
+        from agentkit.sessions.going_on import StoreKeeper, kept
+
+        try:
+            self.store = self._opening.result()
+        except Exception as error:  # of a library that is broken, too: the answer is worth more
+            raise StoreError(in_one_line(error)) from error
+        assert self.store is not None
+        keeper = kept(self.store, self._spec).keeper
+        assert isinstance(keeper, StoreKeeper)
+        keep = held.enter_context(keeper.holding())
+        self.run = keeper.run
+        know_run(self.store, self.run, by_user=self._by_user)
+        return keep
+
+    def _fail(self, error: StoreError) -> None:
+        self._has_failed = True
+        self._view.note(f"this run is not kept: {in_one_line(error)} (--no-log asks for that)")
+
+
+@contextmanager
+def logged(keeps: Keeps, runner: Runner, inputs: dict[str, Any], view: View, *, by_user: bool) -> Iterator[Runner]:
+    """The runner of a run that is kept for the log, as far as it can be."""
+    from agentkit.core.run import Within
+    from agentkit.sessions.address import find_address
+
+    try:
+        address = find_address(keeps.store, os.environ) if keeps.log else None
+    except StoreError as error:
+        view.note(f"this run is not kept: {in_one_line(error)}")
+        address = None
+    if address is None:
+        yield runner
+        return
+    is_new = address.path is not None and not address.path.exists()
+    keeper = LogKeeper(keeps, runner.spec(inputs), view, by_user=by_user)
+    try:
+        yield runner.joined(Within(keeper=keeper))
+        if is_new and keeper.run is not None:
+            view.note(f"runs are kept from now on, in {address}; agentkit logs shows them, --no-log keeps one out")
+    except KeyboardInterrupt:
+        if keeper.run is not None:
+            view.note(f"what there was is kept; agentkit resume {keeper.run} goes on with it")
+        raise
+
+
+# -- a run in a session, or one that waits -----------------------------------------------------------------------------
+
+
+def find_session(keeps: Keeps, store: Store, question: str) -> str:
+    """The name of the session that is meant, a new one's after the `question` that it begins with."""
+    if keeps.session is not None:
+        return keeps.session
+    if not keeps.goes_on:
+        return new_name(store, question)
+    if (last := store.last_run()) is None:
+        if (name := store.last_session()) is not None:
+            return name
+        raise ConfigurationError("there is no session and no run to go on with; ask without --continue first")
+    run = store.run(last)
+    if run.session is not None:
+        return run.session
+    from agentkit.sessions.session import facts_of
+
+    name = new_name(store, run.question)
+    store.session(name)
+    store.add_turn(name, run.id)
+    store.keep_facts(name, facts_of(run.spec))
+    return name
+
+
+def new_name(store: Store, question: str) -> str:
+    """A name that no session has, of the first words of a question."""
+    plain = unicodedata.normalize("NFKD", question).casefold()
+    words = re.findall(r"[^\W_]+", plain)[:12]
+    name = ""
+    for one in words:
+        if len(name) + len(one) < LONGEST_NAME:
+            name = f"{name}-{one}".removeprefix("-")
+    name, taken = name or "chat", {session.name for session in store.sessions()}
+    numbered = (name if number == 1 else f"{name}-{number}" for number in range(1, len(taken) + 2))
+    return next(one for one in numbered if one not in taken)
+
+
+def joined_session(name: str, store: Store, runner: Runner, view: View, *, yes: bool) -> Session:
+    """The session of this name with what runs now; asks where it was held with another model or prompt."""
+    from agentkit.sessions.session import Session, facts_of
+
+    before, now = store.session(name).facts, facts_of(runner.spec({"input": ""}))
+    changed = [key for key in now if key in before and before[key] != now[key]]
+    if changed and not yes:
+        view.settle()
+        lines = [line for key in changed for line in in_margin(f"{key} {word(str(before[key]))}", MARGIN)]
+        now_with = ", ".join(f"{key} {word(str(now[key]))}" for key in changed)
+        if not can_ask():
+            held = ", ".join(f"{key} {word(str(before[key]))}" for key in changed)
+            raise ConfigurationError(
+                f"session {word(name)} was held with {held}, this is {now_with}; --yes goes on all the same"
+            )
+        if not confirmed([f"Session {word(name)} was held with", *lines, f"This is {now_with}. Go on with it?"]):
+            raise ConfigurationError(f"session {word(name)} was left as it is; --model gives it the one that it had")
+    return Session(runner, name, store=store, go_on=bool(changed))
+
+
+def about(session: Session) -> str:
+    """A session in a line, and what is left open in it."""
+    entries = [session.store.run(run) for run in session.runs[-1:]]
+    left = [run.id for run in entries if run.status == "broken_off"]
+    turns = count(len(session.messages) // 2, "turn")
+    note = f"; its last turn was broken off, agentkit resume {left[0]} goes on with that" if left else ""
+    return f"session: {word(session.name)}, {turns} so far{note}"
+
+
+@contextmanager
+def turn(session: Session, question: str, *, by_user: bool) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """The block of a session's next turn: what runs it, and its inputs."""
+    with session.turn(question) as (executor, inputs):
+        know_run(session.store, session.store.turns(session.name)[-1], by_user=by_user)
+        yield executor, inputs
+
+
+def deferring(store: Store, runner: Runner, inputs: dict[str, Any], *, by_user: bool) -> Runner:
+    """The runner of a run whose calls wait in the store for a decision."""
+    from agentkit.sessions.going_on import StoreKeeper, kept
+
+    within: Within = kept(store, runner.spec(inputs))
+    assert isinstance(within.keeper, StoreKeeper)
+    know_run(store, within.keeper.run, by_user=by_user)
+    return runner.joined(within)
