@@ -33,6 +33,8 @@ from agentkit.events import (
     Finished,
     Observed,
     ParseError,
+    Replied,
+    Resumed,
     RunStarted,
     Source,
     StopReason,
@@ -129,7 +131,10 @@ class StoryRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Story:
-    """A cassette: mostly one run, more where a script made several. `spec` is `None` for a script's."""
+    """A cassette: mostly one run, more where a script made several. `spec` is `None` for a script's.
+
+    Of a run in a store, `path` is its name.
+    """
 
     path: Path
     runs: tuple[StoryRun, ...]
@@ -148,6 +153,7 @@ class Story:
     def made(self) -> str:
         """How and when the recording was made."""
         how = "transcribed" if self.head.get("transcribed") is True else f"recorded {self.head.get('recorded') or ''}"
+        how = f"kept {self.head['kept']}" if "kept" in self.head else how
         if self.spec is None:
             how = f"{how.strip()} by a script"
         elif self.spec.forked_from:
@@ -169,6 +175,15 @@ def read_story(path: Path) -> Story:
     except (TypeError, KeyError, ValueError, AttributeError, IndexError, AssertionError) as error:
         reason = f"{type(error).__name__}: {error}".removesuffix(": ")[:200]
         raise CassetteError(f"{path}: expected runs in the recorded shape ({reason}); record it again") from error
+
+
+def story_of_events(
+    name: str, spec: RunSpec, events: Iterable[Event], *, kept: str, complete: bool, seconds: float
+) -> Story:
+    """The story of a run of a store, called `name`: its `events`, as it was `kept` then."""
+    items = [RecordedEvent(event) for event in events]
+    document = Document(items=items, run=spec, head={"kept": kept}, complete=complete, seconds=seconds)
+    return _story(Path(name), document)
 
 
 def _story(path: Path, document: Document) -> Story:
@@ -202,14 +217,15 @@ def _run(number: int, document: Document, items: Sequence[Item]) -> StoryRun:
     kept = [RecordedEvent(event, number) for event in _kept_events(document.run)]
     events = [item.event for item in (*kept, *items) if isinstance(item, RecordedEvent)]
     steps = [replace(step, kept=True) for step in _steps(kept)] + list(_steps(_timed(items)))
-    finished = next((event for event in events if isinstance(event, Finished)), None)
+    ends = [event for event in events if isinstance(event, Finished | Resumed | BrokenOff)]
+    finished = next((event for event in ends[-1:] if isinstance(event, Finished)), None)
     if finished is None and steps and steps[-1].came_to_nothing and not (steps[-1].thought or steps[-1].thinking):
         steps[-1] = replace(steps[-1], broken_off=bool(steps[-1].text))
     run = StoryRun(
         question=next((str(event.inputs.get("input", "")) for event in events if isinstance(event, RunStarted)), ""),
         steps=tuple(steps),
         events=tuple(events),
-        broken_off=next((event for event in events if isinstance(event, BrokenOff)), None),
+        broken_off=next((event for event in ends[-1:] if isinstance(event, BrokenOff)), None),
         usage=sum((step.usage for step in steps), Usage()),
         tools_executed=sum(isinstance(event, Observed) and event.executed for event in events),
     )
