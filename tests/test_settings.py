@@ -36,6 +36,7 @@ WAYS: dict[str, tuple[Any, list[str], str, str]] = {
     "allow": (("calculator",), ["calculator"], "calculator", '["calculator"]'),
     "prompt": ("mine.txt", ["mine.txt"], "mine.txt", '"mine.txt"'),
     "mode": ("tools", ["tools"], "tools", '"tools"'),
+    "schema": ({"type": "integer"}, ['{"type": "integer"}'], ' {"type": "integer"}', '{type = "integer"}'),
     "options": (
         {"temperature": 0.5, "provider": "auto"},
         ["temperature=0.5", "provider=auto"],
@@ -137,6 +138,7 @@ BUILT = {
     "allow": lambda runner, _: [tool.name for tool in runner.agent.tools] == ["Calculator"],
     "prompt": lambda runner, _: runner.prompt.name.endswith("mine.txt"),
     "mode": lambda runner, _: runner.agent.mode == "tools",
+    "schema": lambda runner, _: runner.agent.answer.schema == {"type": "integer"},
     "trim_intermediate_steps": lambda _, run: run.trim("123456") == "3456",
     "compaction": lambda _, run: run.compactor.how == "summary",
     "max_iterations": lambda _, run: run.limits.max_iterations == 7,
