@@ -59,7 +59,13 @@ def test_a_message_is_one_of_the_code(message: str, texts: set[str]) -> None:
 
 def test_exit_codes_are_those_of_the_errors() -> None:
     told = {(row[1].split("`")[1], int(row[0])) for row in rows() if row[0].isdecimal() and "`" in row[1]}
-    kinds = (errors.ConfigurationError, errors.ModelError, errors.CassetteError, errors.CassetteDrift)
+    kinds = (
+        errors.ConfigurationError,
+        errors.StoreError,
+        errors.ModelError,
+        errors.CassetteError,
+        errors.CassetteDrift,
+    )
     assert told == {(kind.__name__, kind.exit_code) for kind in kinds} | {("KeyboardInterrupt", INTERRUPTED)}
 
 
