@@ -93,7 +93,7 @@ class CompletionReader:
         self._usage: Usage | None = None
         self._finish_reason: str | None = None
         self._model: str | None = None
-        self._begun = self._comes_in_deltas = self._ended = self._is_done = False
+        self._begun = self._comes_in_deltas = self._ended = self._is_done = self._has_calls = False
         self._length = 0
         self._words = ""  # which may be why nothing more comes
 
@@ -183,7 +183,8 @@ class CompletionReader:
             message = choice.get("message")
             self._ended |= bool(message) and not is_piece
         message = message or {}
-        if calls := _calls_of(message, whole=not self._comes_in_deltas):
+        self._has_calls |= bool(message.get("tool_calls"))
+        if calls := _calls_of(message, whole=not self._comes_in_deltas, alone=not self._has_calls):
             self._length += self._calls.add_deltas(calls)
             if len(self._calls) > MOST_CALLS:
                 raise TooMuch(MOST_CALLS, "tool calls")
@@ -460,8 +461,11 @@ def tool_call_deltas(choice: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return _calls_of(choice.get("message") or {}, whole=True)
 
 
-def _calls_of(message: Mapping[str, Any], *, whole: bool) -> list[Mapping[str, Any]]:
+def _calls_of(message: Mapping[str, Any], *, whole: bool, alone: bool = True) -> list[Mapping[str, Any]]:
+    """The calls of a message; `alone` is for the field in which earlier servers said one, and others say it again."""
     calls = message.get("tool_calls") or ()
+    if alone and not calls and isinstance(only := message.get("function_call"), Mapping):
+        calls = {"index": 0, "type": "function", "function": only}
     calls = [calls] if isinstance(calls, Mapping) else [call for call in calls if call is not None]
     return [{**call, "index": place} for place, call in enumerate(calls)] if whole else list(calls)
 

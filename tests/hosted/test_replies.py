@@ -113,6 +113,39 @@ def test_pieces_of_a_call_are_put_together(server: ChatServer, chat: Make, way: 
     assert reply.response_metadata["finish_reason"] == "tool_calls"
 
 
+FUNCTION = {"name": "add", "arguments": '{"x": 1}'}
+ONE_CALL: dict[str, list[dict[str, Any]]] = {
+    "whole": [{"function_call": FUNCTION}],
+    "beside no others": [{"function_call": FUNCTION, "tool_calls": []}],
+    "in pieces": [
+        {"function_call": {"name": "add", "arguments": ""}},
+        {"function_call": {"arguments": '{"x"'}},
+        {"function_call": {"arguments": ": 1}"}},
+    ],
+    "said twice": [{"tool_calls": [{"index": 0, "id": "a", "function": FUNCTION}], "function_call": FUNCTION}],
+    "said again": [{"tool_calls": [{"index": 0, "id": "a", "function": FUNCTION}]}, {"function_call": FUNCTION}],
+    "none beside it": [{"tool_calls": [{"index": 0, "id": "a", "function": FUNCTION}]}, {"function_call": {}}],
+}
+
+
+@streaming
+@pytest.mark.parametrize("pieces", ONE_CALL.values(), ids=ONE_CALL)
+def test_a_call_in_the_field_of_earlier_servers_is_one(
+    server: ChatServer, chat: Make, way: str, pieces: list[dict[str, Any]]
+) -> None:
+    server.plays = [deltas(*pieces, finish="function_call")]
+    (made,) = WAYS[way](chat().bind_tools([TOOL])).tool_calls
+    assert (made["name"], made["args"]) == ("add", {"x": 1})
+
+
+@every_way
+@pytest.mark.parametrize("said", [None, {}, {"name": None, "arguments": ""}, {"name": "", "arguments": ""}])
+def test_no_call_in_it_is_none(server: ChatServer, chat: Make, ask: Ask, said: Any) -> None:
+    server.plays = [say("hello", function_call=said)]
+    reply = ask(chat().bind_tools([TOOL]))
+    assert (reply.content, reply.tool_calls, reply.invalid_tool_calls) == ("hello", [], [])
+
+
 TWO_CALLS: list[Any] = [
     [call("{}", index=0, id="a", name="add"), call('{"x": 2}', index=1, id="b", name="add")],
     [call("{}", index=0, id="a", name="add"), call('{"x": 2}', index=0, id="b", name="add")],
