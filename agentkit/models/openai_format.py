@@ -147,7 +147,8 @@ class CompletionReader:
         if not choices or "error" in value:
             self._raise_error(value)
         if not isinstance(choices, list):
-            if not self._begun and not isinstance(value.get("usage"), Mapping) and "choices" not in value:
+            is_piece = value.get("object") == "chat.completion.chunk"
+            if not self._begun and not isinstance(value.get("usage"), Mapping) and not is_piece:
                 raise NotACompletion(f"JSON without choices ({', '.join(map(str, value))[:80] or 'empty'})")
             choices, self._words = [], error_words(value) or self._words  # an event of the server's own
         choices = [one for one in choices if one is not None]
