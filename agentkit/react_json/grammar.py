@@ -48,6 +48,7 @@ def react_json_grammar(
     thought, line = max(longest // 20, 12), max(longest // 10, 12)
     action, final = '"\\nAction:" action', '"\\nFinal Answer:" answer'
     more = f' ("\\n" line?){{0,{answer_lines - 1}}}' if answer_lines > 1 else ""
+    turn = final if not calls else action if acts else f"({action} | {final})"
     of_text = (
         f'answer: " "? first{more}',
         f"first[max_tokens={line}]: /{PRINTED}.*/ & /{text}+/ & ~/{others}/",
@@ -55,10 +56,10 @@ def react_json_grammar(
     )
     return "\n".join(
         (
-            f"start: {start} thought? {action if acts else f'({action} | {final})'}",
+            f"start: {start} thought? {turn}",
             rf"thought[max_tokens={thought}]: /[^\n{{`{signs}]+/",
             *(of_text if answer_schema is None else (f'answer: " " {json_rule(bounded(answer_schema))}',)),
-            f"action: {json.dumps(FENCE)} ({any_call}) {json.dumps(CLOSED)}",
+            *([f"action: {json.dumps(FENCE)} ({any_call}) {json.dumps(CLOSED)}"] if calls else []),
             *(f"call{number}: {call}" for number, call in enumerate(calls)),
             "",
         )
