@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import sqlite3
+import time
 import weakref
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -200,10 +202,31 @@ def _file_engine(path: Path, wait_s: float) -> sa.Engine:
 
     @sa.event.listens_for(engine, "begin")
     def begins(connection: sa.Connection) -> None:
-        writes = connection.get_execution_options().get("writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        if connection.get_execution_options().get("writes", False):
+            _begin_writing(driver, wait_s)
+        else:
+            driver.execute("BEGIN")
 
     return engine
+
+
+def _begin_writing(connection: sqlite3.Connection, wait_s: float) -> None:
+    """Wait for the other writers. SQLite itself does, with pauses of up to 100 ms, in which nobody writes."""
+    end_s = time.monotonic() + wait_s
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as error:
+                if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > end_s:
+                    raise
+            time.sleep(random.uniform(0.0005, 0.003))
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {wait_s * 1000:.0f}")
 
 
 def _is_ours(connection: sa.Connection) -> bool:
