@@ -13,7 +13,8 @@ from tests.documents.pages import Block
 
 def run(block: Block, namespace: dict[str, Any]) -> None:
     """Run it in the page's namespace; `await` may stand at the top."""
-    code = compile(_at_its_line(block), block.place, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    code = compile(_at_its_line(block), block.place, "exec", flags=flags, dont_inherit=True)  # no __future__ of ours
     result = eval(code, namespace)
     if inspect.iscoroutine(result):
         asyncio.run(result)
