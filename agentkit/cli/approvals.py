@@ -31,10 +31,9 @@ QUESTION_CHARS = 300
 @click.group(cls=Listing)
 @store_option
 @json_option
-@click.pass_context
-def approvals(context: click.Context, store: str | None, as_json: bool) -> int:
+def approvals(store: str | None, as_json: bool) -> int:
     """List the calls that wait for a decision, and what tools ask."""
-    if not is_listing(context):
+    if not is_listing():
         return 0
     with find_store(store) as found:
         waiting = found.waiting()
@@ -51,7 +50,7 @@ def approvals(context: click.Context, store: str | None, as_json: bool) -> int:
 def _with_going_on(command: Command) -> Command:
     """Gives a command what it takes to go on with the run."""
     no_resume = click.option("--no-resume", is_flag=True, help="Only decide.")
-    for option in (with_view, yes_option, trust_option, store_option, defer_option, no_resume, click.pass_context):
+    for option in (with_view, yes_option, trust_option, store_option, defer_option, no_resume):
         command = option(command)
     return command
 
@@ -60,31 +59,30 @@ def _with_going_on(command: Command) -> Command:
 @click.argument("id")
 @click.option("--edit", metavar="JSON", help="Run it with this input instead.")
 @_with_going_on
-def yes(context: click.Context, id: str, edit: str | None, **options: Any) -> int:
+def yes(id: str, edit: str | None, **options: Any) -> int:
     """Let a call run. Its run goes on here."""
-    return _decide(context, id, True, edit=_read_edit(edit), **options)
+    return _decide(id, True, edit=_read_edit(edit), **options)
 
 
 @approvals.command()
 @click.argument("id")
 @click.option("--message", metavar="TEXT", help="What the model is told.")
 @_with_going_on
-def no(context: click.Context, id: str, message: str | None, **options: Any) -> int:
+def no(id: str, message: str | None, **options: Any) -> int:
     """Do not let a call run. Its run goes on here, and the model is told."""
-    return _decide(context, id, False, message=message, **options)
+    return _decide(id, False, message=message, **options)
 
 
 @approvals.command()
 @click.argument("id")
 @click.argument("text")
 @_with_going_on
-def answer(context: click.Context, id: str, text: str, **options: Any) -> int:
+def answer(id: str, text: str, **options: Any) -> int:
     """Answer what a tool asks. Its run goes on here."""
-    return _decide(context, id, None, message=text, **options)
+    return _decide(id, None, message=text, **options)
 
 
 def _decide(
-    context: click.Context,
     id: str,
     says: bool | None,
     *,
@@ -98,7 +96,7 @@ def _decide(
     message: str | None = None,
 ) -> int:
     """Decide, and go on with the run; all that can fail before is done before."""
-    with find_store(outer(context, store)) as found:
+    with find_store(outer(store)) as found:
         asked = found.decision(id)
         run = found.run(asked.run)
         left = [one for one in found.waiting(run.id) if one.id != asked.id]

@@ -116,6 +116,7 @@ class Conversation:
         line = Line([f"/{name}" for name in COMMANDS])
         self._view.note(f"/help lists the commands; {LEAVE}")
         while True:
+            say("", to=sys.stderr)
             try:
                 typed = line.read()
             except KeyboardInterrupt:
@@ -152,7 +153,8 @@ class Conversation:
                 self._view.wait("thinking …")
                 code = self._view.show(executor.events(given), model=self._settings.model)
         except KeyboardInterrupt:
-            self._view.settle()
+            if isinstance(self._view, ChatView):
+                self._view.leave_partial()
             run = next(iter(session.runs[-1:]), None)
             say(f"interrupted: this turn is left out; /retry asks again, agentkit resume {run} goes on", to=sys.stderr)
             raise
@@ -171,7 +173,7 @@ class Conversation:
         return known[1](self, rest)
 
     def _help(self, rest: str) -> None:
-        print_table(("", ""), [(f"/{name}", about) for name, (about, _) in COMMANDS.items()])
+        print_table(("command", "does"), [(f"/{name}", about) for name, (about, _) in COMMANDS.items()])
         say("Alt-Enter begins another line; Ctrl-C ends the turn that is under way.")
 
     def _tools(self, rest: str) -> None:

@@ -42,6 +42,13 @@ class ChatView(View):
             self._live = None
         super().settle()
 
+    def leave_partial(self) -> None:
+        """Leave what there is of an answer that is broken off."""
+        self.settle()
+        if sys.stderr.isatty() and (answer := answer_so_far(self._text)):
+            self._show(f"{answer.rstrip()} …", style="dim")
+        self._text = ""
+
     def _show_event(self, event: Event) -> None:
         match event:
             case Token(text) if not self.verbose:
@@ -66,9 +73,12 @@ class ChatView(View):
         """As much of the end as there is room for, in lines of this width."""
         from rich.text import Text
 
-        room = max(1, self.console.height - _KEPT_LINES)
-        shown = printable(answer[-room * self.console.width :]).expandtabs()
-        return Text("\n").join(Text(shown).wrap(self.console, self.console.width)[-room:])
+        room, width = max(1, self.console.height - _KEPT_LINES), max(1, self.console.width - 1)
+        shown = Text(printable(answer[-room * width :]).expandtabs())
+        lines = shown.wrap(self.console, width)[-room:]
+        for line in lines:
+            line.rstrip()  # a space behind a full line would be a line of its own
+        return Text("\n").join(lines)
 
     def _show(self, text: str, *, style: str, end: str = "\n") -> None:
         super()._show(text, style=f"dim {style}".strip() if style != "dim" else style, end=end)

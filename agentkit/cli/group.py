@@ -17,12 +17,12 @@ class Listing(click.Group):
         return list(self.commands)
 
 
-def is_listing(context: click.Context) -> bool:
-    """Whether the command stands alone; an option that was given to it holds for the one beneath it, too."""
-    return context.invoked_subcommand is None
+def is_listing() -> bool:
+    """Whether the command stands alone, and lists."""
+    return click.get_current_context().invoked_subcommand is None
 
 
-def outer(context: click.Context, given: str | None) -> str | None:
+def outer(given: str | None) -> str | None:
     """The store that was named to a command beneath, or to the one above it."""
-    above = context.parent.params.get("store") if context.parent is not None else None
-    return given if given is not None else above
+    parent = click.get_current_context().parent
+    return given if given is not None or parent is None else parent.params.get("store")

@@ -21,10 +21,9 @@ if TYPE_CHECKING:
 @click.group(cls=Listing)
 @store_option
 @json_option
-@click.pass_context
-def memory(context: click.Context, store: str | None, as_json: bool) -> int:
+def memory(store: str | None, as_json: bool) -> int:
     """List what is remembered, the newest last. --tools remember,recall gives a model the use of it."""
-    if is_listing(context):
+    if is_listing():
         with find_store(store) as found:
             _print(found.memories()[::-1], as_json=as_json, otherwise=f"nothing is remembered in {found.address} yet")
     return 0
@@ -33,10 +32,9 @@ def memory(context: click.Context, store: str | None, as_json: bool) -> int:
 @memory.command()
 @click.argument("text")
 @store_option
-@click.pass_context
-def add(context: click.Context, text: str, store: str | None) -> int:
+def add(text: str, store: str | None) -> int:
     """Remember a text: one sentence that says all of it."""
-    with find_store(outer(context, store)) as found:
+    with find_store(outer(store)) as found:
         View().note(f"remembered: {found.remember(text).id}")
     return 0
 
@@ -44,10 +42,9 @@ def add(context: click.Context, text: str, store: str | None) -> int:
 @memory.command()
 @click.argument("id")
 @store_option
-@click.pass_context
-def forget(context: click.Context, id: str, store: str | None) -> int:
+def forget(id: str, store: str | None) -> int:
     """Forget what has this id."""
-    with find_store(outer(context, store)) as found:
+    with find_store(outer(store)) as found:
         View().note(f"forgotten: {found.forget(id).text}")
     return 0
 
@@ -56,10 +53,9 @@ def forget(context: click.Context, id: str, store: str | None) -> int:
 @click.argument("words")
 @store_option
 @json_option
-@click.pass_context
-def search(context: click.Context, words: str, store: str | None, as_json: bool) -> int:
+def search(words: str, store: str | None, as_json: bool) -> int:
     """Look for what shares most with a text, as a model does with recall."""
-    with find_store(outer(context, store)) as found:
+    with find_store(outer(store)) as found:
         _print(found.recall(words), as_json=as_json, otherwise="nothing about that is remembered")
     return 0
 

@@ -102,7 +102,7 @@ def ask(
         with logged(keeps, runner, inputs, view, by_user=by_user) as kept:
             return view.show(kept.events(inputs), model=settings.model)
     with find_store(keeps.store) as store:
-        name = find_session(keeps, store, inputs["input"]) if keeps.session or keeps.goes_on else None
+        name = find_session(keeps, store, inputs["input"]) if keeps.session is not None or keeps.goes_on else None
         runner = begin(settings, view, yes=yes, foreign=foreign, defer=keeps.defer)
         if name is None:
             joined = deferring(store, runner, inputs, by_user=by_user)

@@ -23,10 +23,9 @@ QUESTION_CHARS = 48
 @click.group(cls=Listing)
 @store_option
 @json_option
-@click.pass_context
-def sessions(context: click.Context, store: str | None, as_json: bool) -> int:
+def sessions(store: str | None, as_json: bool) -> int:
     """List the sessions that are kept, the one used last first."""
-    if not is_listing(context):
+    if not is_listing():
         return 0
     with find_store(store) as found:
         if as_json:
@@ -39,10 +38,9 @@ def sessions(context: click.Context, store: str | None, as_json: bool) -> int:
 @sessions.command()
 @click.argument("name")
 @store_option
-@click.pass_context
-def delete(context: click.Context, name: str, store: str | None) -> int:
+def delete(name: str, store: str | None) -> int:
     """Delete a session. Its runs stay in the log."""
-    with find_store(outer(context, store)) as found, found.held_session(name):
+    with find_store(outer(store)) as found, found.held_session(name):
         found.delete_session(name)
     View().note(f"deleted: {word(name)}; its runs stay in the log")
     return 0
@@ -52,10 +50,9 @@ def delete(context: click.Context, name: str, store: str | None) -> int:
 @click.argument("name")
 @click.argument("new_name")
 @store_option
-@click.pass_context
-def rename(context: click.Context, name: str, new_name: str, store: str | None) -> int:
+def rename(name: str, new_name: str, store: str | None) -> int:
     """Give a session another name."""
-    with find_store(outer(context, store)) as found, found.held_session(name):
+    with find_store(outer(store)) as found, found.held_session(name):
         found.rename(name, new_name)
     View().note(f"renamed: {word(new_name)}")
     return 0

@@ -1,0 +1,422 @@
+"""Runs that the command line keeps: the log, sessions, decisions, runs that go on, and memories."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentkit.sessions.store import Store
+from tests.sessions.commands import Bench, action, bench, final
+
+SAID = "\x1b]0;OWNED\x07\x1b[31mred\u202e [red]x[/red]"
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Bench]:
+    with bench(tmp_path, monkeypatch, capsys) as made:
+        yield made
+
+
+def harmless(text: str) -> bool:
+    return not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", text)
+
+
+# -- run ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_kept_and_said_so_once(command: Bench) -> None:
+    command.plays(final("four"))
+    first, second = command.ask("run", "What is 2 + 2?"), command.ask("run", "And 3 + 1?")
+    assert [(one.code, one.out) for one in (first, second)] == [(0, "four\n")] * 2
+    assert "runs are kept from now on" in first.err
+    assert "kept" not in second.err
+    with command.store as store:
+        assert [(one.question, one.output, one.status) for one in store.runs()] == [
+            ("And 3 + 1?", "four", "finished"),
+            ("What is 2 + 2?", "four", "finished"),
+        ]
+
+
+@pytest.mark.parametrize("how", ["--no-log", "AGENTKIT_STORE", "--store"])
+def test_it_is_not_kept_where_that_is_said(command: Bench, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    command.plays(final("four"))
+    words = {"--no-log": ["--no-log"], "--store": ["--store", "none"], "AGENTKIT_STORE": []}[how]
+    if how == "AGENTKIT_STORE":
+        monkeypatch.setenv("AGENTKIT_STORE", "none")
+    assert command.ask("run", "q", *words).code == 0
+    assert not (command.folder / "data").exists()
+    assert "error: Nothing is kept here" in command.run("logs", "--store", "none").err
+
+
+@pytest.mark.parametrize("address", ["/dev/null/x.db", "mysql://h/d", "{folder}", "{folder}/package/outbox.py"])
+def test_a_store_that_cannot_be_used_costs_no_answer(command: Bench, address: str) -> None:
+    command.plays(final("four"))
+    address = address.replace("{folder}", str(command.folder))
+    done = command.ask("run", "q", "--store", address)
+    assert (done.code, done.out, done.err.count("this run is not kept: ")) == (0, "four\n", 1)
+    for words in (["run", "--session", "s", "q"], ["run", "--defer", "q"], ["chat"]):
+        needed = command.ask(*words, "--store", address)
+        assert (needed.code, needed.out) == (2, "")
+        assert len([line for line in needed.err.splitlines() if line.startswith("error: ")]) == 1
+    assert command.run("logs", "--store", address).code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "q", "--session", "a", "--continue"], "--continue is the session that was used last"),
+        (["run", "q", "--session", "a", "--no-log"], "--no-log keeps nothing"),
+        (["run", "q", "--defer", "--yes"], "--defer lets calls wait, --yes runs them"),
+        (["run", "q", "--defer", "--record", "x.yaml"], "--record keeps a run in a cassette"),
+        (["run", "q", "--continue"], "there is no session and no run to go on with"),
+        (["run", "q", "--session", "a\x1b[2J"], "no control characters"),
+        (["run", "q", "--session", ""], "1 to 200 characters"),
+        (["run", "q", "--session", "x" * 201], "1 to 200 characters"),
+        (["show"], "expected a cassette, the id of a run, or --last"),
+        (["show", "--last"], "no run is kept"),
+        (["show", "abc"], "there is no file abc; No run has an id"),
+        (["resume", "abc"], "there is no file abc; No run has an id"),
+        (["logs", "--delete", "abc"], "No run has an id"),
+        (["logs", "--session", "abc"], "No session is named 'abc'"),
+        (["approvals", "yes", "abc"], "No decision has an id"),
+        (["approvals", "yes", "abc", "--edit", "{"], "--edit: expected JSON"),
+        (["approvals", "yes", "abc", "--edit", "7"], "--edit: expected an object or a text"),
+        (["memory", "add", " "], "nothing to remember"),
+        (["memory", "forget", "abc"], "No memory has an id"),
+        (["sessions", "delete", "abc"], "No session is named 'abc'"),
+        (["sessions", "rename", "abc", "b"], "No session is named 'abc'"),
+    ],
+)
+def test_wrong_use_is_one_line_and_exit_code_2(command: Bench, words: list[str], message: str) -> None:
+    command.plays(final("four"))
+    done = command.ask(*words) if words[0] == "run" else command.run(*words)
+    errors = [line for line in done.err.splitlines() if not line.startswith("model: ")]
+    assert (done.code, done.out, len(errors)) == (2, "", 1)
+    assert errors[0].startswith("error: ")
+    assert message in errors[0]
+    assert harmless(done.err.replace("\n", ""))
+
+
+# -- sessions ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_session_goes_on_and_its_model_reads_the_turns_before(command: Bench) -> None:
+    command.plays(final("51"))
+    assert command.ask("run", "What is 17 * 3?", "--session", "sums").out == "51\n"
+    command.plays(final("102"))
+    done = command.ask("run", "--continue", "and times 2?")
+    assert (done.out, "session: sums, 1 turn so far" in done.err) == ("102\n", True)
+    told = [one["content"] for one in command.server.bodies[-1]["messages"]]
+    assert any("What is 17 * 3?" in text for text in told)
+    assert any("51" in text for text in told)
+
+
+def test_what_was_asked_last_in_no_session_becomes_the_first_turn_of_one(command: Bench) -> None:
+    command.plays(final("51"))
+    command.ask("run", "What is 17 * 3?")
+    assert "session: what-is-17-3, 1 turn so far" in command.ask("run", "--continue", "and times 2?").err
+    listed = json.loads(command.run("sessions", "--json").out)
+    assert [(one["name"], one["turns"]) for one in listed] == [("what-is-17-3", 2)]
+    command.ask("run", "What is 17 * 3?")
+    assert "session: what-is-17-3-2, 1 turn" in command.ask("run", "--continue", "and times 2?").err
+
+
+def test_another_model_is_said_and_goes_on_where_that_is_meant(command: Bench) -> None:
+    command.plays(final("51"))
+    command.ask("run", "q", "--session", "s")
+    words = ["run", "--session", "s", "q", "--model", f"{command.server.url}#other", "--mode", "react-json"]
+    refused = command.run(*words)
+    assert (refused.code, refused.out) == (2, "")
+    assert re.search(
+        r"error: session s was held with model http\S+, this is model \S+#other; --yes goes on", refused.err
+    )
+    assert command.run(*words, "--yes").code == 0
+
+
+def test_sessions_are_listed_renamed_and_deleted(command: Bench) -> None:
+    command.plays(final("51"))
+    command.ask("run", "q [red]\x1b[2J", "--session", "a b")
+    shown = command.run("sessions")
+    assert re.search(r"a b +1 +\S+ \S+ +http\S+ +q \[red\]\ufffd\[2J", shown.out)
+    assert command.run("sessions", "rename", "a b", "c").code == 0
+    assert command.run("sessions", "delete", "c").err == "deleted: c; its runs stay in the log\n"
+    assert len(json.loads(command.run("logs", "--json").out)) == 1
+
+
+def test_one_conversation_from_a_pipe(command: Bench) -> None:
+    command.plays(final("51"), final("102"), final("done"))
+    done = command.ask("chat", stdin="What is 17 * 3?\n\n  and times 2?\n/quit\n")
+    assert (done.code, done.out) == (0, "51\n102\ndone\n")
+    with command.store as store:
+        assert [(one.name, one.turns) for one in store.sessions()] == [("what-is-17-3", 3)]
+    command.plays("no turn at all")
+    failed = command.ask("chat", "--continue", "--max-iterations", "1", "--yes", stdin="x\n")
+    assert (failed.code, failed.out) == (1, "")
+
+
+# -- what is kept ------------------------------------------------------------------------------------------------------
+
+
+def test_logs_are_a_log(command: Bench) -> None:
+    for number in range(3):
+        command.plays(final(f"answer {number}"))
+        command.ask("run", f"question {number}")
+    shown = command.run("logs", "-n", "2").out
+    assert re.findall(r"question \d|answer \d", shown) == ["question 1", "answer 1", "question 2", "answer 2"]
+    found = json.loads(command.run("logs", "answer 1", "--json").out)
+    assert [(one["input"], one["output"], one["stop_reason"], one["status"]) for one in found] == [
+        ("question 1", "answer 1", "answer", "finished")
+    ]
+    assert found[0]["model"] == command.server.url
+    assert command.run("logs", "nothing like it").err == "no run is kept that fits\n"
+    assert command.run("logs", "--delete", found[0]["id"]).err == f"deleted: {found[0]['id']}\n"
+    assert len(json.loads(command.run("logs", "--json").out)) == 2
+
+
+def test_where_runs_are_kept(command: Bench) -> None:
+    told = command.run("logs", "--path")
+    assert told.out == f"{command.folder}/data/agentkit/agentkit.db\n"
+    assert "--no-log keeps a run out, AGENTKIT_STORE=none all of them" in told.err
+    assert not (command.folder / "data").exists()
+
+
+def test_a_kept_run_is_shown_as_a_recorded_one_is(command: Bench) -> None:
+    command.plays(action("Calculator", "2+2"), final("four"))
+    command.ask("run", "What is 2 + 2?", "--record", "run.yaml")
+    recorded, kept = command.run("show", "run.yaml").out, command.run("show", "--last").out
+    steps = re.compile(r"Thought: .*|Action: .*?\)|Observation: .*|Answer: .*|\d turns.*?calls?")
+    assert steps.findall(kept) == steps.findall(recorded) != []
+    (id_,) = [one["id"] for one in json.loads(command.run("logs", "--json").out)]
+    assert command.run("show", id_[:12]).out == kept
+    (command.folder / id_).write_bytes((command.folder / "run.yaml").read_bytes())
+    assert command.run("show", id_).out.splitlines()[2] == recorded.splitlines()[2].replace("run.yaml", id_)
+    assert command.run("show", "--last", "--html").code == 0
+    assert "What is 2 + 2?" in (command.folder / f"{id_}.html").read_text()
+
+
+def test_hostile_text_in_the_store_drives_no_terminal(command: Bench) -> None:
+    command.plays(action("Send", SAID), final(f"well {SAID}"))
+    command.ask("run", "q", "--defer", "--session", "s")
+    command.ask("run", SAID, "--session", "t", "--yes")
+    command.run("memory", "add", SAID)
+    words = ("logs", "logs --json", "sessions", "sessions --json", "approvals", "approvals --json", "memory")
+    for one in (*words, "memory search red", "show --last", "show --last --json"):
+        done = command.run(*one.split())
+        assert harmless((done.out + done.err).replace("\n", "")), one
+        assert done.code == 0
+
+
+# -- decisions ---------------------------------------------------------------------------------------------------------
+
+
+def waits(command: Bench, turn: str, *, last: str = "done") -> str:
+    command.plays(turn, final(last))
+    done = command.ask("run", "send it", "--defer")
+    (id_,) = command.ids()
+    assert (done.code, done.out, command.sent) == (5, "", [])
+    assert f"agentkit approvals {'answer' if 'Pay' in turn else 'yes'} {id_}" in done.err
+    return id_
+
+
+def test_a_call_waits_is_listed_and_runs_when_somebody_says_yes(command: Bench) -> None:
+    id_ = waits(command, action("Send", "hello"))
+    listed = command.run("approvals")
+    assert re.search(rf'{id_} .* Send: may it run\?\ninput \| "hello"\n  run \| "send it"\n', listed.out)
+    (one,) = json.loads(command.run("approvals", "--json").out)
+    assert (one["id"], one["tool"], one["tool_input"], one["kind"]) == (id_, "Send", "hello", "approval")
+    done = command.run("approvals", "yes", id_[:8])
+    assert (done.code, done.out, command.sent) == (0, "done\n", ["hello"])
+    assert "nothing waits in" in command.run("approvals").err
+    again = command.run("approvals", "yes", id_)
+    assert (again.code, "was approved at" in again.err, command.sent) == (2, True, ["hello"])
+
+
+@pytest.mark.parametrize(
+    ("words", "sent", "told"),
+    [
+        (["no", "ID"], [], "Send was not approved. Do without it."),
+        (["no", "ID", "--message", "Ask Ann."], [], "Send was not approved. Ask Ann."),
+        (["yes", "ID", "--edit", '"bye"'], ["bye"], "Send ran with bye instead."),
+    ],
+)
+def test_what_was_decided_is_told_to_the_model(command: Bench, words: list[str], sent: list[str], told: str) -> None:
+    id_ = waits(command, action("Send", "hello"))
+    done = command.run("approvals", *(id_ if word == "ID" else word for word in words))
+    assert (done.code, done.out, command.sent) == (0, "done\n", sent)
+    assert told in done.err
+
+
+def test_a_question_is_answered(command: Bench) -> None:
+    id_ = waits(command, action("Pay", "rent"))
+    assert ' asks | "Which account?"\n' in command.run("approvals").out
+    refused = command.run("approvals", "yes", id_)
+    assert (refused.code, f"agentkit approvals answer {id_} TEXT" in refused.err) == (2, True)
+    done = command.run("approvals", "answer", id_, "savings")
+    assert (done.code, done.out) == (0, "done\n")
+    assert "Which account? The answer: savings" in done.err
+
+
+def test_only_decided_the_run_goes_on_when_it_is_resumed(command: Bench) -> None:
+    id_ = waits(command, action("Send", "hello"))
+    (run,) = [one["id"] for one in json.loads(command.run("logs", "--json").out)]
+    waiting = command.run("resume", run)
+    assert (waiting.code, f"waits for a decision: {id_}" in waiting.err) == (2, True)
+    decided = command.run("approvals", "yes", id_, "--no-resume")
+    assert (decided.code, decided.out, command.sent) == (0, "", [])
+    assert command.run("resume", run).out == "done\n"
+    assert command.sent == ["hello"]
+    answered = command.run("resume", run)
+    assert (answered.code, "has its answer" in answered.err) == (2, True)
+
+
+def test_an_input_that_the_tool_does_not_take_decides_nothing(command: Bench) -> None:
+    id_ = waits(command, action("mail", {"to": "Ann", "text": "hello"}))
+    for more in ([], ["--no-resume"]):
+        done = command.run("approvals", "yes", id_, "--edit", '{"to": 7}', *more)
+        assert (done.code, done.out, command.ids()) == (2, "", [id_])
+        assert "error: --edit is no input of mail" in done.err
+    edited = command.run("approvals", "yes", id_, "--edit", '{"to": "Bob", "text": "hi"}')
+    assert (edited.code, command.sent) == (0, ["Bob: hi"])
+
+
+def test_a_second_call_waits_again_where_nobody_can_be_asked(command: Bench) -> None:
+    command.plays(action("Send", "one"), action("Send", "two"), final("done"))
+    command.ask("run", "send both", "--defer")
+    (first,) = command.ids()
+    done = command.run("approvals", "yes", first)
+    (second,) = command.ids()
+    assert (done.code, command.sent, second in done.err) == (5, ["one"], True)
+    assert command.run("approvals", "yes", second).out == "done\n"
+    assert command.sent == ["one", "two"]
+
+
+def test_a_session_whose_call_waits_says_so(command: Bench) -> None:
+    command.plays(action("Send", "hello"), final("done"), final("again"))
+    assert command.ask("run", "send it", "--session", "s", "--defer").code == 5
+    (id_,) = command.ids()
+    blocked = command.ask("run", "more", "--session", "s")
+    assert (blocked.code, f"waits for a decision: {id_}" in blocked.err) == (2, True)
+    assert command.run("approvals", "yes", id_).out == "done\n"
+    assert command.ask("run", "more", "--continue").out == "again\n"
+
+
+def test_a_run_of_a_model_that_was_made_in_python_is_decided_alone(command: Bench) -> None:
+    from agentkit import AgentExecutor
+    from agentkit.models.scripted import ScriptedBackend
+    from agentkit.tool import Tool
+
+    sent: list[str] = []
+    tools = [Tool(name="Send", description="Sends.", run=sent.append, side_effects=True)]
+    model = ScriptedBackend([action("Send", "hello"), final("done")])
+    executor = AgentExecutor.from_model(model, tools, mode="react-json", approve="defer")
+    (waiting,) = executor.invoke({"input": "send it"})["waiting"]
+    (run,) = [one["id"] for one in json.loads(command.run("logs", "--json").out)]
+    refused = command.run("resume", run)
+    done = command.run("approvals", "yes", waiting["id"])
+    assert (done.code, done.out, sent) == (0, "", [])
+    assert f"executor.resume('{run}') goes on there" in done.err
+    assert (refused.code, "waits for a decision" in refused.err) == (2, True)
+    assert executor.resume(run)["output"] == "done"
+    assert sent == ["hello"]
+
+
+# -- stores of others --------------------------------------------------------------------------------------------------
+
+
+def theirs(command: Bench) -> tuple[str, str]:
+    """A store that somebody else made, with a call that waits, by its file and the decision's id."""
+    id_ = waits(command, action("Send", "hello"))
+    file = command.folder / "theirs.db"
+    os.rename(command.folder / "data" / "agentkit" / "agentkit.db", file)
+    return str(file), id_
+
+
+def test_a_store_of_others_asks_before_anything_runs(command: Bench) -> None:
+    file, id_ = theirs(command)
+    refused = command.run("approvals", "yes", id_, "--store", file)
+    assert (refused.code, command.sent) == (2, [])
+    assert f"others may write {file}, and nobody can be asked here" in refused.err
+    no = command.run("approvals", "no", id_, "--store", file)
+    assert (no.code, command.sent) == (2, [])
+    assert re.search(r"error: run \w+ in \S+ asks to run the tool send; .*send the question to http.*--trust", no.err)
+    done = command.run("approvals", "--store", file, "yes", id_, "--trust")
+    assert (done.code, done.out, command.sent) == (0, "done\n", ["hello"])
+
+
+def test_a_store_that_was_made_here_asks_nothing(command: Bench) -> None:
+    file = str(command.folder / "mine.db")
+    command.plays(action("Send", "hello"), final("done"))
+    command.ask("run", "send it", "--defer", "--store", file)
+    with Store(file) as store:
+        (one,) = store.waiting()
+    done = command.run("approvals", "yes", one.id, "--store", file)
+    assert (done.code, done.out, command.sent) == (0, "done\n", ["hello"])
+    os.chmod(file, 0o666)
+    assert command.run("approvals", "--store", file).code == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE agentkit_decisions SET tool_input = '\"harmless\"'",
+        "UPDATE agentkit_decisions SET tool = 'Calculator'",
+        "UPDATE agentkit_events SET event = replace(event, 'hello', 'everything') WHERE event LIKE '%aiting%'",
+    ],
+)
+def test_what_is_shown_is_what_runs(command: Bench, change: str) -> None:
+    id_ = waits(command, action("Send", "hello"))
+    with sqlite3.connect(command.folder / "data" / "agentkit" / "agentkit.db") as database:
+        assert database.execute(change).rowcount > 0
+    done = command.run("approvals", "yes", id_, "--trust")
+    assert (done.code, command.sent) == (2, [])
+    assert "is about another call than run" in done.err
+
+
+# -- resume ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_ended_at_a_limit_goes_on_with_more(command: Bench) -> None:
+    command.plays(action("Calculator", "2+2"), final("four"))
+    assert command.ask("run", "q", "--max-iterations", "1").code == 1
+    (run,) = [one["id"] for one in json.loads(command.run("logs", "--json").out)]
+    done = command.run("resume", run[:12], "--max-iterations", "3")
+    assert (done.code, done.out) == (0, "four\n")
+    assert len(command.server.bodies) == 2
+    (entry,) = json.loads(command.run("logs", "--json").out)
+    assert (entry["status"], entry["output"]) == ("finished", "four")
+
+
+def test_a_call_that_was_under_way_does_not_run_unasked(command: Bench) -> None:
+    command.plays(action("Send", "hello"), final("done"))
+    command.ask("run", "send it", "--yes")
+    (run,) = [one["id"] for one in json.loads(command.run("logs", "--json").out)]
+    with sqlite3.connect(command.folder / "data" / "agentkit" / "agentkit.db") as database:
+        places = database.execute("SELECT number, event FROM agentkit_events ORDER BY number").fetchall()
+        cut = next(number for number, event in places if "observed" in event or "observation" in event)
+        database.execute("DELETE FROM agentkit_events WHERE number >= ?", (cut,))
+        database.execute("UPDATE agentkit_runs SET status = 'running', stop_reason = NULL, output = NULL")
+    done = command.run("resume", run)
+    assert (done.code, done.out, command.sent) == (0, "done\n", ["hello"])
+    assert "Send was interrupted, and whether it took effect is not known" in done.err
+
+
+# -- memories ----------------------------------------------------------------------------------------------------------
+
+
+def test_memories_are_kept_listed_found_and_forgotten(command: Bench) -> None:
+    command.run("memory", "add", "Ann lives in Oslo.")
+    command.run("memory", "add", "Bob likes tea.")
+    listed: list[dict[str, Any]] = json.loads(command.run("memory", "--json").out)
+    assert [one["text"] for one in listed] == ["Ann lives in Oslo.", "Bob likes tea."]
+    assert [
+        one["text"] for one in json.loads(command.run("memory", "search", "where does ann live", "--json").out)
+    ] == ["Ann lives in Oslo."]
+    assert command.run("memory", "forget", listed[0]["id"]).err == "forgotten: Ann lives in Oslo.\n"
+    assert "Ann" not in command.run("memory").out
