@@ -17,13 +17,13 @@ from agentkit.errors import AgentkitError, ConfigurationError, ModelError, Promp
 from agentkit.events import Step
 from agentkit.models.backend import ChatRequest, Completion
 from agentkit.models.chat import ChatModel, estimated_usage
-from agentkit.react_json.summary import checked_notes, summary_messages
+from agentkit.react_json.summary import MOST_TOKENS, checked_notes, summary_messages
 from agentkit.toolbox.calling import in_daemon_thread
 
 SumUp = Callable[[Sequence[Step]], str]
 """From the oldest steps to what stands in their place; "": their observations are dropped."""
 LONGEST_REPLY = 1024  # tokens, of which some models think first
-FOR_REPLY = 4  # of a context, the part for the reply at most
+FOR_REPLY, FOR_NOTES = 4, 8  # of a context, the parts for the reply and for the notes in it at most
 SPARE = 64  # tokens, as a prompt is counted without a tokenizer
 TRIES = 3  # each with half of what the one before had
 LONGEST_REASON = 120
@@ -42,8 +42,8 @@ class ModelSummary:
         while True:
             came: Any = None
             try:
-                for came in self.model.complete(request):
-                    pass
+                for piece in self.model.complete(request):
+                    came = piece
             except Exception as error:
                 came = _failure(error)
             try:
@@ -57,8 +57,8 @@ class ModelSummary:
         while True:
             came: Any = None
             try:
-                async for came in self.model.acomplete(request):
-                    pass
+                async for piece in self.model.acomplete(request):
+                    came = piece
             except Exception as error:
                 came = _failure(error)
             try:
@@ -101,7 +101,8 @@ def _summary(task: Compaction, request: ChatRequest, completion: Completion) -> 
     text, usage = completion.text, completion.usage
     if task.max_new_tokens is not None:
         usage = estimated_usage(request, completion)
-    notes = checked_notes(text, str(task.inputs.get("input", "")), task.steps, task.summary)
+    most = MOST_TOKENS if task.context_tokens is None else min(MOST_TOKENS, task.context_tokens // FOR_NOTES)
+    notes = checked_notes(text, str(task.inputs.get("input", "")), task.steps, task.summary, most_tokens=most)
     return Summary(notes.text, notes.reason, usage)
 
 

@@ -27,7 +27,15 @@ _ASKED = (
     "exactly as they stand there. Add nothing that does not stand there. Write nothing but the notes."
 )
 _FOUND = "Also found: "
-_MOST_FOUND = 300  # characters of the line that begins so
+_OWN = ("Result Error None True False Also",)  # words of our own lines or a tool's, which are no names
+_MOST_FOUND = 400  # characters of the line that begins so
+_SHORT_INPUT = 40
+_STEM = 4  # letters by which words are compared
+_WORD, _DIGIT = re.compile(r"[^\W_]+"), re.compile(r"\d")
+_OF_ANY_TEXT = frozenset(
+    "the and was were are has have had for with from that this these those its not but who whom whose which what when "
+    "where why how did does can will would many much more most about than there their they you your all any".split()
+)
 _BRIEF = 80  # characters of an observation all of which is a result
 _LONGEST_INPUT = 300  # characters of a call, or of the thought before it
 _SHORTEST = 40  # tokens that are left of an observation
@@ -103,7 +111,9 @@ def _cut(text: str, tokens: int) -> str:
 # -- what of its notes can be believed ---------------------------------------------------------------------------------
 
 
-def checked_notes(text: str, question: str, steps: Sequence[tuple[Any, Any]], before: str = "") -> Notes:
+def checked_notes(
+    text: str, question: str, steps: Sequence[tuple[Any, Any]], before: str = "", *, most_tokens: int = MOST_TOKENS
+) -> Notes:
     """The model's notes without what stands neither in the steps nor in the notes `before`; what they lack, behind.
 
     A sentence with such a number or name goes as a whole. Notes of which less than half is left are not believed, nor
@@ -120,7 +130,7 @@ def checked_notes(text: str, question: str, steps: Sequence[tuple[Any, Any]], be
     believed = [sentence for sentence in sentences if not any(_holds(sentence, part) for part in strange)]
     if sum(map(len, believed)) < _LEAST * sum(map(len, sentences)):
         return Notes(reason=f"the notes say what stands in no step: {', '.join(strange)[:_BRIEF]}")
-    notes = _within(believed, MOST_TOKENS)
+    notes = _within(believed, most_tokens)
     replaced = count_tokens("\n".join(sources))
     if not notes or count_tokens(notes) >= replaced:
         return Notes(reason="the notes are no shorter than the steps")
@@ -158,34 +168,53 @@ def _sources(steps: Sequence[tuple[Any, Any]]) -> Iterator[str]:
 
 
 def _left_out(notes: str, question: str, steps: Sequence[tuple[Any, Any]], before: str) -> str:
-    """A line of the numbers and names that the notes lack and that were of weight, the newest first.
+    """A line of the numbers and names that the notes lack and that were of weight, by what was asked, the newest first.
 
-    That is what the model thought of or asked for, and a tool gave; results that are nothing else; and what the notes
-    `before` had.
+    That is what the model thought of or asked for, and a tool gave; what a tool said of the question; and what the
+    notes `before` had.
     """
-    real = [step for step in steps if step[0].tool != OWN_WORDS]
+    real = [step for step in reversed(steps) if step[0].tool != OWN_WORDS]
     observed = [observation_text(*step) for step in real]
-    weighty: list[str] = []
-    for (action, _), result in zip(reversed(real), reversed(observed), strict=True):
-        weighty += [result] if len(result) <= _BRIEF else []
-        weighty += [_thought(action), _input(action)]
-    weighty += [before.removeprefix(_FOUND)]
-    text = " ;\n".join(weighty)
-    guessed = {*ungrounded(text, "", [*observed, before])}
-    tools = [action.tool for action, _ in real]
+    asked = [_input(action) for action, _ in real]
+    said = [
+        f"{_of_weight(result, f'{question} {given}')}\n{_thought(action)}\n{given}"
+        for (action, _), result, given in zip(real, observed, asked, strict=True)
+    ]
+    earlier, _, found = before.rpartition(_FOUND)
+    known = [notes, *_OWN, *(action.tool for action, _ in real)]
+    guessed = {*ungrounded("\n".join(said), question, [*observed, before])}
+    parts: list[str] = []
+    for given, text in zip(asked, said, strict=True):
+        new = [one for one in ungrounded(text, question, [*known, given]) if one not in guessed]
+        if new:
+            parts.append(f"{given}: {', '.join(new)}" if len(given) <= _SHORT_INPUT else ", ".join(new))
+            known += new
+    for text in (*found.removesuffix(".").split("; "), *_SENTENCE.split(earlier)):
+        if lost := ungrounded(text, question, known):
+            parts.append(text.rstrip(".") if len(text) <= _SHORT_INPUT else ", ".join(lost))
+            known += lost
     line = ""
-    for part in ungrounded(text, question, [notes, *tools]):
-        if part in guessed or part in ORDINARY:
-            continue
+    for part in parts:
         longer = f"{line}; {part}" if line else part
-        if len(longer) > _MOST_FOUND:
-            break
-        line = longer
+        if len(longer) <= _MOST_FOUND:
+            line = longer
     return f"{_FOUND}{line}." if line else ""
 
 
-ORDINARY = frozenset({"Also", "Result", "Error", "None", "True", "False"})
-"""Words that begin our own lines or a tool's, and are no names."""
+def _of_weight(result: str, asked: str) -> str:
+    """Of an observation that is long, the sentence that has most of the words in which something was asked."""
+    if len(result) <= _BRIEF:
+        return result
+    wanted = _words(asked)
+    sentences = [sentence for sentence in _SENTENCE.split(result) if len(sentence) <= _LONGEST_INPUT]
+    best = max(sentences, key=lambda one: (len(_words(one) & wanted), _DIGIT.search(one) is not None), default="")
+    return best if _words(best) & wanted else ""
+
+
+def _words(text: str) -> set[str]:
+    """What of a text may be what it is about: its words without their endings, and its numbers."""
+    words = {word for word in _WORD.findall(text.casefold()) if len(word) > 2 or word.isdigit()}
+    return {word[:_STEM] for word in words - _OF_ANY_TEXT}
 
 
 def _thought(action: Any) -> str:
