@@ -26,10 +26,12 @@ class MadeMessages:
         self._lock = threading.Lock()
 
     def keep(self, message: Any) -> None:
-        """A message that came; one with a call that cannot be read is none to get back."""
+        """A message that came; one with a call that cannot be read, or told from another, is none to get back."""
         if isinstance(message, AIMessageChunk):
             message = message_chunk_to_message(message)
         if not isinstance(message, AIMessage) or not message.tool_calls or message.invalid_tool_calls:
+            return
+        if len({call["id"] for call in message.tool_calls if call["id"]}) < len(message.tool_calls):
             return
         ids = tuple((call["id"], call["name"]) for call in message.tool_calls)
         calls = tuple((call["name"], _text(call["args"])) for call in message.tool_calls)
@@ -58,7 +60,6 @@ def _text(arguments: Any) -> str:
     return json.dumps(arguments, sort_keys=True, default=str)
 
 
-def made_ids(asked: Message, made: AIMessage) -> Mapping[str, str | None]:
+def made_ids(asked: Message, made: AIMessage) -> Mapping[str, str]:
     """The ids that a message was made with, by those that its calls have got."""
-    calls = zip(asked["tool_calls"], made.tool_calls, strict=True)
-    return {got["id"]: call["id"] for got, call in calls if got["id"] != call["id"]}
+    return {got["id"]: call["id"] or "" for got, call in zip(asked["tool_calls"], made.tool_calls, strict=True)}

@@ -167,7 +167,7 @@ class _Live:
 
     def _converted(self, messages: Sequence[Message]) -> list[BaseMessage]:
         """LangChain's messages; a planner gives the same ones again at every turn, which are converted once."""
-        converted, ids = [], dict[str, str | None]()
+        converted, ids = [], dict[str, str]()
         for message in messages:
             if isinstance(message, MessageDict):
                 converted.append(message.message)
@@ -178,12 +178,12 @@ class _Live:
             converted.append(pair[1])
         return converted
 
-    def _as_made(self, message: Message, ids: dict[str, str | None]) -> BaseMessage:
+    def _as_made(self, message: Message, ids: dict[str, str]) -> BaseMessage:
         """The message that the model made itself, or LangChain's for it; `ids` are those of calls that got others."""
         if (made := self._made.message(message)) is not None:
             ids |= made_ids(message, made)
             return made
-        if (made_id := ids.get(message.get("tool_call_id", ""))) is not None:
+        if made_id := ids.get(message.get("tool_call_id", "")):
             message = {**message, "tool_call_id": made_id}
         if len(self._messages) > MOST_CONVERTED:  # of runs that are over
             self._messages.clear()

@@ -131,5 +131,8 @@ def test_which_message_is_meant() -> None:
     broken = [{"name": "g", "args": "{", "id": "b", "error": ""}]
     made.keep(message({"x": 8}, id_="b", invalid_tool_calls=broken))
     assert made.message(asked('{"x": 8}', "b")) is None
+    for ids in (["c", "c"], ["c", None]):
+        made.keep(AIMessage("", tool_calls=[{"name": "f", "args": {}, "id": id_} for id_ in ids]))
+        assert made.message({"tool_calls": [asked("{}", "c")["tool_calls"][0]] * 2}) is None
     made.keep(AIMessage("It is 5."))
     assert made.message({"role": "assistant", "content": "It is 5."}) is None

@@ -116,7 +116,7 @@ def test_reasoning_is_shown_and_goes_back_with_calls_alone(model: Any, mode: Mod
     assert thoughts[0] == Thought("Adding first.", THINKS)
     asked = server.bodies if isinstance(model, str) else model.requests
     assert len(asked) == 3
-    assert str(asked[-1]).count(THINKS) == (mode == "tools" and isinstance(model, str))
+    assert str(asked[-1]).count(THINKS) == (mode == "tools")
 
 
 def test_native_history_is_one_message_a_turn_and_only_grows(server: Server) -> None:
