@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from inspect import isroutine
+from itertools import islice
 from typing import Any
 
 from agentkit.errors import ConfigurationError, MalformedTurn, UnfitAnswer, described, in_one_line, short_repr
@@ -32,6 +33,7 @@ MOST_CHARACTERS = 100_000  # of a schema as JSON: it stands in the prompt
 MOST_PARTS = 2_000
 MOST_STEPS = 200_000  # to find out whether a value may fit
 AGAIN = "Write Final Answer: again, and behind it JSON that fits the schema, whole, and nothing else."
+MOST_ERRORS = 100  # that are looked for in a value
 MOST_PROBLEMS = 3  # that a model is told of at a time
 LONGEST_PROBLEM = 160
 MOST_STARTS = 8  # of JSON among words
@@ -179,7 +181,8 @@ class AnswerType:
     def problem(self, value: Any) -> str | None:
         """Where a value does not fit and why, in a few words; None for one that does."""
         try:
-            errors = sorted(self._validator.iter_errors(value), key=lambda error: len(error.absolute_path))
+            first = islice(self._validator.iter_errors(value), MOST_ERRORS)
+            errors = sorted(first, key=lambda error: len(error.absolute_path))
             if errors:
                 return "; ".join(dict.fromkeys(map(_said, errors[:MOST_PROBLEMS])))
             if self.adapter is not None:
@@ -213,7 +216,7 @@ class AnswerType:
         try:
             wrong = [
                 error
-                for error in self._validator.iter_errors(value)
+                for error in islice(self._validator.iter_errors(value), MOST_ERRORS)
                 if error.validator == "type" and isinstance(error.instance, str) and _is_scalar(error.validator_value)
             ]
         except RecursionError:
@@ -239,7 +242,7 @@ class AnswerType:
     def _validator(self) -> Any:
         from referencing import Registry
 
-        known = _with_linear_patterns(_dialect(self.schema))
+        known = _in_linear_time(_dialect(self.schema))
         checker = known.FORMAT_CHECKER if self.adapter is None else None  # pydantic checks its own
         return known(self.schema, format_checker=checker, registry=Registry())
 
@@ -288,8 +291,11 @@ def _checked(wanted: Mapping[str, Any], what: str) -> Mapping[str, Any]:
     """The schema as plain JSON of its own; raises `ConfigurationError` for what is none, or takes no value."""
     try:
         text = json.dumps(wanted, allow_nan=False)
+        json.dumps(wanted, ensure_ascii=False).encode()
     except RecursionError:
         raise ConfigurationError(f"{what}: the JSON schema is nested too deeply; make it flatter") from None
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"{what}: the JSON schema holds half of a surrogate pair; leave it out") from None
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"{what}: expected a JSON schema of plain JSON values: {in_one_line(error)}") from None
     if len(text) > MOST_CHARACTERS:
@@ -577,7 +583,8 @@ def _is_python(pattern: str) -> bool:
     return True
 
 
-def _with_linear_patterns(known: Any) -> Any:
+def _in_linear_time(known: Any) -> Any:
+    """A validator whose patterns and comparisons of items take no more than that, as far as they can."""
     from jsonschema import validators
     from jsonschema.exceptions import ValidationError
 
@@ -590,7 +597,22 @@ def _with_linear_patterns(known: Any) -> Any:
             if not matchers[wanted](value):
                 yield ValidationError(f"{short_repr(value)} does not match {wanted!r}")
 
-    return validators.extend(known, {"pattern": pattern})  # type: ignore[no-untyped-call]
+    def unique(_: Any, wanted: bool, value: Any, schema: Any) -> Iterator[Any]:
+        if wanted and isinstance(value, list):
+            seen = {json.dumps(_plain_numbers(item), sort_keys=True) for item in value}
+            if len(seen) < len(value):
+                yield ValidationError(f"{short_repr(value)} has non-unique elements")
+
+    return validators.extend(known, {"pattern": pattern, "uniqueItems": unique})  # type: ignore[no-untyped-call]
+
+
+def _plain_numbers(value: Any) -> Any:
+    """A value in which 1.0 is 1, as JSON Schema compares them."""
+    if isinstance(value, dict):
+        return {key: _plain_numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain_numbers(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _said(error: Any) -> str:
