@@ -17,6 +17,7 @@ from agentkit.cassette.format.run_spec import RunSpec
 from agentkit.core.history import Exchange, History
 from agentkit.core.run import Begun, Within
 from agentkit.errors import ConfigurationError, StoreError
+from agentkit.printable import json_text
 from agentkit.events import Action, ActionChosen, Event, Finished, Pending, RunStarted, Thought, Waiting
 from agentkit.secrets import REDACTED
 from agentkit.sessions.store import Decision, Store, StoredRun
@@ -129,7 +130,8 @@ def exchange_of(run: StoredRun) -> Exchange | None:
     end = end_of(run.events)
     if end is None or end.waiting:
         return None
-    return Exchange(run.question, str(run.output), end.steps, end.log, is_confirmed=not end.summary.ungrounded)
+    answer = run.output if isinstance(run.output, str) else json_text(run.output)
+    return Exchange(run.question, answer, end.steps, end.log, is_confirmed=not end.summary.ungrounded)
 
 
 def end_of(events: Sequence[Event]) -> Finished | None:
