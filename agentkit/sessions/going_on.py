@@ -17,8 +17,8 @@ from agentkit.cassette.format.run_spec import RunSpec
 from agentkit.core.history import Exchange, History
 from agentkit.core.run import Begun, Within
 from agentkit.errors import ConfigurationError, StoreError
-from agentkit.printable import json_text
 from agentkit.events import Action, ActionChosen, Event, Finished, Pending, RunStarted, Thought, Waiting
+from agentkit.printable import json_text
 from agentkit.secrets import REDACTED
 from agentkit.sessions.store import Decision, Store, StoredRun
 
