@@ -386,7 +386,8 @@ class ReActLoop:
             self._end = (answer.output, False, answer, None)
         elif self._must_be_grounded and self.ungrounded(answer.output):
             self._stopped = "not_grounded"
-            self._end = (f"{NOT_GROUNDED_OUTPUT} (Not confirmed: {answer.output})", False, answer, None)
+            said = answer.output if isinstance(answer.output, str) else json.dumps(answer.output, default=str)
+            self._end = (f"{NOT_GROUNDED_OUTPUT} (Not confirmed: {said})", False, answer, None)
         else:
             self._stopped = self._stopped or "answer"
             self._end = (answer.output, True, answer, return_values)
