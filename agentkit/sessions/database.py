@@ -52,9 +52,10 @@ class Database:
         self._locks: Locks
         with self._in_one_line():
             if address.path is not None:
-                _make_file(address.path)
-                self._engine = _file_engine(address.path, wait_s)
-                self._locks = FileLocks(address.path)
+                path = Path(os.path.realpath(address.path))  # a link has no locks of its own
+                _make_file(path)
+                self._engine = _file_engine(path, wait_s)
+                self._locks = FileLocks(path)
             else:
                 self._engine = _server_engine(address)
                 self._locks = ServerLocks(_server_engine(address, isolation_level="AUTOCOMMIT", max_overflow=-1))
@@ -222,7 +223,7 @@ def _begin_writing(connection: sqlite3.Connection, wait_s: float) -> None:
                 connection.execute("BEGIN IMMEDIATE")
                 return
             except sqlite3.OperationalError as error:
-                if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > end_s:
+                if not getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY") or time.monotonic() > end_s:
                     raise
             time.sleep(random.uniform(0.0005, 0.003))
     finally:

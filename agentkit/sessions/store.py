@@ -468,6 +468,9 @@ class Store:
 
     def session(self, name: str) -> StoredSession:
         """The session of this name, which is made if there is none."""
+        with self._database.reading() as connection:
+            if there := self._sessions(connection, schema.sessions.c.name == _checked_name(name)):
+                return there[0]
         with self._database.writing() as connection:
             id_ = self._session_id(connection, name, make=True)
             return self._sessions(connection, schema.sessions.c.id == id_)[0]

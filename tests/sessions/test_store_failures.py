@@ -64,6 +64,20 @@ def test_a_store_is_its_users_alone(tmp_path: Path) -> None:
     assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links are an administrator's")
+def test_a_link_leads_to_the_same_store(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    link = tmp_path / "link.db"
+    link.symlink_to(tmp_path / "folder" / "real.db")
+    with Store(link) as store, Store(tmp_path / "folder" / "real.db") as same:
+        assert store.path == link
+        run = store.begin(SPEC)
+        with same.held_run(run), pytest.raises(StoreError, match=rf"^Run {run} is in use by process"):
+            store.held_run(run).__enter__()
+    assert [file.name for file in tmp_path.iterdir() if file != link] == ["folder"]
+    assert (tmp_path / "folder" / "real.db").stat().st_mode & 0o777 == 0o600
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
