@@ -57,7 +57,7 @@ def test_version_and_help() -> None:
         (["run", "  "], "expected a question, saw nothing"),
         (["run", "x", "--model", "nonsense"], "unknown model 'nonsense'"),
         (["run", "x", "--model", "local:./nowhere"], "no folder ./nowhere"),
-        (["run", "x", "--tools", "fly"], "unknown tool 'fly': expected one of calculator, search"),
+        (["run", "x", "--tools", "fly"], "unknown tool 'fly': expected one of ask_user, calculator, recall, remember, search"),
         (["run", "x", "--prompt", "nope"], "unknown prompt 'nope'"),
         (["run", "x", "--max-iterations", "0"], "at least 1"),
         (["run", "x", "--record", "/nowhere/x.yaml"], "/nowhere"),

@@ -34,7 +34,10 @@ def test_a_tool_whose_package_is_missing_says_what_to_install(monkeypatch: pytes
 
 @pytest.mark.parametrize("name", ["terminal", "requests_get", "python_repl", "calculater"])
 def test_what_runs_anything_or_is_unknown_is_no_tool(name: str) -> None:
-    with pytest.raises(ConfigurationError, match=rf"unknown tool '{name}': expected one of calculator, search; "):
+    with pytest.raises(
+        ConfigurationError,
+        match=rf"unknown tool '{name}': expected one of ask_user, calculator, recall, ",
+    ):
         find_tool(name, community_tool)
 
 

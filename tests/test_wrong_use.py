@@ -144,7 +144,7 @@ def test_a_config_that_is_none(config: Any) -> None:
         ([weather, None], "expected a tool or a typed function, saw None"),
         ([FakeListChatModel], "saw the class FakeListChatModel; make one: FakeListChatModel(…)"),
         ([[weather]], "expected a tool or a typed function, saw a list"),
-        (["calculater"], "unknown tool 'calculater': expected one of calculator, search; did you mean 'calculator'?"),
+        (["calculater"], "expected one of ask_user, calculator, recall, remember, search; did you mean 'calculator'?"),
     ],
     ids=_id,
 )

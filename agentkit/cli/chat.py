@@ -97,7 +97,9 @@ class Conversation:
             view.note(about(self._session))
 
     def _begun(self, settings: RunSettings, foreign: Collection[str]) -> Runner:
-        return begin(settings, self._view, yes=self._yes, foreign=foreign, defer=self._keeps.defer)
+        return begin(
+            settings, self._view, yes=self._yes, foreign=foreign, defer=self._keeps.defer, store=self._keeps.store
+        )
 
     # -- asking ----------------------------------------------------------------------------------------------------
 

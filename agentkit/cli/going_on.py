@@ -76,7 +76,15 @@ def opened_run(
         if run.session is not None:
             held.enter_context(store.held_session(run.session))
         view.note(f"run {run.id}: {run.question}")
-        runner = begin(settings, view, yes=yes, prompt=run.spec.read_prompt(), foreign=foreign, defer=waits)
+        runner = begin(
+            settings,
+            view,
+            yes=yes,
+            prompt=run.spec.read_prompt(),
+            foreign=foreign,
+            defer=waits,
+            store=store,
+        )
         yield OpenedRun(store=store, run=run, runner=runner, is_own=own)
 
 

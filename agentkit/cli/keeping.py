@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,6 @@ from agentkit.user_files import is_users_alone, user_folder
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from agentkit.cassette import RunSpec
     from agentkit.core.run import Within
     from agentkit.events import Event
     from agentkit.runs.build import Runner
@@ -179,67 +178,84 @@ def know_run(store: Store, id: str, *, by_user: bool) -> None:
         remember(origin, effects(run.spec.settings, origin.names), "own" if by_user else "trusted", os.environ)
 
 
+def with_memory(runner: Runner, store: Store | str) -> Runner:
+    """The runner, whose tools for remembering use the store that was named."""
+    from agentkit.sessions.memory import memory_tools, recall, remember
+
+    named = {id(tool): mine for tool, mine in zip((remember, recall), memory_tools(store), strict=True)}
+    return replace(runner, tools=[named.get(id(tool), tool) for tool in runner.tools])
+
+
 # -- a run that is only kept for the log -------------------------------------------------------------------------------
 
 
 class LogKeeper:
     """Keeps a run in a store that is opened while its model is asked; where that fails, the run goes on without.
 
-    Nothing that matters has happened before the first reply: what comes until then is kept with it.
+    No answer waits for it: what happens before the store is open is written when it is, or when the run is `closed`.
+    Only a call that may change something waits: that it was under way has to be known, however this process ends.
     """
 
-    def __init__(self, keeps: Keeps, spec: RunSpec, view: View, *, by_user: bool) -> None:
-        from agentkit.toolbox.calling import in_daemon_thread
-
-        self.store: Store | None = None
+    def __init__(self, keeps: Keeps, runner: Runner, inputs: dict[str, Any], view: View, *, by_user: bool) -> None:
         self.run: str | None = None
-        self._spec, self._view, self._by_user = spec, view, by_user
-        self._opening: Future[Store | None] = in_daemon_thread(_opened, keeps.store)
+        self._keeps, self._view, self._by_user = keeps, view, by_user
+        self._spec = runner.spec(inputs)
+        self._only_read = {tool.name for tool in runner.tools if tool.only_reads}
+        self._opening: Future[Store | None] | None = None
         self._early: list[Event] = []
         self._keep: Callable[[Event], None] | None = None
+        self._held = ExitStack()
         self._has_failed = False
 
     @contextmanager
     def holding(self) -> Iterator[Callable[[Event], None]]:
-        from agentkit.events import ModeFound, PartialAnswer, RunStarted, Token
+        from agentkit.events import ActionChosen, PartialAnswer, Token
+        from agentkit.toolbox.calling import in_daemon_thread
 
-        with ExitStack() as held:
+        self._opening = in_daemon_thread(_opened, self._keeps.store)
 
-            def keep(event: Event) -> None:
-                if self._has_failed or isinstance(event, Token | PartialAnswer):
-                    return
+        def keep(event: Event) -> None:
+            if not isinstance(event, Token | PartialAnswer):
                 self._early.append(event)
-                if self._keep is None and isinstance(event, RunStarted | ModeFound):
-                    return
-                try:
-                    if self._keep is None:
-                        self._keep = self._begin(held)
-                    while self._early:
-                        self._keep(self._early[0])
-                        self._early.pop(0)
-                except StoreError as error:
-                    self._fail(error)
+                changes = isinstance(event, ActionChosen) and event.action.tool not in self._only_read
+                if changes or (self._opening is not None and self._opening.done()):
+                    self._write()
 
-            yield keep
+        yield keep
 
-    def _begin(self, held: ExitStack) -> Callable[[Event], None]:
+    def closed(self) -> None:
+        """Write what is left, and let the run go."""
+        self._write()
+        self._held.close()
+
+    def _write(self) -> None:
+        if self._has_failed or self._opening is None:
+            return
+        try:
+            if self._keep is None:
+                self._keep = self._begin(self._opening)
+            while self._early:
+                self._keep(self._early[0])
+                self._early.pop(0)
+        except StoreError as error:
+            self._has_failed = True
+            self._view.note(f"this run is not kept: {in_one_line(error)} (--no-log asks for that)")
+
+    def _begin(self, opening: Future[Store | None]) -> Callable[[Event], None]:
         from agentkit.sessions.going_on import StoreKeeper, kept
 
         try:
-            self.store = self._opening.result()
+            store = opening.result()
         except Exception as error:  # of a library that is broken, too: the answer is worth more
             raise StoreError(in_one_line(error)) from error
-        assert self.store is not None
-        keeper = kept(self.store, self._spec).keeper
+        assert store is not None
+        self._held.callback(store.close)
+        keeper = kept(store, self._spec).keeper
         assert isinstance(keeper, StoreKeeper)
-        keep = held.enter_context(keeper.holding())
+        keep = self._held.enter_context(keeper.holding())
         self.run = keeper.run
-        know_run(self.store, self.run, by_user=self._by_user)
+        know_run(store, self.run, by_user=self._by_user)
         return keep
-
-    def _fail(self, error: StoreError) -> None:
-        self._has_failed = True
-        self._view.note(f"this run is not kept: {in_one_line(error)} (--no-log asks for that)")
 
 
 @contextmanager
@@ -257,15 +273,20 @@ def logged(keeps: Keeps, runner: Runner, inputs: dict[str, Any], view: View, *, 
         yield runner
         return
     is_new = address.path is not None and not address.path.exists()
-    keeper = LogKeeper(keeps, runner.spec(inputs), view, by_user=by_user)
+    keeper = LogKeeper(keeps, runner, inputs, view, by_user=by_user)
+    is_interrupted = False
     try:
         yield runner.joined(Within(keeper=keeper))
-        if is_new and keeper.run is not None:
-            view.note(f"runs are kept from now on, in {address}; agentkit logs shows them, --no-log keeps one out")
     except KeyboardInterrupt:
-        if keeper.run is not None:
-            view.note(f"what there was is kept; agentkit resume {keeper.run} goes on with it")
+        is_interrupted = True
         raise
+    finally:
+        view.settle()
+        keeper.closed()
+        if keeper.run is not None and is_interrupted:
+            view.note(f"what there was is kept; agentkit resume {keeper.run} goes on with it")
+        elif keeper.run is not None and is_new:
+            view.note(f"runs are kept from now on, in {address}; agentkit logs shows them, --no-log keeps one out")
 
 
 # -- a run in a session, or one that waits -----------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from agentkit.cli.keeping import (
     logged,
     turn,
     with_keeping,
+    with_memory,
 )
 from agentkit.cli.options import (
     PATH,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from agentkit.events import StopReason
     from agentkit.react_json.prompt import Prompt
     from agentkit.runs.build import Runner
+    from agentkit.sessions.store import Store
 
 BIGGER = "bigger: --model local:FILE.gguf, local:ORG/NAME or hf:ORG/NAME"
 ABOUT = {
@@ -80,7 +82,7 @@ def run(
         if keeps.is_needed:
             raise ConfigurationError("--record keeps a run in a cassette, and no session or decision; leave one out")
         with recording_into(record, view, replaces=force) as place:
-            runner = begin(settings, view, yes=yes, foreign=foreign)
+            runner = begin(settings, view, yes=yes, foreign=foreign, store=keeps.store)
             spec = RunSpec.of(inputs, runner.settings, text=runner.prompt)
             with logged(keeps, runner, inputs, view, by_user=not foreign) as kept:
                 return record_run(spec, kept, view, place, is_own=not foreign)
@@ -98,12 +100,12 @@ def ask(
     """One run of a question, kept as it was asked for."""
     by_user = not foreign
     if not keeps.is_needed:
-        runner = begin(settings, view, yes=yes, foreign=foreign)
+        runner = begin(settings, view, yes=yes, foreign=foreign, store=keeps.store)
         with logged(keeps, runner, inputs, view, by_user=by_user) as kept:
             return view.show(kept.events(inputs), model=settings.model)
     with find_store(keeps.store) as store:
         name = find_session(keeps, store, inputs["input"]) if keeps.session is not None or keeps.goes_on else None
-        runner = begin(settings, view, yes=yes, foreign=foreign, defer=keeps.defer)
+        runner = begin(settings, view, yes=yes, foreign=foreign, defer=keeps.defer, store=keeps.store)
         if name is None:
             joined = deferring(store, runner, inputs, by_user=by_user)
             code = view.show(joined.events(inputs), model=settings.model)
@@ -144,6 +146,7 @@ def begin(
     prompt: Prompt | None = None,
     foreign: Collection[str] = (),
     defer: bool = False,
+    store: Store | str | None = None,
 ) -> Runner:
     """Read the documents, build what runs, and say which model will answer."""
     view.is_typed = settings.schema is not None
@@ -158,6 +161,8 @@ def begin(
         runner = build_live(settings, prompt, view=view, yes=yes, foreign=foreign, defer=defer)
     finally:
         view.settle()
+    if store is not None:
+        runner = with_memory(runner, store)
     view.note(model_line(runner.settings.model))
     if view.verbose:
         view.note(f"prompt: {runner.settings.prompt}")

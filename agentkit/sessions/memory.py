@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
+import os
+from functools import cache
+from typing import TYPE_CHECKING
+
 from agentkit.errors import StoreError, ToolError
-from agentkit.sessions.store import Store
 from agentkit.tool import Tool
+
+if TYPE_CHECKING:
+    from agentkit.sessions.store import Store
 
 MOST_RECALLED = 5
 
 
-def memory_tools(store: Store) -> list[Tool]:
-    """The tools `remember`, which changes the store and is asked for with `approve`, and `recall`, which only reads."""
+def memory_tools(store: Store | str | os.PathLike[str] | None = None) -> list[Tool]:
+    """The tools `remember`, which changes the store and is asked for with `approve`, and `recall`, which only reads.
+
+    A store that is named by its address, or is the user's own, is opened when one of them runs.
+    """
+
+    @cache
+    def opened() -> Store:
+        from agentkit.sessions.store import Store
+
+        if isinstance(store, Store):
+            return store
+        if (found := Store.find(store)) is None:
+            raise StoreError("Nothing is remembered here, as AGENTKIT_STORE says none")
+        return found
 
     def remember(text: str) -> str:
         try:
-            return f"Remembered: {store.remember(text).text}"
+            return f"Remembered: {opened().remember(text).text}"
         except StoreError as error:
             raise ToolError(f"Error: {error}") from error
 
     def recall(query: str) -> str:
         try:
-            found = store.recall(query, MOST_RECALLED)
+            found = opened().recall(query, MOST_RECALLED)
         except StoreError as error:
             raise ToolError(f"Error: {error}") from error
         return (
@@ -42,3 +61,7 @@ def memory_tools(store: Store) -> list[Tool]:
             side_effects=False,
         ),
     ]
+
+
+remember, recall = memory_tools()
+"""Those of the user's own store."""
