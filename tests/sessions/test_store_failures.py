@@ -218,8 +218,7 @@ def test_the_database_of_another_program(tmp_path: Path) -> None:
 def test_a_damaged_file(tmp_path: Path) -> None:
     path = tmp_path / "agentkit.db"
     with Store(path) as store:
-        for _ in range(50):
-            store.append(store.begin(SPEC), Thought("x" * 1000))
+        store.append(store.begin(SPEC), Thought("x" * 100_000))
     with path.open("r+b") as file:
         file.seek(4096)
         file.write(b"\xff" * 40_000)
@@ -317,9 +316,6 @@ def test_a_server_that_is_down() -> None:
     said = failure("postgresql://user:secret@127.0.0.1:1/name")
     assert said.startswith("postgresql://127.0.0.1:1/name cannot be reached (")
     assert said.endswith("); start the server, or mend the address")
-    assert "secret" not in said
-    said = failure("postgresql://user:secret@no-such-host.invalid/name")
-    assert said.startswith("postgresql://no-such-host.invalid/name cannot be reached (")
     assert "secret" not in said
 
 

@@ -37,6 +37,7 @@ def test_processes_that_write_at_once(address: str, sessions: list[str]) -> None
         assert {entry.status for entry in store.runs()} == {"finished"}
 
 
+@pytest.mark.slow
 def test_threads_share_a_store(store: Store) -> None:
     def write(number: int) -> str:
         run = store.begin(SPEC, session="trip")
@@ -55,6 +56,7 @@ def test_threads_share_a_store(store: Store) -> None:
         assert [event.observation for event in observed] == [str(number)]
 
 
+@pytest.mark.slow
 def test_one_holds_a_run_or_a_session(store: Store, address: str) -> None:
     run, other_run = store.begin(SPEC), store.begin(SPEC)
     end = "; wait for its end, or end that process"

@@ -307,7 +307,7 @@ class Unprintable:
         ("half \ud83d pair", "half \ufffd pair"),
         ("nul \0", "nul \ufffd"),
         ("\r\n\t\x1b[31m\u2028", "\r\n\t\x1b[31m\u2028"),
-        ("x" * 2_000_000, "x" * 2_000_000),
+        ("x" * 200_000, "x" * 200_000),
         ({"b": 1, "a": [True, None, 1.5]}, {"b": 1, "a": [True, None, 1.5]}),
         ({"\ud83d\0": "\udc00"}, {"\ufffd\ufffd": "\ufffd"}),
         (math.nan, "nan"),

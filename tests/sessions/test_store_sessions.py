@@ -327,7 +327,7 @@ def test_memories_are_kept_once_and_forgotten(store: Store) -> None:
         store.remember(" \n")
 
 
-@pytest.mark.parametrize("text", ["\0\ud800 half", "x" * 2_000_000, "word " * 300_000, "字" * 200_000, "'"])
+@pytest.mark.parametrize("text", ["\0\ud800 half", "x" * 300_000, "word " * 50_000, "字" * 120_000, "'"])
 def test_any_text_is_remembered(store: Store, text: str) -> None:
     kept = store.remember(text)
     assert store.memories() == [kept]
