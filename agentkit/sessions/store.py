@@ -245,7 +245,10 @@ class Store:
         """
         if isinstance(event, Token):
             return
-        kept = self._scrubbed(as_mapping(event))
+        try:
+            kept = self._scrubbed(as_mapping(event))
+        except RecursionError:  # of what a server sent with a call; whatever tools give is cut
+            raise StoreError(f"An event of run {run} is nested too deep to be kept; ask another server") from None
         row = {"event": kept, "searched": _searched(kept, "observed"), "at": _now()}
         try:
             with self._database.writing() as connection:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from agentkit.cassette.format.run_spec import RunSpec
 from agentkit.errors import StoreError
@@ -14,6 +16,7 @@ from agentkit.events import (
     Action,
     ActionChosen,
     BrokenOff,
+    Called,
     Event,
     Finished,
     LimitReached,
@@ -25,6 +28,7 @@ from agentkit.events import (
     Token,
     Usage,
 )
+from agentkit.sessions.schema import clean
 from agentkit.sessions.store import Store
 from tests.sessions.writers import SPEC, events_of_a_run
 
@@ -332,6 +336,43 @@ def test_any_value_is_kept_or_replaced(store: Store, value: Any, kept: Any) -> N
     assert isinstance(stored.events[2], Finished)
     assert stored.events[2].output == kept
     assert [entry.id for entry in store.runs()] == [run]
+
+
+def test_what_a_server_nests_without_end_is_refused(store: Store) -> None:
+    run = store.begin(SPEC)
+    called = Called("c1", 0, provider_fields={"deep": nested(50_000)})
+    with pytest.raises(StoreError, match=rf"^An event of run {run} is nested too deep to be kept; ask another server$"):
+        store.append(run, ActionChosen(Action("Tool", "x", called=called)))
+    store.append(run, Thought("…"))
+
+
+TEXTS = st.text(st.characters(exclude_categories=()))
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@pytest.mark.slow
+def test_any_run_can_be_kept_read_and_searched(tmp_path: Path) -> None:
+    """What is plain comes back as it was, but for what no database takes."""
+
+    @settings(max_examples=60)
+    @given(TEXTS, TEXTS, VALUES)
+    def check(question: str, thought: str, value: Any) -> None:
+        action = Action("Tool", {"value": value}, thought)
+        spec = RunSpec.of({"input": question, "more": value}, model="builtin")
+        events = [RunStarted({"input": question}), Thought(thought), ActionChosen(action), Observed(action, value)]
+        run = written(store, *events, finished(value), spec=spec)
+        assert store.run(run).events[1] == Thought(clean(thought))
+        assert store.run(run).question == clean(question)
+        if question.split():
+            assert run in [entry.id for entry in store.runs(search=question)]
+        store.recall(question)
+
+    with Store(tmp_path / "agentkit.db", environment={}) as store:
+        check()
 
 
 def test_what_is_too_deep_is_kept_as_text(store: Store) -> None:
