@@ -19,11 +19,11 @@ from pydantic import BaseModel, Field
 from agentkit import AgentExecutor, create_react_json_agent
 from agentkit.cli.app import app
 from agentkit.core.answer_checks import Check
-from agentkit.errors import CassetteError, ConfigurationError
+from agentkit.errors import CassetteError, ConfigurationError, ModelError
 from agentkit.events import Finished, PartialAnswer
 from agentkit.models import ChatHuggingFace
 from agentkit.models.backend import Capabilities, Completion
-from agentkit.models.scripted import ScriptedBackend
+from agentkit.models.scripted import ScriptedBackend, ScriptedReply
 from agentkit.runs.build import build
 from agentkit.runs.replay import Replay
 from agentkit.settings import RunSettings
@@ -43,7 +43,7 @@ CALCULATE = action("Calculator", "2 * 2")
 NATIVE = Capabilities(tools=True, in_process=False, over_http=False)
 
 
-def model(*replies: str | Completion, capabilities: Capabilities | None = None) -> ScriptedBackend:
+def model(*replies: ScriptedReply, capabilities: Capabilities | None = None) -> ScriptedBackend:
     return ScriptedBackend(list(replies), **({"capabilities": capabilities} if capabilities else {}))
 
 
@@ -213,6 +213,29 @@ def test_the_answer_is_a_call(replies: Sequence[Any], parse_errors: int) -> None
             "type": "object",
         },
     }
+
+
+def test_a_call_is_required_behind_an_answer_that_does_not_fit() -> None:
+    backend = model(
+        "It is cold.", gives(WARM), reply(calls=[("Calculator", '{"input": "2"}')]), gives(TEXT), capabilities=NATIVE
+    )
+    assert executor(backend, mode="tools").invoke("?")["output"] == OSLO
+    assert [request.tool_choice for request in backend.requests] == [None, "required", "required", None]
+
+
+class Refusal(ModelError):
+    status = 400
+
+
+@pytest.mark.parametrize("is_awaited", [False, True])
+def test_a_server_that_takes_no_such_request_is_asked_without(is_awaited: bool) -> None:
+    backend = model("It is cold.", Refusal("no tool_choice"), WARM, gives(TEXT), capabilities=NATIVE)
+    made = executor(backend, mode="tools")
+    result = asyncio.run(made.ainvoke({"input": "?"})) if is_awaited else made.invoke("?")
+    assert result["output"] == OSLO
+    assert [request.tool_choice for request in backend.requests] == [None, "required", None, None]
+    with pytest.raises(ModelError):
+        executor(model(Refusal("no tools"), capabilities=NATIVE), mode="tools").invoke("?")
 
 
 def test_an_answer_that_is_no_object_is_an_argument() -> None:

@@ -2,14 +2,15 @@
 
 An answer that is a value is a call, too: of a function that is offered beside the tools, whose parameters are its
 schema. A `response_format` beside tools is what many servers refuse, or take for a reason to call none of them. Where
-the model writes the answer as text, that is read. A planner serves one run.
+the model writes the answer as text, that is read; where it does not fit, a call is required of the next turn, as far as
+the server takes that. A planner serves one run.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from agentkit.core.growing_answer import GrowingAnswer
 from agentkit.core.history import History
 from agentkit.core.loop import MALFORMED, ModelCall, Turn
 from agentkit.core.model_view import turns_of
-from agentkit.core.planner import Estimates, ModelPlanner, WantedAnswer
+from agentkit.core.planner import BROKE, REFUSED, Estimates, ModelPlanner, Planned, WantedAnswer, status_of
 from agentkit.errors import MalformedTurn
 from agentkit.events import Action, Called, FinalAnswer, Step, ToolInput
 from agentkit.models.backend import ChatRequest, Completion, Message, NativeCall
@@ -77,18 +78,49 @@ class NativePlanner(ModelPlanner):
         self._final = None if answer is None else AnswerFunction(answer.type)
         self._functions = {function.name: function for function in functions}
         self._by_tool = {function.tool.name: function for function in functions}
+        self._may_require = True
         offered: list[Function | AnswerFunction] = [*functions, *([self._final] if self._final else [])]
         self._schemas = tuple(function.as_openai() for function in offered)
         self._names = [function.name for function in offered]
 
     # -- what the model is asked -----------------------------------------------------------------------------------
 
+    def plan(self, call: ModelCall) -> Iterator[Planned]:
+        try:
+            yield from super().plan(call)
+        except Exception as error:
+            if not self._lets_go(error, call):
+                raise
+            yield from super().plan(call)
+
+    async def aplan(self, call: ModelCall) -> AsyncIterator[Planned]:
+        try:
+            async for piece in super().aplan(call):
+                yield piece
+        except Exception as error:
+            if not self._lets_go(error, call):
+                raise
+            async for piece in super().aplan(call):
+                yield piece
+
+    def _lets_go(self, error: Exception, call: ModelCall) -> bool:
+        """Whether it may be the call that was required which the server refused: it is asked without from here on."""
+        was_required = self._must_call(call) and not self._model.capabilities.in_process
+        self._may_require = self._may_require and not (was_required and status_of(error) in REFUSED + BROKE)
+        return was_required and not self._may_require
+
+    def _must_call(self, call: ModelCall) -> bool:
+        """Whether a turn is to be a call: any, where a grammar holds that; else the one behind a misfit."""
+        if self._final is None:
+            return False
+        is_told = bool(call.steps) and call.steps[-1].action.tool == MALFORMED
+        return self._model.capabilities.in_process or (is_told and self._may_require)
+
     def _request(self, call: ModelCall) -> ChatRequest:
-        must_call = self._final is not None and self._model.capabilities.in_process  # where a grammar holds that
         return ChatRequest(
             messages=self._asked(self._conversation(call)),
             tools=self._schemas,
-            tool_choice="required" if must_call else None,
+            tool_choice="required" if self._must_call(call) else None,
             holds_answer=self._final is not None,
             token_budget=call.max_new_tokens,
             stream=self._stream,
