@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import subprocess
 import tempfile
@@ -27,6 +26,8 @@ def missing() -> str:
     """Why there can be no server; "" where there can be one."""
     if not hasattr(os, "geteuid") or _program("initdb") is None:
         return "PostgreSQL is not installed (Debian's package postgresql)"
+    import pwd
+
     try:
         pwd.getpwnam(USER)
     except KeyError:
@@ -48,6 +49,8 @@ class Postgres:
         self._numbers = count(1)
         self._as: dict[str, Any] = {"cwd": self._folder}
         if os.geteuid() == 0:
+            import pwd
+
             account = pwd.getpwnam(USER)
             os.chown(self._folder, account.pw_uid, account.pw_gid)
             self._as |= {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}

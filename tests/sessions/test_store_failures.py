@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from agentkit.sessions.address import Address, find_address
 from agentkit.sessions.database import Database
 from agentkit.sessions.store import Store
 from tests.sessions.postgres import PASSWORD, WITH_PASSWORD, Postgres
-from tests.sessions.writers import FIRST, GROWN, SPEC, at_once, open_grown
+from tests.sessions.writers import FIRST, GROWN, SPEC, at_once, events_of_a_run, open_grown
 
 ELSE = "AGENTKIT_STORE names another store"
 
@@ -176,6 +177,38 @@ def test_an_older_store_is_brought_up_once_by_many_at_once(address: str) -> None
     assert rows(address, "SELECT note, length FROM agentkit_notes") == [("of version 1", 12), ("step", 0)]
     with pytest.raises(StoreError, match=r" is of version 2, and this agentkit knows version 1; upgrade agentkit, "):
         Database(Address.of(address), FIRST)
+
+
+VERSION_1 = Path(__file__).with_name("version1.sql")
+
+
+def layout(path: Path) -> set[str]:
+    """What makes the tables of a file, however it is broken into lines."""
+    with sqlite3.connect(path) as connection:
+        made = connection.execute(
+            "SELECT sql FROM sqlite_master WHERE sql NOT NULL AND name NOT LIKE '%_words\\_%' ESCAPE '\\'"
+        )
+        found = {re.sub(r"\s+", "", sql) for (sql,) in made}
+    connection.close()
+    return found
+
+
+def test_a_file_of_version_1_is_read_and_gone_on_with(tmp_path: Path) -> None:
+    """When the tables change, `Schema` gets a step from the last version to theirs, and this stays as it is."""
+    path = tmp_path / "agentkit.db"
+    with sqlite3.connect(path) as connection:
+        connection.executescript(VERSION_1.read_text(encoding="utf-8"))
+    connection.close()
+    with Store(path, environment={}) as store:
+        (run,) = store.turns("trip")
+        assert store.run(run).events == tuple(events_of_a_run())
+        assert store.run(run).spec == SPEC
+        assert [one.tool_input for one in store.waiting(run)] == [{"to": "ada@example.org"}]
+        assert [one.text for one in store.recall("colour blue")] == ["The user likes blue."]
+        store.append(store.begin(SPEC, session="trip", number=1), Thought("…"))
+        assert [entry.question for entry in store.runs(search="25")] == ["What is 25 * 4?"] * 2
+    Store(tmp_path / "new.db").close()
+    assert layout(path) == layout(tmp_path / "new.db")
 
 
 def test_a_step_that_fails_leaves_the_older_store(address: str) -> None:

@@ -1,0 +1,28 @@
+-- A store of version 1, in SQLite, with one of each in it.
+CREATE TABLE agentkit_version (version INTEGER NOT NULL);
+CREATE TABLE agentkit_sessions (id INTEGER NOT NULL, name VARCHAR(200) NOT NULL, facts TEXT NOT NULL, created DOUBLE NOT NULL, used DOUBLE NOT NULL, PRIMARY KEY (id), UNIQUE (name));
+CREATE TABLE agentkit_memories (id VARCHAR(32) NOT NULL, text TEXT NOT NULL, words TEXT NOT NULL, at DOUBLE NOT NULL, PRIMARY KEY (id));
+CREATE TABLE agentkit_runs (id VARCHAR(32) NOT NULL, "key" VARCHAR(200), session INTEGER, spec TEXT NOT NULL, version TEXT NOT NULL, question TEXT NOT NULL, status VARCHAR(20) NOT NULL, stop_reason TEXT, output TEXT, searched TEXT NOT NULL, started DOUBLE NOT NULL, ended DOUBLE, PRIMARY KEY (id), UNIQUE ("key"), FOREIGN KEY(session) REFERENCES agentkit_sessions (id) ON DELETE SET NULL);
+CREATE INDEX ix_agentkit_runs_session ON agentkit_runs (session);
+CREATE INDEX agentkit_runs_by_time ON agentkit_runs (started, id);
+CREATE TABLE agentkit_events (run VARCHAR(32) NOT NULL, number INTEGER NOT NULL, at DOUBLE NOT NULL, searched TEXT, event TEXT NOT NULL, PRIMARY KEY (run, number), FOREIGN KEY(run) REFERENCES agentkit_runs (id) ON DELETE CASCADE);
+CREATE TABLE agentkit_turns (session INTEGER NOT NULL, number INTEGER NOT NULL, run VARCHAR(32) NOT NULL, PRIMARY KEY (session, number), UNIQUE (session, run), FOREIGN KEY(session) REFERENCES agentkit_sessions (id) ON DELETE CASCADE, FOREIGN KEY(run) REFERENCES agentkit_runs (id) ON DELETE CASCADE);
+CREATE INDEX ix_agentkit_turns_run ON agentkit_turns (run);
+CREATE TABLE agentkit_decisions (id VARCHAR(200) NOT NULL, run VARCHAR(32) NOT NULL, place INTEGER NOT NULL, kind VARCHAR(20) NOT NULL, tool TEXT NOT NULL, tool_input TEXT NOT NULL, question TEXT NOT NULL, status VARCHAR(20) NOT NULL, edit TEXT, message TEXT NOT NULL, "by" TEXT, asked DOUBLE NOT NULL, decided DOUBLE, PRIMARY KEY (id), FOREIGN KEY(run) REFERENCES agentkit_runs (id) ON DELETE CASCADE);
+CREATE INDEX ix_agentkit_decisions_status ON agentkit_decisions (status);
+CREATE INDEX ix_agentkit_decisions_run ON agentkit_decisions (run);
+CREATE VIRTUAL TABLE agentkit_memory_words USING fts5(words, id UNINDEXED, tokenize = 'porter unicode61');
+CREATE TRIGGER agentkit_memory_added AFTER INSERT ON agentkit_memories BEGIN INSERT INTO agentkit_memory_words (words, id) VALUES (new.words, new.id); END;
+CREATE TRIGGER agentkit_memory_deleted AFTER DELETE ON agentkit_memories BEGIN DELETE FROM agentkit_memory_words WHERE id = old.id; INSERT INTO agentkit_memory_words (agentkit_memory_words) VALUES ('optimize'); END;
+INSERT INTO agentkit_version VALUES (1);
+INSERT INTO agentkit_sessions VALUES (1, 'trip', '{"model": "builtin"}', 1795877382.223168, 1795877382.261369);
+INSERT INTO agentkit_runs VALUES ('6b23pg2cfvntj', NULL, 1, '{"inputs": {"input": "What is 25 * 4?"}, "model": "builtin", "tools": ["calculator"], "prompt": "auto", "max_iterations": 15}', '0.1.0', 'What is 25 * 4?', 'finished', 'answer', '100', 'what is 25 * 4?' || char(10) || '100', 1795877382.220631, 1795877382.345603);
+INSERT INTO agentkit_events VALUES ('6b23pg2cfvntj', 0, 1795877382.279653, NULL, '{"started": {"input": "What is 25 * 4?"}}');
+INSERT INTO agentkit_events VALUES ('6b23pg2cfvntj', 1, 1795877382.293776, NULL, '{"thought": "I multiply."}');
+INSERT INTO agentkit_events VALUES ('6b23pg2cfvntj', 2, 1795877382.302147, NULL, '{"action": "Calculator", "input": "25 * 4", "log": "I multiply.\nAction: …"}');
+INSERT INTO agentkit_events VALUES ('6b23pg2cfvntj', 3, 1795877382.314173, '100', '{"observed": "100"}');
+INSERT INTO agentkit_events VALUES ('6b23pg2cfvntj', 4, 1795877382.321524, NULL, '{"thought": "I know the final answer."}');
+INSERT INTO agentkit_events VALUES ('6b23pg2cfvntj', 5, 1795877382.335481, NULL, '{"finished": "answer", "output": "100", "log": "Final Answer: …", "model_calls": 2, "seconds": 0.0}');
+INSERT INTO agentkit_turns VALUES (1, 0, '6b23pg2cfvntj');
+INSERT INTO agentkit_decisions VALUES ('d1', '6b23pg2cfvntj', 0, 'approval', 'send_mail', '{"to": "ada@example.org"}', '', 'waiting', NULL, '', NULL, 1795877382.388209, NULL);
+INSERT INTO agentkit_memories VALUES ('6b23pg994c90n', 'The user likes blue.', 'the user likes blue', 1795877382.442561);
