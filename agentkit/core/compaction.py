@@ -102,7 +102,14 @@ def _summary(task: Compaction, request: ChatRequest, completion: Completion) -> 
     if task.max_new_tokens is not None:
         usage = estimated_usage(request, completion)
     most = MOST_TOKENS if task.context_tokens is None else min(MOST_TOKENS, task.context_tokens // FOR_NOTES)
-    notes = checked_notes(text, str(task.inputs.get("input", "")), task.steps, task.summary, most_tokens=most)
+    notes = checked_notes(
+        text,
+        str(task.inputs.get("input", "")),
+        task.steps,
+        task.summary,
+        most_tokens=most,
+        cut_off=completion.finish_reason == "length",
+    )
     return Summary(notes.text, notes.reason, usage)
 
 

@@ -27,7 +27,9 @@ _ASKED = (
     "exactly as they stand there. Add nothing that does not stand there. Write nothing but the notes."
 )
 _FOUND = "Also found: "
-_OWN = ("Result Error None True False Also",)  # words of our own lines or a tool's, which are no names
+_OWN = (
+    "Result Error None True False Also Next Then First Now",
+)  # words of our own lines or a tool's, which are no names
 _MOST_FOUND = 400  # characters of the line that begins so
 _SHORT_INPUT = 40
 _STEM = 4  # letters by which words are compared
@@ -40,8 +42,16 @@ _BRIEF = 80  # characters of an observation all of which is a result
 _LONGEST_INPUT = 300  # characters of a call, or of the thought before it
 _SHORTEST = 40  # tokens that are left of an observation
 _LEAST = 0.5  # of the notes, that has to be left of them
+_PART = re.compile(r"[;:()]|,\s|\s(?:and|or|but|while|whereas|than)\s")
 _SENTENCE = re.compile(r"(?<=[.!?。])\s+|\s*\n\s*")
-_OF_TURNS = "|".join(names for kind, names in LABELS.items() if kind not in {"thought", *WEAK_LABELS})
+_OF_TURNS = "|".join(
+    [
+        *(names for kind, names in LABELS.items() if kind not in {"thought", *WEAK_LABELS}),
+        "The steps",
+        "The question",
+        "Result",
+    ]
+)
 _TURN = re.compile(rf"^[ \t>#*_-]*(?:{_OF_TURNS})[*_]*[ \t]*:", re.MULTILINE | re.IGNORECASE)
 _OPENING = re.compile(
     rf"^\W*(?:{LABELS['thought']}|(?:summary|notes)(?: of the steps)?)[*_]*[ \t]*:[*_ \t]*", re.IGNORECASE
@@ -112,30 +122,55 @@ def _cut(text: str, tokens: int) -> str:
 
 
 def checked_notes(
-    text: str, question: str, steps: Sequence[tuple[Any, Any]], before: str = "", *, most_tokens: int = MOST_TOKENS
+    text: str,
+    question: str,
+    steps: Sequence[tuple[Any, Any]],
+    before: str = "",
+    *,
+    most_tokens: int = MOST_TOKENS,
+    cut_off: bool = False,
 ) -> Notes:
     """The model's notes without what stands neither in the steps nor in the notes `before`; what they lack, behind.
 
-    A sentence with such a number or name goes as a whole. Notes of which less than half is left are not believed, nor
-    are such as are no shorter than what they replace.
+    A sentence goes as a whole where a part of it has a number or name that no step has, or such as no one step has
+    together. Notes of which less than half is left are not believed, nor are such as are no shorter than what they
+    replace. Of notes that were `cut_off` the last sentence goes, too.
     """
     plain = _without_turn(text)
     if not plain:
         return Notes(
             reason="the model wrote no notes" if not text.strip() else "the model wrote a turn instead of notes"
         )
-    sentences = list(dict.fromkeys(filter(None, map(str.strip, _SENTENCE.split(plain)))))
-    sources = [before, *_sources(steps)]
-    strange = ungrounded(plain, question, sources)
-    believed = [sentence for sentence in sentences if not any(_holds(sentence, part) for part in strange)]
+    written = list(filter(None, map(str.strip, _SENTENCE.split(plain))))
+    sentences = list(dict.fromkeys(written[: -1 if cut_off and len(written) > 1 else None]))
+    sources = [*filter(None, _lines(before)), *_sources(steps)]
+    believed = _believed(sentences, [question, *sources])
     if sum(map(len, believed)) < _LEAST * sum(map(len, sentences)):
-        return Notes(reason=f"the notes say what stands in no step: {', '.join(strange)[:_BRIEF]}")
+        strange = ungrounded(sentences, question, sources)
+        stands = f"the notes say what stands in no step: {', '.join(strange)[:_BRIEF]}"
+        return Notes(reason=stands if strange else "the notes mix up what stands in different steps")
     notes = _within(believed, most_tokens)
     replaced = count_tokens("\n".join(sources))
     if not notes or count_tokens(notes) >= replaced:
         return Notes(reason="the notes are no shorter than the steps")
     left_out = _left_out(notes, question, steps, before)
     return Notes(f"{notes}\n{left_out}" if left_out else notes)
+
+
+def _believed(sentences: Sequence[str], sources: Sequence[str]) -> list[str]:
+    """The sentences of which each part stands in one of the sources."""
+    parts = {sentence: _PART.split(sentence) for sentence in sentences}
+    unseen = {part for some in parts.values() for part in some}
+    for source in sources:
+        strange = [re.compile(rf"(?<!\w){re.escape(one)}(?!\w)") for one in ungrounded([*unseen], "", [source])]
+        unseen = {part for part in unseen if any(one.search(part) for one in strange)}
+    return [sentence for sentence in sentences if unseen.isdisjoint(parts[sentence])]
+
+
+def _lines(before: str) -> list[str]:
+    """What earlier notes say, one thing each."""
+    earlier, _, found = before.rpartition(_FOUND)
+    return [*earlier.splitlines(), *found.removesuffix(".").split("; ")]
 
 
 def _without_turn(text: str) -> str:
@@ -156,15 +191,12 @@ def _within(sentences: Sequence[str], most: int) -> str:
     return "\n".join(taken)
 
 
-def _holds(sentence: str, part: str) -> bool:
-    return re.search(rf"(?<!\w){re.escape(part)}(?!\w)", sentence) is not None
-
-
 def _sources(steps: Sequence[tuple[Any, Any]]) -> Iterator[str]:
+    """What each of the steps says."""
     for action, observation in steps:
-        yield observation_text(action, observation)
-        if action.tool != OWN_WORDS:
-            yield f"{action.tool}\n{_thought(action)}\n{_input(action)}"
+        result = observation_text(action, observation)
+        is_own = action.tool == OWN_WORDS
+        yield result if is_own else f"{action.tool}\n{_thought(action)}\n{_input(action)}\n{result}"
 
 
 def _left_out(notes: str, question: str, steps: Sequence[tuple[Any, Any]], before: str) -> str:
@@ -180,7 +212,6 @@ def _left_out(notes: str, question: str, steps: Sequence[tuple[Any, Any]], befor
         f"{_of_weight(result, f'{question} {given}')}\n{_thought(action)}\n{given}"
         for (action, _), result, given in zip(real, observed, asked, strict=True)
     ]
-    earlier, _, found = before.rpartition(_FOUND)
     known = [notes, *_OWN, *(action.tool for action, _ in real)]
     guessed = {*ungrounded("\n".join(said), question, [*observed, before])}
     parts: list[str] = []
@@ -189,7 +220,7 @@ def _left_out(notes: str, question: str, steps: Sequence[tuple[Any, Any]], befor
         if new:
             parts.append(f"{given}: {', '.join(new)}" if len(given) <= _SHORT_INPUT else ", ".join(new))
             known += new
-    for text in (*found.removesuffix(".").split("; "), *_SENTENCE.split(earlier)):
+    for text in reversed(_lines(before)):
         if lost := ungrounded(text, question, known):
             parts.append(text.rstrip(".") if len(text) <= _SHORT_INPUT else ", ".join(lost))
             known += lost

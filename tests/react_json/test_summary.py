@@ -49,6 +49,10 @@ TURN = action("Search", "weather of 1825")
         ("She was born in 1789 in Paris.", "", "the notes say what stands in no step: 1789, Paris"),
         (f"{GOOD} {PADDING.replace('weather', 'climate') * 4}", GOOD, ""),
         (f"She was 34. {GOOD[:30]}", "", "the notes say what stands in no step: 34"),
+        (f"{GOOD}\nThe steps:\n1. It was so.\nResult: 5", GOOD, ""),
+        (f"{GOOD}\nAda Lovelace was born in 1825.", GOOD, ""),
+        ("Ada Lovelace was born in 1825.", "", "the notes mix up what stands in different steps"),
+        ("The line opened in 1825, and Ada Lovelace was born in 1815.",) * 2 + ("",),
     ],
 )
 def test_what_is_believed(text: str, believed: str, reason: str) -> None:
