@@ -17,7 +17,7 @@ StopReason = Literal[
     "max_execution_time",
     "max_tokens",
     "max_cost",
-    "stuck",  # the same action gave the same observation again and again
+    "stuck",  # the same came of several turns in a row
     "not_grounded",  # the answer holds a number or a name that no observation gave
     "declined",  # the model says that it has no answer
     "answer_rejected",  # no answer passed the checks of it

@@ -273,3 +273,14 @@ def test_trimmed_steps_keep_their_place() -> None:
     call = loop.next(0)
     assert isinstance(call, ModelCall)
     assert [step.action.tool_input for step in call.steps] == ["b"]
+
+
+def test_a_model_that_gives_no_readable_turn_is_told_from_one_that_repeats_an_action() -> None:
+    loop = ReActLoop({"input": "?"}, limits=Limits(max_repeats=2))
+    for _ in range(2):
+        loop.next(0)
+        list(loop.replied(Turn(MalformedTurn("no action"), text="hm")))
+    loop.next(0)
+    loop.next(0)
+    list(loop.replied(Turn(MalformedTurn("no action"), text="hm")))
+    assert finish(loop).output == "Agent stopped because the model gave no readable turn 2 times in a row."

@@ -88,7 +88,7 @@ def test_what_does_not_fit_goes_back_to_the_model() -> None:
 def test_the_same_misfit_again_and_again_is_stuck() -> None:
     result = executor(model(*[final(WARM)] * 5)).invoke({"input": "?"})
     assert result["run"]["stop_reason"] == "stuck"
-    assert result["output"] == "Agent stopped because it repeated an action without getting further."
+    assert result["output"] == "Agent stopped because the model gave no readable turn 3 times in a row."
 
 
 def test_a_limit_gives_its_own_text() -> None:

@@ -192,9 +192,14 @@ class ReActLoop:
         if self._stopped is None and (reason := self._limit_reached(now_s)) is not None:
             return self._stop(reason)
         if self._stopped is not None and not self._closing:
-            self._end = (FORCED_OUTPUT[self._stopped], False, None, None)
+            self._end = (self._forced_output(self._stopped), False, None, None)
             return self._finished(now_s)
         return self._model_call() if self._too_long is None else self._compaction(self._too_long)
+
+    def _forced_output(self, reason: StopReason) -> str:
+        if reason == "stuck" and self.steps[-1].action.tool == MALFORMED:
+            return f"Agent stopped because the model gave no readable turn {self._repeats} times in a row."
+        return FORCED_OUTPUT[reason]
 
     def _limit_reached(self, now_s: float) -> StopReason | None:
         limits = self._limits

@@ -19,7 +19,7 @@ ENDED = {
     "max_execution_time": "the time limit is reached",
     "max_tokens": "the token budget is spent",
     "max_cost": "the cost budget is spent",
-    "stuck": "the same action gave the same observation again and again",
+    "stuck": "the same came of several turns in a row",
     "not_grounded": "no observation confirms the answer",
     "declined": "the model says that it has no answer",
     "answer_rejected": "no answer passed the checks of it",

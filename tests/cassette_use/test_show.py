@@ -137,7 +137,7 @@ def test_earlier_formats_show(file: str, lines: list[str]) -> None:
 @pytest.mark.parametrize(
     ("turns", "settings", "said"),
     [
-        ((*TURNS[:1], TURNS[0], TURNS[0], final("Ada")), {}, "Ended: the same action gave the same observation again"),
+        ((*TURNS[:1], TURNS[0], TURNS[0], final("Ada")), {}, "Ended: the same came of several turns in a row"),
         ((TURNS[0], TURNS[2]), {"max_iterations": 1}, "Ended: the iteration limit is reached"),
         ((TURNS[0], TURNS[2]), {"max_tokens": 10}, "Ended: the token budget is spent"),
     ],
