@@ -21,7 +21,7 @@ from agentkit.react_json.summary import MOST_TOKENS, checked_notes, summary_mess
 from agentkit.toolbox.calling import in_daemon_thread
 
 SumUp = Callable[[Sequence[Step]], str]
-"""From the oldest steps to what stands in their place; "": their observations are dropped."""
+"""From all steps that the model no longer sees to what stands in their place; "": observations are dropped instead."""
 LONGEST_REPLY = 1024  # tokens, of which some models think first
 FOR_REPLY, FOR_NOTES = 4, 8  # of a context, the parts for the reply and for the notes in it at most
 SPARE = 64  # tokens, as a prompt is counted without a tokenizer

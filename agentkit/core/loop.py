@@ -246,8 +246,9 @@ class ReActLoop:
         return None if budget is None else max(1, budget - self._usage.total_tokens)
 
     def _compaction(self, error: PromptTooLong) -> Compaction:
-        steps = self.steps[self._view.first : self._last_to_go]
-        return Compaction(self.inputs, steps, self._view.summary, error.context_tokens, self._tokens_left())
+        summary, first = (self._view.summary, self._view.first) if self._compacts == "summary" else ("", 0)
+        steps = self.steps[first : self._last_to_go]
+        return Compaction(self.inputs, steps, summary, error.context_tokens, self._tokens_left())
 
     # -- results ---------------------------------------------------------------------------------------------------
 
