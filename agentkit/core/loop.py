@@ -61,7 +61,7 @@ NOT_GROUNDED_OUTPUT = "I could not find an answer that my tools confirm."
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What came of one model call: actions, a final answer, or a malformed turn."""
+    """What came of one model call: actions, a final answer, or a malformed turn. `is_call`: the answer came as one."""
 
     decision: tuple[Action, ...] | FinalAnswer | MalformedTurn
     text: str = ""
@@ -71,6 +71,7 @@ class Turn:
     usage: Usage = field(default_factory=Usage)
     return_values: dict[str, Any] | None = None
     dropped: Mapping[str, int] = field(default_factory=dict)  # what was left out of its prompt, where that was sent
+    is_call: bool = False
 
 
 @dataclass(frozen=True, slots=True)

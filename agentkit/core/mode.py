@@ -409,7 +409,7 @@ class AutoPlanner:
     def _speaks_against(self, turn: Turn, call: ModelCall) -> bool:
         """Whether a first turn is none of the mode that was learnt: no action of the dialect, or no call."""
         is_first, self._is_sure = not self._is_sure, True
-        acts = isinstance(turn.decision, tuple)
+        acts = isinstance(turn.decision, tuple) or turn.is_call
         return is_first and not call.steps and not acts and (self._mode == "tools" or _is_malformed(turn))
 
     def _believed(self, piece: Planned, call: ModelCall, *, instead_of: Turn | None = None) -> Planned:

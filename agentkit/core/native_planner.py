@@ -225,7 +225,8 @@ class NativePlanner(ModelPlanner):
         written = json.dumps(answer, ensure_ascii=False)
         text = "\n".join(filter(None, [completion.text.strip(), f"{FINAL_ANSWER}({written})"]))
         thought = completion.text.strip()
-        return Turn(FinalAnswer(answer, written), text, thought, completion.thinking, usage=completion.usage)
+        thinking, usage = completion.thinking, completion.usage
+        return Turn(FinalAnswer(answer, written), text, thought, thinking, usage=usage, is_call=True)
 
     def _in_dialect(self, text: str) -> ParsedTurn | None:
         """What a reply without calls is as the dialect reads it: a call of one of these tools, or a labelled answer.
