@@ -26,12 +26,13 @@ from sqlalchemy.exc import IntegrityError
 from agentkit.cassette.format.events import EventReader, as_mapping
 from agentkit.cassette.format.run_spec import RunSpec
 from agentkit.errors import CassetteError, StoreError, in_one_line, short_repr
-from agentkit.events import BrokenOff, Event, Finished, Pending, Token, ToolInput, Verdict, Waiting
+from agentkit.events import BrokenOff, Event, Finished, PartialAnswer, Pending, Token, ToolInput, Verdict, Waiting
 from agentkit.secrets import REDACTED, Secrets
 from agentkit.sessions import schema
 from agentkit.sessions.address import Address, find_address
 from agentkit.sessions.database import BUSY_S, Conflict, Database
-from agentkit.tool import text_of
+from agentkit.printable import json_text
+from agentkit.tool import is_content, text_of
 
 RunStatus = Literal["running", "finished", "waiting", "broken_off"]
 """A run that was killed is "broken_off" too: nobody holds it any more, see `Store.held_run`."""
@@ -243,7 +244,7 @@ class Store:
 
         Pieces of text as they arrive are not kept. Raises `StoreError` where another process wrote meanwhile.
         """
-        if isinstance(event, Token):
+        if isinstance(event, Token | PartialAnswer):
             return
         try:
             kept = self._scrubbed(as_mapping(event))
@@ -738,7 +739,10 @@ def _redacted(value: Any) -> Any:
 def _text_in(kept: Mapping[str, Any], name: str) -> str | None:
     """The text of an event's observation or output, as it is kept."""
     value = kept.get(name)
-    return value if isinstance(value, str | None) else text_of(value["json"])
+    if isinstance(value, str | None):
+        return value
+    is_answer = name == "output" and not is_content(value["json"])
+    return json_text(value["json"]) if is_answer else text_of(value["json"])
 
 
 def _searched(kept: Mapping[str, Any], name: str) -> str | None:
