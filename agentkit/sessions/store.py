@@ -27,11 +27,11 @@ from agentkit.cassette.format.events import EventReader, as_mapping
 from agentkit.cassette.format.run_spec import RunSpec
 from agentkit.errors import CassetteError, StoreError, in_one_line, short_repr
 from agentkit.events import BrokenOff, Event, Finished, PartialAnswer, Pending, Token, ToolInput, Verdict, Waiting
+from agentkit.printable import json_text
 from agentkit.secrets import REDACTED, Secrets
 from agentkit.sessions import schema
 from agentkit.sessions.address import Address, find_address
 from agentkit.sessions.database import BUSY_S, Conflict, Database
-from agentkit.printable import json_text
 from agentkit.tool import is_content, text_of
 
 RunStatus = Literal["running", "finished", "waiting", "broken_off"]
