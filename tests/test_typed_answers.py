@@ -16,7 +16,7 @@ from langchain_core.prompts import ChatPromptTemplate, PromptTemplate
 from langchain_core.runnables import RunnableLambda
 from pydantic import BaseModel, Field
 
-from agentkit import AgentExecutor, create_react_json_agent
+from agentkit import AgentExecutor, Session, create_react_json_agent
 from agentkit.cli.app import app
 from agentkit.core.answer_checks import Check
 from agentkit.errors import CassetteError, ConfigurationError, ModelError
@@ -26,6 +26,7 @@ from agentkit.models.backend import Capabilities, Completion
 from agentkit.models.scripted import ScriptedBackend, ScriptedReply
 from agentkit.runs.build import build
 from agentkit.runs.replay import Replay
+from agentkit.runs.trust import effects
 from agentkit.settings import RunSettings
 from tests.doubles.models import action, final, reply
 from tests.doubles.server import ChatServer, say, serving
@@ -459,6 +460,20 @@ def test_a_recording_needs_no_file_of_the_schema(
     Path("other.yaml").write_text(as_a_file)
     with pytest.raises(CassetteError, match=r"expected agentkit\.run\.schema to be the schema itself"):
         agentkit("replay", "other.yaml")
+
+
+def test_a_store_keeps_the_answer_as_json(tmp_path: Path) -> None:
+    made = executor(model(CALCULATE, final(TEXT), final(TEXT)), store=tmp_path / "runs.db")
+    assert list(made.stream({"input": "?"}))[-1]["output"] == OSLO
+    session = Session(made, "weather", store=tmp_path / "runs.db")
+    assert session.ask("How warm is it?")["output"] == OSLO
+    assert [message["content"] for message in session.messages] == ["How warm is it?", TEXT]
+
+
+def test_what_a_file_of_others_names_is_agreed_to_first() -> None:
+    (effect,) = effects(RunSettings(schema="weather.json"), {"schema"})
+    assert effect.startswith("read the schema ")
+    assert effects(RunSettings(schema={"type": "integer"}), {"schema"}) == []
 
 
 # -- wrong use ---------------------------------------------------------------------------------------------------------
