@@ -18,13 +18,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from agentkit.cassette.format.events import EventReader, as_mapping
-from agentkit.cassette.format.run_spec import RunSpec
 from agentkit.errors import CassetteError, StoreError, in_one_line, short_repr
 from agentkit.events import BrokenOff, Event, Finished, PartialAnswer, Pending, Token, ToolInput, Verdict, Waiting
 from agentkit.printable import json_text
@@ -33,6 +31,9 @@ from agentkit.sessions import schema
 from agentkit.sessions.address import Address, find_address
 from agentkit.sessions.database import BUSY_S, Conflict, Database
 from agentkit.tool import is_content, text_of
+
+if TYPE_CHECKING:
+    from agentkit.cassette.format.run_spec import RunSpec
 
 RunStatus = Literal["running", "finished", "waiting", "broken_off"]
 """A run that was killed is "broken_off" too: nobody holds it any more, see `Store.held_run`."""
@@ -244,6 +245,8 @@ class Store:
 
         Pieces of text as they arrive are not kept. Raises `StoreError` where another process wrote meanwhile.
         """
+        from agentkit.cassette.format.events import as_mapping  # with the core, which a list of runs does not need
+
         if isinstance(event, Token | PartialAnswer):
             return
         try:
@@ -270,6 +273,9 @@ class Store:
 
     def run(self, id: str) -> StoredRun:
         """A run with its events."""
+        from agentkit.cassette.format.events import EventReader
+        from agentkit.cassette.format.run_spec import RunSpec
+
         with self._database.reading() as connection:
             run = self._one(connection, schema.runs, id)
             row = connection.execute(
