@@ -43,7 +43,7 @@ from tests.doubles.long_runs import (
     short_sighted,
     short_sighted_server,
 )
-from tests.doubles.models import action
+from tests.doubles.models import Scripted, action
 from tests.doubles.server import ChatServer, serving
 
 INPUTS = {"input": QUESTION}
@@ -385,6 +385,33 @@ def test_what_compaction_cannot_be(compaction: Any, error: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
         list(AgentExecutor.from_model(model, [LOOK], max_iterations=30, compaction=compaction).events(INPUTS))
     assert str(raised.value) == error
+
+
+class Refusing(Scripted):
+    """A model of another provider, as its client has it: it refuses what is long, and counts nothing."""
+
+    traveller: Any
+    context: int = CONTEXT
+
+    def reply(self, request: Any) -> Any:
+        if count(request.messages) > self.context:
+            error = RuntimeError(f"This model's maximum context length is {self.context} tokens.")
+            error.status_code, error.code = 400, "context_length_exceeded"  # type: ignore[attr-defined]
+            raise error
+        return self.traveller(request)
+
+
+@pytest.mark.slow
+def test_a_model_of_another_provider_that_refuses_for_the_length(tmp_path: Path) -> None:
+    def executor(**options: Any) -> AgentExecutor:
+        model = Refusing(turns=[], traveller=Traveller(20), **options)
+        file = tmp_path / "run.yaml"
+        return AgentExecutor.from_model(model, [LOOK], max_iterations=30, compaction="summary", cassette=file)
+
+    events = list(executor().events(INPUTS))
+    assert events[-1].output == ANSWER
+    assert {event.how for event in compactions(events)} == {"summary"}
+    assert compactions(list(executor(context=10**9).events(INPUTS))) == compactions(events)
 
 
 def test_an_agent_of_langchains_writes_its_own_prompt() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping, Sequence
-from contextlib import aclosing, closing
+from contextlib import aclosing, closing, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,9 @@ from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.base import RunnableBinding
 
+from agentkit.core.planner import status_of
 from agentkit.deadline import remaining_s
+from agentkit.errors import LONGEST_SHOWN, AgentkitError, PromptTooLong, in_one_line, said
 from agentkit.events import Usage
 from agentkit.langchain.chat_model import ChatHuggingFace
 from agentkit.langchain.made_messages import MadeMessages, made_ids
@@ -29,12 +31,14 @@ from agentkit.models.backend import (
     ToolCallPiece,
 )
 from agentkit.models.chat import BackendChat, ChatModel, arepeated, repeated
+from agentkit.models.hosted.limits import too_long
 from agentkit.models.openai_format import usage_of as openai_usage_of
 from agentkit.recorder import active
 from agentkit.secrets import public_address
 from agentkit.toolbox.calling import in_daemon_thread
 
 MOST_CONVERTED = 10_000
+TOO_LONG = (400, 413, 422)  # what servers answer to a prompt that is
 _NAMES = ("model_id", "model_name", "model", "base_url", "openai_api_base", "provider")
 
 
@@ -65,11 +69,14 @@ class LangChainModel:
         self.model_id = self._live.model_id
         self.capabilities = self._live.capabilities
 
-    def complete(self, request: ChatRequest) -> Iterator[str | Completion]:
-        return self._asked().complete(request)
+    def complete(self, request: ChatRequest) -> Iterator[str | ToolCallPiece | Completion]:
+        with _length_refusals(request):
+            yield from self._asked().complete(request)
 
-    def acomplete(self, request: ChatRequest) -> AsyncIterator[str | Completion]:
-        return self._asked().acomplete(request)
+    async def acomplete(self, request: ChatRequest) -> AsyncIterator[str | ToolCallPiece | Completion]:
+        with _length_refusals(request):
+            async for piece in self._asked().acomplete(request):
+                yield piece
 
     def _asked(self) -> ChatModel:
         recorder = None if self._live.is_ours else active()
@@ -226,6 +233,21 @@ class _Live:
         else:
             return {}
         return {"max_tokens": budget} if own is None or budget < own else {}
+
+
+@contextmanager
+def _length_refusals(request: ChatRequest) -> Iterator[None]:
+    """Makes a `PromptTooLong` of a provider's refusal of a prompt for its length, where one is asked for."""
+    try:
+        yield
+    except Exception as error:
+        if request.shortens or isinstance(error, AgentkitError) or status_of(error) not in TOO_LONG:
+            raise
+        found = too_long(said(error), code=str(getattr(error, "code", "")))
+        if found is None:
+            raise
+        tokens = {"prompt_tokens": found.prompt_tokens, "context_tokens": found.context_tokens}
+        raise PromptTooLong(in_one_line(error, LONGEST_SHOWN), **tokens) from error
 
 
 # -- the reply ---------------------------------------------------------------------------------------------------------
