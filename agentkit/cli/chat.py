@@ -118,8 +118,8 @@ class Conversation:
         line = Line([f"/{name}" for name in COMMANDS])
         self._view.note(f"/help lists the commands; {LEAVE}")
         while True:
-            say("", to=sys.stderr)
             try:
+                say("", to=sys.stderr)
                 typed = line.read()
             except KeyboardInterrupt:
                 say(LEAVE, to=sys.stderr)

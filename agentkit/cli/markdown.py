@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def rendered(text: str) -> Markdown:
-    """The text for a console of rich's. HTML and entities are text, so is `17*3*2`; lines end where they ended."""
+    """The text for a console of rich's. HTML, entities and `17*3*2` are text; lines end where they ended."""
     from markdown_it import MarkdownIt
     from rich.markdown import Markdown
 
@@ -29,13 +29,14 @@ def rendered(text: str) -> Markdown:
 
 
 def _emphasis(state: StateInline, silent: bool) -> bool:
-    """Markdown's rule, but for asterisks between letters or figures: `17*3*2` is a product."""
+    """Markdown's rule, but for asterisks between letters or figures, and underscores: `17*3*2`, `__init__`."""
     from markdown_it.rules_inline.emphasis import tokenize
 
-    if not silent and state.src[state.pos] == "*":
+    mark = state.src[state.pos]
+    if not silent and mark in "*_":
         scanned = state.scanDelims(state.pos, False)
-        if not (scanned.can_open or scanned.can_close):
-            state.pending += "*" * scanned.length
+        if mark == "_" or not (scanned.can_open or scanned.can_close):
+            state.pending += mark * scanned.length
             state.pos += scanned.length
             return True
     return tokenize(state, silent)
