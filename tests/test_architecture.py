@@ -64,7 +64,9 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "doctor": ADAPTERS | {"doctor", "models.spec"},
     "mcp.serving": TOOLBOX | {"mcp", "mcp.serving"},
     "pytest_plugin": {"errors", "cassette", "runs", "langchain.executor", "models.spec"},
-    "cli": RUNS | STORE | {"cli", "sessions", "report", "doctor", "mcp.serving", "models.spec", "langchain.executor"},
+    "cli": RUNS
+    | STORE
+    | {"cli", "sessions", "sessions.memory", "report", "doctor", "mcp.serving", "models.spec", "langchain.executor"},
     "__main__": {"cli"},
 }
 FACADES = {"agentkit", "agentkit.models", "agentkit.cassette"}

@@ -82,7 +82,7 @@ def test_a_run_comes_back_as_it_was(store: Store) -> None:
         "max_iterations",
         None,
     )
-    assert stored.output == "{'name': 'Camila', 'age': 25}"
+    assert stored.output == '{"name": "Camila", "age": 25}'
     assert stored.ended is not None
     assert stored.started <= stored.ended
 
