@@ -43,7 +43,7 @@ def logs(
     store: str | None,
     as_json: bool,
 ) -> int:
-    """List the runs that are kept, the newest last; with WORDS, those in which each of them stands."""
+    """List the runs that are kept, the newest last. With WORDS, those in which all of them stand."""
     if path:
         return _print_path(store)
     with find_store(store) as found:

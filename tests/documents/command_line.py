@@ -26,10 +26,16 @@ all three: `--max-repeats 5`, `AGENTKIT_MAX_REPEATS=5`, `max_repeats = 5`; the n
 
 
 def commands() -> list[str]:
-    """Every command's name, as help lists them."""
+    """Every command's words, as help lists them, each followed by those beneath it."""
+    import click
+
     from agentkit.cli.app import app
 
-    return list(app.commands)
+    found = []
+    for name, command in app.commands.items():
+        beneath = command.commands if isinstance(command, click.Group) else ()
+        found += [name, *(f"{name} {one}" for one in beneath)]
+    return found
 
 
 def help_text(*words: str) -> str:
@@ -46,7 +52,7 @@ def help_text(*words: str) -> str:
 def page() -> str:
     """The page's whole text."""
     sections = [f"```text\n{help_text()}\n```\n"]
-    sections += [f"## agentkit {name}\n\n```text\n{help_text(name)}\n```\n" for name in commands()]
+    sections += [f"## agentkit {name}\n\n```text\n{help_text(*name.split())}\n```\n" for name in commands()]
     return "\n".join([HEAD, *sections])
 
 
