@@ -27,6 +27,7 @@ def _no_users_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     """Each worker has a cache of its own, and remembers nothing that its user agreed to; builtin is the model."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AGENTKIT_MODEL", "builtin")
+        patch.delenv("AGENTKIT_STORE", raising=False)
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
         patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
