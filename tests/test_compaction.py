@@ -18,9 +18,11 @@ from agentkit.cassette import Cassette, RunSpec, resume
 from agentkit.cassette.format.events import EventReader, as_mapping
 from agentkit.cli.show import show
 from agentkit.cli.view import View
+from agentkit.core.mode import QUESTION as PROBE
+from agentkit.core.mode import TOOL
 from agentkit.core.run import Begun, Within
 from agentkit.errors import ConfigurationError, ModelError
-from agentkit.events import Compacted, Event, Finished, Replied, Usage
+from agentkit.events import Compacted, Event, Finished, ModeFound, Replied, Usage
 from agentkit.models import ChatHuggingFace
 from agentkit.models.backend import Completion
 from agentkit.models.chat import BackendChat
@@ -44,7 +46,8 @@ from tests.doubles.long_runs import (
     short_sighted_server,
 )
 from tests.doubles.models import Scripted, action
-from tests.doubles.server import ChatServer, serving
+from tests.doubles.models import reply as called
+from tests.doubles.server import ChatServer, Play, Request, reply, serving
 
 INPUTS = {"input": QUESTION}
 ANSWER = f"Town 1, with {people(1)} people"
@@ -105,6 +108,27 @@ def test_a_run_of_60_steps_ends_with_an_answer_on_a_server(server: ChatServer, w
     check_run(list(executor.events(INPUTS)), way)
     taken = [body["messages"] for body in server.bodies if count(body["messages"], body.get("tools") or ()) <= CONTEXT]
     check_messages([messages for messages in taken if not is_for_notes(messages)], way)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("native", [True, False])
+def test_a_refusal_for_the_length_says_nothing_of_how_the_model_calls(
+    server: ChatServer, native: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    runs = short_sighted_server(Traveller(20, native=native))
+
+    def choose(asked: Request) -> Play:
+        if asked.body["messages"][-1]["content"] != PROBE:
+            return runs(asked)
+        return reply(called("", [(TOOL["function"]["name"], '{"city": "Lisbon"}')] if native else []))
+
+    server.choose = choose
+    executor = AgentExecutor.from_model(server.url, [LOOK], max_iterations=100, compaction="summary")
+    events = list(executor.events(INPUTS))
+    assert [event.mode for event in events if isinstance(event, ModeFound)] == ["tools" if native else "react-json"]
+    assert events[-1].output == ANSWER
+    assert compactions(events)
 
 
 def check_run(events: Sequence[Event], way: str) -> None:

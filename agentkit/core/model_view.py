@@ -33,7 +33,10 @@ class ModelView:
     @property
     def is_at_its_least(self) -> bool:
         """Whether nothing can be left out: of the newest turn something is seen in any case."""
-        return len(self.steps) < 2 or len(list(turns_of(self.steps))) < 2
+        if len(self.steps) < 2:
+            return True
+        oldest, newest = self.steps[0].action.called, self.steps[-1].action.called
+        return oldest is not None and newest is not None and oldest.turn == newest.turn
 
     def too_many(self, error: PromptTooLong) -> int:
         """The last of the steps, counted from 1 in the run, that have to go for a prompt that was too long to fit.

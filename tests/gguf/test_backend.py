@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from agentkit import AgentExecutor, Cassette, chat_model
-from agentkit.errors import ConfigurationError, ModelError
+from agentkit.errors import ConfigurationError, ModelError, PromptTooLong
 from agentkit.models import ChatHuggingFace, HuggingFacePipeline, spec
 from agentkit.models.backend import ChatRequest, Chunk
 from agentkit.models.chat import BackendChat
@@ -98,6 +98,11 @@ def test_a_conversation_that_outgrows_the_context(tmp_path: Path) -> None:
     assert first.metadata == {"dropped_to_fit": {"observations": 0, "messages": 2}}
     assert last.usage is not None
     assert last.usage.prompt_tokens < 128
+    with pytest.raises(PromptTooLong) as raised:  # counted by llama.cpp
+        chunks(backend, messages=long, options={"max_new_tokens": 8}, shortens=False)
+    prompt = backend._prompts.encode(backend.template.render(long))
+    assert (raised.value.prompt_tokens, raised.value.context_tokens) == (backend.count(prompt), 128)
+    assert chunks(backend, shortens=False)[-1].finish_reason is not None
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 
 from agentkit import AgentExecutor
-from agentkit.errors import ConfigurationError, ModelError
+from agentkit.errors import ConfigurationError, ModelError, PromptTooLong
 from agentkit.models.hosted.body import Lessons
 from agentkit.models.hosted.limits import Context, TooLong, too_long
 from agentkit.models.messages import CUT
@@ -306,6 +306,24 @@ def test_a_context_that_was_met_once_is_not_run_into_again(
         told % f"{count} observations" for count in (8, 12, 16)
     ]
     assert len(server.bodies) == 5  # one of them was refused
+
+
+@every_way
+def test_a_prompt_that_is_not_to_be_shortened_is_told_of(server: ChatServer, chat: Make, ask: Ask) -> None:
+    """Once by the server; then it is foreseen, also of a prompt that came to the same in another way."""
+    server.choose = with_context(2400)
+    model = chat()
+    counted = []
+    for count in (14, 14, 15):
+        with pytest.raises(PromptTooLong) as raised:
+            ask(model.bind(shortens=False), conversation(*["x" * 600] * count))
+        assert raised.value.context_tokens == 2400
+        counted.append(raised.value.prompt_tokens)
+    assert counted == [len(json.dumps(server.bodies[0]["messages"])) // 4] * 2 + [
+        pytest.approx(counted[0] * 15 / 14, 0.01)
+    ]
+    assert len(server.bodies) == 1
+    assert ask(model.bind(shortens=False), conversation("x")).content == "hello"
 
 
 def test_a_context_that_counts_the_reply_is_not_run_into_again(server: ChatServer, chat: Make) -> None:

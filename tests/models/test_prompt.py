@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 
 from agentkit import AgentExecutor
-from agentkit.errors import ConfigurationError
+from agentkit.errors import ConfigurationError, PromptTooLong
 from agentkit.models import ChatHuggingFace, HuggingFacePipeline
 from agentkit.models.local.chat_template import ChatTemplate
 from agentkit.models.local.encoding import PromptEncoder, WrittenTurn, first_that_fits
@@ -211,6 +211,11 @@ def test_long_runs_drop_their_oldest_observations(model_folder: Path) -> None:
         assert reply.usage_metadata is not None
         assert reply.usage_metadata["input_tokens"] <= 1024
     assert reply.response_metadata["dropped_to_fit"]["observations"] > 0
+    with pytest.raises(PromptTooLong) as raised:
+        chat.invoke(messages, max_new_tokens=8, shortens=False)
+    assert raised.value.context_tokens == 1024
+    assert raised.value.prompt_tokens is not None
+    assert raised.value.prompt_tokens > 1024 - 8
 
 
 @pytest.mark.parametrize(
