@@ -49,10 +49,8 @@ class FileLock:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._descriptor: int | None = self._locked()
-        holder = Holder.here()
-        os.ftruncate(self._descriptor, 0)
-        os.lseek(self._descriptor, 0, os.SEEK_SET)
-        os.write(self._descriptor, f"{holder.pid} {holder.since.timestamp()} {holder.host}\n".encode())
+        with suppress(OSError):  # of a full disk, on which it is held all the same
+            _name(self._descriptor, Holder.here())
 
     def __enter__(self) -> Self:
         return self
@@ -91,6 +89,12 @@ class FileLock:
             except FileNotFoundError:  # its last holder has just removed it
                 pass
             os.close(descriptor)
+
+
+def _name(descriptor: int, holder: Holder) -> None:
+    os.ftruncate(descriptor, 0)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    os.write(descriptor, f"{holder.pid} {holder.since.timestamp()} {holder.host}\n".encode())
 
 
 def _holder(descriptor: int) -> Holder | None:
