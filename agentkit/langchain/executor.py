@@ -267,6 +267,8 @@ class AgentExecutor(KeptRuns, Runnable[dict[str, Any], dict[str, Any]]):
         A call under way at `max_execution_time` is given up; a thread it needs ends on its own.
         """
         config, info = _identified(config, **kwargs)
+        if task := self._task(config):
+            return self._in_graph(task, self._keyed(input), config)
         for event in self._events(input, config, self._outputs):
             if isinstance(event, RunStarted):
                 inputs = event.inputs
@@ -283,6 +285,8 @@ class AgentExecutor(KeptRuns, Runnable[dict[str, Any], dict[str, Any]]):
     ) -> dict[str, Any]:
         """`invoke`, awaiting models and tools; a call under way at `max_execution_time` is cancelled."""
         config, info = _identified(config, **kwargs)
+        if task := self._task(config):
+            return await self._ain_graph(task, self._keyed(input), config)
         async for event in self._aevents(input, config, self._outputs):
             if isinstance(event, RunStarted):
                 inputs = event.inputs
@@ -660,6 +664,9 @@ def _settings(options: Mapping[str, Any], may_be_0: Sequence[str] = ()) -> dict[
         raise ConfigurationError(
             f"memory: expected LangChain's, as ConversationBufferMemory, saw {described(options['memory'])}"
         )
+    store = options.get("store")
+    if store is not None and not isinstance(store, str | Path) and not _is_store(store):
+        raise ConfigurationError(f"store: expected a Store, a file or an address, saw {described(store)}")
     _check_callbacks(options)
     return settings
 
@@ -687,6 +694,12 @@ def _check_callbacks(options: Mapping[str, Any]) -> None:
     cassette = options.get("cassette")
     if cassette is not None and not isinstance(cassette, str | Path) and not _is_cassette(cassette):
         raise ConfigurationError(f"cassette: expected a file or a Cassette, saw {described(cassette)}")
+
+
+def _is_store(value: Any) -> bool:
+    from agentkit.sessions.store import Store
+
+    return isinstance(value, Store)
 
 
 def _is_cassette(value: Any) -> bool:

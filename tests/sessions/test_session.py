@@ -242,6 +242,12 @@ def test_what_is_no_executor_is_an_error(executor: Any, path: Path) -> None:
         Session(executor, "trip", store=Store(path))
 
 
+@pytest.mark.parametrize("store", [3, ["s.db"], object()])
+def test_what_is_no_store_is_an_error(store: Any) -> None:
+    with pytest.raises(ConfigurationError, match="store: expected a Store, a file or an address, saw"):
+        executor(store=store)
+
+
 def test_without_a_store_there_is_no_session(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGENTKIT_STORE", "none")
     run, _ = executor()
