@@ -47,7 +47,7 @@ from tests.doubles.long_runs import (
 )
 from tests.doubles.models import Scripted, action
 from tests.doubles.models import reply as called
-from tests.doubles.server import ChatServer, Play, Request, reply, serving
+from tests.doubles.server import ChatServer, Play, Request, error, reply, serving
 
 INPUTS = {"input": QUESTION}
 ANSWER = f"Town 1, with {people(1)} people"
@@ -304,6 +304,7 @@ def test_a_summary_that_is_none_drops_observations_and_says_so(name: str) -> Non
     told = compactions(events)
     assert {(event.how, event.reason) for event in told} == {("drop" if reason else "summary", reason)}
     assert len(told) <= 6
+    assert [event.first for event in told] == [1, *(event.last + 1 for event in told[:-1])]
     assert all(len(event.text) < 2_500 for event in told)
     if reason:
         assert any(DROPPED in message["content"] for message in model.prompts[-1])
@@ -397,18 +398,57 @@ def test_a_function_gets_langchains_steps_and_may_decline() -> None:
 
 
 @pytest.mark.parametrize(
-    ("compaction", "error"),
+    ("compaction", "said"),
     [
         (lambda steps: 7, "compaction: expected the function to return text, saw 7"),
         ("sum", "compaction is drop or summary, not 'sum'; did you mean 'summary'?"),
         (asyncio.sleep, "compaction: expected a plain function, saw an async one; take a plain one"),
     ],
 )
-def test_what_compaction_cannot_be(compaction: Any, error: str) -> None:
+def test_what_compaction_cannot_be(compaction: Any, said: str) -> None:
     model = ChatHuggingFace(llm=short_sighted(Traveller(20)))
     with pytest.raises(ConfigurationError) as raised:
         list(AgentExecutor.from_model(model, [LOOK], max_iterations=30, compaction=compaction).events(INPUTS))
-    assert str(raised.value) == error
+    assert str(raised.value) == said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "says",
+    [
+        lambda prompt, reply: "The prompt is too long." if prompt > CONTEXT else "",
+        lambda prompt, reply: (
+            (
+                f"This model's maximum context length is {CONTEXT} tokens. However, you requested {prompt + reply} tokens "
+                f"({prompt} in the messages, {reply} in the completion)."
+            )
+            if prompt + reply > CONTEXT
+            else ""
+        ),
+    ],
+    ids=["without a number", "prompt and reply together"],
+)
+def test_servers_refuse_in_other_words(server: ChatServer, says: Any) -> None:
+    plays = short_sighted_server(Traveller(25), context=10**9)
+
+    def choose(asked: Request) -> Play:
+        said = says(count(asked.body["messages"]), asked.body["max_tokens"])
+        return error(400, said) if said else plays(asked)
+
+    server.choose = choose
+    executor = AgentExecutor.from_model(server.url, [LOOK], mode="react-json", max_iterations=30, compaction="summary")
+    events = list(executor.events(INPUTS))
+    assert events[-1].output == ANSWER
+    assert {(event.how, event.reason) for event in compactions(events)} == {("summary", "")}
+    assert len(server.bodies) <= 36
+
+
+def test_a_server_that_takes_no_prompt_at_all_is_an_error(server: ChatServer) -> None:
+    server.choose = lambda asked: error(400, "The prompt is too long.")
+    executor = AgentExecutor.from_model(server.url, [LOOK], mode="react-json", compaction="summary")
+    with pytest.raises(ModelError, match="The prompt is too long"):
+        list(executor.events(INPUTS))
+    assert len(server.bodies) <= 2
 
 
 class Refusing(Scripted):
@@ -419,9 +459,9 @@ class Refusing(Scripted):
 
     def reply(self, request: Any) -> Any:
         if count(request.messages) > self.context:
-            error = RuntimeError(f"This model's maximum context length is {self.context} tokens.")
-            error.status_code, error.code = 400, "context_length_exceeded"  # type: ignore[attr-defined]
-            raise error
+            refusal = RuntimeError(f"This model's maximum context length is {self.context} tokens.")
+            refusal.status_code, refusal.code = 400, "context_length_exceeded"  # type: ignore[attr-defined]
+            raise refusal
         return self.traveller(request)
 
 

@@ -92,9 +92,12 @@ def _asking(task: Compaction) -> Generator[ChatRequest, Completion | Exception, 
 
 def _failure(error: Exception) -> Exception:
     """What failed at the model or its server; raises anything else again."""
-    if isinstance(error, ModelError) or (status_of(error) is not None and not isinstance(error, AgentkitError)):
+    if isinstance(error, ModelError):
         return error
-    raise error
+    status = None if isinstance(error, AgentkitError) else status_of(error)
+    if status is None:
+        raise error
+    return ModelError(f"{type(error).__name__}, HTTP {status}")  # a client's own words may hold a key
 
 
 def _summary(task: Compaction, request: ChatRequest, completion: Completion) -> Summary:

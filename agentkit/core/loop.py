@@ -261,7 +261,8 @@ class ReActLoop:
     def compacted(self, summary: Summary) -> Iterator[Event]:
         """What came of the last `Compaction`; raises `ConfigurationError` where `max_cost_usd` cannot be held."""
         how = self._compacts if summary.text and self._compacts else "drop"
-        first, last = self._view.first + 1, self._last_to_go
+        last = self._last_to_go
+        first = self._view.first_to_go(last, how)
         yield from self._compact(Compacted(how, first, last, summary.text, summary.reason, usage=summary.usage))
         if summary.usage != Usage():
             self._check_cost(summary.usage)

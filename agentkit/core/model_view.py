@@ -24,6 +24,7 @@ class ModelView:
         self.steps = steps
         self.summary = ""
         self.first = 0
+        self._without_observation = 0
 
     def add(self, turn: Sequence[Step]) -> None:
         """A turn that was added to the run's steps."""
@@ -56,6 +57,11 @@ class ModelView:
             kept += count
         return self.first + len(self.steps) - kept
 
+    def first_to_go(self, last: int, how: str) -> int:
+        """The first of the steps up to `last`, counted from 1, that go this time."""
+        is_seen_in_part = how == "drop" and self._without_observation < last
+        return 1 + (max(self.first, self._without_observation) if is_seen_in_part else self.first)
+
     def take(self, event: Compacted) -> None:
         """Leave out what an event of the run says."""
         count = event.last - self.first
@@ -68,6 +74,7 @@ class ModelView:
         self.steps = [*without, *newest]
         if event.how != "drop":
             self.summary = event.text
+        self._without_observation = max(self._without_observation, event.last)
 
 
 def _size(step: Step) -> int:
