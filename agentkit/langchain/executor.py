@@ -549,7 +549,7 @@ class AgentExecutor(KeptRuns, Runnable[dict[str, Any], dict[str, Any]]):
     @property
     def _shows_partial(self) -> bool:
         """Whether a stream has answers as they grow: not where it is recorded, for that would be another request."""
-        return self._answer_type is not None and self.cassette is None and active() is None
+        return self._answer_type is not None and self.stream_runnable and self.cassette is None and active() is None
 
     def _planner(self, config: RunnableConfig | None, stream: bool) -> Planner:
         """What plans a run. The model is streamed as in LangChain, so that callbacks are told of its tokens.
