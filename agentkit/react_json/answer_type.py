@@ -257,9 +257,7 @@ def _adapter(wanted: Any, what: str) -> Any:
     try:
         return TypeAdapter(wanted)
     except (PydanticUserError, NameError, TypeError, RecursionError) as error:
-        raise ConfigurationError(
-            f"{what}: no JSON schema can be made of {described(wanted)}: {_first(error)}"
-        ) from None
+        raise ConfigurationError(f"{what}: no JSON schema can be made of {_named(wanted)}: {_first(error)}") from None
 
 
 def _schema_of(adapter: Any, name: str, what: str) -> Any:
@@ -269,6 +267,10 @@ def _schema_of(adapter: Any, name: str, what: str) -> Any:
         return adapter.json_schema()
     except (PydanticUserError, RecursionError) as error:
         raise ConfigurationError(f"{what}: {name} has no JSON schema: {_first(error)}") from None
+
+
+def _named(wanted: Any) -> str:
+    return short_repr(wanted) if hasattr(wanted, "__args__") else described(wanted)
 
 
 def _first(error: BaseException) -> str:
