@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from agentkit.tool import Tool
 
 QUESTION_CHARS = 300
+MARGIN_OF_RUN = "  run | "
 
 
 @click.group(cls=Listing)
@@ -228,14 +229,18 @@ def _who() -> str:
 def _print(store: Store, one: Decision) -> None:
     console = output_console()
     waits = "asks" if one.kind == "question" else "may it run?"
-    console.print(printable(f"{one.id}  {when(one.asked)}  run {one.run}  {word(one.tool)}: {waits}"), style="bold")
+    console.print(
+        printable(f"{word(one.id)}  {when(one.asked)}  run {word(one.run)}  {word(one.tool)}: {waits}"), style="bold"
+    )
     for line in in_margin(escaped(one.tool_input), MARGIN):
         console.print(printable(line))
     if one.question:
         for line in in_margin(escaped(one.question), MARGIN_OF_QUESTION):
             console.print(printable(line))
-    asked = in_one_line(shortened(store.run(one.run).question, QUESTION_CHARS))
-    console.print(printable(f"  run | {escaped(asked)}"), style="dim")
+    if (question := _question_of(store, one)) is not None:
+        asked = escaped(in_one_line(shortened(question, QUESTION_CHARS)))
+        for line in in_margin(asked, MARGIN_OF_RUN):
+            console.print(printable(line), style="dim")
     console.print()
 
 
@@ -248,5 +253,13 @@ def _as_mapping(store: Store, one: Decision) -> dict[str, Any]:
         "tool": one.tool,
         "tool_input": one.tool_input,
         "question": one.question,
-        "input": store.run(one.run).question,
+        "input": _question_of(store, one),
     }
+
+
+def _question_of(store: Store, one: Decision) -> str | None:
+    """What its run was asked; None for a run that cannot be read."""
+    try:
+        return store.run(one.run).question
+    except StoreError:
+        return None

@@ -239,7 +239,7 @@ class LogKeeper:
                 self._early.pop(0)
         except StoreError as error:
             self._has_failed = True
-            self._view.note(f"this run is not kept: {in_one_line(error)} (--no-log asks for that)")
+            self._view.note(f"this run is not kept: {in_one_line(error)}, or give --no-log")
 
     def _begin(self, opening: Future[Store | None]) -> Callable[[Event], None]:
         from agentkit.sessions.going_on import StoreKeeper, kept

@@ -12,7 +12,7 @@ from agentkit.cli.keeping import find_store, store_option
 from agentkit.cli.options import json_option
 from agentkit.cli.view import View, output_console, say, shortened
 from agentkit.errors import StoreError, in_one_line
-from agentkit.printable import json_text, printable
+from agentkit.printable import json_text, printable, word
 from agentkit.report.wording import ENDED
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _reason(reason: str | None) -> str:
 
 def _print_entry(store: Store, entry: RunEntry) -> None:
     console = output_console()
-    session = f"session {entry.session}" if entry.session else ""
+    session = f"session {word(entry.session)}" if entry.session else ""
     facts = [when(entry.started), model_of(store, entry) or "", session, ended(entry)]
     console.print(printable(f"{entry.id}  {'  '.join(filter(None, facts))}"), style="dim")
     console.print(printable(shortened(in_one_line(entry.question), SHOWN_CHARS)), style="bold")
