@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import wraps
@@ -193,7 +193,8 @@ class LogKeeper:
     """Keeps a run in a store that is opened while its model is asked; where that fails, the run goes on without.
 
     No answer waits for it: what happens before the store is open is written when it is, or when the run is `closed`.
-    Only a call that may change something waits: that it was under way has to be known, however this process ends.
+    Only a call that may change something waits: that it was under way has to be known, however this process ends. Wrong
+    use, which is an error before the model said anything, is no run.
     """
 
     def __init__(self, keeps: Keeps, runner: Runner, inputs: dict[str, Any], view: View, *, by_user: bool) -> None:
@@ -231,6 +232,8 @@ class LogKeeper:
     def _write(self) -> None:
         if self._has_failed or self._opening is None:
             return
+        if self._keep is None and not _is_worth_keeping(self._early):
+            return
         try:
             if self._keep is None:
                 self._keep = self._begin(self._opening)
@@ -258,6 +261,13 @@ class LogKeeper:
         return keep
 
 
+def _is_worth_keeping(events: Sequence[Event]) -> bool:
+    from agentkit.events import BrokenOff, ModeFound, RunStarted
+
+    happened = [event for event in events if not isinstance(event, RunStarted | ModeFound)]
+    return any(not isinstance(one, BrokenOff) or one.error != ConfigurationError.__name__ for one in happened)
+
+
 @contextmanager
 def logged(keeps: Keeps, runner: Runner, inputs: dict[str, Any], view: View, *, by_user: bool) -> Iterator[Runner]:
     """The runner of a run that is kept for the log, as far as it can be."""
@@ -274,19 +284,17 @@ def logged(keeps: Keeps, runner: Runner, inputs: dict[str, Any], view: View, *, 
         return
     is_new = address.path is not None and not address.path.exists()
     keeper = LogKeeper(keeps, runner, inputs, view, by_user=by_user)
-    is_interrupted = False
     try:
         yield runner.joined(Within(keeper=keeper))
-    except KeyboardInterrupt:
-        is_interrupted = True
-        raise
-    finally:
+    except BaseException as error:
         view.settle()
         keeper.closed()
-        if keeper.run is not None and is_interrupted:
+        if keeper.run is not None and isinstance(error, KeyboardInterrupt):
             view.note(f"what there was is kept; agentkit resume {keeper.run} goes on with it")
-        elif keeper.run is not None and is_new:
-            view.note(f"runs are kept from now on, in {address}; agentkit logs shows them, --no-log keeps one out")
+        raise
+    keeper.closed()
+    if keeper.run is not None and is_new:
+        view.note(f"runs are kept from now on, in {address}; agentkit logs shows them, --no-log keeps one out")
 
 
 # -- a run in a session, or one that waits -----------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from agentkit.sessions.store import Store
+from tests.doubles.server import error
 from tests.sessions.commands import Bench, action, bench, final
 
 SAID = "\x1b]0;OWNED\x07\x1b[31mred\u202e [red]x[/red]"
@@ -102,6 +103,25 @@ def test_wrong_use_is_one_line_and_exit_code_2(command: Bench, words: list[str],
     assert errors[0].startswith("error: ")
     assert message in errors[0]
     assert harmless(done.err.replace("\n", ""))
+
+
+def test_a_run_that_failed_is_kept_and_wrong_use_is_none(command: Bench) -> None:
+    command.server.plays = [error(503)]
+    assert command.ask("run", "q", "--option", "max_retries=0").code == 3
+    assert command.run("run", "q", "--model", "hf:a/b").code == 2
+    (entry,) = json.loads(command.run("logs", "--json").out)
+    assert (entry["status"], "503" in entry["output"]) == ("broken_off", True)
+    command.plays(final("four"))
+    assert command.run("resume", entry["id"]).out == "four\n"
+
+
+def test_where_nobody_can_be_asked_nothing_runs_and_the_run_is_kept(command: Bench) -> None:
+    command.plays(action("Send", "hello"), final("done"))
+    refused = command.ask("run", "q")
+    assert (refused.code, command.sent) == (0, [])
+    assert "not run: Send may have side effects, and nobody can be asked here" in refused.err
+    (entry,) = json.loads(command.run("logs", "--json").out)
+    assert entry["output"] == "done"
 
 
 # -- sessions ----------------------------------------------------------------------------------------------------------
