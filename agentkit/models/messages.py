@@ -175,6 +175,8 @@ def _without_oldest_messages(fitted: Fitted) -> Stage:
 def _without_oldest_steps(fitted: Fitted) -> Stage:
     start, end = _oldest_steps(fitted.messages)
     places = [at for at in range(start + 1, end + 1) if fitted.messages[at]["role"] == "assistant"]
+    stride = 1 << max(0, (len(places) // (2 * STRIDE)).bit_length() - 1)  # of many steps several at a time, as above
+    places = [*places[stride - 1 : -1 : stride], *places[-1:]]
 
     def shortened(at: int) -> Fitted:
         left = [*fitted.messages[:start], *fitted.messages[at:]]
