@@ -506,6 +506,9 @@ def test_what_cannot_be_held_is_refused() -> None:
         AgentExecutor(RunnableLambda(str), [], output_type=Weather)
     with pytest.raises(ConfigurationError, match=r'answers with text that it copies \(constrain="copy"\)'):
         AgentExecutor.from_model("builtin", output_type=Weather)
+    own = Capabilities(grammar=True, constrain="actions", turn_grammars={"actions": lambda tools, *_, **__: ""})
+    with pytest.raises(ConfigurationError, match="The grammar of turns of scripted takes no answer_schema"):
+        AgentExecutor.from_model(model(capabilities=own), [], output_type=Weather)
     from agentkit.tool import Tool
 
     direct = Tool(name="Direct", description="x", run=str, return_direct=True)

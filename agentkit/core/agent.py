@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from inspect import signature
 from typing import Any, Literal, get_args
 
 from agentkit.core.history import History
@@ -22,7 +23,7 @@ from agentkit.core.native_planner import PROMPT as NATIVE_PROMPT
 from agentkit.core.planner import Estimates, Grammar, Planner, ReactJsonPlanner, WantedAnswer
 from agentkit.errors import ConfigurationError, in_one_line
 from agentkit.events import CallMode, Step
-from agentkit.models.backend import Capabilities
+from agentkit.models.backend import Capabilities, TurnGrammar
 from agentkit.models.call_grammar import tool_grammar
 from agentkit.models.chat import ChatModel
 from agentkit.react_json.answer_type import AnswerType, Held
@@ -83,6 +84,12 @@ class ReactAgent:
             check_native_calls(self.model.model_id, self.model.capabilities)
         if self.answer is not None:
             check_typed(self.model.model_id, self.model.capabilities)
+            make = self._make_grammar
+            if make is not None and "answer_schema" not in signature(make).parameters:
+                raise ConfigurationError(
+                    f"The grammar of turns of {self.model.model_id} takes no answer_schema, so that it holds no answer to "
+                    'a type; let it take one, or set constrain="off"'
+                )
             if direct := [tool.name for tool in self.tools if tool.return_direct]:
                 raise ConfigurationError(
                     f"What {direct[0]} gives is the answer (return_direct), and would not be of the type that is asked "
@@ -273,10 +280,14 @@ class ReactAgent:
         schema = turn_schema([(tool.name, tool.schema) for tool in self.tools], answer_schema=answer_schema)
         return ServerSchema(schema, self._finder, model)
 
+    @property
+    def _make_grammar(self) -> TurnGrammar | None:
+        capabilities = self.model.capabilities
+        return capabilities.turn_grammars.get(capabilities.constrain)
+
     def _grammar(self) -> Grammar | None:
         """The grammar the model's turns are held to, where the model can be held to one."""
-        capabilities = self.model.capabilities
-        make = capabilities.turn_grammars.get(capabilities.constrain)
+        make = self._make_grammar
         if make is None:
             return None
         thought_open = not self.react_prompt.keeps_messages
