@@ -42,6 +42,8 @@ _BRIEF = 80  # characters of an observation all of which is a result
 _LONGEST_INPUT = 300  # characters of a call, or of the thought before it
 _SHORTEST = 40  # tokens that are left of an observation
 _LEAST = 0.5  # of the notes, that has to be left of them
+_LONGEST_SENTENCE = 80  # tokens
+_COMMA = re.compile(r"[,;]\s")
 _PART = re.compile(r"[;:()]|,\s|\s(?:and|or|but|while|whereas|than)\s")
 _SENTENCE = re.compile(r"(?<=[.!?。])\s+|\s*\n\s*")
 _OF_TURNS = "|".join(
@@ -141,7 +143,7 @@ def checked_notes(
         return Notes(
             reason="the model wrote no notes" if not text.strip() else "the model wrote a turn instead of notes"
         )
-    written = list(filter(None, map(str.strip, _SENTENCE.split(plain))))
+    written = list(_sentences(plain))
     sentences = list(dict.fromkeys(written[: -1 if cut_off and len(written) > 1 else None]))
     sources = [*filter(None, _lines(before)), *_sources(steps)]
     believed = _believed(sentences, [question, *sources])
@@ -155,6 +157,13 @@ def checked_notes(
         return Notes(reason="the notes are no shorter than the steps")
     left_out = _left_out(notes, question, steps, before)
     return Notes(f"{notes}\n{left_out}" if left_out else notes)
+
+
+def _sentences(text: str) -> Iterator[str]:
+    """The sentences; of one that does not end, the parts between its commas: a model may go in circles there."""
+    for sentence in _SENTENCE.split(text):
+        parts = _COMMA.split(sentence) if count_tokens(sentence) > _LONGEST_SENTENCE else [sentence]
+        yield from filter(None, map(str.strip, parts))
 
 
 def _believed(sentences: Sequence[str], sources: Sequence[str]) -> list[str]:
