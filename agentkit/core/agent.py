@@ -87,8 +87,8 @@ class ReactAgent:
             make = self._make_grammar
             if make is not None and "answer_schema" not in signature(make).parameters:
                 raise ConfigurationError(
-                    f"The grammar of turns of {self.model.model_id} takes no answer_schema, so that it holds no answer to "
-                    'a type; let it take one, or set constrain="off"'
+                    f"The grammar of turns of {self.model.model_id} takes no answer_schema, and holds no answer to a "
+                    'type; let it take one, or set constrain="off"'
                 )
             if direct := [tool.name for tool in self.tools if tool.return_direct]:
                 raise ConfigurationError(
