@@ -157,8 +157,9 @@ class Conversation:
         except KeyboardInterrupt:
             if isinstance(self._view, ChatView):
                 self._view.leave_partial()
-            run = next(iter(session.runs[-1:]), None)
-            say(f"interrupted: this turn is left out; /retry asks again, agentkit resume {run} goes on", to=sys.stderr)
+                run = next(iter(session.runs[-1:]), None)
+                left = f"interrupted: this turn is left out; /retry asks again, agentkit resume {run} goes on"
+                say(left, to=sys.stderr)
             raise
         if code == 0:
             self._unanswered = None

@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from agentkit.cli.approval import ask, can_ask
-from agentkit.cli.keeping import is_own
+from agentkit.cli.keeping import foreign_in
 from agentkit.cli.run import begin, say_what_waits
-from agentkit.cli.trust import agreed
 from agentkit.cli.view import View
 from agentkit.errors import AgentkitError
 
@@ -28,12 +27,11 @@ class MadeInPython(AgentkitError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedRun:
-    """A run of `store` and what goes on with it; `is_own`: nobody else can have written what it is made of."""
+    """A run of `store` and what goes on with it."""
 
     store: Store
     run: StoredRun
     runner: Runner
-    is_own: bool
 
     @property
     def tools(self) -> Sequence[Tool]:
@@ -64,13 +62,7 @@ def opened_run(
             f"run {run.id} has a model that was made in Python; go on there: executor.resume({run.id!r})"
         )
     settings = replace(run.spec.settings, **changes)
-    own, foreign = is_own(store), frozenset[str]()
-    if not own:
-        from agentkit.runs.trust import Origin
-
-        foreign = frozenset(
-            agreed(Origin.of_run(store.address, run.id, run.spec, changes), settings, view, trust=trust)
-        )
+    foreign = foreign_in(store, run, settings, view, trust=trust)
     waits = defer or (bool(store.decisions(run.id)) and not can_ask() and not yes)
     with ExitStack() as held:
         if run.session is not None:
@@ -85,7 +77,7 @@ def opened_run(
             defer=waits,
             store=store,
         )
-        yield OpenedRun(store=store, run=run, runner=runner, is_own=own)
+        yield OpenedRun(store=store, run=run, runner=runner)
 
 
 def go_on(opened: OpenedRun, view: View) -> int:

@@ -24,6 +24,7 @@ from agentkit.cli.view import View
 from agentkit.errors import ConfigurationError, StoreError, in_one_line
 from agentkit.number_words import count
 from agentkit.printable import word
+from agentkit.settings import SETTINGS
 from agentkit.user_files import is_users_alone, user_folder
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from agentkit.runs.build import Runner
     from agentkit.sessions.session import Session
     from agentkit.sessions.store import Store, StoredRun
+    from agentkit.settings import RunSettings
 
 MARGIN = "  | "
 _ID = re.compile(r"[0-9A-Za-z]{1,13}")
@@ -170,12 +172,31 @@ def is_own(store: Store) -> bool:
 
 def know_run(store: Store, id: str, *, by_user: bool) -> None:
     """Remember what a run that is begun here is made of, so that going on with it asks nothing; `by_user`: no file."""
-    from agentkit.runs.trust import Origin, effects, remember
+    from agentkit.runs.trust import Origin, effects, remember, standing
 
+    is_known = by_user and is_own(store)
+    run = store.run(id)
+    origin = Origin.of_run(store.address, run.id, run.spec)
+    wanted = effects(run.spec.settings, origin.names)
+    if not is_known or standing(origin, wanted, os.environ) == "trusted":
+        remember(origin, wanted, "own" if by_user else "trusted", os.environ)
+
+
+def foreign_in(store: Store, run: StoredRun, settings: RunSettings, view: View, *, trust: bool) -> frozenset[str]:
+    """The settings of a stored run that are not the user's own words; raises `ConfigurationError` without consent.
+
+    In the user's own store those are that a file decided when the run began.
+    """
+    from agentkit.cli.trust import agreed
+    from agentkit.runs.trust import Origin, effects, standing
+
+    given = [name for name in SETTINGS if getattr(settings, name) != getattr(run.spec.settings, name)]
+    origin = Origin.of_run(store.address, run.id, run.spec, given)
     if not is_own(store):
-        run = store.run(id)
-        origin = Origin.of_run(store.address, run.id, run.spec)
-        remember(origin, effects(run.spec.settings, origin.names), "own" if by_user else "trusted", os.environ)
+        unnamed = origin.names & {"tools"}  # a run that the user began may have been given other calls since
+        return frozenset(agreed(origin, settings, view, trust=trust)) | unnamed
+    known = standing(origin, effects(settings, origin.names), os.environ)
+    return origin.names if known == "trusted" else frozenset()
 
 
 def with_memory(runner: Runner, store: Store | str) -> Runner:

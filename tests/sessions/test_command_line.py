@@ -382,6 +382,20 @@ def test_a_store_that_was_made_here_asks_nothing(command: Bench) -> None:
     assert command.run("approvals", "--store", file).code == 0
 
 
+def test_what_a_file_decided_stays_the_files_when_the_run_goes_on(command: Bench) -> None:
+    command.plays(action("Send", "hello"), final("done"))
+    settings = f'model = "{command.server.url}"\nmode = "react-json"\ntools = ["send"]\n'
+    (command.folder / "agentkit.toml").write_text(settings)
+    command.patch.setenv("AGENTKIT_API_KEY", "a-key-of-the-users")
+    assert command.run("run", "send it", "--defer", "--trust").code == 5
+    (command.folder / "agentkit.toml").unlink()
+    assert command.run("approvals", "yes", *command.ids()).out == "done\n"
+    assert {one.headers.get("authorization") for one in command.server.requests} == {None}
+    command.plays(final("done"))
+    assert command.ask("run", "q").code == 0
+    assert {one.headers.get("authorization") for one in command.server.requests} == {"Bearer a-key-of-the-users"}
+
+
 @pytest.mark.parametrize(
     "change",
     [
