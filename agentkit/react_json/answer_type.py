@@ -134,6 +134,7 @@ class AnswerType:
             raise _nothing_fits(WHAT)
         kind = self.schema.get("type")
         loose = {"type": kind} if isinstance(kind, str) and kind != "null" else {}
+        reason = re.split(r"\n *\d+ \|", reason)[0].rpartition("JSON schema: ")[2]  # without the grammar's own lines
         return Held(loose, (*missing, f"more than its type ({in_one_line(reason, LONGEST_PROBLEM)})"))
 
     # -- what the model wrote ----------------------------------------------------------------------------------------

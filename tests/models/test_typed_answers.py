@@ -181,6 +181,11 @@ def test_what_no_grammar_holds_is_said_when_the_agent_is_made(
         "The grammar cannot hold the answer to uniqueItems, the pattern '^(?=a)a+$'; one that does not fit goes back "
         "to the model"
     ]
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "agentkit"):
+        AgentExecutor.from_model(chat, [], output_type={"type": "integer", "multipleOf": 10**12})
+    (record,) = caplog.records
+    assert "more than its type (Value for 'multipleOf' has too many digits: 1000000000000)" in record.getMessage()
     with pytest.raises(MalformedTurn, match="non-unique"):
         AnswerType.of(schema).read('["a", "a"]')
     impossible = {"allOf": [{"type": "string", "pattern": "^a$"}, {"pattern": "^b$"}], "type": "string"}
