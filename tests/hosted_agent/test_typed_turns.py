@@ -106,3 +106,23 @@ def test_a_turn_of_native_calls(server: ChatServer, tmp_path: Path) -> None:
     assert executor(cassette=tmp_path / "run.yaml").invoke({"input": "?"})["output"] == OSLO
     server.choose = None
     assert executor(cassette=tmp_path / "run.yaml").invoke({"input": "?"})["output"] == OSLO
+
+
+def test_a_model_that_calls_is_found_out_once(server: ChatServer) -> None:
+    """Also where the answer is its first call."""
+
+    def choose(request: Request) -> Play:
+        names = [tool["function"]["name"] for tool in request.body.get("tools", ())]
+        name, arguments = ("final_answer", TEXT) if "final_answer" in names else (names[0], '{"city": "Lisbon"}')
+        call = {"index": 0, "id": "c1", "type": "function", "function": {"name": name, "arguments": arguments}}
+        return say(tool_calls=[call], finish="tool_calls")
+
+    server.choose = choose
+    for _ in range(2):
+        executor = AgentExecutor.from_model(chat_model(server.url, max_retries=0), ["calculator"], output_type=City)
+        assert executor.invoke({"input": "?"})["output"] == OSLO
+    assert [[tool["function"]["name"] for tool in sent["tools"]] for sent in server.bodies] == [
+        ["look_up_area_code"],
+        ["Calculator", "final_answer"],
+        ["Calculator", "final_answer"],
+    ]
