@@ -114,13 +114,13 @@ class _Live:
         self._made = MadeMessages()
         self._with_tools: tuple[Any, Any, dict[str, Any]] | None = None
 
-    def complete(self, request: ChatRequest) -> Iterator[str | Completion]:
+    def complete(self, request: ChatRequest) -> Iterator[str | ToolCallPiece | Completion]:
         return repeated(lambda: self._complete(request))
 
-    def acomplete(self, request: ChatRequest) -> AsyncIterator[str | Completion]:
+    def acomplete(self, request: ChatRequest) -> AsyncIterator[str | ToolCallPiece | Completion]:
         return arepeated(lambda: self._acomplete(request))
 
-    def _complete(self, request: ChatRequest) -> Generator[str | Completion]:
+    def _complete(self, request: ChatRequest) -> Generator[str | ToolCallPiece | Completion]:
         messages, (model, options) = self._converted(request.messages), self._asked(request)
         if not self._reads_chunks(request):
             yield self._completion(self._invoked_in_time(model, messages, options))
@@ -131,11 +131,10 @@ class _Live:
                 whole = chunk if whole is None else whole + chunk
                 if remaining_s() == 0 and getattr(chunk, "chunk_position", None) != "last":
                     raise TimeoutError
-                if chunk.text and request.stream:
-                    yield str(chunk.text)
+                yield from _shown(chunk, request)
         yield self._completion(whole)
 
-    async def _acomplete(self, request: ChatRequest) -> AsyncGenerator[str | Completion]:
+    async def _acomplete(self, request: ChatRequest) -> AsyncGenerator[str | ToolCallPiece | Completion]:
         messages, (model, options) = self._converted(request.messages), self._asked(request)
         if not self._reads_chunks(request):
             yield self._completion(await model.ainvoke(messages, self._config, **options))
@@ -144,8 +143,8 @@ class _Live:
         async with aclosing(model.astream(messages, self._config, **options)) as chunks:
             async for chunk in chunks:
                 whole = chunk if whole is None else whole + chunk
-                if chunk.text and request.stream:
-                    yield str(chunk.text)
+                for piece in _shown(chunk, request):
+                    yield piece
         yield self._completion(whole)
 
     def _completion(self, message: Any) -> Completion:
@@ -251,6 +250,15 @@ def _length_refusals(request: ChatRequest) -> Iterator[None]:
 
 
 # -- the reply ---------------------------------------------------------------------------------------------------------
+
+
+def _shown(chunk: Any, request: ChatRequest) -> Iterator[str | ToolCallPiece]:
+    """What of a chunk a planner is given at once."""
+    if chunk.text and request.stream:
+        yield str(chunk.text)
+    if request.stream and request.holds_answer:
+        for call in getattr(chunk, "tool_call_chunks", ()):
+            yield ToolCallPiece(index=call["index"] or 0, name=call["name"], arguments=call["args"] or "")
 
 
 def completion_of(message: Any) -> Completion:

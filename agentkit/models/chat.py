@@ -26,6 +26,7 @@ from agentkit.models.backend import (
     Chunk,
     Completion,
     SchemaUse,
+    ToolCallPiece,
     as_backend,
     capabilities_of,
 )
@@ -52,14 +53,15 @@ class ChatModel(Protocol):
     @property
     def capabilities(self) -> Capabilities: ...
 
-    def complete(self, request: ChatRequest) -> Iterator[str | Completion]:
-        """Pieces of text, where `request.stream` asks for them, then the completion.
+    def complete(self, request: ChatRequest) -> Iterator[str | ToolCallPiece | Completion]:
+        """Pieces of text, where `request.stream` asks for them, then the completion; and pieces of calls, of which one
+        may be an answer, where `request.holds_answer` says so and they come so.
 
         A call under way when the run's deadline comes is given up: `TimeoutError`.
         """
         ...
 
-    def acomplete(self, request: ChatRequest) -> AsyncIterator[str | Completion]:
+    def acomplete(self, request: ChatRequest) -> AsyncIterator[str | ToolCallPiece | Completion]:
         """`complete`, awaiting."""
         ...
 
@@ -81,29 +83,28 @@ class BackendChat:
         self.model_id = backend.model_id
         self.capabilities = capabilities or capabilities_of(backend)
 
-    def complete(self, request: ChatRequest) -> Iterator[str | Completion]:
+    def complete(self, request: ChatRequest) -> Iterator[str | ToolCallPiece | Completion]:
         request = self._prepared(request)
         return repeated(lambda: self._complete(request))
 
-    def acomplete(self, request: ChatRequest) -> AsyncIterator[str | Completion]:
+    def acomplete(self, request: ChatRequest) -> AsyncIterator[str | ToolCallPiece | Completion]:
         request = self._prepared(request)
         return arepeated(lambda: self._acomplete(request))
 
-    def _complete(self, request: ChatRequest) -> Generator[str | Completion]:
+    def _complete(self, request: ChatRequest) -> Generator[str | ToolCallPiece | Completion]:
         reply = Reply(request, self.capabilities, self.model_id)
         for piece in reply.pieces(recorded(self._backend).generate_chat(request)):
             if self._is_out_of_time(reply):
                 raise TimeoutError
-            if piece.text and request.stream:
-                yield piece.text
+            yield from shown(piece, request)
         yield reply.completion()
 
-    async def _acomplete(self, request: ChatRequest) -> AsyncGenerator[str | Completion]:
+    async def _acomplete(self, request: ChatRequest) -> AsyncGenerator[str | ToolCallPiece | Completion]:
         reply = Reply(request, self.capabilities, self.model_id)
         async with aclosing(reply.apieces(recorded(self._backend).agenerate_chat(request))) as pieces:
             async for piece in pieces:
-                if piece.text and request.stream:
-                    yield piece.text
+                for one in shown(piece, request):
+                    yield one
         yield reply.completion()
 
     def _is_out_of_time(self, reply: Reply) -> bool:
@@ -113,6 +114,14 @@ class BackendChat:
     def _prepared(self, request: ChatRequest) -> ChatRequest:
         options = {**self._options, **request.options}
         return prepared(replace(request, options=options, stop=request.stop or self._stop), self.capabilities)
+
+
+def shown(piece: Chunk, request: ChatRequest) -> Iterator[str | ToolCallPiece]:
+    """What of a chunk a planner is given at once."""
+    if piece.text and request.stream:
+        yield piece.text
+    if request.stream and request.holds_answer:
+        yield from piece.tool_calls
 
 
 def repeated(ask: Callable[[], Generator[T]]) -> Iterator[T]:
