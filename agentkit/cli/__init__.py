@@ -20,7 +20,7 @@ INTERRUPTED = 130
 def main() -> None:
     """Run the command line and exit.
 
-    0 an answer, 1 none, 2 wrong use, 3 the model failed, 4 the cassette drifted, 130 interrupted.
+    0 an answer, 1 none, 2 wrong use, 3 the model failed, 4 the cassette drifted, 5 it waits, 130 interrupted.
     """
     _open_what_is_closed()
     try:

@@ -11,7 +11,7 @@ import sys
 import threading
 import unicodedata
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from agentkit.cli.view import shortened
@@ -141,6 +141,30 @@ def _forget_what_was_typed() -> None:
 def _line() -> str:
     """A line from the terminal itself: a file object may hold what was read ahead."""
     read = b""
-    while not read.endswith((b"\n", b"\r")) and (more := os.read(sys.stdin.fileno(), 1024)):
-        read += more
+    with echo(True):
+        while not read.endswith((b"\n", b"\r")) and (more := os.read(sys.stdin.fileno(), 1024)):
+            read += more
     return read.decode(errors="replace")
+
+
+@contextmanager
+def echo(is_on: bool) -> Iterator[None]:
+    """The block in which the terminal shows what is typed, or keeps it for whoever reads next."""
+    try:
+        import termios
+    except ImportError:  # Windows
+        yield
+        return
+    try:
+        terminal = sys.stdin.fileno()
+        before = termios.tcgetattr(terminal)
+    except (termios.error, OSError, ValueError):  # no terminal
+        yield
+        return
+    mode = [*before]
+    mode[3] = mode[3] | termios.ECHO if is_on else mode[3] & ~termios.ECHO
+    termios.tcsetattr(terminal, termios.TCSANOW, mode)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(terminal, termios.TCSANOW, before)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agentkit.cli.approval import can_ask
+from agentkit.cli.approval import can_ask, echo
 from agentkit.cli.chat_view import ChatView
 from agentkit.cli.keeping import (
     Keeps,
@@ -126,7 +126,7 @@ class Conversation:
                 continue
             if typed is None:
                 return 0
-            with suppress(KeyboardInterrupt):
+            with suppress(KeyboardInterrupt), echo(False):  # it would stand in the middle of the answer
                 if typed.strip() and self._taken(typed) is LEFT:
                     return 0
 

@@ -31,7 +31,7 @@ class Line:
         """The next message; None at the end, and "" for one that was taken back. Raises `KeyboardInterrupt` on an empty
         line."""
         try:
-            return self._session.prompt(PROMPT, prompt_continuation=FURTHER)
+            return self._session.prompt(PROMPT, prompt_continuation=_further)
         except EOFError:
             return None
         except KeyboardInterrupt:
@@ -56,6 +56,11 @@ class Line:
             multiline=True,
             enable_history_search=True,
         )
+
+
+def _further(width: int, line: int, is_soft_wrap: int) -> str:
+    """What stands before another line; one that the terminal breaks is none."""
+    return "" if is_soft_wrap else FURTHER
 
 
 def _keys() -> KeyBindings:

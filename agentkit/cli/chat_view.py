@@ -24,9 +24,9 @@ _KEPT_LINES = 4  # of the terminal, for the prompt and a step
 def answer_so_far(text: str) -> str:
     """What of a turn's text is its answer, as far as it can be told before the turn is over; "" for none."""
     if (label := _LABEL.search(text)) is not None:
-        return text[label.end() :]
-    is_short = len(text.strip()) < _LONGEST_OPENING
-    return "" if is_short or _NO_ANSWER.match(text) else text
+        return text[label.end() :].lstrip()
+    answer = text.lstrip()
+    return "" if len(answer) < _LONGEST_OPENING or _NO_ANSWER.match(answer) else answer
 
 
 @dataclass

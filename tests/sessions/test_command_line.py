@@ -396,6 +396,26 @@ def test_what_a_file_decided_stays_the_files_when_the_run_goes_on(command: Bench
     assert {one.headers.get("authorization") for one in command.server.requests} == {"Bearer a-key-of-the-users"}
 
 
+def test_a_store_of_any_kind(command: Bench, address: str) -> None:
+    command.plays(action("Send", "hello"), final("done"), final("again"))
+    assert command.ask("run", "send it", "--defer", "--session", "s", "--store", address).code == 5
+    with Store(address) as store:
+        (one,) = store.waiting()
+        others_write = store.path is None
+    listed = command.run("approvals", "--store", address)
+    assert (listed.code, one.id in listed.out) == (0, True)
+    words = ["approvals", "yes", one.id, "--store", address]
+    if others_write:
+        assert command.run(*words).code == 2
+        assert command.sent == []
+        words.append("--trust")
+    assert (command.run(*words).out, command.sent) == ("done\n", ["hello"])
+    assert command.ask("run", "--continue", "more", "--store", address).out == "again\n"
+    for shown in ("logs", "sessions", "show --last", "memory", "logs --path"):
+        done = command.run(*shown.split(), "--store", address)
+        assert done.code == 0
+
+
 @pytest.mark.parametrize(
     "change",
     [
