@@ -361,6 +361,17 @@ def test_one_observation_longer_than_the_context_is_cut_where_it_is_sent() -> No
         assert any(event.within_call and "characters" in event.text for event in compactions(events))
 
 
+@pytest.mark.slow
+def test_what_steps_are_not_to_blame_for_is_dropped_where_it_is_sent() -> None:
+    """A history that leaves no room for notes: to sum up each step at once would help nobody."""
+    history = [("human", "Tell me of the harbours."), ("ai", look("7") * 20)]
+    model = short_sighted(Traveller(12))
+    events = list(runner(model, compaction="summary").events({**INPUTS, "chat_history": history}))
+    assert events[-1].output == ANSWER
+    assert {event.within_call for event in compactions(events)} == {True}
+    assert max(model.sizes) <= CONTEXT - 512
+
+
 @pytest.mark.parametrize("at_once", [2, 3, 5])
 def test_calls_of_one_turn_stay_together(at_once: int) -> None:
     model = short_sighted(Traveller(30, at_once=at_once, native=True))
@@ -412,19 +423,17 @@ def test_what_compaction_cannot_be(compaction: Any, said: str) -> None:
     assert str(raised.value) == said
 
 
+def both_too_long(prompt: int, reply: int) -> str:
+    asked = f"you requested {prompt + reply} tokens ({prompt} in the messages, {reply} in the completion)"
+    return f"This model's maximum context length is {CONTEXT} tokens. However, {asked}."
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "says",
     [
         lambda prompt, reply: "The prompt is too long." if prompt > CONTEXT else "",
-        lambda prompt, reply: (
-            (
-                f"This model's maximum context length is {CONTEXT} tokens. However, you requested {prompt + reply} tokens "
-                f"({prompt} in the messages, {reply} in the completion)."
-            )
-            if prompt + reply > CONTEXT
-            else ""
-        ),
+        lambda prompt, reply: both_too_long(prompt, reply) if prompt + reply > CONTEXT else "",
     ],
     ids=["without a number", "prompt and reply together"],
 )

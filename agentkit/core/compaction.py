@@ -12,6 +12,7 @@ from typing import Any, Literal, cast
 
 from agentkit.approximate_tokens import count_prompt_tokens
 from agentkit.core.loop import Compaction, Summary
+from agentkit.core.model_view import FOR_NOTES
 from agentkit.core.planner import status_of
 from agentkit.errors import AgentkitError, ConfigurationError, ModelError, PromptTooLong, described, in_one_line
 from agentkit.events import Step
@@ -23,7 +24,7 @@ from agentkit.toolbox.calling import in_daemon_thread
 SumUp = Callable[[Sequence[Step]], str]
 """From all steps that the model no longer sees to what stands in their place; "": observations are dropped instead."""
 LONGEST_REPLY = 1024  # tokens, of which some models think first
-FOR_REPLY, FOR_NOTES = 4, 8  # of a context, the parts for the reply and for the notes in it at most
+FOR_REPLY = 4  # of a context, the part for the reply at most
 SPARE = 64  # tokens, as a prompt is counted without a tokenizer
 TRIES = 3  # each with half of what the one before had
 LONGEST_REASON = 120
@@ -104,7 +105,7 @@ def _summary(task: Compaction, request: ChatRequest, completion: Completion) -> 
     text, usage = completion.text, completion.usage
     if task.max_new_tokens is not None:
         usage = estimated_usage(request, completion)
-    most = MOST_TOKENS if task.context_tokens is None else min(MOST_TOKENS, task.context_tokens // FOR_NOTES)
+    most = MOST_TOKENS if task.context_tokens is None else min(MOST_TOKENS, int(task.context_tokens * FOR_NOTES))
     notes = checked_notes(
         text,
         str(task.inputs.get("input", "")),

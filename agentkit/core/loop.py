@@ -156,6 +156,7 @@ class ReActLoop:
         self._compacts: Literal["summary", "function"] | None = compacts
         self._too_long: PromptTooLong | None = None
         self._last_to_go = 0
+        self._shortened_at: int | None = None
         self._dropped: Mapping[str, int] = {}
         self._limits = limits or Limits()
         self._recover = recover
@@ -239,7 +240,7 @@ class ReActLoop:
             first_step=len(self.steps) - len(steps),
             max_new_tokens=self._tokens_left(),
             summary=self._view.summary,
-            shortens=self._compacts is None or self._view.is_at_its_least,
+            shortens=self._compacts is None or self._view.is_at_its_least or self._shortened_at == len(self.steps),
         )
 
     def _tokens_left(self) -> int | None:
@@ -254,9 +255,13 @@ class ReActLoop:
     # -- results ---------------------------------------------------------------------------------------------------
 
     def too_long(self, error: PromptTooLong, last: int | None = None) -> None:
-        """The prompt of the last `ModelCall` leaves no room: the oldest steps go, up to `last` where that is known."""
-        self._too_long = error
+        """The prompt of the last `ModelCall` leaves no room: the oldest steps go, up to `last` where that is known.
+
+        Where it is not the steps that are too long, the next one may be shortened where it is sent.
+        """
         self._last_to_go = self._view.too_many(error) if last is None else last
+        self._shortened_at = None if self._last_to_go else len(self.steps)
+        self._too_long = error if self._last_to_go else None
 
     def compacted(self, summary: Summary) -> Iterator[Event]:
         """What came of the last `Compaction`; raises `ConfigurationError` where `max_cost_usd` cannot be held."""
@@ -269,12 +274,16 @@ class ReActLoop:
 
     def _compact(self, event: Compacted) -> Iterator[Event]:
         self._too_long = None
+        if event.within_call and not self.steps:
+            self._view.fixed_tokens = None
         self._usage += event.usage
         self._view.take(event)
         yield event
 
     def _shortened(self, dropped: Mapping[str, int]) -> Iterator[Event]:
         """What was left out of a prompt where it was sent, where that is not what it was at the turn before."""
+        if dropped and not self.steps:
+            self._view.fixed_tokens = None
         if dropped and dropped != self._dropped:
             first, observations = self._view.first, dropped.get("observations", 0)
             yield Compacted("drop", first + 1, first + observations, in_words(dropped), within_call=True)
@@ -300,6 +309,8 @@ class ReActLoop:
                 yield ActionChosen(action)
 
     def _spend(self, usage: Usage, invented: int) -> None:
+        if not self.steps:
+            self._view.fixed_tokens = usage.prompt_tokens or None
         self._iterations += 1
         self._usage += usage
         self._invented += invented

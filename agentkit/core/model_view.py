@@ -10,13 +10,14 @@ from agentkit.errors import PromptTooLong
 from agentkit.events import Compacted, Step
 from agentkit.react_json.scratchpad import DROPPED, OWN_WORDS
 
-FOR_PROMPT = 0.75  # of a context; the rest is for the reply
+FOR_PROMPT, FOR_NOTES = 0.75, 0.125  # of a context; the rest is for the reply
 
 
 class ModelView:
     """`steps` are those that the model sees; `summary` stands for the `first` ones, which it does not.
 
-    Until something is left out, they are the very list of the run's.
+    Until something is left out, they are the very list of the run's. `fixed_tokens` are those of the prompt without
+    steps, as the model counted them in the first turn.
     """
 
     def __init__(self, steps: list[Step]) -> None:
@@ -24,6 +25,7 @@ class ModelView:
         self.steps = steps
         self.summary = ""
         self.first = 0
+        self.fixed_tokens: int | None = None
         self._without_observation = 0
 
     def add(self, turn: Sequence[Step]) -> None:
@@ -42,16 +44,19 @@ class ModelView:
     def too_many(self, error: PromptTooLong) -> int:
         """The last of the steps, counted from 1 in the run, that have to go for a prompt that was too long to fit.
 
-        Half of the room that there is for steps is left to the newest.
+        Half of the room that there is for steps is left to the newest. Of no use where other parts of the prompt leave
+        no room even for notes: 0.
         """
         sizes = [(len(turn), sum(map(_size, turn))) for _, turn in turns_of(self.steps)]
-        total = sum(size for _, size in sizes)
-        prompt = max(error.prompt_tokens or 0, total)
-        room = min(prompt, FOR_PROMPT * (error.context_tokens or prompt))
-        left = (room - (prompt - total)) / 2
-        kept = 0
+        total = max(sum(size for _, size in sizes), 1)
+        prompt = error.prompt_tokens or total + (self.fixed_tokens or 0)
+        fixed = min(prompt, max(prompt - total, 0) if self.fixed_tokens is None else self.fixed_tokens)
+        room = min(prompt, FOR_PROMPT * (error.context_tokens or prompt)) - fixed
+        if error.context_tokens and room < FOR_NOTES * error.context_tokens:
+            return 0
+        left, kept = room / 2, 0
         for count, size in reversed(sizes[1:]):
-            left -= size
+            left -= size * (prompt - fixed) / total
             if kept and left < 0:
                 break
             kept += count

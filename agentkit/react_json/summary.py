@@ -177,9 +177,9 @@ def _believed(sentences: Sequence[str], sources: Sequence[str]) -> list[str]:
 
 
 def _lines(before: str) -> list[str]:
-    """What earlier notes say, one thing each."""
-    earlier, _, found = before.rpartition(_FOUND)
-    return [*earlier.splitlines(), *found.removesuffix(".").split("; ")]
+    """What earlier notes say, one thing each: first what they list, and then the newest of their sentences."""
+    earlier, _, found = before.rpartition(_FOUND) if _FOUND in before else (before, "", "")
+    return [*found.removesuffix(".").split("; "), *reversed(earlier.splitlines())]
 
 
 def _without_turn(text: str) -> str:
@@ -229,7 +229,7 @@ def _left_out(notes: str, question: str, steps: Sequence[tuple[Any, Any]], befor
         if new:
             parts.append(f"{given}: {', '.join(new)}" if len(given) <= _SHORT_INPUT else ", ".join(new))
             known += new
-    for text in reversed(_lines(before)):
+    for text in _lines(before):
         if lost := ungrounded(text, question, known):
             parts.append(text.rstrip(".") if len(text) <= _SHORT_INPUT else ", ".join(lost))
             known += lost
