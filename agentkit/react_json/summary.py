@@ -43,6 +43,7 @@ _LONGEST_INPUT = 300  # characters of a call, or of the thought before it
 _SHORTEST = 40  # tokens that are left of an observation
 _LEAST = 0.5  # of the notes, that has to be left of them
 _LONGEST_SENTENCE = 80  # tokens
+_MARKER = re.compile(r"^[ \t]*(?:[-*•+]|\d{1,3}[.)])[ \t]+", re.MULTILINE)  # of a list
 _COMMA = re.compile(r"[,;]\s")
 _PART = re.compile(r"[;:()]|,\s|\s(?:and|or|but|while|whereas|than)\s")
 _SENTENCE = re.compile(r"(?<=[.!?。])\s+|\s*\n\s*")
@@ -161,7 +162,7 @@ def checked_notes(
 
 def _sentences(text: str) -> Iterator[str]:
     """The sentences; of one that does not end, the parts between its commas: a model may go in circles there."""
-    for sentence in _SENTENCE.split(text):
+    for sentence in _SENTENCE.split(_MARKER.sub("", text)):
         parts = _COMMA.split(sentence) if count_tokens(sentence) > _LONGEST_SENTENCE else [sentence]
         yield from filter(None, map(str.strip, parts))
 

@@ -41,6 +41,8 @@ TURN = action("Search", "weather of 1825")
         (f"{GOOD}\nBrunel built it for 9,000 pounds.", GOOD, ""),
         (f"{GOOD}\n{TURN}", f"{GOOD}\n{TURN.partition('Action:')[0].strip()}", ""),
         (f"{GOOD}\nObservation: 1830", GOOD, ""),
+        ("\n".join(f"{number}. {line}" for number, line in enumerate(GOOD.splitlines(), 7)), GOOD, ""),
+        ("\n".join(f"- {line}" for line in GOOD.splitlines()), GOOD, ""),
         ("The railway" + ", also the weather, the railway" * 90, "The railway\nalso the weather\nthe railway", ""),
         (f"{GOOD}\nFinal Answer: 9", GOOD, ""),
         ("", "", "the model wrote no notes"),
