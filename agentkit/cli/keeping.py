@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -314,7 +315,7 @@ def logged(keeps: Keeps, runner: Runner, inputs: dict[str, Any], view: View, *, 
             view.note(f"what there was is kept; agentkit resume {keeper.run} goes on with it")
         raise
     keeper.closed()
-    if keeper.run is not None and is_new:
+    if keeper.run is not None and is_new and sys.stderr.isatty():  # for people, once
         view.note(f"runs are kept from now on, in {address}; agentkit logs shows them, --no-log keeps one out")
 
 

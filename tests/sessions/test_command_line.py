@@ -15,6 +15,7 @@ import pytest
 from agentkit.sessions.store import Store
 from tests.doubles.server import error
 from tests.sessions.commands import Bench, action, bench, final
+from tests.sessions.terminal import at_terminal
 
 SAID = "\x1b]0;OWNED\x07\x1b[31mred\u202e [red]x[/red]"
 
@@ -32,12 +33,21 @@ def harmless(text: str) -> bool:
 # -- run ---------------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_is_kept_and_said_so_once(command: Bench) -> None:
+@pytest.mark.slow
+def test_that_runs_are_kept_is_said_once_at_a_terminal(command: Bench) -> None:
+    command.plays(final("four"))
+    for said in (True, False):
+        model = ("--model", command.server.url, "--mode", "react-json", "--tools", "calculator")
+        with at_terminal("run", "q", *model, folder=command.folder) as terminal:
+            assert terminal.end() == 0
+        assert ("runs are kept from now on, in" in terminal.text) is said
+
+
+def test_a_run_is_kept(command: Bench) -> None:
     command.plays(final("four"))
     first, second = command.ask("run", "What is 2 + 2?"), command.ask("run", "And 3 + 1?")
     assert [(one.code, one.out) for one in (first, second)] == [(0, "four\n")] * 2
-    assert "runs are kept from now on" in first.err
-    assert "kept" not in second.err
+    assert "kept" not in first.err + second.err
     with command.store as store:
         assert [(one.question, one.output, one.status) for one in store.runs()] == [
             ("And 3 + 1?", "four", "finished"),
