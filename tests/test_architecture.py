@@ -84,6 +84,7 @@ HEAVY = {
     "bitsandbytes",
     "langchain",
     "langchain_core",
+    "prompt_toolkit",
     "pydantic",
     "sqlalchemy",
     "torch",

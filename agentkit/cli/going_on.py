@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from agentkit.cli.approval import ask, can_ask
-from agentkit.cli.keeping import foreign_in
+from agentkit.cli.keeping import foreign_in, is_own
 from agentkit.cli.run import begin, say_what_waits
 from agentkit.cli.view import View
 from agentkit.errors import AgentkitError
@@ -77,6 +77,10 @@ def opened_run(
             defer=waits,
             store=store,
         )
+        if not is_own(store):
+            from agentkit.sessions.going_on import check_inputs
+
+            check_inputs(run, runner.tools)
         yield OpenedRun(store=store, run=run, runner=runner)
 
 

@@ -13,14 +13,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from agentkit.cassette.format.entries import plain
 from agentkit.cassette.format.run_spec import RunSpec
 from agentkit.core.history import Exchange, History
 from agentkit.core.run import Begun, Within
-from agentkit.errors import ConfigurationError, StoreError
+from agentkit.errors import ConfigurationError, StoreError, ToolError
 from agentkit.events import Action, ActionChosen, Event, Finished, Pending, RunStarted, Thought, Waiting
 from agentkit.printable import json_text
 from agentkit.secrets import REDACTED
 from agentkit.sessions.store import Decision, Store, StoredRun
+from agentkit.tool import Tool
 
 RunAgain = Callable[[str, Any], bool]
 
@@ -92,6 +94,25 @@ def check_calls(run: StoredRun, decisions: Sequence[Decision]) -> None:
         if not is_same_tool or (told != held and REDACTED not in f"{told}{held}"):
             raise StoreError(
                 f"Decision {decision.id} is about another call than run {run.id} holds, so somebody changed the store; "
+                "do not go on with this run"
+            )
+
+
+def check_inputs(run: StoredRun, tools: Sequence[Tool]) -> None:
+    """Raise `StoreError` where a call of the model's would give a tool something else than was asked about."""
+    named = {tool.name.casefold(): tool for tool in tools}
+    for action, pending in open_calls(run.events):
+        tool = named.get(action.tool.strip().casefold())
+        if tool is None or pending.question:
+            continue
+        try:
+            given = plain(tool.arguments(action.tool_input))
+        except ToolError:
+            given = None
+        told = _written(given), _written(plain(pending.action.tool_input))
+        if told[0] != told[1] and REDACTED not in "".join(told):
+            raise StoreError(
+                f"Decision {pending.id} is about another input than run {run.id} holds, so somebody changed the store; "
                 "do not go on with this run"
             )
 

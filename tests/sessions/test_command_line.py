@@ -443,6 +443,18 @@ def test_what_is_shown_is_what_runs(command: Bench, change: str) -> None:
     assert "is about another call than run" in done.err
 
 
+def test_what_the_model_called_is_what_was_asked_about(command: Bench) -> None:
+    file, id_ = theirs(command)
+    with sqlite3.connect(file) as database:
+        change = (
+            "UPDATE agentkit_events SET event = replace(event, 'hello', 'everything') WHERE event LIKE '%\"action\"%'"
+        )
+        assert database.execute(f"{change} AND event NOT LIKE '%aiting%'").rowcount > 0
+    done = command.run("approvals", "yes", id_, "--store", file, "--trust")
+    assert (done.code, command.sent) == (2, [])
+    assert "is about another input than run" in done.err
+
+
 # -- resume ------------------------------------------------------------------------------------------------------------
 
 
