@@ -150,9 +150,9 @@ class Conversation:
         if session is None:
             name = new_name(self._store, question)
             session = self._session = joined_session(name, self._store, self._runner, self._view, yes=self._yes)
+        self._view.wait("thinking …")
         try:
             with turn(session, question, by_user=not self._foreign) as (executor, given):
-                self._view.wait("thinking …")
                 code = self._view.show(executor.events(given), model=self._settings.model)
         except KeyboardInterrupt:
             if isinstance(self._view, ChatView):

@@ -31,7 +31,6 @@ from agentkit.user_files import is_users_alone, user_folder
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from agentkit.core.run import Within
     from agentkit.events import Event
     from agentkit.runs.build import Runner
     from agentkit.sessions.session import Session
@@ -291,8 +290,11 @@ def _is_worth_keeping(events: Sequence[Event]) -> bool:
 
 
 @contextmanager
-def logged(keeps: Keeps, runner: Runner, inputs: dict[str, Any], view: View, *, by_user: bool) -> Iterator[Runner]:
-    """The runner of a run that is kept for the log, as far as it can be."""
+def logged(
+    keeps: Keeps, runner: Runner, inputs: dict[str, Any], view: View, *, by_user: bool, is_recorded: bool = False
+) -> Iterator[Runner]:
+    """The runner of a run that is kept for the log, as far as it can be; of one that `is_recorded` its cassette says
+    how it goes on."""
     from agentkit.core.run import Within
     from agentkit.sessions.address import find_address
 
@@ -306,17 +308,26 @@ def logged(keeps: Keeps, runner: Runner, inputs: dict[str, Any], view: View, *, 
         return
     is_new = address.path is not None and not address.path.exists()
     keeper = LogKeeper(keeps, runner, inputs, view, by_user=by_user)
-    try:
-        yield runner.joined(Within(keeper=keeper))
-    except BaseException as error:
-        view.settle()
-        keeper.closed()
-        if keeper.run is not None and isinstance(error, KeyboardInterrupt):
-            view.note(f"what there was is kept; agentkit resume {keeper.run} goes on with it")
-        raise
-    keeper.closed()
+    with said_if_interrupted(view, lambda: None if is_recorded else keeper.run):
+        try:
+            yield runner.joined(Within(keeper=keeper))
+        finally:
+            view.settle()
+            keeper.closed()
     if keeper.run is not None and is_new and sys.stderr.isatty():  # for people, once
         view.note(f"runs are kept from now on, in {address}; agentkit logs shows them, --no-log keeps one out")
+
+
+@contextmanager
+def said_if_interrupted(view: View, run: Callable[[], str | None]) -> Iterator[None]:
+    """Where Ctrl-C ends this block, say how what there is of the run goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        view.settle()
+        if (id_ := run()) is not None:
+            view.note(f"what there was is kept; agentkit resume {id_} goes on with it")
+        raise
 
 
 # -- a run in a session, or one that waits -----------------------------------------------------------------------------
@@ -394,11 +405,11 @@ def turn(session: Session, question: str, *, by_user: bool) -> Iterator[tuple[An
         yield executor, inputs
 
 
-def deferring(store: Store, runner: Runner, inputs: dict[str, Any], *, by_user: bool) -> Runner:
-    """The runner of a run whose calls wait in the store for a decision."""
+def deferring(store: Store, runner: Runner, inputs: dict[str, Any], *, by_user: bool) -> tuple[Runner, str]:
+    """The runner of a run whose calls wait in the store for a decision, and the run's id."""
     from agentkit.sessions.going_on import StoreKeeper, kept
 
-    within: Within = kept(store, runner.spec(inputs))
+    within = kept(store, runner.spec(inputs))
     assert isinstance(within.keeper, StoreKeeper)
     know_run(store, within.keeper.run, by_user=by_user)
-    return runner.joined(within)
+    return runner.joined(within), within.keeper.run

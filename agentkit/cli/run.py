@@ -22,6 +22,7 @@ from agentkit.cli.keeping import (
     find_store,
     joined_session,
     logged,
+    said_if_interrupted,
     turn,
     with_keeping,
     with_memory,
@@ -84,7 +85,7 @@ def run(
         with recording_into(record, view, replaces=force) as place:
             runner = begin(settings, view, yes=yes, foreign=foreign, store=keeps.store)
             spec = RunSpec.of(inputs, runner.settings, text=runner.prompt)
-            with logged(keeps, runner, inputs, view, by_user=not foreign) as kept:
+            with logged(keeps, runner, inputs, view, by_user=not foreign, is_recorded=True) as kept:
                 return record_run(spec, kept, view, place, is_own=not foreign)
 
 
@@ -107,12 +108,16 @@ def ask(
         name = find_session(keeps, store, inputs["input"]) if keeps.session is not None or keeps.goes_on else None
         runner = begin(settings, view, yes=yes, foreign=foreign, defer=keeps.defer, store=keeps.store)
         if name is None:
-            joined = deferring(store, runner, inputs, by_user=by_user)
-            code = view.show(joined.events(inputs), model=settings.model)
+            joined, id_ = deferring(store, runner, inputs, by_user=by_user)
+            with said_if_interrupted(view, lambda: id_):
+                code = view.show(joined.events(inputs), model=settings.model)
         else:
             session = joined_session(name, store, runner, view, yes=yes)
             view.note(about(session))
-            with turn(session, inputs["input"], by_user=by_user) as (executor, given):
+            with (
+                said_if_interrupted(view, lambda: session.runs[-1]),
+                turn(session, inputs["input"], by_user=by_user) as (executor, given),
+            ):
                 code = view.show(executor.events(given), model=settings.model)
     say_what_waits(view)
     return code

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from agentkit.cli.chat_view import answer_so_far
+from agentkit.cli.chat_view import GrowingTurn
 from agentkit.cli.markdown import rendered
 from tests.doubles.server import say, stalls
 from tests.sessions.commands import Bench, action, bench, final
@@ -189,11 +189,19 @@ def test_what_a_model_says_drives_no_terminal(command: Bench) -> None:
         ('{"thought": "I now know the answer", "answer": "x"}', ""),
         ("<think>It is about the sea", ""),
         ("The sea", ""),
+        ("**Max** was a playful dog", "**Max** was a playful dog"),
+        ("  \n The sea is deep, and", "The sea is deep, and"),
+        ("The sea is deep, I think.\nFinal Answer:\nIt is", "It is"),
         ("The sea is deep, and", "The sea is deep, and"),
     ],
 )
 def test_how_much_of_a_turn_is_its_answer(text: str, answer: str) -> None:
-    assert answer_so_far(text) == answer
+    for size in (1, 7, 1000):
+        turn = GrowingTurn()
+        for at in range(0, len(text), size):
+            turn.add(text[at : at + size])
+        assert turn.answer(1000) == answer
+        assert turn.answer(3) == answer[-3:]
 
 
 @pytest.mark.parametrize(

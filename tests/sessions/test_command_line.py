@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from agentkit.sessions.store import Store
-from tests.doubles.server import error
+from tests.doubles.server import error, stalls
 from tests.sessions.commands import Bench, action, bench, final
 from tests.sessions.terminal import at_terminal
 
@@ -123,6 +123,21 @@ def test_a_run_that_failed_is_kept_and_wrong_use_is_none(command: Bench) -> None
     assert (entry["status"], "503" in entry["output"]) == ("broken_off", True)
     command.plays(final("four"))
     assert command.run("resume", entry["id"]).out == "four\n"
+
+
+@pytest.mark.slow
+def test_what_ctrl_c_ends_is_kept(command: Bench) -> None:
+    for words in ([], ["--session", "s"], ["--defer"]):
+        command.server.plays = [stalls("Final Answer: It grows")]
+        model = ("--model", command.server.url, "--mode", "react-json", "--tools", "calculator", "--verbose")
+        with at_terminal("run", "q", *model, *words, folder=command.folder) as terminal:
+            terminal.wait_for("It grows")
+            terminal.type("\x03")
+            assert terminal.end() == 130
+        (entry,) = json.loads(command.run("logs", "-n", "1", "--json").out)
+        assert f"what there was is kept; agentkit resume {entry['id']} goes on with it" in terminal.text
+        command.plays(final("four"))
+        assert command.run("resume", entry["id"]).out == "four\n"
 
 
 def test_where_nobody_can_be_asked_nothing_runs_and_the_run_is_kept(command: Bench) -> None:
