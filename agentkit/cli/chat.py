@@ -32,7 +32,7 @@ from agentkit.cli.keeping import (
 from agentkit.cli.options import Given, check_folder, trust_option, with_settings, with_view, yes_option
 from agentkit.cli.question import checked_question
 from agentkit.cli.run import begin, model_line, own_settings, say_what_waits
-from agentkit.cli.view import View, output_console, print_table, say
+from agentkit.cli.view import View, output_console, print_table, say, shortened
 from agentkit.errors import AgentkitError, ConfigurationError, did_you_mean, in_one_line
 from agentkit.printable import json_text
 
@@ -201,7 +201,7 @@ class Conversation:
         question = self._unanswered or self._undone()
         if question is None:
             raise ConfigurationError("nothing was asked yet; write a question")
-        self._view.note(f"again: {question}")
+        self._view.note(f"again: {shortened(question)}")
         self._ask(question)
 
     def _undo(self, rest: str) -> None:
@@ -209,7 +209,7 @@ class Conversation:
         if question is None:
             raise ConfigurationError("there is no turn to take off")
         self._unanswered = None
-        self._view.note(f"taken off: {question}; its run stays in the log")
+        self._view.note(f"taken off: {shortened(question)}; its run stays in the log")
 
     def _undone(self) -> str | None:
         """The question of the last turn, which is taken off; one that waits for a decision is a turn, too."""

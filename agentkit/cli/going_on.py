@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from agentkit.cli.approval import ask, can_ask
 from agentkit.cli.keeping import foreign_in, is_own
 from agentkit.cli.run import begin, say_what_waits
-from agentkit.cli.view import View
+from agentkit.cli.view import View, shortened
 from agentkit.errors import AgentkitError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def opened_run(
     with ExitStack() as held:
         if run.session is not None:
             held.enter_context(store.held_session(run.session))
-        view.note(f"run {run.id}: {run.question}")
+        view.note(f"run {run.id}: {shortened(run.question)}")
         runner = begin(
             settings,
             view,

@@ -11,7 +11,7 @@ import re
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
@@ -177,9 +177,10 @@ def know_run(store: Store, id: str, *, by_user: bool) -> None:
     is_known = by_user and is_own(store)
     run = store.run(id)
     origin = Origin.of_run(store.address, run.id, run.spec)
-    wanted = effects(run.spec.settings, origin.names)
-    if not is_known or standing(origin, wanted, os.environ) == "trusted":
-        remember(origin, wanted, "own" if by_user else "trusted", os.environ)
+    with suppress(ConfigurationError):  # more than anybody could read: going on with it is another matter
+        wanted = effects(run.spec.settings, origin.names)
+        if not is_known or standing(origin, wanted, os.environ) == "trusted":
+            remember(origin, wanted, "own" if by_user else "trusted", os.environ)
 
 
 def foreign_in(store: Store, run: StoredRun, settings: RunSettings, view: View, *, trust: bool) -> frozenset[str]:
@@ -195,8 +196,10 @@ def foreign_in(store: Store, run: StoredRun, settings: RunSettings, view: View, 
     if not is_own(store):
         unnamed = origin.names & {"tools"}  # a run that the user began may have been given other calls since
         return frozenset(agreed(origin, settings, view, trust=trust)) | unnamed
-    known = standing(origin, effects(settings, origin.names), os.environ)
-    return origin.names if known == "trusted" else frozenset()
+    with suppress(ConfigurationError):  # no file can have said so much: nobody would have been asked
+        if standing(origin, effects(settings, origin.names), os.environ) == "trusted":
+            return origin.names
+    return frozenset()
 
 
 def with_memory(runner: Runner, store: Store | str) -> Runner:

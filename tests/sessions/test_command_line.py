@@ -6,6 +6,8 @@ import json
 import os
 import re
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -283,6 +285,17 @@ def test_a_call_waits_is_listed_and_runs_when_somebody_says_yes(command: Bench) 
     assert (again.code, "was approved at" in again.err, command.sent) == (2, True, ["hello"])
 
 
+@pytest.mark.slow
+def test_of_several_that_decide_at_once_one_counts(command: Bench) -> None:
+    id_ = waits(command, action("Send", "hello"))
+    words = [sys.executable, "-c", "from agentkit.cli import main; main()", "approvals", "yes", id_]
+    environment = {**os.environ, "PYTHONPATH": str(command.folder / "package")}
+    deciding = [subprocess.Popen(words, env=environment, stdout=-1, stderr=-1, cwd=command.folder) for _ in range(3)]
+    told = [one.communicate(timeout=60)[1] for one in deciding]
+    assert sorted(one.returncode for one in deciding) == [0, 2, 2], told
+    assert command.sent == ["hello"]
+
+
 @pytest.mark.parametrize(
     ("words", "sent", "told"),
     [
@@ -511,3 +524,14 @@ def test_memories_are_kept_listed_found_and_forgotten(command: Bench) -> None:
     ] == ["Ann lives in Oslo."]
     assert command.run("memory", "forget", listed[0]["id"]).err == "forgotten: Ann lives in Oslo.\n"
     assert "Ann" not in command.run("memory").out
+
+
+@pytest.mark.parametrize("words", [[], ["--store", "mine.db"]])
+def test_a_model_remembers_and_recalls(command: Bench, words: list[str]) -> None:
+    model = ["--model", command.server.url, "--mode", "react-json", "--tools", "remember,recall", *words]
+    command.plays(action("remember", "Ann lives in Oslo."), final("done"))
+    assert "remember was not approved" in command.run("run", "q", *model).err
+    command.plays(action("remember", "Ann lives in Oslo."), action("recall", "where does Ann live"), final("done"))
+    done = command.run("run", "q", *model, "--yes")
+    assert re.search(r"Observation: - Ann lives in Oslo\. \(\d{4}-\d\d-\d\d\)", done.err)
+    assert [one["text"] for one in json.loads(command.run("memory", "--json", *words).out)] == ["Ann lives in Oslo."]
