@@ -708,6 +708,12 @@ def basic_authorization(address: str) -> dict[str, str]:
     return {"authorization": f"Basic {base64.b64encode(unquote(user).encode()).decode()}"} if at else {}
 
 
+def without_redacted(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by name, as they were kept, without those of which a secret was taken out."""
+    left = {name: without_redacted(value) if isinstance(value, Mapping) else value for name, value in values.items()}
+    return {name: value for name, value in left.items() if not (isinstance(value, str) and REDACTED in value)}
+
+
 def public_address(text: str, *, query: bool = False) -> str:
     """An address, or a spec that is one, without user and password, and without its query unless that is scrubbed too.
 

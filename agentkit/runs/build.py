@@ -33,6 +33,7 @@ from agentkit.react_json import prompt as prompts
 from agentkit.react_json.answer_type import AnswerType
 from agentkit.react_json.prompt import Prompt
 from agentkit.recorder import Recorder, active
+from agentkit.secrets import without_redacted
 from agentkit.settings import RunSettings
 from agentkit.tool import Tool
 from agentkit.toolbox.approval import DEFER, Answer, Approve, check_approve
@@ -318,15 +319,19 @@ def _connected(settings: RunSettings) -> McpTools | None:
 
 
 def _models(settings: RunSettings, foreign: Collection[str]) -> tuple[ChatModel, ChatModel | None]:
-    """The model that settings name, and it without its fallbacks where it has any."""
-    backend = backend_of(settings.model, fallbacks=settings.fallbacks, foreign=foreign, options=settings.options)
+    """The model that settings name, and it without its fallbacks where it has any.
+
+    What stands in the place of a secret is no option: the key is the environment's.
+    """
+    options = without_redacted(settings.options)
+    backend = backend_of(settings.model, fallbacks=settings.fallbacks, foreign=foreign, options=options)
     if backend is not None:
         alternatives = capabilities_of(backend).alternatives
         return BackendChat(backend), BackendChat(alternatives[0]) if alternatives else None
     from agentkit.langchain.chat_model import chat_model
     from agentkit.langchain.model import chat_of, first_of
 
-    model = chat_model(settings.model, fallbacks=settings.fallbacks, **settings.options)
+    model = chat_model(settings.model, fallbacks=settings.fallbacks, **options)
     return chat_of(model, over_http=False), first_of(model)
 
 

@@ -220,11 +220,13 @@ def _hosted(cassette: Cassette, settings: RunSettings) -> ChatBackend:
 
 def _client(cassette: Cassette, spec: str, options: Mapping[str, Any]) -> ChatBackend:
     """A client without a key; one in this process is not loaded."""
-    from agentkit.models.hosted.options import hosted_model
+    from agentkit.models.hosted.options import OTHER_NAMES, hosted_model
 
     read = read_spec(spec, options, loads=False)
     if read.place != "hosted":
         return NotLoaded(spec)
     if isinstance(prices := read.options.get("prices"), str):
         raise cassette.replaying.missing(f"the prices in {prices}")
-    return hosted_model(**{**read.options, "huggingfacehub_api_token": REDACTED})
+    key = "huggingfacehub_api_token"
+    options = {name: value for name, value in read.options.items() if OTHER_NAMES.get(name, name) != key}
+    return hosted_model(**options, **{key: REDACTED})

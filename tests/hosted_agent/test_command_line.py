@@ -66,6 +66,19 @@ def test_a_recorded_run_of_native_calls_replays(adds: Server, tmp_path: Path) ->
     assert len(adds.requests) == asked
 
 
+def test_a_run_with_a_key_of_its_own_replays_and_is_recorded_again_with_the_environments(
+    adds: Server, tmp_path: Path
+) -> None:
+    key, other = "sesame-1234567890abc", "other-0987654321xyz"
+    assert run(adds, tmp_path, "--option", f"api_key={key}", "--record", "run.yaml").returncode == 0
+    assert adds.requests[-1].headers["authorization"] == f"Bearer {key}"
+    assert key not in (tmp_path / "run.yaml").read_text()
+    assert agentkit("replay", "run.yaml", cwd=tmp_path).stdout == "4\n"
+    again = agentkit("record", "run.yaml", "--trust", "--yes", cwd=tmp_path, AGENTKIT_API_KEY=other)
+    assert (again.returncode, again.stdout) == (0, "4\n"), again.stderr
+    assert adds.requests[-1].headers["authorization"] == f"Bearer {other}"
+
+
 PLUGIN = """
 from agentkit.tool import Tool
 
