@@ -250,13 +250,13 @@ class LogKeeper:
 
     def closed(self) -> None:
         """Write what is left, and let the run go."""
-        self._write()
+        self._write(is_over=True)
         self._held.close()
 
-    def _write(self) -> None:
+    def _write(self, *, is_over: bool = False) -> None:
         if self._has_failed or self._opening is None:
             return
-        if self._keep is None and not _is_worth_keeping(self._early):
+        if self._keep is None and not _is_worth_keeping(self._early, is_over=is_over):
             return
         try:
             if self._keep is None:
@@ -285,10 +285,13 @@ class LogKeeper:
         return keep
 
 
-def _is_worth_keeping(events: Sequence[Event]) -> bool:
+def _is_worth_keeping(events: Sequence[Event], *, is_over: bool) -> bool:
+    """Whether these are a run's, and not only wrong use that its model found out."""
     from agentkit.events import BrokenOff, ModeFound, RunStarted
 
     happened = [event for event in events if not isinstance(event, RunStarted | ModeFound)]
+    if not happened:
+        return is_over and bool(events)
     return any(not isinstance(one, BrokenOff) or one.error != ConfigurationError.__name__ for one in happened)
 
 

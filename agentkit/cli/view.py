@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TextIO
@@ -88,7 +88,7 @@ class View:
         """Show a run to its end, and what its models log; the exit code."""
         seen: list[Event] = []
         try:
-            with self._log():
+            with self._log(), _ended(events):
                 for event in events:
                     if not isinstance(event, Token | PartialAnswer):
                         seen.append(event)
@@ -188,6 +188,16 @@ class View:
             say(text, to=sys.stderr, end=end)
         else:
             self.console.print(printable(text), style=style, end=end)
+
+
+@contextmanager
+def _ended(events: Iterable[Event]) -> Iterator[None]:
+    """The block after which a run is over, whatever ended it: it lets go of what it held."""
+    try:
+        yield
+    finally:
+        if isinstance(events, Generator):
+            events.close()
 
 
 def option_raising(reason: StopReason | None) -> str:
