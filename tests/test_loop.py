@@ -125,6 +125,7 @@ def test_generate_asks_once_more_and_takes_the_answer() -> None:
     assert isinstance(call, ModelCall)
     assert call.steps[-1].observation == "4" + CLOSING_NOTE
     assert loop.steps[-1].observation == "4"
+    assert call.closing
     list(loop.replied(Turn(FinalAnswer("about 4"))))
     end = finish(loop)
     assert (end.output, end.answered, end.summary.stop_reason) == ("about 4", True, "max_iterations")

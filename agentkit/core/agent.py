@@ -277,8 +277,9 @@ class ReactAgent:
         if not model.capabilities.over_http or model.capabilities.grammar:
             return None
         answer_schema = self.answer.held.schema if self.answer is not None else None
-        schema = turn_schema([(tool.name, tool.schema) for tool in self.tools], answer_schema=answer_schema)
-        return ServerSchema(schema, self._finder, model)
+        schemas = [(tool.name, tool.schema) for tool in self.tools]
+        whole, closing = (turn_schema(one, answer_schema=answer_schema) for one in (schemas, ()))
+        return ServerSchema(whole, closing, self._finder, model)
 
     @property
     def _make_grammar(self) -> TurnGrammar | None:
@@ -293,10 +294,12 @@ class ReactAgent:
         thought_open = not self.react_prompt.keeps_messages
         held = {"answer_schema": self._held.schema} if self.answer is not None else {}
         needs_examples = _shows_examples(self.chosen_prompt) and not all(tool.side_effects for tool in self.tools)
+        may_close = "closes" in signature(make).parameters
 
-        def grammar(question: str, steps: Sequence[Step]) -> str:
-            acts = needs_examples and not steps
-            return make(self.tools, question, steps, thought_open=thought_open, acts=acts, **held)
+        def grammar(question: str, steps: Sequence[Step], *, closes: bool = False) -> str:
+            acts = needs_examples and not steps and not closes
+            more = {"closes": True} if closes and may_close else {}
+            return make(self.tools, question, steps, thought_open=thought_open, acts=acts, **held, **more)
 
         return grammar
 

@@ -79,7 +79,7 @@ class ModelCall:
     """Do: ask the model for its next turn, given the steps so far.
 
     Where the prompt leaves no room for it, it loses old observations where it is sent, unless `shortens` is False: the
-    loop is told with `too_long`.
+    loop is told with `too_long`. `closing`: no action of it would run, so that it is held to a final answer.
     """
 
     inputs: dict[str, Any]
@@ -88,6 +88,7 @@ class ModelCall:
     max_new_tokens: int | None = None  # what a budget leaves for this turn
     summary: str = ""  # what stands in the place of the steps before
     shortens: bool = True
+    closing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +242,7 @@ class ReActLoop:
             max_new_tokens=self._tokens_left(),
             summary=self._view.summary,
             shortens=self._compacts is None or self._view.is_at_its_least or self._shortened_at == len(self.steps),
+            closing=self._closing,
         )
 
     def _tokens_left(self) -> int | None:

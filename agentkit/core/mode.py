@@ -262,9 +262,10 @@ class ModeFinder:
 
 @dataclass(frozen=True, slots=True)
 class ServerSchema:
-    """The schema of an agent's turns, and what `finder` knows of the server that keeps it or not."""
+    """The schema of an agent's turns, that of one which closes a run, and what `finder` knows of the server."""
 
     schema: Mapping[str, Any]
+    closing: Mapping[str, Any]
     finder: ModeFinder
     model: ChatModel
 

@@ -78,7 +78,7 @@ class NativePlanner(ModelPlanner):
         self._final = None if answer is None else AnswerFunction(answer.type)
         self._functions = {function.name: function for function in functions}
         self._by_tool = {function.tool.name: function for function in functions}
-        self._may_require = True
+        self._may_choose = True
         offered: list[Function | AnswerFunction] = [*functions, *([self._final] if self._final else [])]
         self._schemas = tuple(function.as_openai() for function in offered)
         self._names = [function.name for function in offered]
@@ -104,23 +104,32 @@ class NativePlanner(ModelPlanner):
                 yield piece
 
     def _lets_go(self, error: Exception, call: ModelCall) -> bool:
-        """Whether it may be the call that was required which the server refused: it is asked without from here on."""
-        was_required = self._must_call(call) and not self._model.capabilities.in_process
-        self._may_require = self._may_require and not (was_required and status_of(error) in REFUSED + BROKE)
-        return was_required and not self._may_require
+        """Whether it may be the choice of a call which the server refused: it is asked without from here on."""
+        has_choice = self._choice(call, closes=self._closes(call)) is not None
+        chose = has_choice and not self._model.capabilities.in_process
+        self._may_choose = self._may_choose and not (chose and status_of(error) in REFUSED + BROKE)
+        return chose and not self._may_choose
+
+    def _choice(self, call: ModelCall, *, closes: bool) -> str | None:
+        """What a turn may call: in one that closes the run only what gives an answer, where that is a call."""
+        if closes and self._final is None:
+            return "none" if self._may_choose else None
+        return "required" if self._must_call(call) else None
 
     def _must_call(self, call: ModelCall) -> bool:
-        """Whether a turn is to be a call: any, where a grammar holds that; else the one behind a misfit."""
+        """Whether a turn is to be a call: any, where a grammar holds that; else one behind a misfit, and the last."""
         if self._final is None:
             return False
         is_told = bool(call.steps) and call.steps[-1].action.tool == MALFORMED
-        return self._model.capabilities.in_process or (is_told and self._may_require)
+        is_last_chance = is_told or self._closes(call)
+        return self._model.capabilities.in_process or (is_last_chance and self._may_choose)
 
     def _request(self, call: ModelCall) -> ChatRequest:
+        closes = self._closes(call)
         return ChatRequest(
             messages=self._asked(self._conversation(call)),
-            tools=self._schemas,
-            tool_choice="required" if self._must_call(call) else None,
+            tools=self._schemas[-1:] if closes and self._final else self._schemas,
+            tool_choice=self._choice(call, closes=closes),
             holds_answer=self._final is not None,
             token_budget=call.max_new_tokens,
             stream=self._stream,

@@ -34,6 +34,7 @@ from agentkit.react_json.scratchpad import (
 from agentkit.react_json.turn import Schemas
 from agentkit.react_json.turn import Turn as ParsedTurn
 from agentkit.react_json.turn_object import LABEL, turn_in
+from agentkit.recorder import active
 from agentkit.toolbox.calling import in_daemon_thread
 
 logger = logging.getLogger("agentkit")
@@ -41,10 +42,19 @@ logger = logging.getLogger("agentkit")
 STOP = ("\nObservation",)
 REFUSED = (400, 404, 405, 415, 422, 501)  # what servers answer to a request with a field that they cannot take
 BROKE = (500,)  # what some answer instead; it may have been chance
+CLOSES = (
+    "closing turns only answer"  # by what name a cassette remembers that they are held to it; before, they were not
+)
 _INVENTED = re.compile(r"\nObservation\S*\s+\S")  # a stop string that a server left in its place is none
 
-Grammar = Callable[[str, Sequence[Step]], str]
-"""From the question and the steps so far, observations as text, to the grammar (llguidance Lark) of the next turn."""
+
+class Grammar(Protocol):
+    """From the question and the steps so far, observations as text, to the grammar (llguidance Lark) of the next turn.
+
+    One that `closes` the run has no action in it.
+    """
+
+    def __call__(self, question: str, steps: Sequence[Step], *, closes: bool = False) -> str: ...
 
 
 Planned = str | ModeFound | PartialAnswer | Turn
@@ -141,6 +151,13 @@ class ModelPlanner(ABC):
         if growing is not None:
             yield from growing.feed(piece)
 
+    def _closes(self, call: ModelCall) -> bool:
+        """Whether the turn is held to a final answer."""
+        recorder = active() if call.closing else None
+        if recorder is None:
+            return call.closing
+        return recorder.remembered(CLOSES, lambda: True, default=False) is True
+
     def _growing(self) -> GrowingAnswer | None:
         """What reads the answer out of a turn as it arrives, where it is a value."""
         return GrowingAnswer() if self._answer is not None else None
@@ -214,6 +231,11 @@ class TurnSchema(Protocol):
     @property
     def schema(self) -> Mapping[str, Any]: ...
 
+    @property
+    def closing(self) -> Mapping[str, Any]:
+        """The same without actions, of a turn that closes the run."""
+        ...
+
     def may_be_kept(self) -> bool:
         """Whether turns are asked for by it: unless it is known that the server keeps none. May block."""
         ...
@@ -274,15 +296,16 @@ class ReactJsonPlanner(ModelPlanner):
         self._schema.learn(is_kept, is_sure=is_kept or not is_chance)
 
     def _request(self, call: ModelCall) -> ChatRequest:
-        grammar = None
+        grammar, closes = None, self._closes(call)
         if self._grammar is not None:
             steps = [step._replace(observation=observation_text(*step)) for step in _with_summary(call)]
-            grammar = self._grammar(str(call.inputs.get("input", "")), steps)
+            grammar = self._grammar(str(call.inputs.get("input", "")), steps, closes=closes)
+        schema = self._schema if self._is_held else None
         return ChatRequest(
             messages=self._asked(self._messages(call)),
             stop=STOP,
             grammar=grammar,
-            turn_schema=self._schema.schema if self._is_held and self._schema is not None else None,
+            turn_schema=None if schema is None else schema.closing if closes else schema.schema,
             holds_answer=self._answer is not None,
             token_budget=call.max_new_tokens,
             stream=self._stream,

@@ -198,6 +198,8 @@ class _Live:
     def _asked(self, request: ChatRequest) -> tuple[Any, dict[str, Any]]:
         """The model, with tools where it gets some, and the call's options."""
         model, options = self._bound(request.tools) if request.tools else (self.model, {})
+        if request.tool_choice is not None and request.tools and self._takes_choice(request.tool_choice, options):
+            options["tool_choice"] = request.tool_choice
         options |= request.options
         if request.stop:
             options["stop"] = list(request.stop)
@@ -212,6 +214,12 @@ class _Live:
         if request.token_budget is not None:
             options |= self._shortened(request.token_budget)
         return model, options
+
+    def _takes_choice(self, choice: Any, bound: Mapping[str, Any]) -> bool:
+        """Whether it is known how to say it: for one of ours, and "none" to any server that takes tools as OpenAI's."""
+        tools = bound.get("tools") or ()
+        is_openais = all(isinstance(tool, Mapping) and tool.get("type") == "function" for tool in tools)
+        return self.is_ours or (choice == "none" and bool(tools) and is_openais)
 
     def _bound(self, tools: Sequence[Mapping[str, Any]]) -> tuple[Any, dict[str, Any]]:
         if self._with_tools is None or self._with_tools[0] is not tools:

@@ -82,8 +82,9 @@ class TurnGrammar(Protocol):
     """Makes the grammar (llguidance Lark) of an agent's next turn.
 
     `steps` are the actions so far, each with the text of its observation; `thought_open` says that the prompt already
-    wrote "Thought:"; `acts` that an answer in this turn would come from nowhere, so that it is to be an action. An
-    answer is JSON that fits the `answer_schema`, where there is one.
+    wrote "Thought:"; `acts` that an answer in this turn would come from nowhere, so that it is to be an action;
+    `closes` that no action of it would run, so that it is to be an answer (asked of a grammar that takes it). An answer
+    is JSON that fits the `answer_schema`, where there is one.
     """
 
     def __call__(

@@ -24,6 +24,7 @@ from agentkit.models.builtin.copying import (
     spans,
 )  # fmt: skip
 from agentkit.models.builtin.reading import is_readable, question_numbers, role_of, text_numbers
+from agentkit.models.local.backend import actions_grammar
 from agentkit.react_json.grammar import react_json_grammar
 from agentkit.react_json.scratchpad import CLOSING_NOTE
 from agentkit.tool import Tool
@@ -595,3 +596,16 @@ def test_the_note_of_a_closing_turn_is_no_answer(accepts: Callable[[str, str], b
     assert accepts(grammar, known("144"))
     assert not accepts(grammar, known(f"144{CLOSING_NOTE}"))
     assert not accepts(grammar, known("No more actions are possible"))
+
+
+@pytest.mark.parametrize(("closes", "allowed"), [(False, True), (True, False)])
+def test_a_turn_that_closes_a_run_calls_nothing(accepts: Any, closes: bool, allowed: bool) -> None:
+    step = Step(Action("Calculator", "12*12"), "Answer: 144")
+    question = "What is 12 times 12, plus 7?"
+    grammar = copying_grammar(TOOLS, question, [step], thought_open=False, closes=closes)
+    assert accepts(grammar, calculate("144+7")) == allowed
+    rich = actions_grammar(
+        [Tool(name="book", description="", run=str)], question, [step], thought_open=False, closes=closes
+    )
+    assert accepts(rich, action("book", "two seats", "More.")) == allowed
+    assert accepts(rich, known("151"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 
 from agentkit import AgentExecutor, Cassette, chat_model
 from agentkit.core.mode import HELD, KnownModes
+from agentkit.core.planner import CLOSES
 from agentkit.doctor import examine_model
 from agentkit.errors import ModelError
 from agentkit.events import Finished, Thought, Token
@@ -121,6 +123,35 @@ def test_turns_are_held_from_the_first_one_on(server: ChatServer, way: str) -> N
     wanted = {"type": "json_schema", "json_schema": {"name": "turn", "schema": {"anyOf": each}}}
     assert server.bodies[-1]["response_format"] == wanted
     assert server.bodies[-1]["messages"][-2]["content"] == ACTION_TEXT
+
+
+@pytest.mark.parametrize("is_watched", [False, True])
+def test_a_turn_that_closes_a_run_may_only_answer(server: ChatServer, tmp_path: Path, is_watched: bool) -> None:
+    def insists(request: Request) -> Play:
+        """A model that acts wherever it may."""
+        may_act = "Calculator" in json.dumps(request.body["response_format"])
+        return say(json.dumps(ACTION if may_act else FINAL))
+
+    server.choose = insists
+    options = {
+        "max_iterations": 1,
+        "early_stopping_method": "generate",
+        "callbacks": [Pieces()] if is_watched else None,
+    }
+    recorded = run(server, cassette=Cassette(tmp_path / "run.yaml", mode="record"), **options)
+    assert recorded == Run(*SOLVED, [True, True])
+    assert run(server, cassette=Cassette(tmp_path / "run.yaml", mode="replay"), **options) == Run(*SOLVED, [])
+
+
+def test_a_closing_turn_of_a_recording_from_before_replays(server: ChatServer, tmp_path: Path) -> None:
+    server.choose = keeps
+    options: dict[str, Any] = {"max_iterations": 1, "early_stopping_method": "generate"}
+    file = tmp_path / "run.yaml"
+    run(server, cassette=Cassette(file, mode="record"), **options)
+    recorded = re.sub(r"\n {2}sha256: .*", "", file.read_text()).replace(f"{CLOSES}: true", "other: true")
+    whole, closing = re.findall(r"        schema:\n(?: {10}.*\n)+", recorded)
+    file.write_text(whole.join(recorded.rsplit(closing, 1)))
+    assert run(server, cassette=Cassette(file, mode="replay"), **options) == Run(*SOLVED, [])
 
 
 @pytest.mark.parametrize("way", ["invoke", "ainvoke"])

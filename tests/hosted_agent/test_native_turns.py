@@ -19,10 +19,12 @@ from agentkit.models.scripted import ScriptedBackend
 from agentkit.react_json.scratchpad import CLOSING_NOTE
 from agentkit.tool import Tool
 from tests.doubles.models import reply
+from tests.doubles.server import serving
 from tests.hosted_agent.caller import TOOLS, Caller
 from tests.hosted_agent.server import Server
 
 QUESTION = {"input": "?"}
+NAMES = ["calculator", "power"]
 ADDS, SQUARES = ("calculator", '{"expression": "2+2"}'), ("power", '{"base": 3}')
 
 
@@ -127,6 +129,7 @@ def test_arguments_with_one_reading_are_read(tool_name: str, arguments: str, exp
         ("three", "its arguments' JSON has 'three' where a value should be"),
         ("[3]", "its arguments' JSON is no object"),
         ('{"base": 3} {"base": 4}', "its arguments' JSON goes on behind its end"),
+        ('""', "its arguments' JSON is an empty text"),
     ],
 )
 def test_arguments_with_none_go_back_with_the_schema(arguments: str, reason: str) -> None:
@@ -220,6 +223,37 @@ def test_a_tools_own_error_goes_to_the_model() -> None:
         raise ToolError("no luck")
 
     fails = Tool(name="t", description="Fails.", run=fail)
+def closing(server: Server, **options: Any) -> list[tuple[list[str], Any]]:
+    """The tools and the choice of the requests for a run that is closed after a call."""
+    executor = AgentExecutor.from_model(
+        server.url, TOOLS, mode="tools", max_iterations=1, early_stopping_method="generate", **options
+    )
+    executor.invoke(QUESTION)
+    return [
+        ([tool["function"]["name"] for tool in body.get("tools", ())], body.get("tool_choice"))
+        for body in server.bodies
+    ]
+
+
+def test_a_turn_that_closes_a_run_may_call_nothing() -> None:
+    with serving(Server(native=[reply(calls=[ADDS]), reply("4")])) as server:
+        assert closing(server) == [(NAMES, None), (NAMES, "none")]
+
+
+def test_a_server_that_takes_no_choice_is_asked_without() -> None:
+    with serving(Server(by_request=True, native=[reply(calls=[ADDS]), 400, reply("4")])) as server:
+        assert closing(server) == [(NAMES, None), (NAMES, "none"), (NAMES, None)]
+
+
+def test_a_turn_that_closes_a_run_may_only_give_its_value() -> None:
+    gives = reply(calls=[("final_answer", '{"answer": 4}')])
+    with serving(Server(native=[reply(calls=[ADDS]), gives])) as server:
+        assert closing(server, output_type=int) == [
+            ([*NAMES, "final_answer"], None),
+            (["final_answer"], "required"),
+        ]
+
+
     assert observations(run([reply(calls=[("t", '{"input": "x"}')]), reply("?")], [fails])[0]) == ["no luck"]
 
 

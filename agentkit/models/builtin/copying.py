@@ -57,6 +57,7 @@ def copying_grammar(
     thought_open: bool,
     acts: bool = False,
     answer_schema: Any = None,
+    closes: bool = False,
 ) -> str:
     """The grammar (llguidance Lark) of one turn, whose input or answer is copied.
 
@@ -84,9 +85,9 @@ def copying_grammar(
     told = [text if text.startswith(RESULT) else told_of(question, text) for text in found]
     failed = sum(text.startswith(NO_RESULT) for text in observations)
     moves = {}
-    if SEARCH in keys and failed < MOST_FAILED and (queried := queries(question, found)):
+    if not closes and SEARCH in keys and failed < MOST_FAILED and (queried := queries(question, found)):
         moves["search"] = f"{_call(LOOK_UP, 'QUERY', SEARCH, keys[SEARCH])}\nQUERY: /{queried}/"
-    if CALCULATOR in keys and (expression := expressions(question, told)):
+    if not closes and CALCULATOR in keys and (expression := expressions(question, told)):
         moves["calculate"] = f"{_call(CALCULATE, 'expression', CALCULATOR, keys[CALCULATOR])}\n{expression}"
     moves["cannot"] = _quoted(CANNOT + FINAL + (NOT_USED if leaves_out and found else OUT_OF_REACH))
     if observations:

@@ -69,9 +69,10 @@ def actions_grammar(
     acts: bool = False,
     answer_lines: int = ANSWER_LINES,
     answer_schema: Any = None,
+    closes: bool = False,
 ) -> str:
     """The grammar of a turn in which any tool may be called; neither the question nor the steps matter."""
-    schemas = [(tool.name, tool.input_schema) for tool in tools]
+    schemas = [] if closes else [(tool.name, tool.input_schema) for tool in tools]
     held = {"answer_lines": answer_lines, "answer_schema": answer_schema}
     return react_json_grammar(schemas, thought_open=thought_open, acts=acts, **held)
 
