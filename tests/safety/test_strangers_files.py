@@ -205,12 +205,14 @@ EFFECTS: dict[str, tuple[Any, list[str]]] = {
         [f'start the command "npx a\\n[y/N] y" in {word(str(Path.cwd()))}', "connect to the MCP server https://m"],
     ),
     "prompt": ("/mine.txt", ["read the prompt /mine.txt"]),
+    "schema": ("/mine.json", ["read the schema /mine.json"]),
     "options": ({"temperature": 0, "server_kwargs": {"a": 1}}, ['set the model\'s option server_kwargs to {"a": 1}']),
     "fallbacks": (("hf:A/B", "builtin"), ["send the question to Hugging Face, for A/B"]),
 }
 HARMLESS: dict[str, Any] = {
     "allow": ("calculator",),
     "mode": "tools",
+    "compaction": "summary",
     "early_stopping_method": "generate",
     "must_be_grounded": True,
     **dict.fromkeys(("tool_timeout_s", "timeout", "max_cost"), 1.5),
