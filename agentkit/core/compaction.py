@@ -112,7 +112,7 @@ def _summary(task: Compaction, request: ChatRequest, completion: Completion) -> 
         task.steps,
         task.summary,
         most_tokens=most,
-        cut_off=completion.finish_reason == "length",
+        cut_off=completion.is_cut_off,
     )
     return Summary(notes.text, notes.reason, usage)
 

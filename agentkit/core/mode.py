@@ -297,7 +297,7 @@ def probe(model: ChatModel) -> ModeFinding:
     assert isinstance(completion, Completion)
     if _is_proper(completion):
         return ModeFinding("tools", probed=True)
-    return ModeFinding("react-json", probed=True, lasting=completion.finish_reason != "length")  # it may have thought
+    return ModeFinding("react-json", probed=True, lasting=not completion.is_cut_off)  # it may have thought
 
 
 def _is_proper(completion: Completion) -> bool:

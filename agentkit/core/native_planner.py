@@ -184,8 +184,8 @@ class NativePlanner(ModelPlanner):
     def _turn(self, completion: Completion, call: ModelCall) -> Turn:
         text, thinking, usage = completion.text.strip(), completion.thinking, completion.usage
         try:
-            if completion.finish_reason == "length":  # clients mend what is cut off: half a call would look whole
-                raise MalformedTurn("Your turn was cut off at the token limit; nothing was called. Be more brief.")
+            if completion.is_cut_off:  # clients mend what is cut off: half a call would look whole
+                raise MalformedTurn(_broken_off(completion.finish_reason))
             is_unread = not text.startswith(LABEL) and holds_unread_call(text, self._names)
             answered = self._answered(completion, self._final, is_unread) if self._final else None
             if answered is not None:
@@ -272,6 +272,12 @@ class NativePlanner(ModelPlanner):
         arguments = read_arguments(call, function)
         tool, tool_input = (function.tool.name, function.input_of(arguments)) if function else (call.name, arguments)
         return Action(tool, tool_input, in_dialect(called.text, tool, tool_input), called)
+
+
+def _broken_off(reason: str) -> str:
+    if reason == "length":
+        return "Your turn was cut off at the token limit; nothing was called. Be more brief."
+    return f"Your turn was broken off before it was whole ({reason}); nothing was called. Put it otherwise."
 
 
 def _answer(text: str) -> FinalAnswer:
@@ -401,6 +407,8 @@ def read_arguments(call: NativeCall, function: Function | None) -> ToolInput:
         raise _malformed(call, f"JSON {broken}", function) from None
     if value is None:
         return {}
+    if isinstance(value, str) and not value.strip():  # a placeholder of arguments that never came
+        raise _malformed(call, "JSON is an empty text", function)
     if not isinstance(value, dict | str):
         raise _malformed(call, "JSON is no object", function)
     return value

@@ -359,11 +359,14 @@ def _keeps_schema(completion: Completion) -> bool | None:
         return False if completion.schema_use else None
     if isinstance(completion.turn, Mapping):
         return True
-    is_cut_off = completion.finish_reason == "length"
+    is_cut_off = completion.is_cut_off
     return None if is_cut_off and (completion.thinking or completion.turn is not None) else False
 
 
-def _cut_off(usage: Usage) -> str:
+def _cut_off(completion: Completion) -> str:
+    usage = completion.usage
+    if completion.finish_reason != "length":
+        return f"broken off ({completion.finish_reason})"
     return f"cut off at {usage.completion_tokens} tokens" if usage.completion_tokens else "cut off at the token limit"
 
 
@@ -377,7 +380,7 @@ def turn_of(
     text, thinking, usage = completion.text, completion.thinking, completion.usage
     parsed: ParsedTurn | None = None
     behind_stop = len(_INVENTED.findall(completion.cut_off))
-    is_cut_off = completion.finish_reason == "length"
+    is_cut_off = completion.is_cut_off
     try:
         if isinstance(completion.turn, Mapping):
             parsed = turn_in(completion.turn, tools, label=label, is_typed=answer is not None)
@@ -387,12 +390,12 @@ def turn_of(
         is_whole = parsed is not None  # an object that is complete was not cut off
         parsed = parsed or (answer.turn(text) if answer is not None else None) or parse_turn(text, tools)
     except MalformedTurn as error:
-        told = MalformedTurn(f"{error} The turn was {_cut_off(usage)}: write less.") if is_cut_off else error
+        told = MalformedTurn(f"{error} The turn was {_cut_off(completion)}: write less.") if is_cut_off else error
         return Turn(told, error.text or text, thinking=thinking, invented=error.invented + behind_stop, usage=usage)
     if not isinstance(parsed.decision, FinalAnswer):
         return Turn((parsed.decision,), text, parsed.thought, thinking, parsed.invented + behind_stop, usage)
     if is_cut_off and not is_whole and not completion.cut_off and parsed.decision.log == text.rstrip():
-        told = MalformedTurn(f"Invalid format: the answer was {_cut_off(usage)}. Answer more briefly.")
+        told = MalformedTurn(f"Invalid format: the answer was {_cut_off(completion)}. Answer more briefly.")
         return Turn(told, text, thinking=thinking, invented=behind_stop, usage=usage)
     if answer is not None:
         try:

@@ -20,6 +20,7 @@ from agentkit.doctor.probes import ECHO, Finding
 from agentkit.errors import ConfigurationError, ModelError, in_one_line
 from agentkit.models.backend import ChatRequest, Chunk
 from agentkit.models.call_pieces import is_json_object
+from agentkit.models.finish_reasons import is_cut_off
 from agentkit.models.hosted.failures import Failure
 from agentkit.models.hosted.model import MOST_LISTED, HostedModel
 from agentkit.retry import RetryPolicy
@@ -182,7 +183,7 @@ def _json_schema(server: Server) -> Finding:
     except ValueError:
         value = None
     is_kept = isinstance(value, dict) and list(value) == [ODD_KEY]
-    if is_kept or answer.finish_reason != "length":
+    if is_kept or not is_cut_off(answer.finish_reason or "stop"):
         server.learn(keeps_schema=is_kept)
     if is_kept:
         return Finding("response_format", "ok", "a JSON schema is kept")

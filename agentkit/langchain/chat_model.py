@@ -230,7 +230,7 @@ class ChatHuggingFace(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         whole = generate_from_stream(self._stream(messages, stop, **{**kwargs, "stream": False}))
-        return without_cut_call(whole) if self.capabilities.in_process else whole  # of others it is left out before
+        return without_cut_call(whole)
 
     async def _agenerate(
         self,
@@ -240,7 +240,7 @@ class ChatHuggingFace(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         whole = await agenerate_from_stream(self._astream(messages, stop, **{**kwargs, "stream": False}))
-        return without_cut_call(whole) if self.capabilities.in_process else whole
+        return without_cut_call(whole)
 
     # Tools and structured output
 

@@ -26,8 +26,9 @@ from langchain_core.prompt_values import PromptValue
 
 from agentkit.errors import ConfigurationError, described, in_one_line
 from agentkit.models.backend import Chunk, Message, TokenLogprob, Usage
+from agentkit.models.finish_reasons import finish_reason_of, is_cut_off
 
-CUT_OFF = ("length", "max_tokens", "MAX_TOKENS")  # also in Anthropic's and Google's words
+_REASONS = ("finish_reason", "stop_reason", "stopReason", "done_reason")  # Anthropic's, Bedrock's, Ollama's
 SAID_ELSEWHERE = ("tool_use", "tool_call", "thinking", "reasoning")  # calls stand beside; thoughts are not repeated
 PROVIDER_FIELDS = "provider_fields"  # of calls by their ids, which their server wants back
 ROLES = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool", "function": "function"}
@@ -154,13 +155,20 @@ def to_generation_chunk(chunk: Chunk) -> ChatGenerationChunk:
     return ChatGenerationChunk(message=message, generation_info=metadata or None)
 
 
+def reason_of(message: BaseMessage) -> str:
+    """Why a reply ended, as `finish_reasons` says it, whichever client it came from; "stop" where it does not say."""
+    said = map(message.response_metadata.get, _REASONS)
+    return finish_reason_of(next((reason for reason in said if reason and isinstance(reason, str)), "stop"))
+
+
 def without_cut_call(result: ChatResult) -> ChatResult:
-    """A whole reply whose last call was cut off at the token limit, which LangChain completes: it is an invalid one."""
+    """A reply to its end whose last call may have been cut off, which LangChain completes: it is an invalid one."""
     (generation,) = result.generations
     message = generation.message
-    if not isinstance(message, AIMessage) or message.response_metadata.get("finish_reason") != "length":
+    if not isinstance(message, AIMessage) or not is_cut_off(reason := reason_of(message)):
         return result
-    error = "it was cut off at the token limit: give more max_new_tokens"
+    at_limit = "it was cut off at the token limit: give more max_new_tokens"
+    error = at_limit if reason == "length" else f"it was broken off ({reason})"
     invalid = [*message.invalid_tool_calls]
     for call in invalid:
         call["error"] = call["error"] or error

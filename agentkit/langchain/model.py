@@ -19,7 +19,7 @@ from agentkit.errors import LONGEST_SHOWN, AgentkitError, PromptTooLong, in_one_
 from agentkit.events import Usage
 from agentkit.langchain.chat_model import ChatHuggingFace
 from agentkit.langchain.made_messages import MadeMessages, made_ids
-from agentkit.langchain.messages import CUT_OFF, PROVIDER_FIELDS, MessageDict, as_langchain_message
+from agentkit.langchain.messages import PROVIDER_FIELDS, MessageDict, as_langchain_message, reason_of
 from agentkit.models.backend import (
     DROPPED_TO_FIT,
     SCHEMA_USE,
@@ -272,11 +272,10 @@ def _shown(chunk: Any, request: ChatRequest) -> Iterator[str | ToolCallPiece]:
 def completion_of(message: Any) -> Completion:
     """A chat model's message as a completion."""
     metadata = message.response_metadata
-    reason = metadata.get("finish_reason") or metadata.get("stop_reason") or "stop"
     return Completion(
         str(message.text),
         usage_of(message),
-        "length" if reason in CUT_OFF else reason,
+        reason_of(message),
         message.additional_kwargs.get("reasoning_content") or "",
         tuple(_calls(message)),
         turn=metadata.get("turn"),

@@ -15,7 +15,8 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.utils.function_calling import convert_to_json_schema
 
 from agentkit.errors import in_one_line
-from agentkit.langchain.messages import CUT_OFF
+from agentkit.langchain.messages import reason_of
+from agentkit.models.finish_reasons import is_cut_off
 
 Schema = dict[str, Any] | type
 Read = Callable[[AIMessage], Any]
@@ -49,10 +50,12 @@ def reader(schema: Schema | None, *, of_call: bool = False) -> Read:
 
 
 def _is_cut_off(message: AIMessage) -> bool:
-    return not {*map(str, message.response_metadata.values())}.isdisjoint(CUT_OFF)
+    return is_cut_off(reason_of(message))
 
 
 def _cut_off(message: AIMessage) -> str:
+    if (reason := reason_of(message)) != "length":
+        return f"The reply was broken off ({reason}), before its JSON was whole; ask otherwise"
     tokens = message.usage_metadata["output_tokens"] if message.usage_metadata else 0
     at = f"at {tokens} tokens" if tokens else "at its token limit"
     return f"The reply was cut off {at}, before its JSON was whole; allow it more (max_new_tokens, max_tokens)"

@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkabl
 
 from agentkit.errors import ConfigurationError, described
 from agentkit.events import Usage
+from agentkit.models.finish_reasons import is_cut_off
 
 if TYPE_CHECKING:
     from agentkit.events import Step
@@ -214,9 +215,9 @@ class Chunk:
 
     `text` may hold `<think>` tags and overrun a stop string: the chat model separates and cuts. `thinking` is reasoning
     that came apart from the text already. `usage` is the total so far; the last one seen counts, and where a stop comes
-    before any, tokens are counted approximately. `finish_reason` is set once, on the last chunk: "stop", "length" or
-    "tool_calls". `metadata` is merged into `response_metadata`; a `model_name` in it is that of the model which
-    answered.
+    before any, tokens are counted approximately. `finish_reason` is set once, on the last chunk: "stop" or "tool_calls"
+    of a reply that is whole; of any other, such as "length", no call is run. `metadata` is merged into
+    `response_metadata`; a `model_name` in it is that of the model which answered.
     """
 
     text: str = ""
@@ -255,7 +256,8 @@ class NativeCall:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A whole reply. `finish_reason` is "stop", "tool_calls", or "length" when it was cut off at its token limit.
+    """A reply to its end. `finish_reason` is "stop" or "tool_calls" of a whole one, "length" of one that was cut off at
+    its token limit, or the server's word where it broke it off.
 
     `cut_off` is what came of it from the first stop string on, where the backend went past it. `turn` is an
     agent's turn that came as an object, of which `text` is what was shown of it in the dialect meanwhile; or what came,
@@ -272,6 +274,11 @@ class Completion:
     turn: Mapping[str, Any] | str | None = field(default=None, hash=False)
     schema_use: SchemaUse = ""
     dropped: Mapping[str, int] = field(default_factory=dict, hash=False)
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the reply may not be whole: no call in it is run."""
+        return is_cut_off(self.finish_reason)
 
 
 @runtime_checkable

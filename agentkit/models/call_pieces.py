@@ -62,6 +62,14 @@ class ToolCallPieces:
         """The calls so far, with arguments that have one reading as an object as that object; no id is ""."""
         return tuple(call.as_native(self._parameters) for call in self._calls if call.is_one)
 
+    @property
+    def may_go_on(self) -> bool:
+        """Whether more of a call may have been to come, if nothing says that it is whole.
+
+        That is one without arguments, unless it can have none, and one whose arguments are no object: `5` begins `50`.
+        """
+        return any(call.may_go_on(self._parameters) for call in self._calls if call.is_one)
+
     def _add(self, piece: _Piece) -> None:
         if (call := self._call_of(piece)) is not None:
             call.take(piece)
@@ -217,6 +225,11 @@ class _Call:
         self._scanned = len(self.pieces)
         return self._end.is_whole or (self.size <= _LONGEST_BARE and _value_of(self.arguments) is not _NONE)
 
+    def may_go_on(self, parameters: Mapping[str, Mapping[str, Any]]) -> bool:
+        if self.is_empty:
+            return bool((parameters.get(self.name) or {}).get("properties"))
+        return not is_json_object(self.arguments)
+
     def can_hold(self, piece: _Piece) -> bool:
         """Whether an object that begins with the piece can stand where its arguments, not whole yet, end."""
         if not piece.begins_object or self._end.in_string:
@@ -303,14 +316,17 @@ _TYPES: Mapping[Any, Any] = {"string": str, "integer": int, "number": int | floa
 def normal_arguments(text: str, parameters: Mapping[str, Any] | None = None) -> str:
     """The arguments of a call as an object's JSON, where they have one reading as that; else as they were written.
 
-    `null` is no arguments, text that holds an object is that, and any other value is that of the only argument.
+    `null` is no arguments, text that holds an object is that, and any other value is that of the only argument, but for
+    the text that says nothing: it may stand for arguments that never came.
     """
     value = _value_of(text)
     if value is _NONE or isinstance(value, dict):
         return text
+    known, only = (parameters or {}).get("properties") or {}, _only_argument(parameters or {})
     if value is None:
         return "{}"
-    known, only = (parameters or {}).get("properties") or {}, _only_argument(parameters or {})
+    if isinstance(value, str) and not value.strip():
+        return text if known or parameters is None else "{}"
     if (held := _held_object(value)) is not None:
         return json.dumps(held, ensure_ascii=False) if only is None or held.keys() <= known.keys() else text
     is_broken = isinstance(value, str) and value.lstrip().startswith(("{", "["))

@@ -32,6 +32,7 @@ from agentkit.models.backend import (
 )
 from agentkit.models.call_grammar import format_grammar, tool_grammar
 from agentkit.models.call_pieces import ToolCallPieces
+from agentkit.models.finish_reasons import finish_reason_of
 from agentkit.models.messages import without_provider_fields
 from agentkit.models.reply import ReplyReader
 from agentkit.react_json.marks import HERMES
@@ -285,7 +286,7 @@ class Reply:
         piece = self._read(self._reader.read, chunk)
         if piece.finish_reason is not None:
             is_cut = self._request.holds_answer and bool((chunk.metadata or {}).get(ENDED_AT_LIMIT))
-            self._finish_reason = "length" if is_cut else piece.finish_reason
+            self._finish_reason = "length" if is_cut else finish_reason_of(piece.finish_reason)
             piece = replace(piece, finish_reason=None)
         return self._taken(piece)
 

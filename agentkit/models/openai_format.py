@@ -15,20 +15,9 @@ from agentkit.events import Usage
 from agentkit.http_body import MOST_BYTES
 from agentkit.models import call_pieces
 from agentkit.models.backend import Chunk, NativeCall, TokenLogprob, ToolCallPiece
-from agentkit.models.call_pieces import ToolCallPieces, is_json_object, merged, unmended
+from agentkit.models.call_pieces import ToolCallPieces, merged, unmended
+from agentkit.models.finish_reasons import INCOMPLETE, finish_reason_of, is_cut_off
 
-_FINISH_REASON = {
-    "eos_token": "stop",  # as TGI says it
-    "stop_sequence": "stop",
-    "end_turn": "stop",
-    "complete": "stop",
-    "max_tokens": "length",
-    "model_length": "length",
-    "model_context_window_exceeded": "length",
-    "function_call": "tool_calls",
-    "tool_call": "tool_calls",
-    "tool_use": "tool_calls",
-}
 _GOES_ON = ("", "null", "none", "finish_reason_unspecified")
 _BROKEN = ("error", "abort", "aborted", "cancelled", "network_error", "insufficient_system_resource")
 THINKING = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
@@ -131,12 +120,13 @@ class CompletionReader:
             raise BrokenReply("ended the reply before it was complete" + (self._words and f": {self._words}"))
 
     def end(self) -> Chunk:
-        """The last chunk: calls, usage, and how the reply ended. A call that was cut off is none."""
+        """The last chunk: calls, usage, and how the reply ended. Of a reply that was cut off no call is one."""
         calls = self._calls.calls()
-        reason = self._finish_reason or ("tool_calls" if calls else "stop")
-        whole = [call for call in calls if reason != "length" or is_json_object(call.arguments)]
+        reason = self._finish_reason
+        if reason is None:
+            reason = INCOMPLETE if self._calls.may_go_on else "tool_calls" if calls else "stop"
         return Chunk(
-            tool_calls=tuple(self._pieces(whole)),
+            tool_calls=() if is_cut_off(reason) else tuple(self._pieces(calls)),
             usage=self._usage,
             finish_reason=reason,
             metadata={"model_name": self._model} if self._model else None,
@@ -207,7 +197,7 @@ class CompletionReader:
         if name in _BROKEN:
             raise BrokenReply(f"broke the reply off (finish_reason {reason!r})")
         if name not in _GOES_ON:
-            self._finish_reason = _FINISH_REASON.get(name, name)
+            self._finish_reason = finish_reason_of(name)
 
     def _pieces(self, calls: Sequence[NativeCall]) -> Iterator[ToolCallPiece]:
         ids: set[str] = set()

@@ -307,6 +307,7 @@ def test_a_call_in_many_pieces_is_put_together_once() -> None:
     piece = {"choices": [{"delta": {"tool_calls": [{"index": 0, "function": {"arguments": "x" * 10}}]}}]}
     for _ in range(30_000):
         reader.read(piece)
+    reader.read({"choices": [{"delta": {}, "finish_reason": "tool_calls"}]})
     assert len(reader.end().tool_calls[0].arguments) == 300_000
 
 

@@ -23,7 +23,8 @@ from tests.hosted.conftest import Make
 every_way = pytest.mark.parametrize("ask", WAYS.values(), ids=WAYS)
 streaming = pytest.mark.parametrize("way", ["stream", "astream"])
 HI = ChatRequest(messages=[{"role": "user", "content": "hi"}])
-TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}
+PARAMETERS = {"type": "object", "properties": {"x": {"type": "integer"}}}
+TOOL = {"type": "function", "function": {"name": "add", "parameters": PARAMETERS}}
 
 
 def deltas(*values: dict[str, Any], finish: str = "stop") -> Play:
@@ -170,13 +171,54 @@ def test_an_id_that_is_missing_is_made_the_same_way_again(server: ChatServer, ch
     assert first == second
 
 
+CUT_OFF = {
+    "length": "length",
+    "MAX_OUTPUT_TOKENS": "length",
+    "content_filter": "content_filter",
+    "SAFETY": "safety",
+    "server_error": "server_error",
+    "a reason that nobody knows": "a reason that nobody knows",
+}
+
+
 @every_way
-def test_a_call_that_was_cut_off_is_none(server: ChatServer, chat: Make, ask: Ask) -> None:
-    calls = [call('{"x": 1}', index=0, id="a", name="add"), call('{"path": "/tmp/a", "mo', index=1, id="b", name="add")]
-    server.plays = [say("", finish="length", tool_calls=calls)]
+@pytest.mark.parametrize("arguments", ["", "{}", "5", '{"x": 5}', '{"x": 5'])
+@pytest.mark.parametrize(("said", "meant"), CUT_OFF.items())
+def test_no_call_of_a_reply_that_was_cut_off_is_one(
+    server: ChatServer, chat: Make, ask: Ask, said: str, meant: str, arguments: str
+) -> None:
+    server.plays = [say("", finish=said, tool_calls=[call(arguments, index=0, id="a", name="add")])]
     reply = ask(chat().bind_tools([TOOL]))
-    assert [made["id"] for made in reply.tool_calls] == ["a"]
-    assert reply.response_metadata["finish_reason"] == "length"
+    assert (reply.tool_calls, reply.response_metadata["finish_reason"]) == ([], meant)
+
+
+@streaming
+@pytest.mark.parametrize(
+    ("arguments", "calls", "reason"),
+    [
+        ('{"x": 5}', [{"x": 5}], "tool_calls"),
+        ("{}", [{}], "tool_calls"),
+        ("", [], "incomplete"),
+        ("5", [], "incomplete"),
+        ('""', [], "incomplete"),
+        ('{"x": 5', [], "incomplete"),
+    ],
+)
+def test_without_a_reason_a_call_is_one_where_its_arguments_are_whole(
+    server: ChatServer, chat: Make, way: str, arguments: str, calls: list[Any], reason: str
+) -> None:
+    delta = {"tool_calls": [call(arguments, index=0, id="a", name="add")]}
+    server.plays = [events({"choices": [{"index": 0, "delta": delta}]})]
+    reply = WAYS[way](chat().bind_tools([TOOL]))
+    assert ([made["args"] for made in reply.tool_calls], reply.response_metadata["finish_reason"]) == (calls, reason)
+
+
+@streaming
+def test_without_a_reason_a_call_that_can_have_no_arguments_is_one(server: ChatServer, chat: Make, way: str) -> None:
+    delta = {"tool_calls": [call("", index=0, id="a", name="now")]}
+    server.plays = [events({"choices": [{"index": 0, "delta": delta}]})]
+    now = {"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": {}}}}
+    assert [made["args"] for made in WAYS[way](chat().bind_tools([now])).tool_calls] == [{}]
 
 
 @every_way
@@ -189,7 +231,16 @@ def test_logprobs_come_with_the_likeliest(server: ChatServer, chat: Make, ask: A
     assert ask(chat(), logprobs=True, top_logprobs=1).response_metadata["logprobs"] == {"content": content}
 
 
-REASONS = {"eos_token": "stop", "stop_sequence": "stop", "max_tokens": "length", "content_filter": "content_filter"}
+REASONS = {
+    "eos_token": "stop",
+    "stop_sequence": "stop",
+    "COMPLETE": "stop",
+    "STOP": "stop",
+    "tool_use": "tool_calls",
+    "max_tokens": "length",
+    "token_limit": "length",
+    "content_filter": "content_filter",
+}
 
 
 @every_way

@@ -187,6 +187,10 @@ def test_a_tool_of_one_string_is_called_as_in_the_dialect() -> None:
     [
         (reply(), "You said nothing. Call a tool, or write the answer."),
         (reply("The answer", finish_reason="length"), "Your turn was cut off at the token limit;"),
+        (
+            reply("The answer", finish_reason="content_filter"),
+            "Your turn was broken off before it was whole (content_filter);",
+        ),
     ],
 )
 def test_a_turn_without_call_or_answer_goes_back(turn: Completion, told: str) -> None:
@@ -196,8 +200,9 @@ def test_a_turn_without_call_or_answer_goes_back(turn: Completion, told: str) ->
 
 
 @pytest.mark.parametrize("arguments", ['{"path": "/home/ada/old"', '{"path": "/home/ada"}'])
+@pytest.mark.parametrize("reason", ["length", "content_filter", "server_error", "a reason that nobody knows"])
 @pytest.mark.parametrize("stream", [True, False])
-def test_what_is_cut_off_never_runs(stream: bool, arguments: str) -> None:
+def test_what_is_cut_off_never_runs(stream: bool, reason: str, arguments: str) -> None:
     executed: list[Any] = []
 
     def delete(arguments: Any) -> str:
@@ -206,7 +211,7 @@ def test_what_is_cut_off_never_runs(stream: bool, arguments: str) -> None:
 
     schema = {"type": "object", "properties": {"path": {"type": "string"}}}
     tools = [Tool(name="delete", description="Deletes.", run=delete, schema=schema)]
-    turns = [reply(calls=[("delete", arguments)], finish_reason="length"), reply("no")]
+    turns = [reply(calls=[("delete", arguments)], finish_reason=reason), reply("no")]
     executor = AgentExecutor.from_model(Caller(script=Server(native=turns)), tools, mode="tools")
     *_, last = executor.events(QUESTION, stream=stream)
     assert (last.output, executed) == ("no", [])  # type: ignore[union-attr]
@@ -218,11 +223,6 @@ def test_the_stuck_guard_asks_for_the_best_answer() -> None:
     assert history(model)[-1][1] == f"4{CLOSING_NOTE}"
 
 
-def test_a_tools_own_error_goes_to_the_model() -> None:
-    def fail(text: str) -> str:
-        raise ToolError("no luck")
-
-    fails = Tool(name="t", description="Fails.", run=fail)
 def closing(server: Server, **options: Any) -> list[tuple[list[str], Any]]:
     """The tools and the choice of the requests for a run that is closed after a call."""
     executor = AgentExecutor.from_model(
@@ -254,6 +254,11 @@ def test_a_turn_that_closes_a_run_may_only_give_its_value() -> None:
         ]
 
 
+def test_a_tools_own_error_goes_to_the_model() -> None:
+    def fail(text: str) -> str:
+        raise ToolError("no luck")
+
+    fails = Tool(name="t", description="Fails.", run=fail)
     assert observations(run([reply(calls=[("t", '{"input": "x"}')]), reply("?")], [fails])[0]) == ["no luck"]
 
 
