@@ -17,13 +17,12 @@ from agentkit.cli.keeping import defer_option, find_store, is_own, store_option
 from agentkit.cli.logs import when
 from agentkit.cli.options import Command, json_option, trust_option, with_view, yes_option
 from agentkit.cli.view import WAITS, View, output_console, say, shortened
-from agentkit.errors import ConfigurationError, StoreError, ToolError, in_one_line, said
+from agentkit.errors import ConfigurationError, StoreError, in_one_line
 from agentkit.printable import escaped, json_text, printable, word
 
 if TYPE_CHECKING:
     from agentkit.events import ToolInput
     from agentkit.sessions.store import Decision, Store, StoredRun
-    from agentkit.tool import Tool
 
 QUESTION_CHARS = 300
 MARGIN_OF_RUN = "  run | "
@@ -97,6 +96,8 @@ def _decide(
     message: str | None = None,
 ) -> int:
     """Decide, and go on with the run; all that can fail before is done before."""
+    from agentkit.sessions.going_on import check_edit
+
     with find_store(outer(store)) as found:
         asked = found.decision(id)
         run = found.run(asked.run)
@@ -110,7 +111,8 @@ def _decide(
             return _decided(found, asked, says, edit, message, left)
         try:
             with opened_run(found, run, view, {}, trust=trust, yes=yes, defer=defer) as opened:
-                _check_edit(opened.tools, asked.tool, edit)
+                if edit is not None:
+                    check_edit(asked, opened.tools, edit, name="--edit")
                 if not goes_on:
                     return _decided(found, asked, says, edit, message, left)
                 found.decide(asked.id, says, edit=edit, message=message, by=_who())
@@ -152,15 +154,6 @@ def _kind(asked: Decision) -> str:
     if asked.kind == "question":
         return f"a question ({in_one_line(asked.question, 80)})"
     return f"whether {word(asked.tool)} may run"
-
-
-def _check_edit(tools: Sequence[Tool], name: str, edit: ToolInput | None) -> None:
-    for tool in tools:
-        if edit is not None and tool.name == name:
-            try:
-                tool.arguments(edit)
-            except ToolError as error:
-                raise ConfigurationError(f"--edit is no input of {word(name)}: {in_one_line(said(error))}") from error
 
 
 Calls = dict[str, tuple[str, Any]]

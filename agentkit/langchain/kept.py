@@ -13,7 +13,6 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
 
 from agentkit.core.run import Within
-from agentkit.errors import ConfigurationError, ToolError, said
 from agentkit.events import Pending, ToolInput
 from agentkit.langchain.graph import interrupted, key_of, task_of, waits_of
 from agentkit.langchain.react_agent import ReactJsonAgent
@@ -202,21 +201,17 @@ class KeptRuns:
         self, id: str, yes: bool | None = None, edit: ToolInput | None = None, message: str | None = None
     ) -> tuple[str, dict[str, Any]]:
         """Whose run the decision is of, and what `decide` gives where other calls of it still wait."""
+        from agentkit.sessions.going_on import check_edit, check_whole
+
         store = self._own_store
+        decision = store.decision(id)
         if edit is not None:
-            self._check_edit(store.decision(id).tool, edit)
+            check_edit(decision, [from_langchain(tool) for tool in self.tools], edit)
+        elif yes and decision.status == "waiting":
+            check_whole(decision)
         run = store.run(store.decide(id, yes, edit=edit, message=message).run)
         waiting = [{name: getattr(one, name) for name in WAITING} for one in store.waiting(run.id)]
         return run.id, {**run.spec.inputs, "output": run.output, "waiting": waiting} if waiting else {}
-
-    def _check_edit(self, tool: str, edit: ToolInput) -> None:
-        """Raise `ConfigurationError` for an input that the tool does not take."""
-        named = {one.name: one for one in self.tools}
-        try:
-            if tool in named:
-                from_langchain(named[tool]).arguments(edit)
-        except ToolError as error:
-            raise ConfigurationError(f"edit is no input of {tool}: {said(error)}") from error
 
     def _gone_on(self, run: str, run_again: RunAgain | None) -> tuple[Self, dict[str, Any]]:
         from agentkit.sessions.going_on import going_on

@@ -17,14 +17,16 @@ from agentkit.cassette.format.entries import plain
 from agentkit.cassette.format.run_spec import RunSpec
 from agentkit.core.history import Exchange, History
 from agentkit.core.run import Begun, Within
-from agentkit.errors import ConfigurationError, StoreError, ToolError
-from agentkit.events import Action, ActionChosen, Event, Finished, Pending, RunStarted, Thought, Waiting
+from agentkit.errors import ConfigurationError, StoreError, ToolError, in_one_line, said
+from agentkit.events import Action, ActionChosen, Event, Finished, Pending, RunStarted, Thought, ToolInput, Waiting
 from agentkit.printable import json_text
 from agentkit.secrets import REDACTED
 from agentkit.sessions.store import Decision, Store, StoredRun
-from agentkit.tool import Tool
+from agentkit.tool import Tool, unknown
 
 RunAgain = Callable[[str, Any], bool]
+NO_ANSWER = "I found no answer."
+"""What the model reads as its own of a turn that a limit ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,22 @@ def check_whole(decision: Decision) -> None:
             f"{decision.tool} was called with a secret, which is not kept, so it cannot run as it was; say no, or give "
             "its input when you decide"
         )
+
+
+def check_edit(decision: Decision, tools: Sequence[Tool], edit: ToolInput, *, name: str = "edit") -> None:
+    """Raise `ConfigurationError` for an input that a call's tool does not take; a slip in a name is one."""
+    tool = next((tool for tool in tools if tool.name == decision.tool), None)
+    if tool is None:
+        return
+    wrong = ""
+    if isinstance(edit, dict) and isinstance(decision.tool_input, dict):
+        wrong = "; ".join(unknown(edit, {*decision.tool_input, *tool.schema.get("properties", ())}))
+    try:
+        tool.arguments(edit)
+    except ToolError as error:
+        wrong = wrong or in_one_line(said(error))
+    if wrong:
+        raise ConfigurationError(f"{name} is no input of {decision.tool}: {wrong}")
 
 
 def check_calls(run: StoredRun, decisions: Sequence[Decision]) -> None:
@@ -152,6 +170,8 @@ def exchange_of(run: StoredRun) -> Exchange | None:
     if end is None or end.waiting:
         return None
     answer = run.output if isinstance(run.output, str) else json_text(run.output)
+    if not end.answered and not end.log:  # what ended it is not the model's to have said
+        answer = NO_ANSWER
     return Exchange(run.question, answer, end.steps, end.log, is_confirmed=not end.summary.ungrounded)
 
 

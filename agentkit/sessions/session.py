@@ -152,7 +152,7 @@ class Session:
         """Take the last turn off and give its question; None where there is none. Its run stays in the log."""
         with self.held():
             while (run := self.store.undo(self.name)) is not None:
-                if self._exchange(run) is not None:
+                if self.store.run(run).status in ("finished", "waiting"):
                     return self.store.run(run).question
         return None
 

@@ -194,6 +194,22 @@ def test_undo_takes_the_last_turn_off_and_a_fork_goes_its_own_way(path: Path) ->
         session.fork("other")
 
 
+def test_what_ended_a_turn_without_an_answer_is_not_the_models_to_have_said(path: Path) -> None:
+    run, model = executor(action("look", "a"), final("two"), max_iterations=1)
+    session = Session(run, "trip", store=Store(path))
+    assert session.ask("q1")["output"] == "Agent stopped due to iteration limit or time limit."
+    session.ask("q2")
+    assert asked(model.requests[-1])[-2:] == [("assistant", "I found no answer."), ("user", "q2")]
+
+
+def test_undo_takes_off_a_turn_that_waits_and_no_other(path: Path) -> None:
+    run, _ = executor(final("one"), action("send", "a"), approve="defer", store=path)
+    session = Session(run, "trip", store=Store(path))
+    session.ask("q1")
+    session.ask("q2")
+    assert (session.undo(), len(session.messages)) == ("q2", 2)
+
+
 def test_a_turn_that_failed_is_no_part_of_the_conversation_and_can_go_on(path: Path) -> None:
     run, model = executor(action("look", "a"), RuntimeError("gone"), final("two"), final("one"), final("three"))
     store = Store(path)
@@ -302,7 +318,7 @@ def test_an_edit_that_the_tool_does_not_take_decides_nothing(path: Path) -> None
     elsewhere, _ = executor(final("done"), store=path)
     (waiting,) = result["waiting"]
     with pytest.raises(ConfigurationError, match="edit is no input of send"):
-        elsewhere.decide(waiting["id"], True, edit={"to": "Ann", "text": "x"})
+        elsewhere.decide(waiting["id"], True, edit={"to": "Ann"})
     assert elsewhere.decide(waiting["id"], True)["output"] == "done"
 
 
@@ -372,9 +388,12 @@ def test_a_call_with_a_secret_does_not_run_with_what_stands_in_its_place(
 ) -> None:
     monkeypatch.setenv("MAIL_API_KEY", "sk-12345678901234567890")
     run, result = waits(path, action("send", "sk-12345678901234567890"), final("done"))
+    decision = result["waiting"][0]["id"]
     with pytest.raises(ConfigurationError, match="called with a secret, which is not kept"):
-        run.decide(result["waiting"][0]["id"], True)
+        run.decide(decision, True)
     assert SENT == []
+    assert run.decide(decision, True, edit={"text": "no key"})["output"] == "done"
+    assert SENT == ["no key"]
 
 
 def test_an_answered_run_does_not_go_on(path: Path) -> None:
