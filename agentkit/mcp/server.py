@@ -29,6 +29,7 @@ MOST_OPEN = 1000  # numbers of requests that are remembered
 
 _UNPARSED = re.compile(r"^(Failed to parse [^:]{1,40}): \d+ validation errors? .*")  # the package's, then pydantic's
 _CLOSED = ("ClosedResourceError", "BrokenResourceError", "Connection closed", "Session terminated")
+_NO_REASON = ("Server returned an error response", "Not Found")  # the package's words, whatever the server said
 _COMES_WITH = {"uvx": "uv (pip install uv)", "npx": "Node.js", "docker": "Docker"}
 
 logger = logging.getLogger("agentkit")
@@ -114,7 +115,7 @@ class McpServer:
             raise
         except Exception as error:
             self._note_end(session)
-            raise self._failed(session, self._reason(error)) from error
+            raise self._failed(session, self._reason(error, session)) from error
 
     async def _called(self, name: str, arguments: dict[str, Any], repeatable: bool, limit_s: float) -> dict[str, Any]:
         try:
@@ -140,7 +141,7 @@ class McpServer:
             try:
                 result = await session.call(name, arguments)
             except Exception as error:
-                reason = _reason(error)
+                reason = self._reason(error, session)
                 if not (reason in _CLOSED or session.has_ended):
                     raise ToolError(f"Error: {self._told(reason)}") from error
                 self._note_end(session)
@@ -207,7 +208,9 @@ class McpServer:
         last = f" (it said: {said})" if said else ""
         return ToolError(f"Error: the MCP server of {name} has ended{last}{meanwhile}; do without it.")
 
-    def _reason(self, error: BaseException) -> str:
+    def _reason(self, error: BaseException, session: _Session) -> str:
+        if session.status is not None and (reason := _reason(error)) not in _CLOSED:
+            return f"HTTP {session.status}" + ("" if reason in _NO_REASON else f": {reason}")
         folder = self.connection.given.get("cwd")
         if folder is not None and not os.path.isdir(folder):
             return f"no folder {str(folder)!r} to start it in"
@@ -220,11 +223,7 @@ class McpServer:
         line = session.errors.last_line()
         session.errors.pass_on(without=line)
         hint = self.shown.hint(line)
-        advice = (
-            "is it running, and is the address right?"
-            if self.connection.is_remote
-            else "run the command by hand, or mend it"
-        )
+        advice = _advice(session.status) if self.connection.is_remote else "run the command by hand, or mend it"
         seen = f"{self._told(reason)}; it said: {line}" if line else self._told(reason)
         return ConfigurationError(f"MCP server {self.name!r}: expected an MCP server, saw: {seen}; {hint or advice}")
 
@@ -236,6 +235,7 @@ class _Session:
         self.ready: asyncio.Future[list[dict[str, Any]]] = asyncio.get_running_loop().create_future()
         self.over = asyncio.Event()
         self.errors = StandardError(shown.message)
+        self.status: int | None = None  # of HTTP, where the newest response to a message was an error
         self.unreadable: list[str] = []  # what came that the package drops without a word
         self._connection = connection
         self._shown = shown
@@ -307,7 +307,7 @@ class _Session:
     async def _watched(self) -> AsyncIterator[Any]:
         """The transport, with what comes and goes seen first."""
         if self._connection.is_remote:
-            transport: AbstractAsyncContextManager[Any] = over_http(self._connection, self._fails)
+            transport: AbstractAsyncContextManager[Any] = over_http(self._connection, self._fails, self._answers)
         else:
             transport = over_stdio(self._connection, self.errors, self._starts)
         async with transport as (reading, self._writing, *_):
@@ -315,6 +315,9 @@ class _Session:
 
     def _fails(self, error: Exception) -> None:
         self._drops(f"the server sent nothing: {_reason(error)}", is_reply=True)
+
+    def _answers(self, status: int) -> None:
+        self.status = status if status >= 400 else None
 
     def _starts(self, process: Any) -> None:
         self._process = process
@@ -375,6 +378,18 @@ async def _client(transport: Callable[[], Any], options: Mapping[str, Any]) -> A
         async with transport() as streams, mcp.ClientSession(*streams, **options) as session:
             await session.initialize()
             yield session
+
+
+def _advice(status: int | None) -> str:
+    """What to do about a server at an address that gives no tools."""
+    if status in (401, 403):
+        return (
+            "it wants a key, or refused the one it was sent; give it in the connection's headers, as "
+            '{"url": …, "headers": {"Authorization": "Bearer ${NAME}"}} in a file of mcpServers'
+        )
+    if status is not None and status >= 500:
+        return "the server itself failed; look at its log, or try again"
+    return "is it running, and is the address right?"
 
 
 def not_installed(error: ImportError) -> ConfigurationError:

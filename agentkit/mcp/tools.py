@@ -20,6 +20,7 @@ from agentkit.recorder import active
 from agentkit.tool import Result, Tool
 from agentkit.toolbox.registry import plain_name
 
+START_S = 30.0  # that a server may take to answer
 LATER_S = 1.0  # than a run gives a call up, the server is told
 
 
@@ -55,7 +56,7 @@ def mcp_tools(
     env: Mapping[str, str] | None = None,
     taken: Collection[str] = (),
     call_timeout_s: float = 60.0,
-    start_timeout_s: float = 30.0,
+    start_timeout_s: float = START_S,
 ) -> McpTools:
     """The tools of MCP servers, each given by its command, its address, a connection, or a file of several (`Spec`).
 

@@ -256,18 +256,24 @@ def _in_bounded_lines(encoding: str) -> str:
 
 
 @asynccontextmanager
-async def over_http(connection: Connection, failed: Callable[[Exception], None]) -> AsyncIterator[Any]:
-    """Connect to a server at an address; `failed` is told of what version 1 of the package gives up without a word."""
+async def over_http(
+    connection: Connection, failed: Callable[[Exception], None], answered: Callable[[int], None]
+) -> AsyncIterator[Any]:
+    """Connect to a server at an address.
+
+    `failed` is told of what version 1 of the package gives up without a word, `answered` of the status of each response
+    to a message: the package has one sentence for all that are errors.
+    """
     given = {name: value for name, value in connection.given.items() if name not in ("transport", "session_kwargs")}
     given |= {"url": connection.url, "headers": connection.headers or None}
     if connection.transport == "sse":
         from mcp.client.sse import sse_client
 
-        given["httpx_client_factory"] = _bounded(given.get("httpx_client_factory"), failed)
+        given["httpx_client_factory"] = _bounded(given.get("httpx_client_factory"), failed, answered)
         async with sse_client(**{name: value for name, value in given.items() if value is not None}) as streams:
             yield streams
     else:
-        async with _streamable(**given, failed=failed) as streams:
+        async with _streamable(**given, failed=failed, answered=answered) as streams:
             yield streams
 
 
@@ -282,12 +288,13 @@ async def _streamable(
     httpx_client_factory: Any = None,
     terminate_on_close: bool = True,
     failed: Callable[[Exception], None],
+    answered: Callable[[int], None],
 ) -> AsyncIterator[Any]:
     from mcp.client.streamable_http import streamable_http_client
 
     each_s, read_s = _seconds(timeout), _seconds(sse_read_timeout)
     async with (
-        _bounded(httpx_client_factory, failed)(
+        _bounded(httpx_client_factory, failed, answered)(
             headers=headers, timeout=(each_s, read_s, each_s, each_s), auth=auth
         ) as client,
         streamable_http_client(url, http_client=client, terminate_on_close=terminate_on_close) as streams,
@@ -299,7 +306,7 @@ def _seconds(given: float | timedelta) -> float:
     return given.total_seconds() if isinstance(given, timedelta) else given
 
 
-def _bounded(make: Any, failed: Callable[[Exception], None]) -> Any:
+def _bounded(make: Any, failed: Callable[[Exception], None], answered: Callable[[int], None]) -> Any:
     """A factory of HTTP clients whose responses are read within bounds; a stream of events has them for each event."""
     from mcp.shared import _httpx_utils
 
@@ -326,6 +333,8 @@ def _bounded(make: Any, failed: Callable[[Exception], None]) -> Any:
             await self._stream.aclose()
 
     async def bound(response: Any) -> None:
+        if response.request.method == "POST":
+            answered(response.status_code)
         is_stream = response.headers.get("content-type", "").startswith("text/event-stream")
         encoding = response.headers.pop("content-encoding", None)
         response.stream = Bounded(response.stream, encoding, None if is_stream else MOST_BYTES)

@@ -26,7 +26,7 @@ from agentkit.core.run import Compactor, Run, Within
 from agentkit.errors import CassetteError, ConfigurationError, MalformedTurn, described, in_one_line
 from agentkit.events import Action, Event, Observation, Step
 from agentkit.models import spec as specs
-from agentkit.models.backend import Capabilities, ChatBackend, ChatRequest, Chunk, capabilities_of
+from agentkit.models.backend import Capabilities, ChatBackend, ChatRequest, Chunk
 from agentkit.models.chat import BackendChat, ChatModel
 from agentkit.models.spec import backend_of, read_spec
 from agentkit.react_json import prompt as prompts
@@ -135,14 +135,14 @@ def build(
     offered = allowed(tools, settings.allow)
     if prompt is None and settings.prompt != prompts.AUTO:
         prompt = read_prompt(settings.prompt)
-    first = None
     if model is None:
-        model, first = _models(settings, foreign)
+        model = _model(settings, foreign)
     if settings.allow is not None:
         settings = replace(settings, allow=tuple(tool.name for tool in offered))
     if settings.must_be_grounded is None:
         settings = replace(settings, must_be_grounded=spec.constrain == "copy" or settings.model == "small")
-    agent = ReactAgent(model, offered, prompt, settings.mode, first=first, answer=answer)
+    row = model.row if isinstance(model, BackendChat) else ()
+    agent = ReactAgent(model, offered, prompt, settings.mode, answer=answer, row=row)
     if prompt is None:
         settings = replace(settings, prompt=agent.chosen_prompt.name)
     return Runner(settings=settings, agent=agent, tools=tools, mcp=mcp, approve=approve, compaction=compaction)
@@ -310,29 +310,29 @@ def _pulled(owner_repo: str) -> Prompt:
 
 
 def _connected(settings: RunSettings) -> McpTools | None:
-    """The tools of MCP servers, which end when nobody holds their tools any more."""
+    """The tools of MCP servers, which end when nobody holds their tools any more; they start within the run's time."""
     if not settings.mcp:
         return None
     from agentkit.mcp import mcp_tools
+    from agentkit.mcp.tools import START_S
 
-    return mcp_tools(*settings.mcp, taken=settings.tools)
+    return mcp_tools(*settings.mcp, taken=settings.tools, start_timeout_s=min(START_S, settings.timeout or START_S))
 
 
-def _models(settings: RunSettings, foreign: Collection[str]) -> tuple[ChatModel, ChatModel | None]:
-    """The model that settings name, and it without its fallbacks where it has any.
+def _model(settings: RunSettings, foreign: Collection[str]) -> ChatModel:
+    """The model that settings name, with its fallbacks.
 
     What stands in the place of a secret is no option: the key is the environment's.
     """
     options = without_redacted(settings.options)
     backend = backend_of(settings.model, fallbacks=settings.fallbacks, foreign=foreign, options=options)
     if backend is not None:
-        alternatives = capabilities_of(backend).alternatives
-        return BackendChat(backend), BackendChat(alternatives[0]) if alternatives else None
+        return BackendChat(backend)
     from agentkit.langchain.chat_model import chat_model
-    from agentkit.langchain.model import chat_of, first_of
+    from agentkit.langchain.model import chat_of
 
     model = chat_model(settings.model, fallbacks=settings.fallbacks, **options)
-    return chat_of(model, over_http=False), first_of(model)
+    return chat_of(model, over_http=False)
 
 
 # -- a model that a replay need not load -------------------------------------------------------------------------------

@@ -21,6 +21,8 @@ from agentkit import AgentExecutor, Cassette
 from agentkit.errors import ConfigurationError, ToolError
 from agentkit.events import Source
 from agentkit.mcp import McpTools, mcp_tools
+from agentkit.runs.build import build
+from agentkit.settings import RunSettings
 from agentkit.tool import Result, Tool
 from tests.doubles.models import Scripted, action, final
 
@@ -233,6 +235,13 @@ def test_a_server_that_hangs_is_given_up() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_a_runs_deadline_holds_while_its_servers_start() -> None:
+    import_module("mcp")
+    with pytest.raises(ConfigurationError, match=r"no answer in the protocol within 0\.5 s"):
+        build(RunSettings(model="builtin", mcp=("sleep 60",), timeout=0.5))
+
+
 def test_what_a_server_prints_before_it_speaks_the_protocol_does_no_harm() -> None:
     with mcp_tools(command("noisy")) as tools:
         assert named(tools, "forecast").call({"city": "Oslo"}).text == "Oslo: sunny for 1 days"

@@ -32,6 +32,7 @@ class HttpServer:
         self.called: Callable[[str], Reply] = lambda result: (200, JSON, result.encode())
         self.results: dict[str, Any] = {}  # in place of those that serve, by method
         self.moved = ""
+        self.status = 0  # with which every message is refused
         self.keys: list[str | None] = []
 
 
@@ -66,6 +67,8 @@ def server() -> Iterator[tuple[HttpServer, str]]:
         def _answer(self, asked: dict[str, Any]) -> Reply:
             if state.moved:
                 return 307, {"location": state.moved}, b""
+            if state.status:
+                return state.status, JSON, b'{"error": "no"}'
             if "id" not in asked:
                 return 202, {}, b""
             method, params = asked["method"], asked.get("params", {})
@@ -155,6 +158,31 @@ def test_a_reply_over_http_that_no_request_gets_ends_the_call(server: tuple[Http
         state.called = lambda reply: (200, JSON, json.dumps({**json.loads(reply), "id": 999}).encode())
         with pytest.raises(ToolError, match=r"sent a reply to a request that was not made \(999\)"):
             tools[0].run({})
+
+
+@pytest.mark.parametrize(
+    ("status", "advice"),
+    [
+        (401, "it wants a key, or refused the one it was sent; give it in the connection's headers"),
+        (403, "it wants a key, or refused the one it was sent; give it in the connection's headers"),
+        (404, "is it running, and is the address right?"),
+        (500, "the server itself failed; look at its log, or try again"),
+    ],
+)
+def test_the_status_of_a_refusal_is_named(server: tuple[HttpServer, str], status: int, advice: str) -> None:
+    state, address = server
+    state.status = status
+    with pytest.raises(ConfigurationError) as raised:
+        mcp_tools(f"http://{address}")
+    seen = f"MCP server 'http://{address}': expected an MCP server, saw: HTTP {status}; {advice}"
+    assert str(raised.value).startswith(seen)
+
+
+def test_the_status_of_a_call_is_named(server: tuple[HttpServer, str]) -> None:
+    state, address = server
+    state.called = lambda reply: (503, {}, b"busy")
+    with mcp_tools(f"http://{address}") as (look,), pytest.raises(ToolError, match="Error: HTTP 503"):
+        look.call({})
 
 
 def test_a_token_of_a_header_is_in_no_result_and_no_error(server: tuple[HttpServer, str]) -> None:
