@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from inspect import signature
 from typing import Any, Literal, get_args
 
 from agentkit.core.history import History
-from agentkit.core.mode import AutoPlanner, KnownModes, ModeFinder, ServerSchema
+from agentkit.core.in_turn import FAILED, Alternative, Failures, PlannerInTurn
+from agentkit.core.mode import AutoPlanner, KnownModes, ModeFinder, ServerSchema, of_place
 from agentkit.core.native_planner import (
     FINAL_ANSWER,
     TYPED_PROMPT,
@@ -60,16 +61,20 @@ class ReactAgent:
     `mode` is how the model names a tool: "react-json", in the text of its turns; "tools", by calls in its own syntax;
     "auto", whichever works. A model in this process keeps to the dialect, to which a grammar can hold it, and so does
     a prompt of one's own; any other model that takes tools is asked one small question, and what came of it is
-    remembered for 30 days. `first` is the model that is asked it, without its alternatives. `answer` is the type of
-    answers that are values.
+    remembered for 30 days. `answer` is the type of answers that are values. Where `model` stands for several that are
+    asked in turn, those are the `row`; a run goes on to the next where one fails by one of `failures`. `place` is this
+    one's in such a row, and others stand behind it unless it `is_last`.
     """
 
     model: ChatModel
     tools: Sequence[Tool]
     prompt: ChatPrompt | None = None
     mode: AgentMode = "auto"
-    first: ChatModel | None = None
     answer: AnswerType | None = None
+    row: Sequence[ChatModel] = ()
+    failures: Failures = FAILED
+    place: int = 0
+    is_last: bool = True
 
     def __post_init__(self) -> None:
         if self.mode not in ("auto", *get_args(CallMode)):
@@ -80,6 +85,9 @@ class ReactAgent:
             )
         check_names([tool.name for tool in self.tools])
         check_offered(self.tools)
+        if self.row:
+            self._in_turn  # noqa: B018 - which checks each of them
+            return
         if self.mode == "tools":
             check_native_calls(self.model.model_id, self.model.capabilities)
         if self.answer is not None:
@@ -107,10 +115,29 @@ class ReactAgent:
                 logger.warning("The model only searches and calculates: it will not use %s", unused)
 
     def planner(
-        self, model: ChatModel | None = None, *, stream: bool = False, history: History | None = None
+        self, models: Sequence[ChatModel] = (), *, stream: bool = False, history: History | None = None
     ) -> Planner:
-        """What plans one run, after the turns of its `history`; `model` is the agent's own, watched."""
-        asked = model or self.model
+        """What plans one run, after the turns of its `history`; `models` are the agent's own, watched."""
+        if not self.row:
+            return self._planner(models[0] if models else self.model, stream, history)
+        return PlannerInTurn(
+            [
+                Alternative(model.model_id, partial(agent._planner, model, stream, history))
+                for agent, model in zip(self._in_turn, models or self.row, strict=True)
+            ],
+            self.failures,
+        )
+
+    @cached_property
+    def _in_turn(self) -> tuple[ReactAgent, ...]:
+        """An agent for each of the row; what is known of a model is known there."""
+        last = len(self.row) - 1
+        return tuple(
+            replace(self, model=model, row=(), place=place, is_last=place == last)
+            for place, model in enumerate(self.row)
+        )
+
+    def _planner(self, asked: ChatModel, stream: bool, history: History | None) -> Planner:
         schemas, estimates = {tool.name: tool.schema for tool in self.tools}, self._estimates
         planners: dict[CallMode, Callable[[], Planner]] = {
             "react-json": lambda: ReactJsonPlanner(
@@ -139,7 +166,7 @@ class ReactAgent:
             return planners["react-json"]()
         if self.mode == "tools":
             return planners["tools"]()
-        return AutoPlanner(self._finder, self.first or self.model, planners)
+        return AutoPlanner(self._finder, self.model, planners)
 
     @cached_property
     def _estimates(self) -> Estimates:
@@ -147,12 +174,19 @@ class ReactAgent:
 
     @property
     def chosen_prompt(self) -> ChatPrompt:
-        """The prompt of the dialect, before the tools are filled in; in a cassette's block, that of the recording."""
+        """The prompt of the dialect, before the tools are filled in; in a cassette's block, that of the recording.
+
+        Of several models it is the first one's.
+        """
+        if self.row:
+            return self._in_turn[0].chosen_prompt
         return self.prompt or read_prompt(self._fitting)
 
     @property
     def react_prompt(self) -> ChatPrompt:
         """The prompt of the dialect, with the tools filled in."""
+        if self.row:
+            return self._in_turn[0].react_prompt
         return self._filled_prompt(self._dialect_note)
 
     def _filled_prompt(self, note: str) -> ChatPrompt:
@@ -180,7 +214,7 @@ class ReactAgent:
             return declared
         if declared == DEFAULT_PROMPT and recorder.mode != "replay":  # goes without saying, and is not recorded
             return declared
-        return str(recorder.remembered("prompt", lambda: declared, default=DEFAULT_PROMPT))
+        return str(recorder.remembered(of_place("prompt", self.place), lambda: declared, default=DEFAULT_PROMPT))
 
     @cached_property
     def _is_default(self) -> bool:
@@ -200,8 +234,7 @@ class ReactAgent:
 
     @cached_property
     def _finder(self) -> ModeFinder:
-        capabilities = self.model.capabilities
-        return ModeFinder(capabilities.identity, KnownModes(), has_fallbacks=bool(capabilities.alternatives))
+        return ModeFinder(self.model.capabilities.identity, KnownModes(), place=self.place, is_last=self.is_last)
 
     @cached_property
     def _functions(self) -> tuple[Function, ...]:
@@ -273,7 +306,7 @@ class ReactAgent:
     @cached_property
     def _turn_schema(self) -> ServerSchema | None:
         """The schema that a server can be asked to hold turns to."""
-        model = self.first or self.model
+        model = self.model
         if not model.capabilities.over_http or model.capabilities.grammar:
             return None
         answer_schema = self.answer.held.schema if self.answer is not None else None

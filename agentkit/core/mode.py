@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 import threading
 import time
@@ -20,7 +21,7 @@ from typing import Any, get_args
 
 from agentkit.core.loop import ModelCall, Turn
 from agentkit.core.planner import BROKE, REFUSED, Planned, Planner, status_of
-from agentkit.errors import CassetteError, MalformedTurn, ModelError, PromptTooLong
+from agentkit.errors import CassetteError, MalformedTurn, ModelError, PromptTooLong, in_one_line
 from agentkit.events import CallMode, ModeFound
 from agentkit.models.backend import Capabilities, ChatRequest, Completion
 from agentkit.models.chat import ChatModel
@@ -39,6 +40,7 @@ TOOL: Mapping[str, Any] = {
 }
 PROBE_TOKENS = 512  # a call takes 30; the rest is for models that think first
 SURE_S = 600  # for so long answers without a call say nothing against a model that calls
+_ABOUT_TOOLS = re.compile(r"\btools?\b|\bfunctions?\b|tool_", re.IGNORECASE)
 FORGET_AFTER_S = 30 * 24 * 3600  # servers are updated
 MOST_DOUBTS = 2
 HELD = "turns by a schema"  # by what name a cassette remembers whether they were asked for so; before, they were not
@@ -127,7 +129,8 @@ class ModeFinding:
 class ModeFinder:
     """One model's mode, and whether its server keeps the schema of a turn: known in this process, or from the file.
 
-    Else the mode is found out by asking the model, the other by the replies to what is asked anyway.
+    Else the mode is found out by asking the model, the other by the replies to what is asked anyway. `place` is the
+    model's among those of a run; a cassette remembers that one could not be asked, unless it `is_last`.
     """
 
     def __init__(
@@ -135,12 +138,14 @@ class ModeFinder:
         key: str,
         store: KnownModes,
         *,
-        has_fallbacks: bool = False,
+        place: int = 0,
+        is_last: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = key
         self._key: str | None = None  # the name, with what is served there
-        self._has_fallbacks = has_fallbacks
+        self._place = place
+        self._is_last = is_last
         self._store = store
         self._clock = clock
         self._traits = Traits()
@@ -169,7 +174,7 @@ class ModeFinder:
         recorder = active()
         if recorder is None:
             return self._holds(model)
-        return recorder.remembered(HELD, lambda: self._holds(model), default=False) is True
+        return recorder.remembered(of_place(HELD, self._place), lambda: self._holds(model), default=False) is True
 
     def learn_schema(self, is_kept: bool, *, is_sure: bool = True) -> None:
         """The server kept the schema of a turn, or did not."""
@@ -208,12 +213,20 @@ class ModeFinder:
             return find()
         finding: ModeFinding | None = None
 
-        def compute() -> CallMode:
+        def compute() -> CallMode | dict[str, str]:
             nonlocal finding
-            finding = find()
+            try:
+                finding = find()
+            except ModelError as error:
+                if self._is_last:
+                    raise
+                return {"failed": in_one_line(error)}
             return finding.mode
 
-        mode = _checked(cassette.remembered(name, compute, default=default))
+        kept = cassette.remembered(of_place(name, self._place), compute, default=default)
+        if isinstance(kept, Mapping) and not self._is_last:
+            raise ModelError(str(kept.get("failed")))
+        mode = _checked(kept)
         return ModeFinding(mode) if finding is None else replace(finding, mode=mode)
 
     def _find(self, model: ChatModel) -> ModeFinding:
@@ -242,7 +255,7 @@ class ModeFinder:
         return not self._held if mode == "react-json" else self._clock() - self._asked_s < SURE_S
 
     def _asked(self, model: ChatModel, *, anew: bool = False) -> ModeFinding:
-        found = self._probed(model)
+        found = probe(model)
         self._asked_s, self._held = self._clock(), False
         if anew:  # all else that was known is in doubt, too
             self._traits = Traits()
@@ -250,14 +263,6 @@ class ModeFinder:
         self.learn(found.mode, lasting=found.mode == "tools")
         self._may_be_written = found.lasting
         return found
-
-    def _probed(self, model: ChatModel) -> ModeFinding:
-        try:
-            return probe(model)
-        except ModelError:
-            if not self._has_fallbacks:
-                raise
-            return ModeFinding("react-json", probed=True, lasting=False)  # which any of them can do
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +281,11 @@ class ServerSchema:
         self.finder.learn_schema(is_kept, is_sure=is_sure)
 
 
+def of_place(name: str, place: int) -> str:
+    """By what name a cassette remembers what was found out about the model at that place in a row."""
+    return f"{name}, model {place + 1}" if place else name
+
+
 def key_of(name: str, capabilities: Capabilities) -> str:
     """The model at its address: where that leaves open which it is, the server is asked."""
     served = capabilities.served
@@ -292,6 +302,8 @@ def probe(model: ChatModel) -> ModeFinding:
         return ModeFinding("react-json", probed=True)
     except Exception as error:
         if status_of(error) not in REFUSED + BROKE:
+            raise
+        if status_of(error) == 404 and not _ABOUT_TOOLS.search(str(error)):  # there is no such model, or no server
             raise
         return ModeFinding("react-json", probed=True, lasting=status_of(error) in REFUSED)
     assert isinstance(completion, Completion)

@@ -12,12 +12,14 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.base import RunnableBinding
+from langchain_core.runnables.fallbacks import RunnableWithFallbacks
 
+from agentkit.core.in_turn import FAILED
 from agentkit.core.planner import status_of
 from agentkit.deadline import remaining_s
 from agentkit.errors import LONGEST_SHOWN, AgentkitError, PromptTooLong, in_one_line, said
 from agentkit.events import Usage
-from agentkit.langchain.chat_model import ChatHuggingFace
+from agentkit.langchain.chat_model import ChatHuggingFace, as_chat_model
 from agentkit.langchain.made_messages import MadeMessages, made_ids
 from agentkit.langchain.messages import PROVIDER_FIELDS, MessageDict, as_langchain_message, reason_of
 from agentkit.models.backend import (
@@ -29,8 +31,9 @@ from agentkit.models.backend import (
     Message,
     NativeCall,
     ToolCallPiece,
+    capabilities_of,
 )
-from agentkit.models.chat import BackendChat, ChatModel, arepeated, repeated
+from agentkit.models.chat import ChatModel, arepeated, repeated
 from agentkit.models.hosted.limits import too_long
 from agentkit.models.openai_format import usage_of as openai_usage_of
 from agentkit.recorder import active
@@ -52,11 +55,22 @@ def chat_of(model: BaseChatModel, config: RunnableConfig | None = None, *, over_
     return LangChainModel(model, config=config, over_http=over_http)
 
 
-def first_of(model: BaseChatModel) -> ChatModel:
-    """The model without its alternatives: what it cannot do, they must not be asked in its place."""
-    if isinstance(model, ChatHuggingFace) and (alternatives := model.capabilities.alternatives):
-        return BackendChat(alternatives[0])
-    return chat_of(model)
+def models_in(model: Any) -> tuple[BaseChatModel, ...]:
+    """The chat models that a model stands for, in the order in which they are asked: itself, where it is one."""
+    if isinstance(model, RunnableWithFallbacks):
+        return tuple(one for each in (model.runnable, *model.fallbacks) for one in models_in(each))
+    model = as_chat_model(model)
+    if not isinstance(model, ChatHuggingFace) or not (alternatives := model.capabilities.alternatives):
+        return (model,)
+    return tuple(
+        model.model_copy(update={"llm": one, "model_id": one.model_id, "constrain": capabilities_of(one).constrain})
+        for one in alternatives
+    )
+
+
+def failures_in(model: Any) -> tuple[type[BaseException], ...]:
+    """By which exceptions such a model goes on to the next of those that it stands for."""
+    return (*FAILED, *model.exceptions_to_handle) if isinstance(model, RunnableWithFallbacks) else FAILED
 
 
 class LangChainModel:

@@ -11,6 +11,7 @@ from langchain_core.agents import AgentAction, AgentFinish
 from langchain_core.language_models import BaseChatModel
 from langchain_core.prompts import BasePromptTemplate
 from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.fallbacks import RunnableWithFallbacks
 
 from agentkit.core.agent import AgentMode, ReactAgent
 from agentkit.core.history import History
@@ -20,7 +21,7 @@ from agentkit.errors import ConfigurationError, MalformedTurn, described
 from agentkit.events import FinalAnswer
 from agentkit.langchain import hub
 from agentkit.langchain.chat_model import as_chat_model
-from agentkit.langchain.model import chat_of, first_of
+from agentkit.langchain.model import chat_of, failures_in, models_in
 from agentkit.langchain.prompt import TemplatePrompt, asked
 from agentkit.langchain.steps import as_agent_action, as_output_parser_exception, as_steps
 from agentkit.langchain.tools import listed
@@ -31,7 +32,7 @@ from agentkit.runs.build import as_tool
 
 
 def create_react_json_agent(
-    model: BaseChatModel | ChatBackend | str,
+    model: BaseChatModel | RunnableWithFallbacks[Any, Any] | ChatBackend | str,
     tools: Sequence[Any],
     prompt: ChatPrompt | BasePromptTemplate[Any] | str | None = None,
     *,
@@ -40,14 +41,18 @@ def create_react_json_agent(
 ) -> Runnable[dict[str, Any], Any]:
     """An agent in the ReAct-JSON dialect; `prompt` is a name, a file, `hub:OWNER/NAME` or a LangChain template.
 
+    `model` may be chat models in a row, as `model.with_fallbacks([…])` makes one; what sums up old steps is the first.
     `mode` is how the model names a tool: see `agentkit.core.agent.ReactAgent`. `output_type` is what an answer is: a
     class (pydantic's, a dataclass, a TypedDict), any other annotation, or a JSON schema. Raises `ConfigurationError`.
     """
     answer = None if output_type is None else AnswerType.of(output_type)
     ours = [as_tool(tool) for tool in listed(tools)]
     prompt = as_prompt(prompt)
-    model = as_chat_model(model)
-    return ReactJsonAgent(model, ReactAgent(chat_of(model), ours, prompt, mode, first=first_of(model), answer=answer))
+    models, failures = models_in(model), failures_in(model)
+    model = models[0] if isinstance(model, RunnableWithFallbacks) else as_chat_model(model)
+    row = [chat_of(one) for one in models] if len(models) > 1 else []
+    agent = ReactAgent(chat_of(model), ours, prompt, mode, answer=answer, row=row, failures=failures)
+    return ReactJsonAgent(model, agent, models)
 
 
 def as_prompt(prompt: Any) -> ChatPrompt | None:
@@ -71,17 +76,19 @@ def as_prompt(prompt: Any) -> ChatPrompt | None:
 class ReactJsonAgent(Runnable[dict[str, Any], AgentAction | AgentFinish]):
     """Plans the next step of `{"input", "intermediate_steps"}`. `AgentExecutor` asks it for a planner per run."""
 
-    def __init__(self, model: BaseChatModel, agent: ReactAgent) -> None:
+    def __init__(self, model: BaseChatModel, agent: ReactAgent, models: Sequence[BaseChatModel] = ()) -> None:
         self.model = model
         self.agent = agent
+        self.models = tuple(models) or (model,)
 
     def with_tools(self, tools: Sequence[Any]) -> ReactJsonAgent:
         """The same agent with other tools, which its prompt then tells of."""
-        return ReactJsonAgent(self.model, replace(self.agent, tools=[as_tool(tool) for tool in tools]))
+        agent = replace(self.agent, tools=[as_tool(tool) for tool in tools])
+        return ReactJsonAgent(self.model, agent, self.models)
 
     def with_answer(self, answer: AnswerType | None) -> ReactJsonAgent:
         """The same agent with answers of another type."""
-        return ReactJsonAgent(self.model, replace(self.agent, answer=answer))
+        return ReactJsonAgent(self.model, replace(self.agent, answer=answer), self.models)
 
     @property
     def answer(self) -> AnswerType | None:
@@ -96,8 +103,8 @@ class ReactJsonAgent(Runnable[dict[str, Any], AgentAction | AgentFinish]):
         self, *, config: RunnableConfig | None = None, stream: bool = False, history: History | None = None
     ) -> Planner:
         """What plans one run, whose model tells the callbacks of `config`, after the turns of its `history`."""
-        model = None if config is None else chat_of(self.model, config)
-        return self.agent.planner(model, stream=stream, history=history)
+        models = () if config is None else [chat_of(model, config) for model in self.models]
+        return self.agent.planner(models, stream=stream, history=history)
 
     def invoke(self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         *_, turn = self.planner(config=config).plan(self._as_call(input))

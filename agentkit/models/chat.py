@@ -84,6 +84,12 @@ class BackendChat:
         self.model_id = backend.model_id
         self.capabilities = capabilities or capabilities_of(backend)
 
+    @property
+    def row(self) -> tuple[BackendChat, ...]:
+        """The models that it stands for, in the order in which they are asked; none where it is one."""
+        alternatives = self.capabilities.alternatives
+        return tuple(BackendChat(one, options=self._options, stop=self._stop) for one in alternatives)
+
     def complete(self, request: ChatRequest) -> Iterator[str | ToolCallPiece | Completion]:
         request = self._prepared(request)
         return repeated(lambda: self._complete(request))

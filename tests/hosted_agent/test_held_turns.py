@@ -256,27 +256,33 @@ def test_the_doctor_finds_it_out_too(
 
 
 @pytest.mark.parametrize("way", ["invoke", "ainvoke"])
-def test_of_several_models_the_first_is_held_and_known(server: ChatServer, cache: Path, way: str) -> None:
-    """Which the others are not, whose replies say nothing of it."""
+def test_of_several_models_each_is_held_and_known(server: ChatServer, cache: Path, way: str) -> None:
+    """As it is alone; one that failed is not asked again in the run."""
     with serving(ChatServer(choose=ignores)) as second:
 
         def held() -> tuple[list[bool], list[bool]]:
             asked = len(second.bodies)
             seen = run(server, way=way, fallbacks=[second.url])
             assert (seen.output, seen.steps) == SOLVED
-            return seen.held, [is_held(one) for one in second.requests[asked:]]
+            return seen.held, ["response_format" in sent for sent in second.bodies[asked:]]
+
+        def known() -> dict[str, dict[str, Any]]:
+            names = json.loads((cache / "agentkit" / "modes.json").read_text())
+            return dict(zip((name.split()[0] for name in names), remembered(cache), strict=True))
 
         server.choose = refuses_all
-        assert held() == ([True, False, True, False], [False, False])
-        assert not cache.exists()
-        server.choose = keeps
+        assert held() == ([True, False], [True, False])
+        assert known() == {second.url: {"keeps_schema": False}}
+        server.choose, second.choose = keeps, refuses_all
         assert held() == ([True, True], [])
-        server.choose = lambda asked: error(503) if turn_of(asked) is FINAL else keeps(asked)
+        server.choose, second.choose = lambda asked: error(503) if turn_of(asked) is FINAL else keeps(asked), ignores
         assert held() == ([True, True], [False])
-        assert remembered(cache) == [{"keeps_schema": True}]
         server.choose = ignores
         assert held() == ([True, False], [])
-        assert remembered(cache) == [{"keeps_schema": True, "doubts": 1}]
+        assert known() == {
+            server.url: {"keeps_schema": True, "doubts": 1},
+            second.url: {"keeps_schema": False},
+        }
 
 
 @pytest.mark.parametrize("way", ["invoke", "ainvoke"])

@@ -18,7 +18,7 @@ from agentkit.errors import CassetteError, ModelError
 from agentkit.events import Finished, ModeFound
 from agentkit.models.scripted import ScriptedBackend
 from tests.doubles.models import Scripted, action, final, reply
-from tests.doubles.server import Play, Request, error, serving
+from tests.doubles.server import ChatServer, Play, Request, error, serving
 from tests.hosted_agent.caller import TOOLS, Caller
 from tests.hosted_agent.server import DIALECT, NATIVE, Server
 
@@ -201,11 +201,40 @@ def test_a_server_that_is_down_is_an_error_and_nothing_is_remembered(cache: Path
     assert not cache.exists()
 
 
-def test_where_the_first_of_several_models_is_down_all_are_asked_in_the_dialect(server: Server, cache: Path) -> None:
-    down = chat_model("http://127.0.0.1:9", max_retries=0, fallbacks=[server.url])
-    assert answer(down) == "16"
-    assert (server.probes, calls_natively(server)) == (0, False)
-    assert not cache.exists()
+@pytest.mark.parametrize(("tools", "native"), [("called", True), ("ignored", False)])
+@pytest.mark.parametrize("way", ["invoke", "ainvoke"])
+def test_where_the_first_of_several_models_is_down_the_next_is_asked_as_it_is_alone(
+    server: Server, cache: Path, caplog: pytest.LogCaptureFixture, tools: str, native: bool, way: str
+) -> None:
+    """Its way to call is found out and remembered, and the first is not asked again in the run."""
+    caplog.set_level("INFO", "agentkit")
+    server.tools = tools
+    with serving(ChatServer(choose=lambda asked: error(503, "down"))) as first:
+        executor = AgentExecutor.from_model(chat_model(first.url, max_retries=1, fallbacks=[server.url]), TOOLS)
+        result = executor.invoke(QUESTION) if way == "invoke" else asyncio.run(executor.ainvoke(QUESTION))
+        assert result["output"] == "16"
+        assert (len(first.bodies), server.probes, calls_natively(server)) == (2, 1, native)
+        answer(server.url)
+    assert server.probes == 1
+    (entry,) = json.loads((cache / "agentkit" / "modes.json").read_text()).values()
+    assert entry["mode"] == ("tools" if native else "react-json")
+    (line,) = [one.message for one in caplog.records if "asking" in one.message]
+    assert line == f"{first.url} answered HTTP 503: down (tried 2 times); asking {server.url} from here on"
+
+
+@pytest.mark.parametrize("fails_at", ["probe", "turn"])
+def test_a_run_with_a_fallback_replays(server: Server, tmp_path: Path, fails_at: str) -> None:
+    file = tmp_path / "run.yaml"
+    down = ChatServer(choose=lambda asked: error(503, "down"))
+    with serving(down if fails_at == "probe" else Server(native=[NATIVE[0], 503], dialect=[503])) as first:
+        model = chat_model(first.url, max_retries=0, fallbacks=[server.url])
+        with Cassette(file, "record", environment={}):
+            assert answer(model) == "16"
+        asked = len(first.requests), len(server.requests)
+        for _ in range(2):
+            with Cassette(file, "replay", environment={}):
+                assert answer(chat_model(first.url, max_retries=0, fallbacks=[server.url])) == "16"
+        assert (len(first.requests), len(server.requests)) == asked
 
 
 def test_a_fallback_is_not_asked_in_place_of_a_model_that_refuses_tools(server: Server) -> None:

@@ -17,7 +17,7 @@ from agentkit.cassette import Cassette, Replay, RunSpec, resume
 from agentkit.doctor.probes import PROBES
 from agentkit.errors import ModelError
 from agentkit.events import Finished
-from agentkit.langchain.model import first_of
+from agentkit.langchain.model import chat_of
 from agentkit.models.backend import Capabilities
 from agentkit.models.scripted import ScriptedBackend
 from tests.doubles.server import ChatServer, Play, Request, body, error, events, serving
@@ -139,7 +139,7 @@ def test_a_doctor_gives_it_back(thinker: Thinker) -> None:
     thinker.said = {"reasoning_content": "I add."}
     why = "The `reasoning_content` in the thinking mode must be passed back to the API."
     thinker.refuses = lambda own: "" if all(one.get("reasoning_content") == "I add." for one in own) else why
-    chat = first_of(chat_model(thinker.url))
+    chat = chat_of(chat_model(thinker.url))
     assert dict(PROBES)["tool call"](chat).status == "ok"
 
 

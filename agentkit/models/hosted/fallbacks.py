@@ -22,7 +22,7 @@ class WithFallbacks:
 
     Each has made its own retries by then, and each is recorded by itself. What was delivered of a reply that broke must
     be the beginning of the next one's, else `ReplyChanged` is raised. `response_metadata["model_name"]` says which
-    model answered.
+    model answered. A run asks them by itself (`agentkit.core.in_turn`): what one of them can do is known of it alone.
     """
 
     def __init__(self, backends: Sequence[ChatBackend], *, notice: Callable[[str], None] | None = None) -> None:
@@ -34,7 +34,7 @@ class WithFallbacks:
 
     @cached_property
     def capabilities(self) -> Capabilities:
-        """What all of them can do; it is the first that something is learnt about."""
+        """What all of them can do."""
         each = [capabilities_of(backend) for backend in self.backends]
         limits = [one.max_new_tokens for one in each if one.max_new_tokens is not None]
         return Capabilities(
@@ -84,8 +84,7 @@ class WithFallbacks:
                 self._go_on(place, error)
 
     def _asked(self, place: int, request: ChatRequest) -> ChatRequest:
-        """The request as one of them is given it; by the schema of a turn only the first is asked, which is known."""
-        request = replace(request, turn_schema=None) if place else request
+        """The request as one of them is given it."""
         return prepared(request, capabilities_of(self.backends[place]))
 
     def _go_on(self, place: int, error: ModelError) -> None:
