@@ -448,33 +448,18 @@ class ReActLoop:
         self._pending = tuple(replace(action, verdict=verdict) for action, verdict in decided)
         self._is_under_way = True
 
-    def resume(
-        self, verdicts: Mapping[str, Verdict], interrupted: Callable[[Action], Verdict | None]
-    ) -> Iterator[Event]:
-        """Go on after `begun`, with what was decided of the calls that waited, by its id.
+    def resume(self, decide: Callable[[Action, Outcome, bool], Verdict | None]) -> Iterator[Event]:
+        """Go on after `begun`. `decide` gives the verdict on each call of the last turn that has no observation.
 
-        `interrupted` is asked about each call that was under way, and may have run. Raises `ConfigurationError` where
-        one still waits.
+        It is told of a call what it waited for, and whether it was under way, so that it may have run.
         """
-        ids = [one.id for one in self._outcomes if isinstance(one, Pending)]
-        if not self._is_under_way and (left := len([id_ for id_ in ids if id_ not in verdicts])):
-            raise ConfigurationError(
-                f"this run waits for {count(left, 'more decision')}; give each a yes or a no first"
-            )
-
-        def verdict(action: Action, outcome: Outcome) -> Verdict | None:
-            if isinstance(outcome, Observation) or (action.verdict is not None and action.verdict.says != "yes"):
-                return action.verdict
-            if self._is_under_way:
-                return interrupted(action) or action.verdict
-            if not isinstance(outcome, Pending):
-                return None
-            given = verdicts[outcome.id]
-            return replace(given, message=outcome.answered(given.message)) if given.says == "answer" else given
-
-        given = tuple(map(verdict, self._pending, self._outcomes))
-        self._decide(given)
-        yield Resumed(given)
+        outcomes = zip(self._pending, self._outcomes, strict=True)
+        verdicts = tuple(
+            action.verdict if isinstance(outcome, Observation) else decide(action, outcome, self._is_under_way)
+            for action, outcome in outcomes
+        )
+        self._decide(verdicts)
+        yield Resumed(verdicts)
 
     # -- the end ---------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ Whatever records or replays (`agentkit.recorder.active`) is told of every event,
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import (
     AsyncGenerator,
@@ -21,10 +22,11 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from functools import partial
+from typing import Any, Literal, Protocol, TypeVar
 
 from agentkit.core.history import History
 from agentkit.core.loop import Compaction, Limits, ModelCall, ReActLoop, Summary, ToolCalls, Turn
@@ -48,16 +50,20 @@ from agentkit.events import (
     LimitReached,
     Observation,
     Outcome,
+    Pending,
     RunStarted,
     Step,
     Token,
     Verdict,
 )
 from agentkit.recorder import Recorder, active
+from agentkit.secrets import REDACTED
 from agentkit.toolbox.approval import ask
 from agentkit.toolbox.run_scope import ScopedToolbox
 
 Clock = Callable[[], float]
+T = TypeVar("T")
+WITHOUT_SECRET = "Its input held a secret, which is not kept. Do without it."
 EARLY_S = 0.05  # timers may go off this much before their time
 
 
@@ -94,17 +100,39 @@ class Begun:
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     run_again: Callable[[str, Any], bool] | None = None
 
-    def interrupted(self, action: Action, not_twice: Collection[str]) -> Verdict | None:
-        """What becomes of a call that was under way; None where it may run again."""
-        if action.tool.strip().casefold() not in map(str.casefold, not_twice):
-            return None
+    def verdict(self, action: Action, outcome: Outcome, under_way: bool, not_twice: Collection[str]) -> Verdict | None:
+        """What becomes of an open call; None where it is as if it had just been made.
+
+        Raises `ConfigurationError` where it waits, or was `under_way` and nobody says whether it runs again.
+        """
+        known = action.verdict
+        if known is not None and known.says != "yes":
+            return known
+        if isinstance(outcome, Pending) and not under_way:
+            known = self._decision(outcome)
+        if known is not None and known.says != "yes":
+            return known
+        tool_input = action.tool_input if known is None or known.tool_input is None else known.tool_input
+        if REDACTED in json.dumps(tool_input, default=str):
+            return Verdict(known.id if known is not None else "", "no", WITHOUT_SECRET)
+        if not under_way or action.tool.strip().casefold() not in map(str.casefold, not_twice):
+            return known
         if self.run_again is None:
             raise ConfigurationError(
-                f"{action.tool}({short_repr(action.tool_input)}) was under way when the run was broken off, and may "
+                f"{action.tool}({short_repr(tool_input)}) was under way when the run was broken off, and may "
                 "have run; say with run_again whether it runs now"
             )
-        may_run = ask(self.run_again, action.tool, deepcopy(action.tool_input), name="run_again")
-        return Verdict("", "yes" if may_run else "interrupted")
+        if not ask(self.run_again, action.tool, deepcopy(tool_input), name="run_again"):
+            return Verdict("", "interrupted")
+        return known or Verdict("", "yes")
+
+    def _decision(self, pending: Pending) -> Verdict:
+        verdict = self.verdicts.get(pending.id)
+        if verdict is None:
+            raise ConfigurationError(
+                f"this run waits for decision {pending.id}, on {pending.action.tool}; decide first"
+            )
+        return replace(verdict, message=pending.answered(verdict.message)) if verdict.says == "answer" else verdict
 
 
 class Compactor(Protocol):
@@ -169,7 +197,8 @@ class Run:
         Models and tools are told what is left of the time limit (`agentkit.deadline`); a call that ends because
         nothing is left ends the run.
         """
-        with self._kept() as keep, _ending_told(active(), keep) as record:
+        keeper = self.within.keeper
+        with nullcontext() if keeper is None else keeper.holding() as keep, _ending_told(active(), keep) as record:
             for event in self._events():
                 record(event)
                 if keep is not None:
@@ -180,15 +209,14 @@ class Run:
         """`events`, awaiting. A call that is under way when the time is over is cancelled."""
         import asyncio
 
-        with self._kept() as keep, _ending_told(active(), keep) as record:
-            async for event in self._aevents():
-                record(event)
-                if keep is not None and not isinstance(event, Token):
-                    await asyncio.to_thread(keep, event)  # it may wait for a disk, or for another process
-                yield event
-
-    def _kept(self) -> AbstractContextManager[Callable[[Event], None] | None]:
-        return nullcontext() if self.within.keeper is None else self.within.keeper.holding()
+        keeper = self.within.keeper
+        async with nullcontext() if keeper is None else entered_in_thread(keeper.holding()) as keep:
+            with _ending_told(active(), keep) as record:
+                async for event in self._aevents():
+                    record(event)
+                    if keep is not None and not isinstance(event, Token):
+                        await asyncio.to_thread(keep, event)  # it may wait for a disk, or for another process
+                    yield event
 
     def _events(self) -> Iterator[Event]:
         loop, toolbox, limit = self._parts()
@@ -272,8 +300,7 @@ class Run:
         if (history := self.within.history).shown_from:
             yield Forgotten(history.told_from, history.shown_from)
         if (begun := self.within.begun) is not None:
-            not_twice = self.toolbox.not_twice
-            yield from loop.resume(begun.verdicts, lambda action: begun.interrupted(action, not_twice))
+            yield from loop.resume(partial(begun.verdict, not_twice=self.toolbox.not_twice))
 
     def _parts(self) -> tuple[ReActLoop, ScopedToolbox, _Limit]:
         recorder, toolbox = active(), self.toolbox
@@ -294,6 +321,21 @@ class Run:
             compacts=self.compactor.how if self.compactor is not None else None,
         )
         return loop, ScopedToolbox(toolbox), _Limit(loop, clock, self.limits.max_execution_time_s)
+
+
+@asynccontextmanager
+async def entered_in_thread(block: AbstractContextManager[T]) -> AsyncIterator[T]:
+    """A block that waits for somebody before it begins, as an async one."""
+    import asyncio
+
+    entered = await asyncio.to_thread(block.__enter__)
+    try:
+        yield entered
+    except BaseException as error:
+        if not block.__exit__(type(error), error, error.__traceback__):
+            raise
+    else:
+        block.__exit__(None, None, None)
 
 
 @contextmanager

@@ -135,21 +135,23 @@ class KeptRuns:
 
     def _in_graph(self, task: str, inputs: dict[str, Any], config: RunnableConfig) -> dict[str, Any]:
         """The run of a task: begun, or gone on with, as far as its decisions reach."""
-        for joined in self._graph_steps(task, inputs):
+        key = key_of(task, self.spec(inputs))
+        for joined in self._graph_steps(key, inputs):
             joined.invoke(inputs, config)
-        return self._end_of(task, inputs)
+        return self._end_of(key, inputs)
 
     async def _ain_graph(self, task: str, inputs: dict[str, Any], config: RunnableConfig) -> dict[str, Any]:
         """`_in_graph`, awaiting."""
-        for joined in self._graph_steps(task, inputs):
+        key = key_of(task, self.spec(inputs))
+        for joined in self._graph_steps(key, inputs):
             await joined.ainvoke(inputs, config)
-        return self._end_of(task, inputs)
+        return self._end_of(key, inputs)
 
-    def _graph_steps(self, task: str, inputs: dict[str, Any]) -> Iterator[Self]:
+    def _graph_steps(self, key: str, inputs: dict[str, Any]) -> Iterator[Self]:
         """What is to run next, until the run has its end; a graph that is resumed gives each of its decisions again."""
         from agentkit.sessions.going_on import going_on, kept
 
-        store, key, seen = self._own_store, key_of(task, inputs), 0
+        store, seen = self._own_store, 0
         if (run := store.run_of(key)) is None:
             yield self.joined(kept(store, self.spec(inputs), key=key))
             run = store.run_of(key)
@@ -158,7 +160,7 @@ class KeptRuns:
             stored = store.run(run)
             waits = waits_of(stored)
             for pending in waits[seen:]:
-                decisions = interrupted([as_waiting(one) for one in pending])
+                decisions = interrupted([as_waiting(one) for one in pending], self._check)
             if stored.status == "waiting":
                 for decision in store.waiting(run):  # those that nobody took elsewhere
                     self._decided(decision.id, **decisions[decision.id])
@@ -167,11 +169,11 @@ class KeptRuns:
             seen = len(waits)
             yield self.joined(going_on(store, store.run(run)))
 
-    def _end_of(self, task: str, inputs: dict[str, Any]) -> dict[str, Any]:
+    def _end_of(self, key: str, inputs: dict[str, Any]) -> dict[str, Any]:
         from agentkit.sessions.going_on import end_of
 
         store = self._own_store
-        end = end_of(store.run(store.run_of(key_of(task, inputs)) or "").events)
+        end = end_of(store.run(store.run_of(key) or "").events)
         return {**inputs, **self._outputs(end)}
 
     @property
@@ -201,17 +203,23 @@ class KeptRuns:
         self, id: str, yes: bool | None = None, edit: ToolInput | None = None, message: str | None = None
     ) -> tuple[str, dict[str, Any]]:
         """Whose run the decision is of, and what `decide` gives where other calls of it still wait."""
-        from agentkit.sessions.going_on import check_edit, check_whole
-
         store = self._own_store
-        decision = store.decision(id)
-        if edit is not None:
-            check_edit(decision, [from_langchain(tool) for tool in self.tools], edit)
-        elif yes and decision.status == "waiting":
-            check_whole(decision)
+        self._check(id, {"yes": yes, "edit": edit, "message": message})
         run = store.run(store.decide(id, yes, edit=edit, message=message).run)
         waiting = [{name: getattr(one, name) for name in WAITING} for one in store.waiting(run.id)]
         return run.id, {**run.spec.inputs, "output": run.output, "waiting": waiting} if waiting else {}
+
+    def _check(self, id: str, decision: dict[str, Any]) -> None:
+        """Raise `ConfigurationError` or `StoreError` for what would not be a decision on a call."""
+        from agentkit.sessions.going_on import check_edit, check_whole
+        from agentkit.sessions.store import check_decision
+
+        asked, edit = self._own_store.decision(id), decision.get("edit")
+        check_decision(asked, decision.get("yes"), edit, decision.get("message"))
+        if edit is not None:
+            check_edit(asked, [from_langchain(tool) for tool in self.tools], edit)
+        elif decision.get("yes") and asked.status == "waiting":
+            check_whole(asked)
 
     def _gone_on(self, run: str, run_again: RunAgain | None) -> tuple[Self, dict[str, Any]]:
         from agentkit.sessions.going_on import going_on

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,19 +31,25 @@ NO_ANSWER = "I found no answer."
 
 @dataclass(frozen=True, slots=True)
 class StoreKeeper:
-    """Keeps a run in a store; one that goes on has its beginning there already."""
+    """Keeps a run in a store. One that goes on has its beginning there, `after` so many events, and its `session`."""
 
     store: Store
     run: str
-    goes_on: bool = False
+    after: int | None = None
+    session: str | None = None
 
     @contextmanager
     def holding(self) -> Iterator[Callable[[Event], None]]:
         def keep(event: Event) -> None:
-            if not (self.goes_on and isinstance(event, RunStarted)):
+            if self.after is None or not isinstance(event, RunStarted):
                 self.store.append(self.run, event)
 
-        with self.store.held_run(self.run):
+        session = nullcontext() if self.session is None else self.store.held_session(self.session)
+        with session, self.store.held_run(self.run):
+            if self.after is not None and self.store.length(self.run) != self.after:
+                raise StoreError(
+                    f"Run {self.run} went on in another process meanwhile; agentkit show {self.run} shows it"
+                )
             yield keep
 
 
@@ -71,7 +77,9 @@ def going_on(store: Store, run: StoredRun, run_again: RunAgain | None = None) ->
     check_calls(run, decisions)
     verdicts = {one.id: one.verdict for one in decisions if one.verdict is not None}
     begun = Begun(events=run.events, verdicts=verdicts, run_again=run_again)
-    return Within(history=_before(store, run), begun=begun, keeper=StoreKeeper(store, run.id, goes_on=True))
+    return Within(
+        history=_before(store, run), begun=begun, keeper=StoreKeeper(store, run.id, len(run.events), run.session)
+    )
 
 
 def check_whole(decision: Decision) -> None:

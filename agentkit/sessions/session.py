@@ -7,15 +7,14 @@ session.ask("And times 2?")["output"]               # "102"
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from typing import Any, Protocol, Self
 
 from agentkit.cassette.format.run_spec import RunSpec
 from agentkit.core.history import Exchange, History
-from agentkit.core.run import Within
+from agentkit.core.run import Within, entered_in_thread
 from agentkit.errors import ConfigurationError, StoreError, described
 from agentkit.events import Event
 from agentkit.secrets import public_address
@@ -115,18 +114,9 @@ class Session:
                 self.store.keep_facts(self.name, now)
             yield self._executor.joined(within), given
 
-    @asynccontextmanager
-    async def aturn(self, question: str, **inputs: Any) -> AsyncIterator[tuple[Any, dict[str, Any]]]:
+    def aturn(self, question: str, **inputs: Any) -> AbstractAsyncContextManager[tuple[Any, dict[str, Any]]]:
         """`turn`, awaiting; another process may hold the session."""
-        turn = self.turn(question, **inputs)
-        begun = await asyncio.to_thread(turn.__enter__)
-        try:
-            yield begun
-        except BaseException as error:
-            if not turn.__exit__(type(error), error, error.__traceback__):
-                raise
-        else:
-            turn.__exit__(None, None, None)
+        return entered_in_thread(self.turn(question, **inputs))
 
     # -- what was said -------------------------------------------------------------------------------------------------
 

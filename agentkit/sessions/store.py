@@ -334,6 +334,13 @@ class Store:
                     return found[:most]
         return found
 
+    def length(self, run: str) -> int:
+        """How many events a run has so far."""
+        with self._database.reading() as connection:
+            run = self._one(connection, schema.runs, run)
+            count = sa.select(sa.func.count()).where(schema.events.c.run == run)
+            return int(connection.execute(count).scalar_one())
+
     def run_of(self, key: str) -> str | None:
         """The id of the run that began with this key."""
         with self._database.reading() as connection:
@@ -451,8 +458,10 @@ class Store:
         with self._database.writing() as connection:
             mine = schema.decisions.c.id == self._one(connection, schema.decisions, id)
             (asked,) = self._decisions(connection, mine)
-            status = _decided(asked, yes, edit, message)
+            status = check_decision(asked, yes, edit, message)
             values = self._scrubbed({"edit": edit, "message": message or "", "by": by})
+            if edit is not None and REDACTED in schema.as_json(values["edit"]):
+                raise StoreError(f"The input for {asked.tool} holds a secret, which is not kept; leave it out")
             decided = connection.execute(
                 sa.update(schema.decisions)
                 .where(mine, schema.decisions.c.status == "waiting")
@@ -479,7 +488,7 @@ class Store:
     def session(self, name: str) -> StoredSession:
         """The session of this name, which is made if there is none."""
         with self._database.reading() as connection:
-            if there := self._sessions(connection, schema.sessions.c.name == _checked_name(name)):
+            if there := self._sessions(connection, schema.sessions.c.name == self._name(name)):
                 return there[0]
         with self._database.writing() as connection:
             id_ = self._session_id(connection, name, make=True)
@@ -545,7 +554,7 @@ class Store:
 
     def rename(self, name: str, new_name: str) -> None:
         """Give a session another name."""
-        checked = _checked_name(new_name)
+        checked = self._name(new_name)
         try:
             with self._database.writing() as connection:
                 id_ = self._session_id(connection, name)
@@ -561,11 +570,11 @@ class Store:
 
     def held_session(self, name: str, *, wait_s: float = WAIT_S) -> AbstractContextManager[None]:
         """Hold a session while the block lasts, whether it is there yet or not: nobody else adds a turn meanwhile."""
-        name = _checked_name(name)
+        name = self._name(name)
         return self._database.held(f"session {name}", f"Session {name!r}", wait_s)
 
     def _session_id(self, connection: sa.Connection, name: str, *, make: bool = False) -> int:
-        query = sa.select(schema.sessions.c.id).where(schema.sessions.c.name == _checked_name(name))
+        query = sa.select(schema.sessions.c.id).where(schema.sessions.c.name == self._name(name))
         found = connection.execute(query).scalar_one_or_none()
         if found is None and not make:
             raise StoreError(f"No session is named {short_repr(name)}; the list of sessions has those there are")
@@ -579,7 +588,7 @@ class Store:
 
     def _make_session(self, connection: sa.Connection, name: str, facts: Mapping[str, Any]) -> int:
         now = _now()
-        row = {"name": _checked_name(name), "facts": facts, "created": now, "used": now}
+        row = {"name": self._name(name), "facts": facts, "created": now, "used": now}
         made = connection.execute(sa.insert(schema.sessions).values(**row).returning(schema.sessions.c.id))
         return int(made.scalar_one())
 
@@ -660,6 +669,13 @@ class Store:
 
     # -- all of them ---------------------------------------------------------------------------------------------------
 
+    def _name(self, name: str) -> str:
+        """A session's name; raises `StoreError` for one that cannot be kept."""
+        checked = _checked_name(name)
+        if self._scrubbed(checked) != checked:
+            raise StoreError("A session's name is kept as it is, and this one holds a secret; give another")
+        return checked
+
     def _scrubbed(self, value: Any) -> Any:
         """Plain values without the secrets that the environment holds now, as a cassette has them."""
         if self._known_secrets.environment_changed():
@@ -682,7 +698,7 @@ class Store:
     def _one(connection: sa.Connection, table: sa.Table, given: str) -> str:
         """The id that is given, or the only one that begins so."""
         what = _KINDS[table.name]
-        wanted = schema.clean(given).strip()
+        wanted = schema.clean(given).strip() if isinstance(given, str) else ""
         if table is not schema.decisions:
             wanted = wanted.lower().translate(_MISREAD)
         named = short_repr(given)
@@ -769,8 +785,17 @@ def _checked_name(name: str) -> str:
     return name.strip()
 
 
-def _decided(asked: Decision, yes: bool | None, edit: ToolInput | None, message: str | None) -> DecisionStatus:
+def check_decision(asked: Decision, yes: bool | None, edit: ToolInput | None, message: str | None) -> DecisionStatus:
     """What this decides; raises `StoreError` where it is none of what was asked."""
+    if (
+        not isinstance(yes, bool | None)
+        or not isinstance(message, str | None)
+        or not isinstance(edit, str | dict | None)
+    ):
+        raise StoreError(
+            f"Decision {asked.id} is True or False, with an edit that is a text or a dict, and a message that is text; "
+            f"saw {short_repr(yes)}, {short_repr(edit)}, {short_repr(message)}"
+        )
     if asked.kind == "question":
         if yes is not None or edit is not None or message is None:
             raise StoreError(

@@ -189,7 +189,8 @@ class Toolbox:
             return self._admitted(_undone(tool, verdict))
         called = action.called.id if action.called else getattr(action.origin, "tool_call_id", None)
         call_id = called or f"call_{next(self._numbers)}"
-        if self._approve is None or tool.only_reads or verdict is not None:
+        is_decided = verdict is not None and (self._approve != DEFER or bool(verdict.id))  # and not only to run again
+        if self._approve is None or tool.only_reads or is_decided:
             edited = verdict.tool_input if verdict is not None else None
             note = "" if edited is None else f"{tool.name} ran with {_text(edited)} instead.\n"
             return _Call(tool, action.tool_input if edited is None else edited, call_id, action, note=note)

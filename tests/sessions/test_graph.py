@@ -14,7 +14,6 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command
 
 from agentkit import AgentExecutor, Ask, Store
-from agentkit.errors import ConfigurationError
 from agentkit.models.backend import Capabilities, Completion, NativeCall
 from agentkit.models.scripted import ScriptedBackend
 from tests.doubles.models import action, final
@@ -113,13 +112,34 @@ def test_what_was_decided_elsewhere_counts(tmp_path: Path) -> None:
     assert (app.invoke(Command(resume=True), CONFIG)["answer"], DONE) == ("done", [])
 
 
-@pytest.mark.parametrize("given", [3, "yes", {"yes": True, "more": 1}])
-def test_what_is_no_decision_decides_nothing(given: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "given", [3, "yes", {"yes": True, "more": 1}, {"yes": "no"}, {"yes": True, "edit": {"text": "a", "to": "b"}}]
+)
+def test_what_is_no_decision_is_asked_for_again(given: Any, tmp_path: Path) -> None:
     app = graph(tmp_path / "s.db", action("send", "a"), final("done"))
     app.invoke({"question": "q"}, CONFIG)
-    with pytest.raises(ConfigurationError, match="expected the graph to be resumed with True, False or"):
-        app.invoke(Command(resume=given), CONFIG)
-    assert DONE == []
+    again = app.invoke(Command(resume=given), CONFIG)
+    (asked,) = again["__interrupt__"]
+    assert ("error" in asked.value, DONE) == (True, [])
+    assert (app.invoke(Command(resume=True), CONFIG)["answer"], DONE) == ("done", ["a"])
+
+
+def test_two_runs_of_one_node_are_two_runs(tmp_path: Path) -> None:
+    turns = [action("send", "a"), final("one"), action("send", "b"), final("two")]
+    model = ScriptedBackend(turns)
+    run = AgentExecutor.from_model(model, [send], approve="defer", store=tmp_path / "s.db")
+
+    def node(state: State) -> State:
+        return {"answer": " ".join(run.invoke({"input": state["question"]})["output"] for _ in range(2))}
+
+    made = StateGraph(State)
+    made.add_node("agent", node)
+    made.add_edge(START, "agent")
+    app = made.compile(checkpointer=InMemorySaver())
+    app.invoke({"question": "q"}, CONFIG)
+    app.invoke(Command(resume=True), CONFIG)
+    assert app.invoke(Command(resume=True), CONFIG)["answer"] == "one two"
+    assert DONE == ["a", "b"]
 
 
 def test_without_defer_and_outside_a_graph_nothing_is_interrupted(tmp_path: Path) -> None:

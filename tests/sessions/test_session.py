@@ -17,6 +17,7 @@ from agentkit.errors import ConfigurationError, StoreError
 from agentkit.events import Action, Finished, Forgotten, Step
 from agentkit.models.backend import Capabilities, ChatRequest, Completion, NativeCall
 from agentkit.models.scripted import ScriptedBackend
+from agentkit.sessions.going_on import going_on
 from tests.doubles.models import action, final
 
 SENT: list[str] = []
@@ -313,6 +314,47 @@ def test_the_model_is_told_what_was_decided(decision: dict[str, Any], sent: list
     assert (SENT, asked(model.requests[0])[-1]) == (sent, ("user", f"Observation: {seen}"))
 
 
+@pytest.mark.parametrize("yes", ["no", "false", 1, 0, []])
+def test_only_true_is_a_yes(yes: Any, path: Path) -> None:
+    run, result = waits(path, action("send", "hello"))
+    with pytest.raises(StoreError, match="is True or False"):
+        run.decide(result["waiting"][0]["id"], yes)
+    assert SENT == []
+
+
+def test_an_edit_with_a_secret_decides_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAIL_API_KEY", "sk-12345678901234567890")
+    run, result = waits(path, action("send", "hello"))
+    with pytest.raises(StoreError, match="holds a secret, which is not kept"):
+        run.decide(result["waiting"][0]["id"], True, edit={"text": "sk-12345678901234567890"})
+    assert (SENT, len(Store(path).waiting())) == ([], 1)
+
+
+def test_of_two_that_go_on_at_once_one_does(path: Path) -> None:
+    run, result = waits(path, action("send", "hello"), final("done"))
+    store = Store(path)
+    decision = store.decide(result["waiting"][0]["id"], True)
+    first, second = (going_on(store, store.run(decision.run)) for _ in range(2))
+    assert run.joined(first).invoke({"input": "send it"})["output"] == "done"
+    with pytest.raises(StoreError, match="went on in another process meanwhile"):
+        run.joined(second).invoke({"input": "send it"})
+    assert SENT == ["hello"]
+
+
+def test_a_session_is_held_while_a_decided_turn_goes_on(path: Path) -> None:
+    run, _ = executor(action("send", "hello"), final("sent"), approve="defer", store=path)
+    session = Session(run, "trip", store=Store(path), wait_s=0)
+    waiting = session.ask("send it")["waiting"][0]["id"]
+    store = Store(path)
+    decision = store.decide(waiting, True)
+    within = going_on(store, store.run(decision.run))
+    events = run.joined(within).events({"input": "send it"})
+    next(events)
+    with pytest.raises(StoreError, match="'trip' is in use"):
+        session.ask("more")
+    assert [*events][-1].output == "sent"
+
+
 def test_an_edit_that_the_tool_does_not_take_decides_nothing(path: Path) -> None:
     _, result = waits(path, action("send", "hello"))
     elsewhere, _ = executor(final("done"), store=path)
@@ -436,3 +478,10 @@ def test_an_agent_of_langchains_sees_earlier_turns_as_chat_history(path: Path) -
     session.ask("q1")
     session.ask("q2")
     assert seen == [[], [("human", "q1"), ("ai", "to q1")]]
+
+
+def test_a_name_that_holds_a_secret_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAIL_API_KEY", "sk-12345678901234567890")
+    run, _ = executor(final("one"))
+    with pytest.raises(StoreError, match="name is kept as it is, and this one holds a secret"):
+        Session(run, "for sk-12345678901234567890", store=Store(path)).ask("q1")

@@ -152,7 +152,7 @@ def test_calls_of_one_turn_run_when_all_of_them_are_decided() -> None:
     before = list(runner(box, turn, mode="tools").events(QUESTION))
     assert (len(end(before).waiting), box.sent, box.read) == (2, [], [])
     first, second = end(before).waiting
-    with pytest.raises(ConfigurationError, match="waits for 1 more decision"):
+    with pytest.raises(ConfigurationError, match=r"waits for decision \w+, on Send; decide first"):
         go_on(runner(box, mode="tools"), before, {first.id: Verdict(first.id, "yes")})
     verdicts = {first.id: Verdict(first.id, "no"), second.id: Verdict(second.id, "yes")}
     after = go_on(runner(box, Completion("done"), mode="tools"), before, verdicts)
@@ -207,8 +207,47 @@ def test_a_call_that_was_under_way_runs_again_only_if_somebody_says_so(
     box, before = Outbox(), broken_off(whole, Observed)
     with pytest.raises(ConfigurationError, match=r"Send\('hello'\) was under way .* say with run_again"):
         go_on(runner(box), before)
-    after = go_on(runner(box, final("done")), before, run_again=run_again)
+    after = go_on(runner(box, final("done"), approve=None), before, run_again=run_again)
     assert (told(after), box.sent, end(after).output) == ([seen], sent, "done")
+
+
+def test_what_nobody_approved_is_not_approved_by_running_again() -> None:
+    whole = list(runner(Outbox(), action("Send", "hello"), final("done"), approve=None).events(QUESTION))
+    box = Outbox()
+    after = go_on(runner(box), broken_off(whole, Observed), run_again=lambda tool, given: True)
+    assert ([one.action.tool_input for one in end(after).waiting], box.sent) == (["hello"], [])
+
+
+def test_an_edit_outlives_its_process() -> None:
+    before = list(runner(Outbox(), action("Send", "1000")).events(QUESTION))
+    begun = go_on(runner(Outbox(), final("done")), before, decided(end(before), tool_input="10"))
+    broken = [*before, *broken_off(begun, Observed)[1:]]
+    asked: list[Any] = []
+    box = Outbox()
+
+    def run_again(tool: str, given: Any) -> bool:
+        asked.append(given)
+        return True
+
+    after = go_on(runner(box, final("done")), broken, run_again=run_again)
+    assert (asked, box.sent) == (["10"], ["10"])
+    assert told(after) == ["Send ran with 10 instead.\nsent 10"]
+
+
+@pytest.mark.parametrize("kind", [Observed, Waiting])
+def test_what_stands_in_the_place_of_a_secret_does_not_run(kind: type[Event]) -> None:
+    turn = calls(("Look", "<REDACTED>"), ("Send", "b"))
+    whole = list(runner(Outbox(), turn, Completion("done"), mode="tools", approve=None).events(QUESTION))
+    if kind is Waiting:
+        whole = list(runner(Outbox(), turn, mode="tools").events(QUESTION))
+        verdicts = decided(end(whole))
+    else:
+        whole, verdicts = broken_off(whole, Observed), {}
+    box = Outbox()
+    given = {"verdicts": verdicts, "run_again": lambda tool, given: True}
+    after = go_on(runner(box, Completion("done"), mode="tools", approve=None), whole, **given)
+    secret = "Look was not approved. Its input held a secret, which is not kept. Do without it."
+    assert (told(after)[0], box.read, box.sent) == (secret, [], ["b"])
 
 
 def test_a_call_that_only_reads_runs_again() -> None:
