@@ -1,7 +1,8 @@
 """Keeps keys out of what is recorded, shown and sent: what is secret, and how it is found in a text.
 
 A key is known by the variable it stands in, in whatever encoding a text has it, or by its own shape, or by the place it
-stands at: the password of an address, a parameter `api_key=`. A value that anyone might write is none, whatever its
+stands at: the password of an address, a parameter `api_key=`. One that a model was given is known as long as the model
+is there (`KeysInUse`). A value that anyone might write is none, whatever its
 variable is called: with `POSTGRES_PASSWORD=postgres` a text about postgres stays as it is.
 
 A cassette is scrubbed before it is written and refused if a secret is left. Replay scrubs what the run asks for in the
@@ -13,7 +14,9 @@ from __future__ import annotations
 import base64
 import binascii
 import copy
+import logging
 import re
+import threading
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
@@ -21,7 +24,8 @@ from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache, partial
 from itertools import accumulate, pairwise, zip_longest
 from typing import Any, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
+from weakref import ref
 
 REDACTED = "<REDACTED>"
 SHORTEST = 8  # shorter values of variables are too likely to stand in a text by chance
@@ -522,6 +526,80 @@ def _secrets_in(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
             yield from ((line, name) for line in map(str.strip, value.split("\n")) if _strength(line) == "generated")
 
 
+# -- what was given in Python, or as an option -------------------------------------------------------------------------
+
+
+class KeysInUse:
+    """Keys that something in this process holds and no variable does: `Secrets` knows them as long as this is there.
+
+    What anyone might write is kept too, for whoever asks for `values`, and found in no text.
+    """
+
+    def __init__(self, values: Iterable[str] = ()) -> None:
+        self.values: frozenset[str] = frozenset()
+        self.needles: tuple[_Needle, ...] = ()
+        self.add(values)
+        _IN_USE.hold(self)
+
+    def add(self, values: Iterable[str]) -> None:
+        """These are keys, too."""
+        if not (new := {value.strip() for value in values} - self.values - {""}):
+            return
+        needles = tuple(needle for one in new if _is_secret_value(one) for needle in _needles("", one))
+        with _IN_USE.lock:
+            self.values |= new
+            self.needles += needles
+            _IN_USE.changes += 1
+
+    def __deepcopy__(self, memo: Any) -> KeysInUse:
+        return KeysInUse(self.values)
+
+    def __reduce__(self) -> Any:
+        return KeysInUse, (tuple(self.values),)
+
+
+class OfKeysInUse(logging.Filter):
+    """Takes the keys that are in use out of what another library logs, and leaves the rest as it is."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        if (clean := without_keys_in_use(text)) != text:
+            record.msg, record.args = clean, ()
+        return True
+
+
+class _InUse:
+    """The keys of this process; `changes` counts how often some were added.
+
+    They are read without the lock: whatever is collected meanwhile may close a connection, which is logged.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.changes = 0
+        self._holders: tuple[ref[KeysInUse], ...] = ()
+
+    def hold(self, keys: KeysInUse) -> None:
+        """Know these as long as they are there."""
+        with self.lock:
+            self._holders = (*(holder for holder in self._holders if holder() is not None), ref(keys))
+            self.changes += 1
+
+    def needles(self) -> list[_Needle]:
+        """What is looked for."""
+        held = [keys for holder in self._holders if (keys := holder()) is not None]
+        return list(dict.fromkeys(needle for keys in held for needle in keys.needles))
+
+
+_IN_USE = _InUse()
+
+
+def without_keys_in_use(text: str) -> str:
+    """`text` without the keys that are in use, whatever else is in it."""
+    spans = _merged(span for _, span in _found(_IN_USE.needles(), text))
+    return "".join(_without(text, 0, len(text), spans)) if spans else text
+
+
 # -- the secrets of one environment -----------------------------------------------------------------------------------
 
 
@@ -533,14 +611,24 @@ class Secrets:
         self._environment = environment
         self._seen = dict(environment)
         self._raw = dict(_raw(environment))
+        self._in_use: list[_Needle] = []
+        self._changes = 0
 
     def environment_changed(self) -> bool:
         """Whether the environment holds others than when this was made."""
         return self._raw != _raw(self._environment)
 
     @cached_property
-    def _known(self) -> list[_Needle]:
+    def _of_environment(self) -> list[_Needle]:
         return [needle for secret, name in dict(_secrets_in(self._seen)).items() for needle in _needles(name, secret)]
+
+    @property
+    def _known(self) -> list[_Needle]:
+        """What is looked for. A key that was in use once stays: what is written at the end may be of its time."""
+        if self._changes != _IN_USE.changes:
+            self._changes = _IN_USE.changes
+            self._in_use = list(dict.fromkeys([*self._in_use, *_IN_USE.needles()]))
+        return [*self._of_environment, *self._in_use] if self._in_use else self._of_environment
 
     def scrub(self, value: Any) -> Any:
         """`value` without secrets, of the same type: text, bytes, collections, and objects made of such.
@@ -599,11 +687,17 @@ class Secrets:
 
     def _hidden(self, text: str) -> Iterator[tuple[str, tuple[int, int]]]:
         """Which variables' values stand in the text and where, however they are encoded; "" for other secrets."""
-        for view in _layers(text):
-            closed = view.closed() if self._known else view
-            for needle in self._known:
-                yield from ((needle.variable, span) for span in view.spans(needle.text))
-                yield from ((needle.variable, span) for span in closed.spans(needle.broken))
+        yield from _found(self._known, text, shapes=True)
+
+
+def _found(needles: Sequence[_Needle], text: str, *, shapes: bool = False) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Where these stand in the text, however they are encoded; with `shapes`, what is secret by its own shape too."""
+    for view in _layers(text) if needles or shapes else ():
+        closed = view.closed() if needles else view
+        for needle in needles:
+            yield from ((needle.variable, span) for span in view.spans(needle.text))
+            yield from ((needle.variable, span) for span in closed.spans(needle.broken))
+        if shapes:
             yield from (("", view.span(start, end)) for start, end in _by_shape(view.text))
 
 
@@ -695,6 +789,63 @@ def as_given(variables: Mapping[str, str]) -> dict[str, str]:
     """Variables that were given to a program alone, for `Secrets`: what nobody would write by chance is secret there,
     whatever its name."""
     return {f"{name}_SECRET" if _strength(value) == "generated" else name: value for name, value in variables.items()}
+
+
+_PUBLIC_HEADER = re.compile(
+    r"(?:accept|content|cache|sec|access-control|openai-organization|openai-project)\b.*|user-agent|referer|origin|date"
+    r"|priority|prefer|te|via|trace(?:parent|state)|(?:http|x)-(?:referer|title)|(?:.*-)?(?:version|beta|model|provider"
+    r"|type|title|language|encoding|format|region|timeout|cache|request-id|trace-id|bill-to|wait-for-model)"
+)
+_HEADERS = ("headers", "default_headers", "extra_headers", "server_kwargs")
+_KEY_OPTION = re.compile(r"(?:hf_|(?:\w+_)?api_|(?:auth|access|bearer)_)?(?:token|key)")
+
+
+def is_public_header(name: str) -> bool:
+    """Whether a header of this name is known to hold no key; any other that a user gives is taken for one."""
+    return _PUBLIC_HEADER.fullmatch(name.lower()) is not None
+
+
+def public_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's options without the keys that stand at places of its own, its headers above all."""
+    return {name: _public_option(name, value) for name, value in options.items()}
+
+
+def _public_option(name: str, value: Any) -> Any:
+    if name in _HEADERS and isinstance(value, Mapping):
+        return {
+            each: _public_option("headers", one) if isinstance(one, Mapping) else one if _is_public(each) else REDACTED
+            for each, one in value.items()
+        }
+    is_key = _KEY_OPTION.fullmatch(name) and isinstance(value, str) and not is_placeholder(value)
+    return REDACTED if is_key or (name in _HEADERS and value) else value
+
+
+def _is_public(header: Any) -> bool:
+    return is_public_header(str(header))
+
+
+def keys_in(body: Any) -> Iterator[str]:
+    """The texts in a request's body that stand under a name that says they are secret."""
+    for name, value in body.items() if isinstance(body, Mapping) else ():
+        if isinstance(value, str) and (is_secret_name(str(name)) or _FIELD.match(_snake(str(name)))):
+            yield value
+        yield from keys_in(value)
+    if isinstance(body, list | tuple):
+        for value in body:
+            yield from keys_in(value)
+
+
+def keys_in_address(address: str) -> Iterator[str]:
+    """The password of an address, or what stands in its place, and the parameters that may be keys."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return
+    user, _, password = parts.netloc.rpartition("@")[0].partition(":")
+    yield from {password or user, unquote(password or user)}
+    for name, value in parse_qsl(parts.query):
+        if is_secret_name(name) or _IN_ADDRESSES.match(_snake(name)) or _strength(value) == "generated":
+            yield value
 
 
 def is_address(text: str) -> bool:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import logging
 import pickle
+import traceback
+from pathlib import Path
 from typing import Any
 
 import pytest
 from langchain_core.load import dumps
 
+from agentkit import AgentExecutor, chat_model
+from agentkit.cassette.format.run_spec import RunSpec
 from agentkit.errors import AgentkitError, ConfigurationError
 from agentkit.models import ChatHuggingFace, HuggingFaceEndpoint
-from tests.doubles.server import ChatServer, Play, body, error, events, say
+from agentkit.secrets import REDACTED, Secrets
+from agentkit.sessions.store import Store
+from agentkit.settings import RunSettings
+from tests.doubles.models import final
+from tests.doubles.server import ChatServer, Play, Request, body, error, events, say
 from tests.hosted.asking import WAYS, Ask
 
 TOKEN = "hf_abcdefghijklmnop"
@@ -86,3 +96,89 @@ def test_a_good_reply_holds_none_either(server: ChatServer) -> None:
     reply = ChatHuggingFace(llm=endpoint(server)).invoke("hi")
     assert TOKEN not in repr(reply)
     assert pickle.loads(pickle.dumps(reply)) == reply
+
+
+PLAIN = "plainkey4711xyz"
+GIVEN: dict[str, dict[str, Any]] = {
+    "api_key": {"api_key": PLAIN},
+    "header": {"headers": {"X-Access": PLAIN}},
+    "server_kwargs": {"server_kwargs": {"headers": {"Modal-Key": PLAIN}}},
+    "body": {"extra_body": {"auth": {"apiKey": PLAIN}}},
+}
+
+
+def echo(request: Request) -> Play:
+    """Answers with all that it was sent."""
+    return say(final(f"{request.headers} {request.body}"))
+
+
+@pytest.mark.parametrize("options", GIVEN.values(), ids=GIVEN)
+def test_what_a_model_was_given_is_written_nowhere(server: ChatServer, tmp_path: Path, options: dict[str, Any]) -> None:
+    server.choose = echo
+    file, store = tmp_path / "run.yaml", Store(tmp_path / "agentkit.db")
+    model = chat_model(f"{server.url}#m", **options)
+    AgentExecutor.from_model(model, tools=[], mode="react-json", cassette=str(file), store=store).invoke(
+        {"input": f"What is said of {PLAIN}?"}
+    )
+    assert PLAIN in str(server.requests)
+    for written in tmp_path.iterdir():
+        assert PLAIN.encode() not in written.read_bytes(), written
+
+
+@pytest.mark.parametrize(
+    ("given", "left"),
+    [
+        ({"headers": {"X-Access": PLAIN, "Accept": "*/*"}}, {"headers": {"X-Access": REDACTED, "Accept": "*/*"}}),
+        ({"default_headers": {"X-Session": "abc"}}, {"default_headers": {"X-Session": REDACTED}}),
+        ({"headers": {"anthropic-version": "2023-06-01"}}, {"headers": {"anthropic-version": "2023-06-01"}}),
+        ({"headers": {"HTTP-Referer": "https://a.example"}}, {"headers": {"HTTP-Referer": "https://a.example"}}),
+        ({"server_kwargs": {"headers": {"X-Key": PLAIN}}}, {"server_kwargs": {"headers": {"X-Key": REDACTED}}}),
+        ({"token": "mysecretwords"}, {"token": REDACTED}),
+        ({"api_key": "EMPTY", "temperature": 0}, {"api_key": "EMPTY", "temperature": 0}),
+    ],
+)
+def test_settings_are_written_without_the_values_of_headers(given: dict[str, Any], left: dict[str, Any]) -> None:
+    spec = RunSpec.of({"input": "x"}, RunSettings(model="http://h/v1", options=given))
+    assert spec.scrubbed(Secrets({}).scrub).settings.options == left
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        ({"api_key": PLAIN}, False),
+        ({"headers": {"X-Access": f"Bearer {PLAIN}"}}, False),
+        ({"proxy": f"http://me:{PLAIN}@127.0.0.1:9"}, False),
+        ({"api_key": "not-needed"}, True),
+        ({"headers": {"X-Title": "a47title11xyz"}}, True),
+    ],
+)
+def test_a_key_is_known_as_long_as_its_model_is_there(options: dict[str, Any], shown: bool) -> None:
+    value = next(one for one in (PLAIN, "not-needed", "a47title11xyz") if one in str(options))
+    model, seen = chat_model("http://h/v1", **options), Secrets({})
+    text = f"{value} or {base64.b64encode(value.encode()).decode()}"
+    assert (seen.scrub_text(text) == text) == shown
+    del model
+    assert (seen.scrub_text(text) == text) == shown  # what is written at the end may be of its time
+
+
+@pytest.mark.parametrize("play", [*FAILING, body(b"", 307, location=f"/v1?key={HEADER}")])
+@pytest.mark.parametrize("ask", WAYS.values(), ids=WAYS)
+def test_no_traceback_holds_one(server: ChatServer, play: Play, ask: Ask) -> None:
+    server.plays = [play]
+    with pytest.raises(AgentkitError) as caught:
+        ask(ChatHuggingFace(llm=endpoint(server)))
+    text = "".join(traceback.format_exception(caught.value))
+    assert TOKEN not in text
+    assert HEADER not in text
+
+
+@pytest.mark.parametrize("ask", WAYS.values(), ids=WAYS)
+def test_nor_does_what_httpx_logs(server: ChatServer, caplog: pytest.LogCaptureFixture, ask: Ask) -> None:
+    model = chat_model(f"{server.url}/v1?key={PLAIN}#m")
+    with caplog.at_level("DEBUG"):
+        ask(model)
+        logging.getLogger("httpx").info("HTTP Request: %s", "GET http://a.example?key=0123456789abcdef")
+    logged = [record.getMessage() for record in caplog.records if record.name.startswith("http")]
+    assert f"/chat/completions?key={REDACTED} " in "".join(logged)
+    assert PLAIN not in "".join(logged)
+    assert logged[-1] == "HTTP Request: GET http://a.example?key=0123456789abcdef"  # of another's client

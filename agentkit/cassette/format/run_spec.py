@@ -12,7 +12,7 @@ from agentkit import __version__, prompts
 from agentkit.errors import CassetteError, ConfigurationError
 from agentkit.events import Action, Called, Step
 from agentkit.react_json.prompt import AUTO, BUNDLED, Prompt, read_prompt
-from agentkit.secrets import is_address, public_address, public_command
+from agentkit.secrets import is_address, public_address, public_command, public_options
 from agentkit.settings import SETTINGS, RunSettings, default_of
 
 UNWRITTEN: Mapping[str, Any] = {
@@ -71,7 +71,11 @@ class RunSpec:
             "fallbacks": [*map(public, settings.fallbacks)],
             "mcp": [public(one) if is_address(one) else public_command(one) for one in settings.mcp],
         }
-        told |= {"model": public(settings.model), "options": settings.options, "prompt": settings.prompt}
+        told |= {
+            "model": public(settings.model),
+            "options": public_options(settings.options),
+            "prompt": settings.prompt,
+        }
         told |= {"schema": settings.schema}
         settings = replace(settings, **scrub(told))
         inputs, text, steps = scrub((self.inputs, self.prompt_text, self.steps))

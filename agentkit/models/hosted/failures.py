@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -53,6 +53,12 @@ class Failure(Exception):
     stale: bool = False
     retry_after_s: float | None = None
     loading_s: float | None = None
+
+    def redact(self, redacted: Callable[[str], str]) -> None:
+        """Take the keys out of its texts, and let go of what it came from, which may hold some."""
+        self.message, self.said = redacted(self.message), redacted(self.said)
+        self.args = (self.message,)
+        self.__cause__, self.__suppress_context__ = None, True
 
 
 def unreadable(error: NotACompletion | BrokenReply | TooMuch | Unreadable, *, path: str = "") -> Failure:

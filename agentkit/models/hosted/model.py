@@ -43,6 +43,7 @@ from agentkit.models.hosted.wire import (
 from agentkit.models.openai_format import BrokenReply, CompletionReader, NotACompletion, ReplyData, TooMuch
 from agentkit.recorder import active
 from agentkit.retry import Attempts, RetryPolicy
+from agentkit.secrets import KeysInUse
 
 if TYPE_CHECKING:
     from agentkit.models.hosted.awaiting import LoopClients
@@ -73,16 +74,12 @@ LOADING_POLL_S, UNTOLD_POLL_S = 30.0, 2.0  # a loading model is asked again at l
 
 @dataclass(slots=True)
 class _Quirks:
-    """What a server has shown of itself: what it takes, which model it serves, and that it gives good replies.
-
-    `secrets` are the keys that were sent to it.
-    """
+    """What a server has shown of itself: what it takes, which model it serves, and that it gives good replies."""
 
     lessons: Lessons = field(default_factory=Lessons)
     serves: str = ""  # by its replies
     answers: bool = False
     foreseen: int = 0  # requests that were shortened for a context that was met before
-    secrets: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +91,7 @@ class HostedModel(Closing):
     the longest silence of the server. `notice` gets a line when there is a wait, or a request is put otherwise; the log
     has it too. Where a server refuses what can be put otherwise, it is, unless `adapts` is False: a field is left out,
     a system message folded, a reply asked shorter, an old observation dropped. `verify` is whether certificates are
-    checked, or a file or folder of those to trust.
+    checked, or a file or folder of those to trust. `keys` are those that it was given, and those that it sends.
     """
 
     model_id: str
@@ -102,7 +99,7 @@ class HostedModel(Closing):
     identity: str = ""
     is_named: bool = True
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
     stop: Sequence[str] = ()
     streaming: bool = False
     adapts: bool = True
@@ -111,6 +108,7 @@ class HostedModel(Closing):
     proxy: str | None = field(default=None, repr=False)
     verify: bool | str | Path = True
     retries: RetryPolicy = field(default_factory=lambda: RetryPolicy(tries=5, total_s=600.0))
+    keys: KeysInUse = field(default_factory=KeysInUse, repr=False)
     prices: Prices = field(default_factory=dict)
     notice: Callable[[str], None] | None = field(default=None, repr=False)
     sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
@@ -191,6 +189,7 @@ class HostedModel(Closing):
                 yield from self._attempt(phrasing, body, attempts, delivery)
                 return
             except Failure as failure:
+                failure.redact(self._redacted)
                 if (yield from self._gives_way(phrasing, body, failure, attempts)):
                     continue
                 if self.adapts and not delivery.has_begun and (done := phrasing.lets_go(failure)):
@@ -199,7 +198,7 @@ class HostedModel(Closing):
                 try:
                     wait_s = self._wait_s(failure, attempts)
                 except Failure as last:
-                    raise self._error(last, attempts, phrasing) from failure
+                    raise self._error(last, attempts, phrasing) from None  # it says all; a cause may hold a key
                 self._notify(failure, wait_s)
                 yield Wait(0.0 if _is_replayed() else wait_s)
 
@@ -279,7 +278,7 @@ class HostedModel(Closing):
 
     def _ask(self, outgoing: Outgoing, attempts: Attempts) -> Effects[Head]:
         for _ in range(MOST_MOVES):
-            self._quirks.secrets |= outgoing.secrets
+            self.keys.add(outgoing.secrets)
             head: Head
             try:
                 head = yield self._sending(outgoing, attempts)
@@ -374,8 +373,6 @@ class HostedModel(Closing):
         except PromptTooLong:
             self._learn(phrasing)  # the next request is to be shorter
             raise
-        except ConfigurationError as error:
-            raise ConfigurationError(self._redacted(str(error))) from failure
         if done:
             level = logging.WARNING if phrasing.is_loss else logging.INFO
             self._tell(f"{self.model_id} {done}", level, drops=phrasing.drops)
@@ -449,7 +446,7 @@ class HostedModel(Closing):
             for _ in drive(steps(), Exchange(self._clients, sleep=self.sleep)):
                 pass
         except Failure as failure:
-            raise self._error(failure, attempts, phrasing) from failure
+            raise self._error(failure, attempts, phrasing) from None
         return found
 
     def _served(self) -> str:
@@ -494,7 +491,7 @@ class HostedModel(Closing):
         return ModelError(message + tries)
 
     def _redacted(self, text: str) -> str:
-        return without_secrets(text, *self._quirks.secrets, most=_MOST_CHARS)
+        return without_secrets(text, *self.keys.values, most=_MOST_CHARS)
 
     def _notify(self, failure: Failure, wait_s: float) -> None:
         if failure.loading_s is not None:

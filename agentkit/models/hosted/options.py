@@ -17,10 +17,10 @@ import httpx
 from agentkit.errors import ConfigurationError, described, did_you_mean, in_one_line, refuse_unknown, short_repr
 from agentkit.models.hosted.body import GENERATION, Generation, generation_options
 from agentkit.models.hosted.model import HostedModel, Prices
-from agentkit.models.hosted.places import place, refuse_other_apis
+from agentkit.models.hosted.places import clean_key, keys_of_headers, place, refuse_other_apis
 from agentkit.option_kinds import check_kinds
 from agentkit.retry import RetryPolicy
-from agentkit.secrets import basic_authorization, public_address
+from agentkit.secrets import KeysInUse, basic_authorization, keys_in, keys_in_address, public_address
 from agentkit.toml_file import read_toml
 
 HOSTED = "a hosted model"
@@ -136,6 +136,9 @@ def model_of(options: HostedOptions, *, token: str | None = None) -> HostedModel
     _check_numbers(options)
     _check_proxy(options.proxy)
     headers = _headers({**(options.server_kwargs or {})}, options.headers or {})
+    key, extra = clean_key(token or options.huggingfacehub_api_token or "", "api_key"), _extra(options)
+    keys = {key or "", *keys_of_headers(headers), *keys_in(extra)}
+    keys.update(*(keys_in_address(address) for address in (endpoint_url, options.proxy) if address))
     if endpoint_url is not None:
         refuse_other_apis(endpoint_url)
         endpoint_url, user = _without_user(endpoint_url)
@@ -152,11 +155,12 @@ def model_of(options: HostedOptions, *, token: str | None = None) -> HostedModel
             endpoint_url=endpoint_url,
             model=model,
             provider=options.provider,
-            token=token or options.huggingfacehub_api_token,
+            token=key,
             headers=headers,
         ),
+        keys=KeysInUse(keys),
         defaults={name: value for name, value in generation.items() if value is not None},
-        extra=_extra(options),
+        extra=extra,
         stop=tuple(options.stop_sequences),
         streaming=options.streaming,
         connect_s=options.connect_timeout,

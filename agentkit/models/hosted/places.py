@@ -20,13 +20,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, ClassVar
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 import httpx
 
 from agentkit.errors import ConfigurationError
 from agentkit.models.hosted.failures import lookup_failure, without_secrets
-from agentkit.secrets import public_address
+from agentkit.secrets import is_public_header, keys_in_address, public_address
 
 TOKEN_VARIABLES = ("HF_TOKEN", "HUGGINGFACEHUB_API_TOKEN")
 KEY_VARIABLE = "AGENTKIT_API_KEY"  # for servers that are not Hugging Face's
@@ -58,7 +58,12 @@ _OTHER_APIS = (
     ),
 )
 """How the path of an address of another API ends, whose it is, and what stands there in one for chat completions."""
-_PUBLIC_HEADERS = ("accept", "accept-encoding", "content-type", "user-agent")
+_BEFORE_A_KEY = re.compile(r"(?:bearer|basic|token|apikey|api-key|key)\s+", re.IGNORECASE)
+
+
+def keys_of_headers(headers: Mapping[str, str]) -> set[str]:
+    """The values of headers that may be keys, without the word before them."""
+    return {_BEFORE_A_KEY.sub("", value, count=1) for name, value in headers.items() if not is_public_header(name)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +76,8 @@ class Outgoing:
 
     @property
     def secrets(self) -> set[str]:
-        """What must not be shown: the values of headers that may be keys, and of the address's query."""
-        values = [value for name, value in self.headers.items() if name not in _PUBLIC_HEADERS]
-        values += [value for _, value in parse_qsl(urlsplit(self.url).query)]
-        return {value.removeprefix("Bearer ").removeprefix("Basic ") for value in values}
+        """What must not be shown: the values of headers that may be keys, and those in the address."""
+        return {*keys_of_headers(self.headers), *keys_in_address(self.url)}
 
     def moved(self, location: str) -> Outgoing | None:
         """The same request where its server sends it on to; `None` to another origin, which gets no key of this one."""
@@ -238,9 +241,14 @@ def token_for(address: str, *, keyless: bool = False) -> str | None:
 
 
 def _key(variable: str) -> str | None:
-    key = os.environ.get(variable, "").strip()
+    return clean_key(os.environ.get(variable, ""), variable)
+
+
+def clean_key(key: str, name: str) -> str | None:
+    """A key without the space around it, `None` for none; raises `ConfigurationError` for one that cannot be sent."""
+    key = key.strip()
     if not (key.isascii() and key.isprintable()):
-        raise ConfigurationError(f"{variable} has a character that no key may have; set it anew")
+        raise ConfigurationError(f"{name} has a character that no key may have; set it anew")
     return key or None
 
 

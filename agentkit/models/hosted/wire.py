@@ -5,6 +5,7 @@ Plain httpx, because deadlines within a stream, and cancelling, need the connect
 
 from __future__ import annotations
 
+import logging
 import socket
 import ssl
 import threading
@@ -25,11 +26,15 @@ from agentkit.models.backend import Chunk
 from agentkit.models.hosted.certificates import tls_context
 from agentkit.models.hosted.failures import Failure, one_line
 from agentkit.models.hosted.places import Outgoing
+from agentkit.secrets import OfKeysInUse
 
 _Client = TypeVar("_Client", httpx.Client, httpx.AsyncClient)
 ALARM_S = 1.0  # a read that may last this much longer than allowed is not worth a thread
 MOST_IDLE = 128
 STARVES_S = 0.1  # a new connection takes less than a hundredth of that, where there is no TLS
+_LOGGERS = ("httpx", *(f"httpcore.{part}" for part in ("connection", "http11", "http2", "proxy", "socks")))
+"""They log addresses with their parameters, and headers that cannot be sent."""
+_WITHOUT_KEYS = OfKeysInUse()
 _LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=1, keepalive_expiry=30.0)
 
 
@@ -343,7 +348,11 @@ class Clients:
         verify: bool | str | Path = True,
     ) -> None:
         # Reading the certificates takes 20 ms; without them only http is spoken.
-        context = tls_context(verify) if encrypted else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context = (
+            tls_context(verify)
+            if encrypted or not isinstance(verify, bool)
+            else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        )
         # httpx would send a redirected request, with its keys, wherever it is told to: see `Outgoing.moved`.
         self.options: dict[str, Any] = {
             "limits": _LIMITS,
@@ -353,6 +362,8 @@ class Clients:
             "proxy": proxy,
             "trust_env": not on_this_machine,
         }
+        for name in _LOGGERS:
+            logging.getLogger(name).addFilter(_WITHOUT_KEYS)  # once, however often it is added
         self.unanswered = Unanswered(matters=not encrypted)
         self._idle: list[Lent] = []
         weakref.finalize(self, _close_all, self._idle)
