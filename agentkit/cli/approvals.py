@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from agentkit.cli.approval import MARGIN, MARGIN_OF_QUESTION, can_ask, confirmed, in_margin
-from agentkit.cli.going_on import MadeInPython, go_on, opened_run
+from agentkit.cli.approval import MARGIN, MARGIN_OF_QUESTION, in_margin
+from agentkit.cli.going_on import MadeInPython, OpenedRun, confirm_calls, go_on, opened_run
 from agentkit.cli.group import Listing, is_listing, outer
 from agentkit.cli.keeping import defer_option, find_store, is_own, store_option
 from agentkit.cli.logs import when
 from agentkit.cli.options import Command, json_option, trust_option, with_view, yes_option
 from agentkit.cli.view import WAITS, View, output_console, say, shortened
 from agentkit.errors import ConfigurationError, StoreError, in_one_line
+from agentkit.number_words import count
 from agentkit.printable import escaped, json_text, printable, word
 
 if TYPE_CHECKING:
@@ -95,57 +97,88 @@ def _decide(
     edit: ToolInput | None = None,
     message: str | None = None,
 ) -> int:
-    """Decide, and go on with the run; all that can fail before is done before."""
+    with find_store(outer(store)) as found:
+
+        def opened(run: StoredRun) -> AbstractContextManager[OpenedRun]:
+            return opened_run(found, run, view, {}, trust=trust, yes=yes, defer=defer)
+
+        return decide(found, id, says, view, opened, trust=trust, no_resume=no_resume, edit=edit, message=message)
+
+
+def decide(
+    store: Store,
+    id: str,
+    says: bool | None,
+    view: View,
+    opened: Callable[[StoredRun], AbstractContextManager[OpenedRun]],
+    *,
+    trust: bool,
+    no_resume: bool = False,
+    edit: ToolInput | None = None,
+    message: str | None = None,
+) -> int:
+    """Decide, and go on with the run that is `opened`; all that can fail before is done before."""
     from agentkit.sessions.going_on import check_edit
 
-    with find_store(outer(store)) as found:
-        asked = found.decision(id)
-        run = found.run(asked.run)
-        left = [one for one in found.waiting(run.id) if one.id != asked.id]
-        _check(found, asked, says, edit)
-        goes_on = not no_resume and not left
-        calls = _calls(found, run, asked, says, edit)
-        if not trust and not is_own(found):
-            _confirm(found, calls.values(), view)
-        if not goes_on and edit is None:
-            return _decided(found, asked, says, edit, message, left)
-        try:
-            with opened_run(found, run, view, {}, trust=trust, yes=yes, defer=defer) as opened:
-                if edit is not None:
-                    check_edit(asked, opened.tools, edit, name="--edit")
-                if not goes_on:
-                    return _decided(found, asked, says, edit, message, left)
-                found.decide(asked.id, says, edit=edit, message=message, by=_who())
-                now = found.run(run.id)
-                if now.events != run.events or _calls(found, now) != calls:
-                    raise StoreError(f"Run {run.id} was changed meanwhile; look at it again: agentkit show {run.id}")
-                return go_on(opened, view)
-        except MadeInPython:
-            code = _decided(found, asked, says, edit, message, left)
-            say(f"its model was made in Python: executor.resume({run.id!r}) goes on there", to=sys.stderr)
-            return 0 if not left else code
+    asked = store.decision(id)
+    run = store.run(asked.run)
+    left = [one for one in store.waiting(run.id) if one.id != asked.id]
+    _check(store, asked, says, edit, view)
+    goes_on = not no_resume and not left
+    calls = _calls(store, run, asked, says, edit)
+    if not trust and not is_own(store):
+        confirm_calls(store, calls, view)
+    if not goes_on and edit is None:
+        return _decided(store, asked, says, edit, message, left, view)
+    try:
+        with opened(run) as one:
+            if edit is not None:
+                check_edit(asked, one.tools, edit, name="--edit")
+            if not goes_on:
+                return _decided(store, asked, says, edit, message, left, view)
+            store.decide(asked.id, says, edit=edit, message=message, by=_who())
+            now = store.run(run.id)
+            if now.events != run.events or _calls(store, now) != calls:
+                raise StoreError(f"Run {run.id} was changed meanwhile; look at it again: agentkit show {run.id}")
+            return go_on(one, view, agreed=True)
+    except MadeInPython:
+        code = _decided(store, asked, says, edit, message, left, view)
+        say(f"its model was made in Python: executor.resume({run.id!r}) goes on there", to=sys.stderr)
+        return 0 if not left else code
 
 
 def _decided(
-    store: Store, asked: Decision, says: bool | None, edit: ToolInput | None, message: str | None, left: Sequence[Any]
+    store: Store,
+    asked: Decision,
+    says: bool | None,
+    edit: ToolInput | None,
+    message: str | None,
+    left: Sequence[Decision],
+    view: View,
 ) -> int:
     """Only the decision; the exit code says whether others are still waited for."""
     store.decide(asked.id, says, edit=edit, message=message, by=_who())
     if not left:
         return 0
-    say(f"run {asked.run} waits for {', '.join(one.id for one in left)}, too; agentkit approvals", to=sys.stderr)
+    say(f"run {asked.run} waits for {count(len(left), 'decision')} more:", to=sys.stderr)
+    for one in left:
+        say(how_to_decide(one, view), to=sys.stderr)
     return WAITS
 
 
-def _check(store: Store, asked: Decision, says: bool | None, edit: ToolInput | None) -> None:
+def how_to_decide(one: Decision, view: View) -> str:
+    """What to write for a call that waits."""
+    return view.how_to_decide(one.id, one.tool, is_question=one.kind == "question")
+
+
+def _check(store: Store, asked: Decision, says: bool | None, edit: ToolInput | None, view: View) -> None:
     """Raise `AgentkitError` for what cannot be decided so."""
     from agentkit.sessions.going_on import check_calls, check_whole
 
     if asked.status == "waiting":  # the store says who decided otherwise
         check_calls(store.run(asked.run), [asked])
         if (asked.kind == "question") is not (says is None):
-            right = f"answer {asked.id} TEXT" if asked.kind == "question" else f"yes {asked.id}, or no {asked.id}"
-            raise StoreError(f"Decision {asked.id} is {_kind(asked)}; write agentkit approvals {right}")
+            raise StoreError(f"Decision {asked.id} is {_kind(asked)}; {how_to_decide(asked, view)}")
         if says and edit is None:
             check_whole(asked)
 
@@ -156,37 +189,16 @@ def _kind(asked: Decision) -> str:
     return f"whether {word(asked.tool)} may run"
 
 
-Calls = dict[str, tuple[str, Any]]
-"""What runs when a run goes on, by the id of the decision: the tool and its input."""
-
-
 def _calls(
     store: Store, run: StoredRun, asked: Decision | None = None, says: bool | None = None, edit: ToolInput | None = None
-) -> Calls:
-    """The calls of a run that were let run, and the one that is about to be."""
-    from agentkit.sessions.going_on import open_calls
+) -> list[tuple[str, Any]]:
+    """The calls that run when a run goes on, and the one that is about to be let run."""
+    from agentkit.sessions.going_on import running_calls
 
-    waits = {pending.id for _, pending in open_calls(run.events)}
-    decided = [one for one in store.decisions(run.id) if one.status == "approved" and one.id in waits]
-    calls = {one.id: (one.tool, one.tool_input if one.edit is None else one.edit) for one in decided}
+    calls = running_calls(run, store.decisions(run.id))
     if asked is not None and says:
-        calls[asked.id] = (asked.tool, asked.tool_input if edit is None else edit)
-    return calls
-
-
-def _confirm(store: Store, calls: Collection[tuple[str, Any]], view: View) -> None:
-    """Ask before anything runs that others may have written into the store since it was looked at."""
-    if not calls:
-        return
-    if not can_ask():
-        raise ConfigurationError(
-            f"others may write {store.address}, and nobody can be asked here whether that is the call which was meant; "
-            "look at agentkit approvals, and give --trust"
-        )
-    view.settle()
-    lines = [line for tool, given in calls for line in in_margin(f"{word(tool)} {escaped(given)}", MARGIN)]
-    if not confirmed([*lines, f"This is in {word(store.address)}, which others may write. Let it run?"]):
-        raise ConfigurationError("nothing was decided; agentkit approvals lists what waits")
+        calls.append((asked.tool, asked.tool_input if edit is None else edit))
+    return sorted(calls, key=json_text)
 
 
 def _read_edit(text: str | None) -> ToolInput | None:
@@ -221,20 +233,23 @@ def _who() -> str:
 
 def _print(store: Store, one: Decision) -> None:
     console = output_console()
-    waits = "asks" if one.kind == "question" else "may it run?"
-    console.print(
-        printable(f"{word(one.id)}  {when(one.asked)}  run {word(one.run)}  {word(one.tool)}: {waits}"), style="bold"
-    )
-    for line in in_margin(escaped(one.tool_input), MARGIN):
+    head, *lines = lines_of(one)
+    console.print(printable(head), style="bold")
+    for line in lines:
         console.print(printable(line))
-    if one.question:
-        for line in in_margin(escaped(one.question), MARGIN_OF_QUESTION):
-            console.print(printable(line))
     if (question := _question_of(store, one)) is not None:
         asked = escaped(in_one_line(shortened(question, QUESTION_CHARS)))
         for line in in_margin(asked, MARGIN_OF_RUN):
             console.print(printable(line), style="dim")
     console.print()
+
+
+def lines_of(one: Decision) -> list[str]:
+    """A decision as it is shown: what it is about, the whole input, and what the tool asks."""
+    waits = "asks" if one.kind == "question" else "may it run?"
+    lines = [f"{word(one.id)}  {when(one.asked)}  run {word(one.run)}  {word(one.tool)}: {waits}"]
+    lines += in_margin(escaped(one.tool_input), MARGIN)
+    return [*lines, *(in_margin(escaped(one.question), MARGIN_OF_QUESTION) if one.question else ())]
 
 
 def _as_mapping(store: Store, one: Decision) -> dict[str, Any]:

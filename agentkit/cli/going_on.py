@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from agentkit.cli.approval import ask, can_ask
+from agentkit.cli.approval import MARGIN, ask, can_ask, confirmed, in_margin
 from agentkit.cli.keeping import foreign_in, is_own
-from agentkit.cli.run import begin, say_what_waits
+from agentkit.cli.run import begin
 from agentkit.cli.view import View, shortened
-from agentkit.errors import AgentkitError
+from agentkit.errors import AgentkitError, ConfigurationError
+from agentkit.printable import escaped, word
 
 if TYPE_CHECKING:
     from agentkit.runs.build import Runner
@@ -50,7 +51,7 @@ def opened_run(
     yes: bool,
     defer: bool,
 ) -> Iterator[OpenedRun]:
-    """The block in which a run is built again, with `changes` of its settings; nobody else asks in its session then.
+    """The block in which a run is built again, with `changes` of its settings.
 
     What a stored run makes this command start, read and send is agreed to first, unless the store is the user's own.
     Raises `MadeInPython`.
@@ -64,29 +65,56 @@ def opened_run(
     settings = replace(run.spec.settings, **changes)
     foreign = foreign_in(store, run, settings, view, trust=trust)
     waits = defer or (bool(store.decisions(run.id)) and not can_ask() and not yes)
-    with ExitStack() as held:
-        if run.session is not None:
-            held.enter_context(store.held_session(run.session))
-        view.note(f"run {run.id}: {shortened(run.question)}")
-        runner = begin(
-            settings,
-            view,
-            yes=yes,
-            prompt=run.spec.read_prompt(),
-            foreign=foreign,
-            defer=waits,
-            store=store,
+    view.note(f"run {run.id}: {shortened(run.question)}")
+    runner = begin(
+        settings,
+        view,
+        yes=yes,
+        prompt=run.spec.read_prompt(),
+        foreign=foreign,
+        defer=waits,
+        store=store,
+    )
+    yield _checked(OpenedRun(store=store, run=run, runner=runner))
+
+
+@contextmanager
+def joined_run(store: Store, run: StoredRun, runner: Runner, view: View) -> Iterator[OpenedRun]:
+    """The block in which a run goes on with what is built already."""
+    view.wait("thinking …")
+    yield _checked(OpenedRun(store=store, run=run, runner=runner))
+
+
+def _checked(opened: OpenedRun) -> OpenedRun:
+    if not is_own(opened.store):
+        from agentkit.sessions.going_on import check_inputs
+
+        check_inputs(opened.run, opened.tools)
+    return opened
+
+
+def confirm_calls(store: Store, calls: Sequence[tuple[str, Any]], view: View) -> None:
+    """Ask before anything runs that others may have written into the store since it was looked at."""
+    if not calls:
+        return
+    if not can_ask():
+        raise ConfigurationError(
+            f"others may write {store.address}, and nobody can be asked here whether that is the call which was meant; "
+            "look at agentkit approvals, and give --trust"
         )
-        if not is_own(store):
-            from agentkit.sessions.going_on import check_inputs
+    view.settle()
+    lines = [line for tool, given in calls for line in in_margin(f"{word(tool)} {escaped(given)}", MARGIN)]
+    if not confirmed([*lines, f"This is in {word(store.address)}, which others may write. Let it run?"]):
+        raise ConfigurationError("nothing was decided; agentkit approvals lists what waits")
 
-            check_inputs(run, runner.tools)
-        yield OpenedRun(store=store, run=run, runner=runner)
 
+def go_on(opened: OpenedRun, view: View, *, agreed: bool = False) -> int:
+    """Go on with a run to its end; the exit code. Others may have written what runs then, unless that is `agreed`."""
+    from agentkit.sessions.going_on import going_on, running_calls
 
-def go_on(opened: OpenedRun, view: View) -> int:
-    """Go on with a run to its end; the exit code."""
-    from agentkit.sessions.going_on import going_on
+    if not agreed and not is_own(opened.store):
+        decisions = opened.store.decisions(opened.run.id)
+        confirm_calls(opened.store, running_calls(opened.run, decisions), view)
 
     def run_again(tool: str, tool_input: Any) -> bool:
         view.settle()
@@ -96,5 +124,5 @@ def go_on(opened: OpenedRun, view: View) -> int:
     run = opened.run
     runner = opened.runner.joined(going_on(opened.store, run, run_again))
     code = view.show(runner.events(dict(run.spec.inputs)), model=opened.runner.settings.model)
-    say_what_waits(view)
+    view.say_what_waits()
     return code

@@ -54,7 +54,7 @@ def _resume_kept(id: str, given: Given, address: str | None, view: View, *, trus
         run = stored_run(store, id)
         check_open(store, run)
         with opened_run(store, run, view, changes(given), trust=trust, yes=yes, defer=defer) as opened:
-            return go_on(opened, view)
+            return go_on(opened, view, agreed=trust)
 
 
 def go_on(run: Continuation, view: View, *, trust: bool, yes: bool) -> int:

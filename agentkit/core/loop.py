@@ -335,6 +335,8 @@ class ReActLoop:
         else:
             observation = self._told(error)
         self._record([Step(Action(MALFORMED, observation, text), observation)], error.text)
+        if isinstance(error, RejectedAnswer):  # how often the model may answer again is for the checks to say
+            self._repeats = 0
         return ParseError(text, observation)
 
     def _told(self, error: MalformedTurn) -> str:
@@ -430,9 +432,11 @@ class ReActLoop:
                     self._outcomes += (None,)
                     self._is_under_way = True
                 case Waiting(outcomes):
+                    self._check_fits(outcomes)
                     self._outcomes = outcomes
                     self._is_under_way = False
                 case Resumed(verdicts):
+                    self._check_fits(verdicts)
                     self._decide(verdicts)
                 case Observed(_, value, executed, sources, readings, failed):
                     seen.append(Observation(value, executed, False, sources, readings, failed))
@@ -443,10 +447,20 @@ class ReActLoop:
                     self._parse_errors += 1
                     self._record([Step(Action(MALFORMED, observation, text), observation)], text)
 
+    def _check_fits(self, of_each_call: Sequence[Any]) -> None:
+        if len(of_each_call) != len(self._pending):
+            raise ConfigurationError("the events of this run do not follow from each other; it cannot go on")
+
     def _decide(self, verdicts: Sequence[Verdict | None]) -> None:
         decided = zip(self._pending, verdicts, strict=True)
         self._pending = tuple(replace(action, verdict=verdict) for action, verdict in decided)
         self._is_under_way = True
+
+    @property
+    def open_calls(self) -> list[tuple[Action, Outcome]]:
+        """The calls of the last turn that have no observation, each with what it waits for."""
+        calls = zip(self._pending, self._outcomes, strict=True)
+        return [(action, outcome) for action, outcome in calls if not isinstance(outcome, Observation)]
 
     def resume(self, decide: Callable[[Action, Outcome, bool], Verdict | None]) -> Iterator[Event]:
         """Go on after `begun`. `decide` gives the verdict on each call of the last turn that has no observation.
@@ -495,7 +509,8 @@ class ReActLoop:
         )
         log = final.log if final else ""
         waiting = tuple(one for one in self._outcomes if isinstance(one, Pending))
-        return Finished(output, answered, summary, tuple(self.steps), log, return_values, waiting)
+        made = final.made if final is not None and answered else ()
+        return Finished(output, answered, summary, tuple(self.steps), log, return_values, waiting, made)
 
 
 def in_words(dropped: Mapping[str, int]) -> str:

@@ -16,9 +16,10 @@ from typing import Any
 from agentkit.cassette.format.entries import plain
 from agentkit.cassette.format.run_spec import RunSpec
 from agentkit.core.history import Exchange, History
+from agentkit.core.loop import ReActLoop
 from agentkit.core.run import Begun, Within
 from agentkit.errors import ConfigurationError, StoreError, ToolError, in_one_line, said
-from agentkit.events import Action, ActionChosen, Event, Finished, Pending, RunStarted, Thought, ToolInput, Waiting
+from agentkit.events import Action, Event, Finished, Outcome, Pending, RunStarted, ToolInput
 from agentkit.printable import json_text
 from agentkit.secrets import REDACTED
 from agentkit.sessions.store import Decision, Store, StoredRun
@@ -109,15 +110,19 @@ def check_edit(decision: Decision, tools: Sequence[Tool], edit: ToolInput, *, na
 
 def check_calls(run: StoredRun, decisions: Sequence[Decision]) -> None:
     """Raise `StoreError` where what was decided about is not what the run holds, which is what runs."""
-    calls = {pending.id: (action, pending) for action, pending in open_calls(run.events)}
+    calls = {pending.id: (action, pending) for action, pending in waiting_calls(run)}
     for decision in decisions:
         action, pending = calls.get(decision.id, (None, None))
-        if action is None or pending is None:  # of an earlier turn
-            continue
-        told = _written(decision.tool, decision.tool_input, decision.question)
-        held = _written(pending.action.tool, pending.action.tool_input, pending.question)
-        is_same_tool = action.tool.strip().casefold() == pending.action.tool.strip().casefold()
-        if not is_same_tool or (told != held and REDACTED not in f"{told}{held}"):
+        if action is None or pending is None:
+            if decision.status != "waiting":  # of an earlier turn
+                continue
+            is_same = False
+        else:
+            told = _written(decision.tool, decision.tool_input, decision.question)
+            held = _written(pending.action.tool, pending.action.tool_input, pending.question)
+            is_same_tool = action.tool.strip().casefold() == pending.action.tool.strip().casefold()
+            is_same = is_same_tool and (told == held or REDACTED in f"{told}{held}")
+        if not is_same:
             raise StoreError(
                 f"Decision {decision.id} is about another call than run {run.id} holds, so somebody changed the store; "
                 "do not go on with this run"
@@ -127,7 +132,7 @@ def check_calls(run: StoredRun, decisions: Sequence[Decision]) -> None:
 def check_inputs(run: StoredRun, tools: Sequence[Tool]) -> None:
     """Raise `StoreError` where a call of the model's would give a tool something else than was asked about."""
     named = {tool.name.casefold(): tool for tool in tools}
-    for action, pending in open_calls(run.events):
+    for action, pending in waiting_calls(run):
         tool = named.get(action.tool.strip().casefold())
         if tool is None or pending.question:
             continue
@@ -147,21 +152,27 @@ def _written(*values: Any) -> str:
     return json.dumps(values, sort_keys=True, default=str)
 
 
-def open_calls(events: Sequence[Event]) -> list[tuple[Action, Pending]]:
+def waiting_calls(run: StoredRun) -> list[tuple[Action, Pending]]:
     """The calls that a run waits for, each as the model made it and as it was asked about."""
-    chosen: list[Action] = []
-    waiting: list[tuple[Action, Pending]] = []
-    for event in events:
-        match event:
-            case Thought():
-                chosen = []
-            case ActionChosen(action):
-                chosen.append(action)
-            case Waiting(outcomes):
-                calls = zip(chosen[-len(outcomes) :], outcomes, strict=False)
-                waiting = [(action, one) for action, one in calls if isinstance(one, Pending)]
-                chosen = []
-    return waiting
+    return [(action, one) for action, one in _open(run) if isinstance(one, Pending)]
+
+
+def running_calls(run: StoredRun, decisions: Sequence[Decision]) -> list[tuple[str, ToolInput]]:
+    """What runs when a run goes on, tool and input: what was let run, in its events or since, and what never waited."""
+    decided = {one.id: one.verdict for one in decisions}
+    calls = []
+    for action, outcome in _open(run):
+        verdict = action.verdict or (decided.get(outcome.id) if isinstance(outcome, Pending) else None)
+        if verdict is None and isinstance(outcome, Pending):
+            continue
+        if verdict is None or verdict.says == "yes":
+            edited = verdict.tool_input if verdict is not None else None
+            calls.append((action.tool, action.tool_input if edited is None else edited))
+    return calls
+
+
+def _open(run: StoredRun) -> list[tuple[Action, Outcome]]:
+    return ReActLoop(dict(run.spec.inputs), begun=run.events).open_calls
 
 
 def _before(store: Store, run: StoredRun) -> History:
