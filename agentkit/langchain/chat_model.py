@@ -36,9 +36,10 @@ from agentkit.models.chat import BackendChat, Reply, prepared, recorded
 from agentkit.models.gguf import loading as llama
 from agentkit.models.hosted.options import HostedOptions
 from agentkit.models.local.loading import LOADING, OF_BACKEND
-from agentkit.models.spec import AUTO, ModelSpec, is_keyed, read_spec
+from agentkit.models.spec import AUTO, ModelSpec, is_keyed, public_spec, read_spec
 from agentkit.models.stopping import stop_strings
 from agentkit.option_kinds import check_kinds
+from agentkit.secrets import REDACTED, keys_in
 
 OPTIONS = frozenset(
     ("constrain", "fallbacks", *LOADING, *OF_BACKEND, *llama.OPTIONS, *(field.name for field in fields(HostedOptions)))
@@ -415,4 +416,7 @@ def _of_provider(spec: str, options: Mapping[str, Any]) -> BaseChatModel:
     try:
         return cast("BaseChatModel", init_chat_model(spec, **options))
     except (ImportError, ValueError) as error:
-        raise ConfigurationError(f"model {spec!r}: {' '.join(str(error).split())[:300]}") from error
+        text = " ".join(str(error).split()).replace(spec, shown := public_spec(spec))
+        for key in keys_in(options):
+            text = text.replace(key, REDACTED)
+        raise ConfigurationError(f"model {shown!r}: {text[:300]}") from None  # it may show the options

@@ -10,15 +10,25 @@ from typing import Any
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models.llms import LLM
 from langchain_core.outputs import GenerationChunk
-from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
+from pydantic import (
+    ConfigDict,
+    Field,
+    FieldSerializationInfo,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    field_serializer,
+)
 
 from agentkit.errors import ConfigurationError
 from agentkit.langchain.text_model import TextModel, atext_of, text_of
 from agentkit.models.backend import Capabilities, ChatRequest, Chunk, Closing
 from agentkit.models.hosted.model import HostedModel
 from agentkit.models.hosted.options import HostedOptions, lifted, model_of, named
+from agentkit.secrets import Secrets, public_address, public_options
 
 OLD_NAMES = {"inference_server_url": "endpoint_url"}
+_MAY_HOLD_KEYS = ("endpoint_url", "model", "proxy", "headers", "server_kwargs", "extra_body", "model_kwargs")
 
 
 class HuggingFaceEndpoint(TextModel, LLM, HostedOptions, Closing):
@@ -63,6 +73,14 @@ class HuggingFaceEndpoint(TextModel, LLM, HostedOptions, Closing):
             raise ConfigurationError(f"option {where} of a hosted model: {first['msg']}") from None
         token = self.huggingfacehub_api_token
         self._hosted = model_of(self, token=token.get_secret_value() if token else None)
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        return ((name, _public(name, value)) for name, value in super().__repr_args__())
+
+    @field_serializer(*_MAY_HOLD_KEYS)
+    def _dumped(self, value: Any, info: FieldSerializationInfo) -> Any:
+        """A field as it is dumped: the model itself keeps its keys, also when it is copied or pickled."""
+        return _public(info.field_name, value)
 
     def _old_name(self, values: Mapping[str, Any]) -> tuple[str, str] | None:
         """An old name that was used, with today's."""
@@ -158,6 +176,14 @@ class HuggingFaceEndpoint(TextModel, LLM, HostedOptions, Closing):
         message = {"role": "user", "content": prompt}
         stop = self.stop_sequences if stop is None else stop
         return ChatRequest(messages=[message], stop=stop, options=options, stream=stream)
+
+
+def _public(name: str | None, value: Any) -> Any:
+    """A field's value without keys: an address without user, password and query."""
+    if name not in _MAY_HOLD_KEYS or value is None:
+        return value
+    value = public_address(value) if isinstance(value, str) else public_options({name: value})[name]
+    return Secrets({}).scrub(value)
 
 
 class HuggingFaceTextGenInference(HuggingFaceEndpoint):

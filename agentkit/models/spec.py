@@ -39,6 +39,7 @@ OF_THIS_PROCESS -= {"task", "model_kwargs", "token", "chat_template_kwargs"}
 _LIKELY_MEANT = 0.75  # so alike that it is a slip of the pen rather than a provider of LangChain's
 _HOST = r"localhost|\d+(?:\.\d+){3}|\[[\da-f:.]+\]|(?:[a-z\d-]+\.)+[a-z]{2,}(?=/)"
 _ADDRESS = re.compile(rf"(?://)?(?:(?:{_HOST})(?::\d+)?|[\w.-]+:\d{{2,5}})(?:/\S*)?", re.IGNORECASE)
+_SCHEME = re.compile(r"\s*(?:[A-Za-z][\w+.-]*:/+|//)")
 _PROVIDERS = {
     "gpt-": "openai",
     "chatgpt": "openai",
@@ -79,6 +80,7 @@ def read_spec(spec: str, options: Mapping[str, Any] | None = None, *, loads: boo
     options = dict(options or {})
     spec = settled(spec)
     scheme, _, rest = spec.partition(":")
+    shown = public_spec(spec)
     if spec == "builtin":
         if loads and find_spec("torch") is None:
             why = import_failure(ModuleNotFoundError(name="torch"), "torch", purpose="for builtin")
@@ -99,9 +101,16 @@ def read_spec(spec: str, options: Mapping[str, Any] | None = None, *, loads: boo
         return _hosted("repo_id", rest, options)
     if scheme in ("http", "https"):
         return _hosted("endpoint_url", spec, options)
-    if rest and not _slip(spec):
+    if rest and not _slip(shown):
         return ModelSpec(place="langchain", name=spec, options=options, loading={})
-    raise ConfigurationError(f"unknown model {spec!r}: {EXPECTED}{_did_you_mean(spec)}")
+    raise ConfigurationError(f"unknown model {shown!r}: {EXPECTED}{_did_you_mean(shown)}")
+
+
+def public_spec(spec: str) -> str:
+    """A spec that may have been meant as an address, however it is written, without what may be a key in one."""
+    scheme = _SCHEME.match(spec)
+    rest = spec[scheme.end() :] if scheme else spec
+    return f"{scheme[0] if scheme else ''}{rest.rpartition('@')[2].partition('?')[0]}"
 
 
 def settled(spec: str) -> str:
@@ -270,7 +279,7 @@ def _did_you_mean(spec: str) -> str:
 def _slip(spec: str) -> str:
     """The spec that was meant by an address without its scheme, or a word in capitals or nearly right; "" for none."""
     given = spec.strip()
-    if _ADDRESS.fullmatch(given):
+    if _ADDRESS.fullmatch(given) or given.startswith("//"):
         return f"http://{given.removeprefix('//')}"
     scheme, colon, rest = given.partition(":")
     near = difflib.get_close_matches(scheme.casefold(), SCHEMES if colon else WORDS, n=1, cutoff=_LIKELY_MEANT)

@@ -125,6 +125,46 @@ def test_what_a_model_was_given_is_written_nowhere(server: ChatServer, tmp_path:
         assert PLAIN.encode() not in written.read_bytes(), written
 
 
+WITH_KEYS: dict[str, dict[str, Any]] = {
+    **GIVEN,
+    "query": {"endpoint_url": f"http://h/v1?key={PLAIN}"},
+    "password": {"endpoint_url": f"http://me:{PLAIN}@h/v1#m"},
+    "proxy": {"proxy": f"http://me:{PLAIN}@127.0.0.1:9"},
+    "model_kwargs": {"model_kwargs": {"api_key": PLAIN}},
+}
+
+
+@pytest.mark.parametrize("options", WITH_KEYS.values(), ids=WITH_KEYS)
+def test_a_model_shows_and_dumps_no_key_and_copies_keep_it(options: dict[str, Any]) -> None:
+    llm = HuggingFaceEndpoint(**{"endpoint_url": "http://h/v1", **options})
+    model = ChatHuggingFace(llm=llm)
+    for one in (llm, model, model.bind(stop=["x"]), llm._hosted):
+        assert PLAIN not in f"{one!r} {one!s}"
+    for text in (str(model.model_dump()), model.model_dump_json(), llm.model_dump_json(), dumps(model)):
+        assert PLAIN not in text
+    copy = model.model_copy(deep=True).llm
+    assert (copy.headers, copy.proxy, copy.endpoint_url) == (llm.headers, llm.proxy, llm.endpoint_url)
+    assert PLAIN in copy._hosted.keys.values
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        f"htp://me:{PLAIN}@h/v1",
+        f"http:/me:{PLAIN}@h/v1",
+        f"//me:{PLAIN}@h",
+        f"HTTPS://me:{PLAIN}@h ost/v1",
+        f"127.0.0.1:8000/v1?key={PLAIN}",
+        f"me:{PLAIN}@localhost:8000/v1",
+        f"opena:{PLAIN}@h",
+    ],
+)
+def test_a_spec_that_is_none_is_named_without_its_key(spec: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        chat_model(spec)
+    assert PLAIN not in "".join(traceback.format_exception(caught.value))
+
+
 @pytest.mark.parametrize(
     ("given", "left"),
     [
