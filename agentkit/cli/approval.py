@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MARGIN, MARGIN_OF_NAME, MARGIN_OF_QUESTION = "input | ", " tool | ", " asks | "
 ANSWER = "Your answer, or nothing:"
 HINT = " [y/N] "
+ASKED_AGAIN = 2  # times, where what was typed is neither yes nor no
 NARROWEST = 20
 SHOWN_CHARS = 400  # of an input that nobody is asked about
 
@@ -91,14 +92,20 @@ def asked_for(question: str, tool: str, tool_input: Any) -> str | None:
 
 
 def confirmed(question: Sequence[str]) -> bool:
-    """Whether yes is the answer to these lines, of which the last one asks; what was typed before is none."""
-    _forget_what_was_typed()
-    print("\n".join(question), end=HINT, file=sys.stderr, flush=True)
-    answer = _line()
-    if not answer.endswith(("\n", "\r")):
-        print(file=sys.stderr)  # the end of the input is no line that somebody sent off
-        return False
-    return answer.strip().lower() in ("y", "yes")
+    """Whether yes is the answer to these lines, of which the last one asks; what was typed before is none.
+
+    Nothing is no; what is neither is asked about again, and is no in the end.
+    """
+    for asks in ("\n".join(question), *["Write yes or no:"] * ASKED_AGAIN):
+        _forget_what_was_typed()
+        print(asks, end=HINT, file=sys.stderr, flush=True)
+        answer = _line()
+        if not answer.endswith(("\n", "\r")):
+            print(file=sys.stderr)  # the end of the input is no line that somebody sent off
+            return False
+        if (said := answer.strip().lower()) in ("", "n", "no", "y", "yes"):
+            return said.startswith("y")
+    return False
 
 
 def in_margin(text: str, margin: str, further: str = "") -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentkit.cli.view import View, output_console, say
 from agentkit.events import ActionChosen, Event, Finished, LimitReached, Observed, ParseError, Replied, Token
-from agentkit.printable import printable
+from agentkit.printable import printable, word
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -76,6 +76,10 @@ class ChatView(View):
         if sys.stderr.isatty() and (answer := self._turn.answer(_MOST_CHARS)):
             self._show(f"{answer.rstrip()} …", style="dim")
         self._turn = GrowingTurn()
+
+    def how_to_decide(self, id: str, tool: str, *, is_question: bool) -> str:
+        which = f"/answer {id} TEXT answers" if is_question else f"/approve {id} (or /deny {id}) decides about"
+        return f"{which} {word(tool)}"
 
     def _show_event(self, event: Event) -> None:
         match event:

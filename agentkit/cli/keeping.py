@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import wraps
@@ -19,12 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agentkit.cli.approval import can_ask, confirmed, in_margin
 from agentkit.cli.options import Command
-from agentkit.cli.view import View
+from agentkit.cli.view import View, say
 from agentkit.errors import ConfigurationError, StoreError, in_one_line
-from agentkit.number_words import count
-from agentkit.printable import word
 from agentkit.settings import SETTINGS
 from agentkit.user_files import is_users_alone, user_folder
 
@@ -33,13 +29,10 @@ if TYPE_CHECKING:
 
     from agentkit.events import Event
     from agentkit.runs.build import Runner
-    from agentkit.sessions.session import Session
     from agentkit.sessions.store import Store, StoredRun
     from agentkit.settings import RunSettings
 
-MARGIN = "  | "
 _ID = re.compile(r"[0-9A-Za-z]{1,13}")
-LONGEST_NAME = 40  # of a session that nobody named
 _NO_STORE = "Nothing is kept here, as AGENTKIT_STORE or --store says none; give --store FILE"
 
 store_option = click.option("--store", metavar="ADDRESS", help="Where runs are kept: a file, postgresql://…, or none.")
@@ -48,6 +41,9 @@ defer_option = click.option(
 )
 name_option = click.option("--session", metavar="NAME", help="Ask in this session, which keeps the turns before.")
 continue_option = click.option("--continue", "goes_on", is_flag=True, help="Ask in the session that was used last.")
+another_model_option = click.option(
+    "--another-model", is_flag=True, help="Let the session go on with a model or prompt that it was not held with."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,12 +54,18 @@ class Keeps:
     log: bool = True
     session: str | None = None
     goes_on: bool = False
+    another_model: bool = False
     defer: bool = False
+
+    @property
+    def is_in_session(self) -> bool:
+        """Whether the run is a turn of a session."""
+        return self.session is not None or self.goes_on
 
     @property
     def is_needed(self) -> bool:
         """Whether the run makes no sense without a store."""
-        return self.session is not None or self.goes_on or self.defer
+        return self.is_in_session or self.defer
 
 
 def with_keeping(command: Command) -> Command:
@@ -71,14 +73,25 @@ def with_keeping(command: Command) -> Command:
 
     @name_option
     @continue_option
+    @another_model_option
     @defer_option
     @store_option
     @click.option("--no-log", is_flag=True, help="Do not keep this run (agentkit logs).")
     @wraps(command)
     def run(
-        *, session: str | None, goes_on: bool, defer: bool, store: str | None, no_log: bool, yes: bool, **values: Any
+        *,
+        session: str | None,
+        goes_on: bool,
+        another_model: bool,
+        defer: bool,
+        store: str | None,
+        no_log: bool,
+        yes: bool,
+        **values: Any,
     ) -> int:
-        keeps = Keeps(store=store, log=not no_log, session=session, goes_on=goes_on, defer=defer)
+        keeps = Keeps(
+            store=store, log=not no_log, session=session, goes_on=goes_on, another_model=another_model, defer=defer
+        )
         check_keeps(keeps, yes=yes)
         return command(keeps=keeps, yes=yes, **values)
 
@@ -89,6 +102,8 @@ def check_keeps(keeps: Keeps, *, yes: bool) -> None:
     """Raise `ConfigurationError` for what cannot be together."""
     if keeps.session is not None and keeps.goes_on:
         raise ConfigurationError("--continue is the session that was used last, --session another; give one of them")
+    if keeps.another_model and not keeps.is_in_session:
+        raise ConfigurationError("--another-model is about a session; give --session NAME or --continue, too")
     if keeps.is_needed and not keeps.log:
         raise ConfigurationError("--no-log keeps nothing, which a session and --defer need; leave one of them out")
     if keeps.defer and yes:
@@ -126,6 +141,22 @@ def check_open(store: Store, run: StoredRun) -> None:
 
 
 # -- the store ---------------------------------------------------------------------------------------------------------
+
+
+def check_named(given: str | None) -> None:
+    """Raise `StoreError` for a store that the user named, here or in the environment, and that cannot be used.
+
+    Without their own one a run goes on all the same.
+    """
+    if is_named(given) and (store := _opened(given)) is not None:
+        store.close()
+
+
+def is_named(given: str | None) -> bool:
+    """Whether the user said which store, here or in the environment."""
+    from agentkit.sessions.address import VARIABLE
+
+    return given is not None or bool(os.environ.get(VARIABLE, "").strip())
 
 
 def find_store(given: str | None) -> Store:
@@ -183,15 +214,17 @@ def know_run(store: Store, id: str, *, by_user: bool) -> None:
             remember(origin, wanted, "own" if by_user else "trusted", os.environ)
 
 
-def foreign_in(store: Store, run: StoredRun, settings: RunSettings, view: View, *, trust: bool) -> frozenset[str]:
+def foreign_in(
+    store: Store, run: StoredRun, settings: RunSettings, view: View, *, trust: bool, given: Collection[str] = ()
+) -> frozenset[str]:
     """The settings of a stored run that are not the user's own words; raises `ConfigurationError` without consent.
 
-    In the user's own store those are that a file decided when the run began.
+    In the user's own store those are that a file decided when the run began. What the user has `given` now is theirs.
     """
     from agentkit.cli.trust import agreed
     from agentkit.runs.trust import Origin, effects, standing
 
-    given = [name for name in SETTINGS if getattr(settings, name) != getattr(run.spec.settings, name)]
+    given = [name for name in SETTINGS if name in given or getattr(settings, name) != getattr(run.spec.settings, name)]
     origin = Origin.of_run(store.address, run.id, run.spec, given)
     if not is_own(store):
         unnamed = origin.names & {"tools"}  # a run that the user began may have been given other calls since
@@ -266,7 +299,11 @@ class LogKeeper:
                 self._early.pop(0)
         except StoreError as error:
             self._has_failed = True
-            self._view.note(f"this run is not kept: {in_one_line(error)}, or give --no-log")
+            lost = f"this run is not kept: {in_one_line(error)}, or give --no-log"
+            if is_named(self._keeps.store):
+                say(lost, to=sys.stderr)
+            else:
+                self._view.note(lost)
 
     def _begin(self, opening: Future[Store | None]) -> Callable[[Event], None]:
         from agentkit.sessions.going_on import StoreKeeper, kept
@@ -304,12 +341,7 @@ def logged(
     from agentkit.core.run import Within
     from agentkit.sessions.address import find_address
 
-    try:
-        address = find_address(keeps.store, os.environ) if keeps.log else None
-    except StoreError as error:
-        view.note(f"this run is not kept: {in_one_line(error)}")
-        address = None
-    if address is None:
+    if (address := find_address(keeps.store, os.environ) if keeps.log else None) is None:
         yield runner
         return
     is_new = address.path is not None and not address.path.exists()
@@ -336,79 +368,7 @@ def said_if_interrupted(view: View, run: Callable[[], str | None]) -> Iterator[N
         raise
 
 
-# -- a run in a session, or one that waits -----------------------------------------------------------------------------
-
-
-def find_session(keeps: Keeps, store: Store, question: str) -> str:
-    """The name of the session that is meant, a new one's after the `question` that it begins with."""
-    if keeps.session is not None:
-        return keeps.session
-    if not keeps.goes_on:
-        return new_name(store, question)
-    if (last := store.last_run()) is None:
-        if (name := store.last_session()) is not None:
-            return name
-        raise ConfigurationError("there is no session and no run to go on with; ask without --continue first")
-    run = store.run(last)
-    if run.session is not None:
-        return run.session
-    from agentkit.sessions.session import facts_of
-
-    name = new_name(store, run.question)
-    store.session(name)
-    store.add_turn(name, run.id)
-    store.keep_facts(name, facts_of(run.spec))
-    return name
-
-
-def new_name(store: Store, question: str) -> str:
-    """A name that no session has, of the first words of a question."""
-    plain = unicodedata.normalize("NFKD", question).casefold()
-    words = re.findall(r"[^\W_]+", plain)[:12]
-    name = ""
-    for one in words:
-        if len(name) + len(one) < LONGEST_NAME:
-            name = f"{name}-{one}".removeprefix("-")
-    name, taken = name or "chat", {session.name for session in store.sessions()}
-    numbered = (name if number == 1 else f"{name}-{number}" for number in range(1, len(taken) + 2))
-    return next(one for one in numbered if one not in taken)
-
-
-def joined_session(name: str, store: Store, runner: Runner, view: View, *, yes: bool) -> Session:
-    """The session of this name with what runs now; asks where it was held with another model or prompt."""
-    from agentkit.sessions.session import Session, facts_of
-
-    before, now = store.session(name).facts, facts_of(runner.spec({"input": ""}))
-    changed = [key for key in now if key in before and before[key] != now[key]]
-    if changed and not yes:
-        view.settle()
-        lines = [line for key in changed for line in in_margin(f"{key} {word(str(before[key]))}", MARGIN)]
-        now_with = ", ".join(f"{key} {word(str(now[key]))}" for key in changed)
-        if not can_ask():
-            held = ", ".join(f"{key} {word(str(before[key]))}" for key in changed)
-            raise ConfigurationError(
-                f"session {word(name)} was held with {held}, this is {now_with}; --yes goes on all the same"
-            )
-        if not confirmed([f"Session {word(name)} was held with", *lines, f"This is {now_with}. Go on with it?"]):
-            raise ConfigurationError(f"session {word(name)} was left as it is; --model gives it the one that it had")
-    return Session(runner, name, store=store, go_on=bool(changed))
-
-
-def about(session: Session) -> str:
-    """A session in a line, and what is left open in it."""
-    entries = [session.store.run(run) for run in session.runs[-1:]]
-    left = [run.id for run in entries if run.status == "broken_off"]
-    turns = count(len(session.messages) // 2, "turn")
-    note = f"; its last turn was broken off, agentkit resume {left[0]} goes on with that" if left else ""
-    return f"session: {word(session.name)}, {turns} so far{note}"
-
-
-@contextmanager
-def turn(session: Session, question: str, *, by_user: bool) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """The block of a session's next turn: what runs it, and its inputs."""
-    with session.turn(question) as (executor, inputs):
-        know_run(session.store, session.store.turns(session.name)[-1], by_user=by_user)
-        yield executor, inputs
+# -- a run that waits --------------------------------------------------------------------------------------------------
 
 
 def deferring(store: Store, runner: Runner, inputs: dict[str, Any], *, by_user: bool) -> tuple[Runner, str]:

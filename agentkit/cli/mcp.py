@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from agentkit.cli.options import Given, trust_option, with_settings, yes_option
-from agentkit.cli.run import build_live, own_settings
+from agentkit.cli.run import build_live
+from agentkit.cli.trust import own_settings
 from agentkit.cli.view import View, say
 from agentkit.errors import AgentkitError
 from agentkit.events import Finished

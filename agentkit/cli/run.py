@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,16 +13,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agentkit.cli.approval import answerer, approver, can_ask, confirmed
+from agentkit.cli.in_session import about, adopt, check_decided, check_prompt, find_session, settings_in, turn
 from agentkit.cli.keeping import (
     Keeps,
-    about,
+    check_named,
     deferring,
-    find_session,
     find_store,
-    joined_session,
     logged,
     said_if_interrupted,
-    turn,
     with_keeping,
     with_memory,
 )
@@ -38,10 +35,10 @@ from agentkit.cli.options import (
     yes_option,
 )
 from agentkit.cli.question import piped_text_told, read_question
-from agentkit.cli.view import View, option_raising, say
+from agentkit.cli.trust import own_settings
+from agentkit.cli.view import View, option_raising
 from agentkit.errors import ConfigurationError
-from agentkit.printable import word
-from agentkit.settings import RunSettings, find_settings
+from agentkit.settings import RunSettings
 
 if TYPE_CHECKING:
     from agentkit.cassette import RunSpec
@@ -76,12 +73,15 @@ def run(
     """
     from agentkit.cassette import RunSpec
 
-    inputs, (settings, foreign) = {"input": read_question(question)}, own_settings(given, view, trust=trust)
+    inputs = {"input": read_question(question)}
+    if keeps.log:
+        check_named(keeps.store)
     with piped_text_told(view, is_read=question == "-"):
         if record is None:
-            return ask(inputs, settings, keeps, view, yes=yes, foreign=foreign)
+            return ask(inputs, given, keeps, view, trust=trust, yes=yes)
         if keeps.is_needed:
             raise ConfigurationError("--record keeps a run in a cassette, and no session or decision; leave one out")
+        settings, foreign = own_settings(given, view, trust=trust)
         with recording_into(record, view, replaces=force) as place:
             runner = begin(settings, view, yes=yes, foreign=foreign, store=keeps.store)
             spec = RunSpec.of(inputs, runner.settings, text=runner.prompt)
@@ -89,58 +89,53 @@ def run(
                 return record_run(spec, kept, view, place, is_own=not foreign)
 
 
-def ask(
-    inputs: dict[str, Any],
-    settings: RunSettings,
-    keeps: Keeps,
-    view: View,
-    *,
-    yes: bool,
-    foreign: Collection[str],
-) -> int:
+def ask(inputs: dict[str, Any], given: Given, keeps: Keeps, view: View, *, trust: bool, yes: bool) -> int:
     """One run of a question, kept as it was asked for."""
-    by_user = not foreign
-    if not keeps.is_needed:
+    if keeps.is_in_session:
+        return _ask_in_session(inputs["input"], given, keeps, view, trust=trust, yes=yes)
+    settings, foreign = own_settings(given, view, trust=trust)
+    if not keeps.defer:
         runner = begin(settings, view, yes=yes, foreign=foreign, store=keeps.store)
-        with logged(keeps, runner, inputs, view, by_user=by_user) as kept:
+        with logged(keeps, runner, inputs, view, by_user=not foreign) as kept:
             return view.show(kept.events(inputs), model=settings.model)
     with find_store(keeps.store) as store:
-        name = find_session(keeps, store, inputs["input"]) if keeps.session is not None or keeps.goes_on else None
-        runner = begin(settings, view, yes=yes, foreign=foreign, defer=keeps.defer, store=keeps.store)
-        if name is None:
-            joined, id_ = deferring(store, runner, inputs, by_user=by_user)
-            with said_if_interrupted(view, lambda: id_):
-                code = view.show(joined.events(inputs), model=settings.model)
-        else:
-            session = joined_session(name, store, runner, view, yes=yes)
-            view.note(about(session))
-            with (
-                said_if_interrupted(view, lambda: session.runs[-1]),
-                turn(session, inputs["input"], by_user=by_user) as (executor, given),
-            ):
-                code = view.show(executor.events(given), model=settings.model)
-    say_what_waits(view)
+        runner = begin(settings, view, yes=yes, foreign=foreign, defer=True, store=keeps.store)
+        joined, id_ = deferring(store, runner, inputs, by_user=not foreign)
+        with said_if_interrupted(view, lambda: id_):
+            code = view.show(joined.events(inputs), model=settings.model)
+    view.say_what_waits()
     return code
 
 
-def say_what_waits(view: View) -> None:
-    """What to do about a run that waits for decisions."""
-    for one in view.waiting:
-        which = f"answer {one.id} TEXT" if one.question else f"yes {one.id} (or no {one.id})"
-        say(f"agentkit approvals {which} goes on with {word(one.action.tool)}", to=sys.stderr)
+def _ask_in_session(question: str, given: Given, keeps: Keeps, view: View, *, trust: bool, yes: bool) -> int:
+    """One turn of a session."""
+    from agentkit.sessions.session import Session
 
-
-def own_settings(given: Given, view: View, *, trust: bool) -> tuple[RunSettings, Collection[str]]:
-    """The settings that this run has, and the names of those that a file in this folder decided."""
-    from agentkit.cli.trust import agreed
-    from agentkit.runs.build import settled
-    from agentkit.runs.trust import Origin
-
-    found = find_settings(given)
-    for note in found.notes:
-        say(f"note: {note}", to=sys.stderr)
-    foreign = agreed(Origin.of_settings(found), found.settings, view, trust=trust)
-    return settled(found.settings), foreign
+    with find_store(keeps.store) as store:
+        found = find_session(keeps, store)
+        check_decided(store, found.turns[-1].id if found.turns else None, found.name, view)
+        made_of = settings_in(found, given, keeps, store, view, trust=trust)
+        settings, foreign = made_of.settings, made_of.foreign
+        runner = begin(
+            settings,
+            view,
+            yes=yes,
+            prompt=made_of.prompt,
+            foreign=foreign,
+            defer=keeps.defer,
+            store=keeps.store,
+        )
+        check_prompt(found, runner)
+        adopt(found, store)
+        session = Session(runner, found.name, store=store, go_on=True)
+        with (
+            said_if_interrupted(view, lambda: session.runs[-1]),
+            turn(session, question, by_user=not foreign) as (executor, inputs),
+        ):
+            view.note(about(found))
+            code = view.show(executor.events(inputs), model=settings.model)
+    view.say_what_waits()
+    return code
 
 
 def begin(

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agentkit.cli.group import Listing, is_listing, outer
+from agentkit.cli.in_session import in_conversation, turns_of
 from agentkit.cli.keeping import find_store, store_option
-from agentkit.cli.logs import when
+from agentkit.cli.logs import model_of, when
 from agentkit.cli.options import json_option
 from agentkit.cli.view import View, print_table
 from agentkit.errors import in_one_line
@@ -29,7 +30,7 @@ def sessions(store: str | None, as_json: bool) -> int:
         return 0
     with find_store(store) as found:
         if as_json:
-            print(json_text([_as_mapping(one) for one in found.sessions()]))
+            print(json_text([_as_mapping(found, one) for one in found.sessions()]))
         else:
             print_sessions(found)
     return 0
@@ -64,23 +65,22 @@ def print_sessions(store: Store) -> None:
     if not kept:
         View().note(f"no session is kept in {store.address} yet; agentkit chat begins one")
         return
-    rows = [(one.name, str(one.turns), when(one.used), _model(one), _last(store, one)) for one in kept]
+    rows = [_row(store, one) for one in kept]
     print_table(("name", "turns", "used", "model", "last question"), rows, figures=("turns",))
 
 
-def _model(session: StoredSession) -> str:
-    return str(session.facts.get("model", ""))
+def _row(store: Store, session: StoredSession) -> tuple[str, ...]:
+    turns = in_conversation(turns_of(store, session.name))
+    last = turns[-1] if turns else None
+    model = model_of(store, last) if last is not None else None
+    question = in_one_line(last.question, QUESTION_CHARS) if last is not None else ""
+    return session.name, str(len(turns)), when(session.used), model or "", question
 
 
-def _last(store: Store, session: StoredSession) -> str:
-    entries = store.runs(most=1, session=session.name)
-    return in_one_line(entries[0].question, QUESTION_CHARS) if entries else ""
-
-
-def _as_mapping(session: StoredSession) -> dict[str, Any]:
+def _as_mapping(store: Store, session: StoredSession) -> dict[str, Any]:
     return {
         "name": session.name,
-        "turns": session.turns,
+        "turns": len(in_conversation(turns_of(store, session.name))),
         "created": session.created.isoformat(),
         "used": session.used.isoformat(),
         "facts": dict(session.facts),

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from agentkit.cli.approval import can_ask, confirmed, in_margin
-from agentkit.cli.view import View
+from agentkit.cli.options import Given
+from agentkit.cli.view import View, say
 from agentkit.errors import ConfigurationError
+from agentkit.settings import RunSettings, find_settings
 
 if TYPE_CHECKING:
     from agentkit.runs.trust import Origin
-    from agentkit.settings import RunSettings
 
 MARGIN, FURTHER = "  - ", "  | "  # an effect that goes on is none of its own
+
+
+def own_settings(given: Given, view: View, *, trust: bool) -> tuple[RunSettings, Collection[str]]:
+    """The settings that this run has, and the names of those that a file in this folder decided."""
+    from agentkit.runs.build import settled
+    from agentkit.runs.trust import Origin
+
+    found = find_settings(given)
+    for note in found.notes:
+        say(f"note: {note}", to=sys.stderr)
+    foreign = agreed(Origin.of_settings(found), found.settings, view, trust=trust)
+    return settled(found.settings), foreign
 
 
 def agreed(origin: Origin | None, settings: RunSettings, view: View, *, trust: bool) -> Collection[str]:

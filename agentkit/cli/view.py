@@ -28,7 +28,7 @@ from agentkit.events import (
     Token,
     Usage,
 )
-from agentkit.printable import json_text, printable
+from agentkit.printable import json_text, printable, word
 from agentkit.report.wording import ENDED, compaction, input_text
 from agentkit.settings import SETTINGS, option
 
@@ -112,6 +112,16 @@ class View:
         elif finished.summary.ungrounded:  # which belongs to the answer, and is no note beside it
             self._show(f"not confirmed by any tool: {', '.join(finished.summary.ungrounded)}", style="dim")
         return 0 if finished.answered else WAITS if finished.waiting else 1
+
+    def say_what_waits(self) -> None:
+        """What to do about the calls that the run waits for."""
+        for one in self.waiting:
+            say(self.how_to_decide(one.id, one.action.tool, is_question=bool(one.question)), to=sys.stderr)
+
+    def how_to_decide(self, id: str, tool: str, *, is_question: bool) -> str:
+        """What to write for a call that waits."""
+        which = f"answer {id} TEXT" if is_question else f"yes {id} (or no {id})"
+        return f"agentkit approvals {which} goes on with {word(tool)}"
 
     def _show_answer(self, output: Any) -> None:
         say(output)

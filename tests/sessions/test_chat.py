@@ -151,6 +151,59 @@ def test_what_a_call_needs_is_asked_at_the_terminal(command: Bench) -> None:
 
 
 @pytest.mark.slow
+def test_calls_that_wait_are_decided_in_the_conversation(command: Bench) -> None:
+    two = action("Send", "two"), action("Pay", "rent")
+    command.plays(action("Send", "one"), *two, final("done"), final("more"))
+    with chat(command, "--defer", "--session", "s") as terminal:
+        terminal.ask("/approve")
+        terminal.wait_for("error: nothing waits for a decision in this conversation")
+        terminal.ask("send it")
+        (first,) = _waiting(terminal, command)
+        terminal.wait_for(f"/approve {first} (or /deny {first}) decides about Send")
+        terminal.ask("and more")
+        terminal.wait_for("error: session s waits for a decision: /approve")
+        terminal.ask("/answer now")
+        terminal.wait_for(f"error: Decision {first} is whether Send may run; /approve {first}")
+        terminal.ask("/approve")
+        terminal.wait_for("Observation: sent one")
+        (second,) = _waiting(terminal, command, after=first)
+        terminal.ask(f"/deny {second[:6]} Ask Ann.")
+        terminal.wait_for("Send was not approved. Ask Ann.")
+        terminal.wait_for("/answer ")
+        assert terminal.leave() == 0
+    with chat(command, "--continue") as terminal:
+        terminal.wait_for("session: s, 1 turn so far")
+        terminal.wait_for('input | "rent"')
+        terminal.wait_for(' asks | "Which account?"')
+        terminal.ask("/answer the savings")
+        terminal.wait_for("Which account? The answer: the savings")
+        terminal.wait_for("done")
+        terminal.ask("and more")
+        terminal.wait_for("more")
+        assert terminal.leave() == 0
+    assert command.sent == ["one"]
+
+
+def _waiting(terminal: Terminal, command: Bench, *, after: str = "") -> list[str]:
+    terminal.wait_for("not over: ")
+    return [one for one in command.ids() if one != after]
+
+
+@pytest.mark.slow
+def test_only_yes_is_yes_and_what_is_neither_is_asked_about_again(command: Bench) -> None:
+    for typed, sent in ((["maybe", "yes"], 1), (["maybe", "yess", "ja"], 1), (["maybe", "n"], 1), (["Y"], 2)):
+        command.plays(action("Send", "hello"), final("done"))
+        with chat(command) as terminal:
+            terminal.ask("send it")
+            for one in typed:
+                terminal.wait_for("[y/N] ")
+                terminal.type(f"{one}\n")
+            terminal.wait_for("done")
+            assert terminal.leave() == 0
+        assert len(command.sent) == sent
+
+
+@pytest.mark.slow
 def test_another_model_is_asked_about(command: Bench) -> None:
     command.plays(final("well"))
     command.ask("run", "q", "--session", "s", "--model", f"{command.server.url}#other")

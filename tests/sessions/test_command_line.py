@@ -69,16 +69,25 @@ def test_it_is_not_kept_where_that_is_said(command: Bench, how: str, monkeypatch
 
 
 @pytest.mark.parametrize("address", ["/dev/null/x.db", "mysql://h/d", "{folder}", "{folder}/package/outbox.py"])
-def test_a_store_that_cannot_be_used_costs_no_answer(command: Bench, address: str) -> None:
+def test_a_store_that_was_named_and_cannot_be_used_is_wrong_use(command: Bench, address: str) -> None:
     command.plays(final("four"))
     address = address.replace("{folder}", str(command.folder))
-    done = command.ask("run", "q", "--store", address)
-    assert (done.code, done.out, done.err.count("this run is not kept: ")) == (0, "four\n", 1)
-    for words in (["run", "--session", "s", "q"], ["run", "--defer", "q"], ["chat"]):
-        needed = command.ask(*words, "--store", address)
-        assert (needed.code, needed.out) == (2, "")
-        assert len([line for line in needed.err.splitlines() if line.startswith("error: ")]) == 1
+    for words in (["run", "q"], ["run", "-q", "q"], ["run", "--session", "s", "q"], ["run", "--defer", "q"], ["chat"]):
+        done = command.ask(*words, "--store", address)
+        assert (done.code, done.out, command.server.bodies) == (2, "", [])
+        assert len([line for line in done.err.splitlines() if line.startswith("error: ")]) == 1
     assert command.run("logs", "--store", address).code == 2
+    command.patch.setenv("AGENTKIT_STORE", address)
+    assert command.ask("run", "q").code == 2
+    assert command.ask("run", "q", "--no-log").out == "four\n"
+
+
+def test_without_their_own_store_a_run_goes_on(command: Bench) -> None:
+    command.plays(final("four"))
+    (command.folder / "data").write_text("no folder")
+    done = command.ask("run", "q")
+    assert (done.code, done.out, done.err.count("this run is not kept: ")) == (0, "four\n", 1)
+    assert command.ask("run", "q", "--session", "s").code == 2
 
 
 @pytest.mark.parametrize(
@@ -86,6 +95,7 @@ def test_a_store_that_cannot_be_used_costs_no_answer(command: Bench, address: st
     [
         (["run", "q", "--session", "a", "--continue"], "--continue is the session that was used last"),
         (["run", "q", "--session", "a", "--no-log"], "--no-log keeps nothing"),
+        (["run", "q", "--another-model"], "--another-model is about a session"),
         (["run", "q", "--defer", "--yes"], "--defer lets calls wait, --yes runs them"),
         (["run", "q", "--defer", "--record", "x.yaml"], "--record keeps a run in a cassette"),
         (["run", "q", "--continue"], "there is no session and no run to go on with"),
@@ -175,26 +185,85 @@ def test_what_was_asked_last_in_no_session_becomes_the_first_turn_of_one(command
     assert "session: what-is-17-3-2, 1 turn" in command.ask("run", "--continue", "and times 2?").err
 
 
+@pytest.mark.parametrize("goes_on", [["--continue"], ["--session", "s"]])
+def test_a_turn_is_made_of_what_the_last_one_was(command: Bench, goes_on: list[str]) -> None:
+    command.plays(final("51"))
+    command.patch.setenv("AGENTKIT_MODEL", "http://127.0.0.1:9")
+    prompt = "[system]\nMine. {tools} {tool_names}\n[messages chat_history?]\n[human]\n{input}\n"
+    (command.folder / "own.txt").write_text(f"{prompt}[messages agent_scratchpad]\n")
+    more = ("--option", "temperature=0.5", "--max-iterations", "4", "--prompt", "own.txt")
+    assert command.ask("run", "q", "--session", "s", *more).code == 0
+    (command.folder / "own.txt").unlink()
+    (command.folder / "agentkit.toml").write_text('tools = ["search"]\n')
+    for said, temperature in (([], 0.5), (["--option", "temperature=0.25"], 0.25), ([], 0.25)):
+        assert command.run("run", *goes_on, "and times 2?", *said).out == "51\n"
+        body = command.server.bodies[-1]
+        assert (body["temperature"], body["messages"][0]["content"][:5]) == (temperature, "Mine.")
+        assert "Sends a mail." in body["messages"][0]["content"]
+    with command.store as store:
+        first, last = (store.run(run).spec.settings for run in (store.turns("s")[0], store.turns("s")[-1]))
+    assert (last.tools, last.max_iterations, last.mode) == (first.tools, 4, "react-json")
+    assert command.run("chat", *goes_on, stdin="and times 3?\n").out == "51\n"
+
+
 def test_another_model_is_said_and_goes_on_where_that_is_meant(command: Bench) -> None:
     command.plays(final("51"))
     command.ask("run", "q", "--session", "s")
-    words = ["run", "--session", "s", "q", "--model", f"{command.server.url}#other", "--mode", "react-json"]
-    refused = command.run(*words)
-    assert (refused.code, refused.out) == (2, "")
-    assert re.search(
-        r"error: session s was held with model http\S+, this is model \S+#other; --yes goes on", refused.err
-    )
-    assert command.run(*words, "--yes").code == 0
+    for words in (["run", "--session", "s", "q"], ["run", "--continue", "q", "--yes"], ["chat", "--continue"]):
+        refused = command.run(*words, "--model", f"{command.server.url}#other", stdin="q\n")
+        assert (refused.code, refused.out) == (2, "")
+        assert re.search(
+            r"error: session s was held with model http\S+, this is model \S+#other; --another-model goes", refused.err
+        )
+    words = ["run", "--session", "s", "q", "--model", f"{command.server.url}#other", "--another-model"]
+    assert command.run(*words).out == "51\n"
+    assert command.run("run", "--continue", "q").code == 0
+    assert [body.get("model") for body in command.server.bodies[-2:]] == ["other", "other"]
+
+
+def test_what_is_refused_leaves_the_store_as_it_was(command: Bench) -> None:
+    command.plays(final("51"))
+    command.ask("run", "q")
+    prompt = "[system]\n{tools} {tool_names}\n[human]\n{input}\n[messages agent_scratchpad]\n"
+    (command.folder / "no-place.txt").write_text(prompt)
+    for words in (
+        ["--continue", "--another-model", "--prompt", "no-place.txt"],
+        ["--continue", "--model", f"{command.server.url}#other"],
+        ["--continue", "--tools", "nonsense"],
+        ["--session", "new", "--tools", "nonsense"],
+        ["--session", "a\x1b[2J"],
+    ):
+        assert command.run("run", "a", *words).code == 2
+        assert command.run("chat", *words, stdin="a\n").code == 2
+    with command.store as store:
+        assert (store.sessions(), len(store.runs())) == ([], 1)
+
+
+def test_a_run_without_a_reply_is_none_to_go_on_with(command: Bench) -> None:
+    nowhere = ("--option", "max_retries=0", "--model", "http://127.0.0.1:9")
+    command.plays(final("51"))
+    assert command.ask("run", "zero", "--session", "z", *nowhere).code == 3
+    assert "there is no session and no run" in command.run("run", "q", "--continue").err
+    command.ask("run", "one")
+    assert command.ask("run", "two", *nowhere).code == 3
+    done = command.run("run", "three", "--continue")
+    assert (done.code, "session: one, 1 turn so far" in done.err) == (0, True)
+    assert command.ask("run", "four", "--continue", "--another-model", *nowhere).code == 3
+    assert "session: one, 2 turns so far; its last turn was broken off" in command.run("run", "five", "--continue").err
+    assert command.ask("run", "six", "--session", "z").out == "51\n"
 
 
 def test_sessions_are_listed_renamed_and_deleted(command: Bench) -> None:
     command.plays(final("51"))
     command.ask("run", "q [red]\x1b[2J", "--session", "a b")
+    command.server.plays = [error(503)]
+    assert command.ask("run", "broken", "--session", "a b", "--option", "max_retries=0").code == 3
     shown = command.run("sessions")
     assert re.search(r"a b +1 +\S+ \S+ +http\S+ +q \[red\]\ufffd\[2J", shown.out)
+    assert [one["turns"] for one in json.loads(command.run("sessions", "--json").out)] == [1]
     assert command.run("sessions", "rename", "a b", "c").code == 0
     assert command.run("sessions", "delete", "c").err == "deleted: c; its runs stay in the log\n"
-    assert len(json.loads(command.run("logs", "--json").out)) == 1
+    assert len(json.loads(command.run("logs", "--json").out)) == 2
 
 
 def test_one_conversation_from_a_pipe(command: Bench) -> None:
@@ -360,7 +429,8 @@ def test_a_session_whose_call_waits_says_so(command: Bench) -> None:
     assert command.ask("run", "send it", "--session", "s", "--defer").code == 5
     (id_,) = command.ids()
     blocked = command.ask("run", "more", "--session", "s")
-    assert (blocked.code, f"waits for a decision: {id_}" in blocked.err) == (2, True)
+    assert (blocked.code, f"waits for a decision: agentkit approvals yes {id_}" in blocked.err) == (2, True)
+    assert "executor" not in blocked.err
     assert command.run("approvals", "yes", id_).out == "done\n"
     assert command.ask("run", "more", "--continue").out == "again\n"
 
@@ -406,6 +476,18 @@ def test_a_store_of_others_asks_before_anything_runs(command: Bench) -> None:
     assert re.search(r"error: run \w+ in \S+ asks to run the tool send; .*send the question to http.*--trust", no.err)
     done = command.run("approvals", "--store", file, "yes", id_, "--trust")
     assert (done.code, done.out, command.sent) == (0, "done\n", ["hello"])
+
+
+def test_a_session_of_others_asks_before_its_settings_are_taken_over(command: Bench) -> None:
+    command.plays(final("51"), final("52"))
+    command.ask("run", "q", "--session", "s")
+    file = command.folder / "theirs.db"
+    os.rename(command.folder / "data" / "agentkit" / "agentkit.db", file)
+    for words in (["run", "more"], ["chat"]):
+        refused = command.run(*words, "--continue", "--store", str(file), stdin="more\n")
+        assert (refused.code, len(command.server.bodies)) == (2, 1)
+        assert re.search(r"error: run \w+ in \S+ asks to run the tool send; .*send the question to", refused.err)
+    assert command.run("run", "more", "--continue", "--store", str(file), "--trust").out == "52\n"
 
 
 def test_a_store_that_was_made_here_asks_nothing(command: Bench) -> None:
