@@ -36,7 +36,7 @@ from agentkit.models.chat import BackendChat, Reply, prepared, recorded
 from agentkit.models.gguf import loading as llama
 from agentkit.models.hosted.options import HostedOptions
 from agentkit.models.local.loading import LOADING, OF_BACKEND
-from agentkit.models.spec import AUTO, ModelSpec, is_keyed, public_spec, read_spec
+from agentkit.models.spec import AUTO, ModelSpec, is_keyed, public_spec, read_spec, shared
 from agentkit.models.stopping import stop_strings
 from agentkit.option_kinds import check_kinds
 from agentkit.secrets import REDACTED, keys_in
@@ -331,7 +331,7 @@ def chat_model(spec: str = AUTO, *, fallbacks: Sequence[Any] = (), **options: An
     `hf:` a repository through Inference Providers; an address a dedicated endpoint or any OpenAI-compatible server;
     anything else goes to `langchain.chat_models.init_chat_model`. `options` are generation parameters
     (`max_new_tokens`, `temperature`, …), loading parameters, and `constrain` ("actions", "copy" or "off") for models in
-    process. `fallbacks` are specs or models to ask when this one fails for good.
+    process. `fallbacks` are specs or models to ask when this one fails for good; specs get the generation parameters.
     Raises `ConfigurationError` for a spec or an option that cannot be meant.
     """
     if isinstance(spec, BaseLanguageModel | ChatBackend):
@@ -339,7 +339,7 @@ def chat_model(spec: str = AUTO, *, fallbacks: Sequence[Any] = (), **options: An
             f"expected a model's spec, saw {described(spec)}; give AgentExecutor.from_model the model itself"
         )
     model = _of_spec(read_spec(spec, options))
-    return _with_fallbacks(model, spec, fallbacks) if fallbacks else model
+    return _with_fallbacks(model, spec, fallbacks, options) if fallbacks else model
 
 
 def as_chat_model(model: Any) -> BaseChatModel:
@@ -385,24 +385,27 @@ def _llm_of(spec: ModelSpec) -> Any:
     return HuggingFaceEndpoint(**spec.options)
 
 
-def _fallback(one: str, spec: str, fallbacks: Sequence[Any]) -> BaseChatModel:
-    model = chat_model(one)
+def _fallback(one: str, spec: str, fallbacks: Sequence[Any], options: Mapping[str, Any]) -> BaseChatModel:
+    model = chat_model(one, **shared(options, one))
     row = [spec, *(other for other in fallbacks if isinstance(other, str))]
     if not is_keyed(one, row):
         model = ChatHuggingFace(llm=cast("ChatHuggingFace", model).llm.keyless())
     return model
 
 
-def _with_fallbacks(model: BaseChatModel, spec: str, fallbacks: Sequence[Any]) -> BaseChatModel:
+def _with_fallbacks(
+    model: BaseChatModel, spec: str, fallbacks: Sequence[Any], options: Mapping[str, Any]
+) -> BaseChatModel:
     from agentkit.models.hosted.fallbacks import WithFallbacks
 
-    models = [model, *(_fallback(one, spec, fallbacks) if isinstance(one, str) else one for one in fallbacks)]
+    others = (_fallback(one, spec, fallbacks, options) if isinstance(one, str) else one for one in fallbacks)
+    models = [model, *others]
     backends: list[Any] = [one.llm if isinstance(one, ChatHuggingFace) else one for one in models]
     for one in backends:
         if not isinstance(one, ChatBackend):
             raise ConfigurationError(
                 f"expected models of this package to fall back to and from, saw {type(one).__name__}; "
-                "for others, model.with_fallbacks([...]) of LangChain"
+                "for others, give AgentExecutor.from_model the chat models as model.with_fallbacks([...])"
             )
     return ChatHuggingFace(llm=WithFallbacks(backends))
 
@@ -415,7 +418,7 @@ def _of_provider(spec: str, options: Mapping[str, Any]) -> BaseChatModel:
         raise ConfigurationError(f"{why}, and the provider's own package") from None
     try:
         return cast("BaseChatModel", init_chat_model(spec, **options))
-    except (ImportError, ValueError) as error:
+    except Exception as error:  # of the provider's own, where a key is missing
         text = " ".join(str(error).split()).replace(spec, shown := public_spec(spec))
         for key in keys_in(options):
             text = text.replace(key, REDACTED)

@@ -32,10 +32,10 @@ from agentkit.core.run import Compactor, Run
 from agentkit.errors import ConfigurationError, described, did_you_mean, short_repr
 from agentkit.events import Event, Finished, RunStarted
 from agentkit.langchain.callbacks import AgentExecutorIterator, ChainRun, Outputs, chunks_of, config_of, inherited
-from agentkit.langchain.chat_model import OPTIONS, as_chat_model
+from agentkit.langchain.chat_model import OPTIONS
 from agentkit.langchain.community import load_tools
 from agentkit.langchain.kept import KeptRuns, as_waiting
-from agentkit.langchain.model import chat_of
+from agentkit.langchain.model import as_model, chat_of
 from agentkit.langchain.react_agent import ReactJsonAgent, as_prompt, create_react_json_agent
 from agentkit.langchain.runnable_planner import RunnablePlanner, in_langchains_words
 from agentkit.langchain.steps import (
@@ -245,7 +245,7 @@ class AgentExecutor(KeptRuns, Runnable[dict[str, Any], dict[str, Any]]):
         named = ((load_tools([tool]) if isinstance(tool, str) else [tool]) for tool in listed(tools))
         loaded = [as_langchain(tool) for one in named for tool in one]
         offered = allowed(loaded, options.get("allow"))
-        prompt, model = as_prompt(prompt), as_chat_model(model)
+        prompt, model = as_prompt(prompt), as_model(model)
         options.setdefault("must_be_grounded", getattr(model, "constrain", None) == "copy")
         agent = create_react_json_agent(model, offered, prompt, mode=mode, output_type=output_type)
         return cls(agent, loaded, **options)
@@ -543,8 +543,8 @@ class AgentExecutor(KeptRuns, Runnable[dict[str, Any], dict[str, Any]]):
         if not self.answer_checks:
             return planner
         answer, most = self._answer_type, self.max_answer_corrections
-        made_of = answer.made_of if answer is not None else lambda output: output
-        return CheckedPlanner(planner=planner, checks=tuple(self.answer_checks), made_of=made_of, most=most)
+        object_of = answer.object_of if answer is not None else lambda final: final.output
+        return CheckedPlanner(planner=planner, checks=tuple(self.answer_checks), object_of=object_of, most=most)
 
     @property
     def _shows_partial(self) -> bool:
@@ -587,7 +587,7 @@ class AgentExecutor(KeptRuns, Runnable[dict[str, Any], dict[str, Any]]):
         assert isinstance(event, Finished)  # the last event of every run
         answer, output = self._answer_type, event.output
         if answer is not None and event.answered:
-            output = answer.made_of(output)
+            output = answer.object_of(event)
         outputs = {"output": output} if event.return_values is None else dict(event.return_values)
         if self.return_intermediate_steps:
             outputs["intermediate_steps"] = as_langchain_steps(event.steps)

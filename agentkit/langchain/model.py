@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping, Sequence
-from contextlib import aclosing, closing, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, aclosing, closing, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
+import httpx
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
@@ -17,7 +18,15 @@ from langchain_core.runnables.fallbacks import RunnableWithFallbacks
 from agentkit.core.in_turn import FAILED
 from agentkit.core.planner import status_of
 from agentkit.deadline import remaining_s
-from agentkit.errors import LONGEST_SHOWN, AgentkitError, PromptTooLong, in_one_line, said
+from agentkit.errors import (
+    LONGEST_SHOWN,
+    AgentkitError,
+    ConfigurationError,
+    ModelError,
+    PromptTooLong,
+    in_one_line,
+    said,
+)
 from agentkit.events import Usage
 from agentkit.langchain.chat_model import ChatHuggingFace, as_chat_model
 from agentkit.langchain.made_messages import MadeMessages, made_ids
@@ -34,6 +43,7 @@ from agentkit.models.backend import (
     capabilities_of,
 )
 from agentkit.models.chat import ChatModel, arepeated, repeated
+from agentkit.models.hosted.failures import without_secrets
 from agentkit.models.hosted.limits import too_long
 from agentkit.models.openai_format import usage_of as openai_usage_of
 from agentkit.recorder import active
@@ -41,6 +51,7 @@ from agentkit.secrets import public_address
 from agentkit.toolbox.calling import in_daemon_thread
 
 MOST_CONVERTED = 10_000
+WRONG_KEY = (401, 403)
 TOO_LONG = (400, 413, 422)  # what servers answer to a prompt that is
 _NAMES = ("model_id", "model_name", "model", "base_url", "openai_api_base", "provider")
 
@@ -48,11 +59,17 @@ _NAMES = ("model_id", "model_name", "model", "base_url", "openai_api_base", "pro
 def chat_of(model: BaseChatModel, config: RunnableConfig | None = None, *, over_http: bool | None = None) -> ChatModel:
     """A LangChain chat model for a planner. Without `config` nobody watches, and one of ours is asked directly.
 
-    With `over_http=False` its turns are recorded in the place of the HTTP that only its own client could read again.
+    With `over_http=False`, as one that a spec names, its turns are recorded in the place of the HTTP that only its own
+    client could read again, and what its server fails by is a `ModelError`, a wrong key a `ConfigurationError`.
     """
     if config is None and isinstance(model, ChatHuggingFace) and (direct := model.chat()) is not None:
         return direct
     return LangChainModel(model, config=config, over_http=over_http)
+
+
+def as_model(model: Any) -> BaseChatModel | RunnableWithFallbacks[Any, Any]:
+    """What a user calls a model, as an agent takes it; raises `ConfigurationError`."""
+    return model if isinstance(model, RunnableWithFallbacks) else as_chat_model(model)
 
 
 def models_in(model: Any) -> tuple[BaseChatModel, ...]:
@@ -82,13 +99,14 @@ class LangChainModel:
         self._live = _Live(model, config, over_http)
         self.model_id = self._live.model_id
         self.capabilities = self._live.capabilities
+        self._named = _failures_named(_identity(model)) if over_http is False else nullcontext
 
     def complete(self, request: ChatRequest) -> Iterator[str | ToolCallPiece | Completion]:
-        with _length_refusals(request):
+        with self._named(), _length_refusals(request):
             yield from self._asked().complete(request)
 
     async def acomplete(self, request: ChatRequest) -> AsyncIterator[str | ToolCallPiece | Completion]:
-        with _length_refusals(request):
+        with self._named(), _length_refusals(request):
             async for piece in self._asked().acomplete(request):
                 yield piece
 
@@ -269,6 +287,34 @@ def _length_refusals(request: ChatRequest) -> Iterator[None]:
             raise
         tokens = {"prompt_tokens": found.prompt_tokens, "context_tokens": found.context_tokens}
         raise PromptTooLong(in_one_line(error, LONGEST_SHOWN), **tokens) from error
+
+
+def _failures_named(model: str) -> Callable[[], AbstractContextManager[None]]:
+    """Makes errors of ours of those that a provider's client raises where its server fails."""
+
+    @contextmanager
+    def named() -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            status = status_of(error)
+            if isinstance(error, AgentkitError | TimeoutError) or (status is None and not _is_of_a_connection(error)):
+                raise
+            why = without_secrets(in_one_line(error, LONGEST_SHOWN)) or type(error).__name__
+            if status in WRONG_KEY:
+                raise ConfigurationError(f"{model}: {why}; is the key of this provider right?") from error
+            raise ModelError(f"{model}: {why}") from error
+
+    return named
+
+
+def _is_of_a_connection(error: BaseException | None) -> bool:
+    """Whether a connection failed behind an error, whichever library raised it."""
+    while error is not None:
+        if isinstance(error, OSError | httpx.HTTPError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 # -- the reply ---------------------------------------------------------------------------------------------------------

@@ -20,8 +20,7 @@ from agentkit.core.planner import Planner
 from agentkit.errors import ConfigurationError, MalformedTurn, described
 from agentkit.events import FinalAnswer
 from agentkit.langchain import hub
-from agentkit.langchain.chat_model import as_chat_model
-from agentkit.langchain.model import chat_of, failures_in, models_in
+from agentkit.langchain.model import as_model, chat_of, failures_in, models_in
 from agentkit.langchain.prompt import TemplatePrompt, asked
 from agentkit.langchain.steps import as_agent_action, as_output_parser_exception, as_steps
 from agentkit.langchain.tools import listed
@@ -48,8 +47,9 @@ def create_react_json_agent(
     answer = None if output_type is None else AnswerType.of(output_type)
     ours = [as_tool(tool) for tool in listed(tools)]
     prompt = as_prompt(prompt)
-    models, failures = models_in(model), failures_in(model)
-    model = models[0] if isinstance(model, RunnableWithFallbacks) else as_chat_model(model)
+    asked = as_model(model)
+    models, failures = models_in(asked), failures_in(asked)
+    model = models[0] if isinstance(asked, RunnableWithFallbacks) else asked
     row = [chat_of(one) for one in models] if len(models) > 1 else []
     agent = ReactAgent(chat_of(model), ours, prompt, mode, answer=answer, row=row, failures=failures)
     return ReactJsonAgent(model, agent, models)
@@ -124,7 +124,7 @@ class ReactJsonAgent(Runnable[dict[str, Any], AgentAction | AgentFinish]):
             turn.decision.text = turn.text
             raise as_output_parser_exception(turn.decision)
         if isinstance(turn.decision, FinalAnswer):
-            output = turn.decision.output if self.answer is None else self.answer.made_of(turn.decision.output)
+            output = turn.decision.output if self.answer is None else self.answer.object_of(turn.decision)
             return AgentFinish({"output": output}, turn.decision.log)
         actions = [as_agent_action(action) for action in turn.decision]
         return actions[0] if len(actions) == 1 else actions

@@ -36,6 +36,15 @@ OF_CONNECTIONS = ("proxy", "verify")
 OF_THIS_PROCESS = {*LOADING, *OF_BACKEND, *llama.OPTIONS, "constrain", "max_thinking_tokens"}
 OF_THIS_PROCESS -= {"task", "model_kwargs", "token", "chat_template_kwargs"}
 """Options that no server takes."""
+LIMIT = "max_new_tokens"
+SYNONYMS = {"max_tokens": LIMIT, "max_completion_tokens": LIMIT}
+_OF_HERE = (LIMIT, "temperature", "top_k", "top_p", "typical_p", "min_p", "repetition_penalty", "do_sample", "seed")
+TAKEN_BY: Mapping[str, Collection[str]] = {
+    "local": _OF_HERE,
+    "hosted": (*_OF_HERE, "frequency_penalty", "presence_penalty"),
+    "langchain": (LIMIT, "temperature"),
+}
+"""The generation parameters that any model at such a place takes."""
 _LIKELY_MEANT = 0.75  # so alike that it is a slip of the pen rather than a provider of LangChain's
 _HOST = r"localhost|\d+(?:\.\d+){3}|\[[\da-f:.]+\]|(?:[a-z\d-]+\.)+[a-z]{2,}(?=/)"
 _ADDRESS = re.compile(rf"(?://)?(?:(?:{_HOST})(?::\d+)?|[\w.-]+:\d{{2,5}})(?:/\S*)?", re.IGNORECASE)
@@ -145,26 +154,63 @@ def backend_of(
     """The backend behind a spec, with those to ask when it fails for good; `None` for one of LangChain's providers.
 
     `options`, and `more` of them, are generation parameters (`max_new_tokens`, `temperature`, …), loading parameters,
-    and `constrain` ("actions", "copy" or "off") for models in process. `foreign` are those of "model", "options" and
+    and `constrain` ("actions", "copy" or "off") for models in process; fallbacks get those among them that say how a
+    reply is generated. `foreign` are those of "model", "options" and
     "fallbacks" that came out of a file instead of from the user: no `AGENTKIT_API_KEY` goes to an address that a file
     named, and none to a second host. Raises `ConfigurationError`.
     """
-    own = [*([spec] if "model" not in foreign else ()), *(fallbacks if "fallbacks" not in foreign else ())]
-    read = read_spec(spec, {**(options or {}), **more})
-    if read.place == "langchain" and "options" in foreign:
-        refuse_addresses(spec, read.options)
-    if read.place == "hosted" and "options" in foreign:
-        refuse_connections(read.options)
-    backend = _backend(read, keyless="model" in foreign)
-    if backend is None or not fallbacks:
-        return backend
+    row = in_row(spec, fallbacks, foreign=foreign, options={**(options or {}), **more})
+    backends = [_backend_of(one) for one in row]
+    if backends[0] is None or not fallbacks:
+        return backends[0]
     from agentkit.models.hosted.fallbacks import WithFallbacks
 
-    others = [_backend(read_spec(one), keyless=one not in own or not is_keyed(one, own)) for one in fallbacks]
-    if not all(others):
+    if not all(backends):
         seen = ", ".join(map(public_address, fallbacks))
         raise ConfigurationError(f"expected models of this package to fall back to, saw {seen}")
-    return WithFallbacks([backend, *filter(None, others)])
+    return WithFallbacks([*filter(None, backends)])
+
+
+@dataclass(frozen=True, slots=True)
+class InRow:
+    """A model of several, with the options that are its own, and what about it is `foreign`, as `backend_of` has it."""
+
+    spec: str
+    options: Mapping[str, Any]
+    foreign: frozenset[str]
+
+
+def in_row(
+    spec: str, fallbacks: Sequence[str], *, foreign: Collection[str] = (), options: Mapping[str, Any]
+) -> list[InRow]:
+    """A model and its fallbacks, each as it is made alone."""
+    own = [*([spec] if "model" not in foreign else ()), *(fallbacks if "fallbacks" not in foreign else ())]
+    keyless = frozenset({"model"})
+    others = (
+        InRow(one, shared(options, one), frozenset() if one in own and is_keyed(one, own) else keyless)
+        for one in fallbacks
+    )
+    return [InRow(spec, options, frozenset(foreign)), *others]
+
+
+def shared(options: Mapping[str, Any], spec: str) -> dict[str, Any]:
+    """What of a model's options its fallback gets: how a reply is generated, as far as it takes that.
+
+    Where the first one is, its keys, headers and connections are its own.
+    """
+    place = read_spec(spec, loads=False).place
+    given = {SYNONYMS.get(name, name): value for name, value in options.items()}
+    taken = {name: value for name, value in given.items() if name in TAKEN_BY[place]}
+    return {"max_tokens" if place == "langchain" and name == LIMIT else name: one for name, one in taken.items()}
+
+
+def _backend_of(one: InRow) -> ChatBackend | None:
+    read = read_spec(one.spec, one.options)
+    if read.place == "langchain" and "options" in one.foreign:
+        refuse_addresses(one.spec, read.options)
+    if read.place == "hosted" and "options" in one.foreign:
+        refuse_connections(read.options)
+    return _backend(read, keyless="model" in one.foreign)
 
 
 def is_keyed(spec: str, row: Sequence[str]) -> bool:

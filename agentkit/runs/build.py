@@ -135,13 +135,14 @@ def build(
     offered = allowed(tools, settings.allow)
     if prompt is None and settings.prompt != prompts.AUTO:
         prompt = read_prompt(settings.prompt)
+    row: Sequence[ChatModel] = ()
     if model is None:
-        model = _model(settings, foreign)
+        model, row = _models(settings, foreign)
     if settings.allow is not None:
         settings = replace(settings, allow=tuple(tool.name for tool in offered))
     if settings.must_be_grounded is None:
         settings = replace(settings, must_be_grounded=spec.constrain == "copy" or settings.model == "small")
-    row = model.row if isinstance(model, BackendChat) else ()
+    row = row or (model.row if isinstance(model, BackendChat) else ())
     agent = ReactAgent(model, offered, prompt, settings.mode, answer=answer, row=row)
     if prompt is None:
         settings = replace(settings, prompt=agent.chosen_prompt.name)
@@ -319,20 +320,29 @@ def _connected(settings: RunSettings) -> McpTools | None:
     return mcp_tools(*settings.mcp, taken=settings.tools, start_timeout_s=min(START_S, settings.timeout or START_S))
 
 
-def _model(settings: RunSettings, foreign: Collection[str]) -> ChatModel:
-    """The model that settings name, with its fallbacks.
+def _models(settings: RunSettings, foreign: Collection[str]) -> tuple[ChatModel, Sequence[ChatModel]]:
+    """The model that settings name, with its fallbacks; and where some are LangChain's, all of them in their order.
 
     What stands in the place of a secret is no option: the key is the environment's.
     """
     options = without_redacted(settings.options)
-    backend = backend_of(settings.model, fallbacks=settings.fallbacks, foreign=foreign, options=options)
+    names = (settings.model, *settings.fallbacks)
+    if all(read_spec(one, loads=False).place != "langchain" for one in names):
+        backend = backend_of(settings.model, fallbacks=settings.fallbacks, foreign=foreign, options=options)
+        assert backend is not None  # with which any other spec ends
+        return BackendChat(backend), ()
+    row = [_chat(one) for one in specs.in_row(settings.model, settings.fallbacks, foreign=foreign, options=options)]
+    return row[0], row if len(row) > 1 else ()
+
+
+def _chat(one: specs.InRow) -> ChatModel:
+    backend = backend_of(one.spec, foreign=one.foreign, options=one.options)
     if backend is not None:
         return BackendChat(backend)
     from agentkit.langchain.chat_model import chat_model
     from agentkit.langchain.model import chat_of
 
-    model = chat_model(settings.model, fallbacks=settings.fallbacks, **options)
-    return chat_of(model, over_http=False)
+    return chat_of(chat_model(one.spec, **one.options), over_http=False)
 
 
 # -- a model that a replay need not load -------------------------------------------------------------------------------

@@ -17,11 +17,12 @@ from agentkit.cassette.format.entries import Entry, is_chat
 from agentkit.cassette.format.file import Document, load
 from agentkit.cassette.format.run_spec import RunSpec
 from agentkit.cassette.seams.model import ReplayedChat
+from agentkit.core.in_turn import STAYS
 from agentkit.errors import CassetteError
 from agentkit.events import ActionChosen, Event, Finished
 from agentkit.models.backend import ChatBackend
 from agentkit.models.chat import BackendChat, ChatModel
-from agentkit.models.spec import read_spec
+from agentkit.models.spec import read_spec, shared
 from agentkit.react_json.prompt import AUTO
 from agentkit.runs.build import OURS, NotLoaded, build
 from agentkit.secrets import REDACTED, Secrets
@@ -214,7 +215,8 @@ def _hosted(cassette: Cassette, settings: RunSettings) -> ChatBackend:
     from agentkit.models.hosted.fallbacks import WithFallbacks
 
     first = _client(cassette, settings.model, settings.options)
-    others = [_client(cassette, spec, {}) for spec in settings.fallbacks]
+    reach = cassette.replaying.remembered(STAYS, False) is True  # as options did not before
+    others = [_client(cassette, one, shared(settings.options, one) if reach else {}) for one in settings.fallbacks]
     return WithFallbacks([first, *others]) if others else first
 
 

@@ -14,7 +14,9 @@ from pydantic import BaseModel
 from agentkit import chat_model
 from agentkit.errors import ConfigurationError, ModelError, ReplyChanged
 from agentkit.models import ChatHuggingFace
+from agentkit.models.backend import ChatRequest
 from agentkit.models.hosted.fallbacks import WithFallbacks
+from agentkit.models.spec import backend_of, shared
 from tests.doubles.models import Scripted
 from tests.doubles.server import ChatServer, breaks, error, say, serving
 from tests.hosted.asking import WAYS, Ask
@@ -90,8 +92,45 @@ def test_fallbacks_are_an_option_of_a_spec(server: ChatServer, second: ChatServe
     assert chat_model(server.url, max_retries=0, fallbacks=[chat(second.url)]).invoke("hi").content == "second"
 
 
+@pytest.mark.parametrize("way", ["chat_model", "backend_of"])
+def test_fallbacks_get_what_says_how_a_reply_is_generated(server: ChatServer, second: ChatServer, way: str) -> None:
+    """And nothing that is of the first one's address."""
+    server.plays = [error(400, "down")]
+    options: dict[str, Any] = {"temperature": 0.25, "max_tokens": 7, "presence_penalty": 0.5}
+    of_the_first = {"max_retries": 0, "api_key": "sesame-1234567890", "headers": {"x-team": "a"}, "model": "one"}
+    if way == "chat_model":
+        chat_model(server.url, fallbacks=[second.url], **options, **of_the_first).invoke("hi")
+    else:
+        backend = backend_of(server.url, fallbacks=[second.url], options={**options, **of_the_first})
+        assert backend is not None
+        list(backend.generate_chat(ChatRequest(messages=[{"role": "user", "content": "hi"}])))
+    assert {name: second.bodies[-1].get(name) for name in (*options, "model")} == {**options, "model": None}
+    assert second.requests[-1].headers.keys().isdisjoint({"authorization", "x-team"})
+
+
+@pytest.mark.parametrize(
+    ("spec", "reaches"),
+    [
+        ("builtin", {"temperature": 0.5, "max_new_tokens": 7, "top_k": 3}),
+        ("http://a.example", {"temperature": 0.5, "max_new_tokens": 7, "top_k": 3, "presence_penalty": 0.5}),
+        ("hf:org/name", {"temperature": 0.5, "max_new_tokens": 7, "top_k": 3, "presence_penalty": 0.5}),
+        ("openai:gpt-9", {"temperature": 0.5, "max_tokens": 7}),
+    ],
+)
+def test_each_kind_of_model_gets_what_it_takes(spec: str, reaches: dict[str, Any]) -> None:
+    given = {
+        "temperature": 0.5,
+        "max_tokens": 7,
+        "top_k": 3,
+        "presence_penalty": 0.5,
+        "proxy": "http://p:1",
+        "n_ctx": 9,
+    }
+    assert shared(given, spec) == reaches
+
+
 def test_a_model_of_others_cannot_be_fallen_back_to(server: ChatServer) -> None:
-    with pytest.raises(ConfigurationError, match=r"saw Scripted; for others, model\.with_fallbacks"):
+    with pytest.raises(ConfigurationError, match=r"saw Scripted; for others, .*model\.with_fallbacks"):
         chat_model(server.url, fallbacks=[Scripted(turns=["hi"])])
 
 

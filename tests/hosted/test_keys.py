@@ -257,7 +257,7 @@ def test_a_key_that_cannot_be_sent_is_refused(monkeypatch: pytest.MonkeyPatch) -
     [
         ({}, (), "no key was sent; set AGENTKIT_API_KEY"),
         ({"AGENTKIT_API_KEY": OWN}, (), "it refused the token"),
-        ({"AGENTKIT_API_KEY": OWN}, ("model",), "out of a file, .*; AGENTKIT_API_KEY_HOSTS=127.0.0.1 lets it"),
+        ({"AGENTKIT_API_KEY": OWN}, ("model",), "out of a file; AGENTKIT_API_KEY_HOSTS=127.0.0.1 lets it"),
         ({"AGENTKIT_API_KEY": OWN, "AGENTKIT_API_KEY_HOSTS": "x"}, (), "_HOSTS does not name 127.0.0.1"),
     ],
 )

@@ -14,15 +14,21 @@ import pytest
 from agentkit import AgentExecutor, chat_model
 from agentkit.cassette import Cassette
 from agentkit.core.mode import FORGET_AFTER_S, KnownModes, ModeFinder, Traits
-from agentkit.errors import CassetteError, ModelError
+from agentkit.errors import CassetteError, ConfigurationError, ModelError
 from agentkit.events import Finished, ModeFound
+from agentkit.langchain.model import chat_of
+from agentkit.models.backend import ChatRequest
 from agentkit.models.scripted import ScriptedBackend
 from tests.doubles.models import Scripted, action, final, reply
 from tests.doubles.server import ChatServer, Play, Request, error, serving
-from tests.hosted_agent.caller import TOOLS, Caller
+from tests.hosted_agent.caller import TOOLS, Caller, RefusedError
 from tests.hosted_agent.server import DIALECT, NATIVE, Server
 
 QUESTION = {"input": "What is 2 + 2, squared?"}
+
+
+class Another(Caller):
+    """Of which something else is known."""
 
 
 def answer(model: Any, **options: Any) -> Any:
@@ -241,6 +247,41 @@ def test_a_fallback_is_not_asked_in_place_of_a_model_that_refuses_tools(server: 
     with serving(Server(tools="refused")) as first:
         assert answer(chat_model(first.url, fallbacks=[server.url])) == "16"
         assert (first.probes, server.probes, server.bodies) == (1, 0, [])
+
+
+@pytest.mark.parametrize("way", ["invoke", "ainvoke"])
+@pytest.mark.parametrize("tools", ["called", "ignored"])
+def test_chat_models_of_langchain_with_fallbacks_are_asked_each_as_it_is_alone(tools: str, way: str) -> None:
+    broken, second = Server(native=[NATIVE[0], 400], dialect=[400]), Server(tools=tools)
+    models = Caller(script=broken).with_fallbacks([Another(script=second)])
+    executor = AgentExecutor.from_model(models, TOOLS)
+    result = executor.invoke(QUESTION) if way == "invoke" else asyncio.run(executor.ainvoke(QUESTION))
+    assert (result["output"], second.probes, calls_natively(second)) == ("16", 1, tools == "called")
+    assert len(broken.bodies) == 3  # a call, and what it gave in both modes
+
+
+def test_with_fallbacks_of_langchain_goes_on_by_the_exceptions_that_it_names() -> None:
+    broken, second = Server(tools="refused", dialect=[400]), Server()
+    models = Caller(script=broken).with_fallbacks([Caller(script=second)], exceptions_to_handle=(KeyError,))
+    with pytest.raises(RefusedError):
+        answer(models)
+    assert second.requests == []
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(400, ModelError), (503, ModelError), (401, ConfigurationError), (403, ConfigurationError)]
+)
+def test_what_a_providers_server_fails_by_is_an_error_of_ours(status: int, kind: type[Exception]) -> None:
+    class Fails(Caller):
+        def reply(self, request: ChatRequest) -> Any:
+            error = RefusedError("no")
+            error.status_code = status
+            raise error
+
+    model = chat_of(Fails(script=Server()), over_http=False)
+    with pytest.raises(kind, match=r"^Fails: no") as told:
+        list(model.complete(ChatRequest(messages=[{"role": "user", "content": "hi"}])))
+    assert isinstance(told.value.__cause__, RefusedError)
 
 
 # -- in a cassette -----------------------------------------------------------------------------------------------------

@@ -263,7 +263,11 @@ def _no_key(url: httpx.URL, keyless: bool) -> str:
             return f"no key was sent, HF_TOKEN goes to Hugging Face's own hosts only; for this one set {KEY_VARIABLE}"
         return f"no key was sent; set {'HF_TOKEN' if is_hub(str(url)) else KEY_VARIABLE}"
     if keyless and not _key_hosts():
-        return f"the address came out of a file, to which no key is sent; {HOSTS_VARIABLE}={url.host} lets it go there"
+        scheme = "http://" if url.scheme == "http" and url.host not in _THIS_MACHINE else ""
+        return (
+            f"no key was sent, {KEY_VARIABLE} goes to the host that you name first and to none out of a file; "
+            f"{HOSTS_VARIABLE}={scheme}{url.host} lets it go there, and names all that get it"
+        )
     return f"no key was sent, {HOSTS_VARIABLE} does not name {url.host}; add it if the key is meant for it"
 
 
