@@ -28,6 +28,21 @@ def check_kinds(options: Mapping[str, Any], kinds: Mapping[str, Any], *, what: s
             raise ConfigurationError(f"{name} is {expected(kinds[name])}, not {described(value)} (an option of {what})")
 
 
+def without_limits(options: Mapping[str, Any], kinds: Mapping[str, Any]) -> dict[str, Any]:
+    """The options, in which the word none lifts a limit: what is a number or None, and no text, is None then."""
+    return {
+        name: None
+        if isinstance(value, str) and value.strip().casefold() == "none" and _is_limit(kinds.get(name))
+        else value
+        for name, value in options.items()
+    }
+
+
+def _is_limit(kind: Any) -> bool:
+    kinds = {*get_args(kind)}
+    return NoneType in kinds and kinds <= {NoneType, int, float}
+
+
 def fits(value: Any, kind: Any) -> bool:
     """Whether a value is of a type. A whole number is a number, too; a list is any sequence but text."""
     origin, inner = get_origin(kind), get_args(kind)

@@ -577,7 +577,7 @@ class Store:
         query = sa.select(schema.sessions.c.id).where(schema.sessions.c.name == self._name(name))
         found = connection.execute(query).scalar_one_or_none()
         if found is None and not make:
-            raise StoreError(f"No session is named {short_repr(name)}; the list of sessions has those there are")
+            raise StoreError(f"No session is named {short_repr(name)}; agentkit sessions lists those there are")
         if found is not None:
             return int(found)
         try:
@@ -714,7 +714,7 @@ class Store:
             return str(found[0])
         if not found:
             raise StoreError(
-                f"No {what.lower()} has an id that begins with {named}; the list of them has those there are"
+                f"No {what.lower()} has an id that begins with {named}; agentkit {_LISTS[what]} lists those there are"
             )
         some = ", ".join(found[:_MOST_NAMED]) + (", …" if len(found) > _MOST_NAMED else "")
         raise StoreError(f"{what}s {some} begin with {named}; give more of the id")
@@ -722,6 +722,7 @@ class Store:
 
 _RUNS: Mapping[str, Any] = {"status": "running", "stop_reason": None, "output": None, "ended": None}
 _KINDS = {schema.runs.name: "Run", schema.decisions.name: "Decision", schema.memories.name: "Memory"}
+_LISTS = {"Run": "logs", "Decision": "approvals", "Memory": "memory"}
 _USED_LAST = (schema.sessions.c.used.desc(), schema.sessions.c.id.desc())
 
 

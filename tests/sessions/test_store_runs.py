@@ -197,7 +197,7 @@ def test_an_id_that_no_run_has(store: Store, id: str) -> None:
     run = written(store, *events_of_a_run())
     for ask in (store.run, store.delete, store.held_run, store.decisions, lambda run: store.append(run, Thought("…"))):
         with pytest.raises(
-            StoreError, match=r"^No run has an id that begins with .*; the list of them has those there are$"
+            StoreError, match=r"^No run has an id that begins with .*; agentkit logs lists those there are$"
         ):
             ask(id)
     with pytest.raises(StoreError, match=r"^No run is named ''; give the beginning of an id$"):

@@ -121,7 +121,7 @@ def test_a_session_that_is_not_there(store: Store, name: str) -> None:
         lambda name: store.add_turn(name, run_of(store)),
     ):
         with pytest.raises(
-            StoreError, match=r"^(No session is named|A session's name has) .*; (the list|give another)"
+            StoreError, match=r"^(No session is named|A session's name has) .*; (agentkit sessions|give another)"
         ):
             ask(name)
     assert store.sessions() == []
@@ -244,7 +244,7 @@ def test_the_first_decision_counts(store: Store) -> None:
         (
             "other",
             {"yes": True},
-            "No decision has an id that begins with 'other'; the list of them has those there are",
+            "No decision has an id that begins with 'other'; agentkit approvals lists those there are",
         ),
     ],
 )
