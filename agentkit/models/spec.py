@@ -49,6 +49,7 @@ _LIKELY_MEANT = 0.75  # so alike that it is a slip of the pen rather than a prov
 _HOST = r"localhost|\d+(?:\.\d+){3}|\[[\da-f:.]+\]|(?:[a-z\d-]+\.)+[a-z]{2,}(?=/)"
 _ADDRESS = re.compile(rf"(?://)?(?:(?:{_HOST})(?::\d+)?|[\w.-]+:\d{{2,5}})(?:/\S*)?", re.IGNORECASE)
 _SCHEME = re.compile(r"\s*(?:[A-Za-z][\w+.-]*:/+|//)")
+_SLIP_OF_A_SCHEME = re.compile(r"(https?)(?://?|;//|:/?)(?!/)([^\s:/].*)", re.IGNORECASE)
 _PROVIDERS = {
     "gpt-": "openai",
     "chatgpt": "openai",
@@ -108,7 +109,7 @@ def read_spec(spec: str, options: Mapping[str, Any] | None = None, *, loads: boo
         return _local(_existing(rest) if loads else folder_of(rest) or rest, options, loads=loads)
     if scheme == "hf" and rest:
         return _hosted("repo_id", rest, options)
-    if scheme in ("http", "https"):
+    if scheme in ("http", "https") and rest.startswith("//"):
         return _hosted("endpoint_url", spec, options)
     if rest and not _slip(shown):
         return ModelSpec(place="langchain", name=spec, options=options, loading={})
@@ -325,6 +326,8 @@ def _did_you_mean(spec: str) -> str:
 def _slip(spec: str) -> str:
     """The spec that was meant by an address without its scheme, or a word in capitals or nearly right; "" for none."""
     given = spec.strip()
+    if slip := _SLIP_OF_A_SCHEME.fullmatch(given):
+        return f"{slip[1].lower()}://{slip[2]}"
     if _ADDRESS.fullmatch(given) or given.startswith("//"):
         return f"http://{given.removeprefix('//')}"
     scheme, colon, rest = given.partition(":")
