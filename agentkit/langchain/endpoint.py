@@ -24,7 +24,7 @@ from agentkit.errors import ConfigurationError
 from agentkit.langchain.text_model import TextModel, atext_of, text_of
 from agentkit.models.backend import Capabilities, ChatRequest, Chunk, Closing
 from agentkit.models.hosted.model import HostedModel
-from agentkit.models.hosted.options import HostedOptions, lifted, model_of, named
+from agentkit.models.hosted.options import HostedOptions, check_options, lifted, model_of, named
 from agentkit.secrets import Secrets, public_address, public_options
 
 OLD_NAMES = {"inference_server_url": "endpoint_url"}
@@ -68,6 +68,7 @@ class HuggingFaceEndpoint(TextModel, LLM, HostedOptions, Closing):
         try:
             super().__init__(**lifted(values))
         except ValidationError as error:
+            check_options({name: _plain(value) for name, value in lifted(values).items()})
             first = error.errors(include_input=False)[0]
             where = ".".join(map(str, first["loc"]))
             raise ConfigurationError(f"option {where} of a hosted model: {first['msg']}") from None
@@ -176,6 +177,10 @@ class HuggingFaceEndpoint(TextModel, LLM, HostedOptions, Closing):
         message = {"role": "user", "content": prompt}
         stop = self.stop_sequences if stop is None else stop
         return ChatRequest(messages=[message], stop=stop, options=options, stream=stream)
+
+
+def _plain(value: Any) -> Any:
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
 
 
 def _public(name: str | None, value: Any) -> Any:

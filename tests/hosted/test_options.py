@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ import pytest
 from agentkit import chat_model
 from agentkit.errors import ConfigurationError, ModelError
 from agentkit.models.backend import ChatRequest
+from agentkit.models.hosted.body import GENERATION, OF_A_MODEL
 from agentkit.models.hosted.certificates import VARIABLES, tls_context
-from agentkit.models.hosted.options import hosted_model
+from agentkit.models.hosted.options import HostedOptions, hosted_model
 from agentkit.models.spec import backend_of
 from tests.doubles.server import ChatServer
 from tests.hosted.asking import WAYS, Ask
@@ -28,6 +30,7 @@ KEY = "zebra-7741-quartz"
         ({"max_tokens": 7}, {"max_tokens": 7}),
         ({"max_completion_tokens": 7}, {"max_tokens": 7}),
         ({"stop": ["END"]}, {"stop": ["END"]}),
+        ({"stop": "END"}, {"stop": ["END"]}),
         ({"model_name": "m"}, {"model": "m"}),
         ({"reasoning_effort": "low"}, {"reasoning_effort": "low"}),
         (
@@ -52,6 +55,7 @@ def test_what_goes_into_the_body(server: ChatServer, options: dict[str, Any], se
     [
         ({"api_key": KEY}, "authorization", f"Bearer {KEY}"),
         ({"token": KEY}, "authorization", f"Bearer {KEY}"),
+        ({"api_key": f" {KEY}\n"}, "authorization", f"Bearer {KEY}"),
         ({"headers": {"X-Team": "a"}}, "x-team", "a"),
         ({"default_headers": {"X-Team": "a"}}, "x-team", "a"),
         ({"headers": {"X-Team": "a"}, "server_kwargs": {"headers": {"X-Team": "b", "X-Else": "c"}}}, "x-else", "c"),
@@ -94,6 +98,18 @@ def test_no_limit_to_silence(server: ChatServer, options: dict[str, Any]) -> Non
         ({"proxy": f"ftp://me:{KEY}@host"}, "^proxy cannot be used; write http://HOST:PORT"),
         ({"proxy": f"http://me:{KEY}/1@host"}, "^proxy cannot be used; write http://HOST:PORT"),
         ({"headers": {"Host": "evil.example"}}, "the header host is the connection's own"),
+        ({"headers": {"X-Key": None}}, "the header X-Key has no value; give it one, or leave it out$"),
+        ({"headers": {"X Key": "a"}}, "'X Key' is no header's name; write it as X-Name"),
+        ({"headers": KEY}, "headers is an object of names and values, not of type str"),
+        ({"proxy": {"http": KEY}}, "proxy is text, not of type dict"),
+        ({"api_key": f"“{KEY}”"}, "api_key has a character that no key may have; set it anew$"),
+        ({"max_tokens": 0}, "max_new_tokens is at least 1, or None for the server's own limit, not 0$"),
+        ({"timeout": (3, 10)}, "timeout is a number, not a tuple .*; timeout is for the server's silence"),
+        ({"connect_timeout": None}, "connect_timeout is a number, not None"),
+        ({"trust_env": False}, "NO_PROXY=HOST goes past the environment's proxies"),
+        ({"ssl_context": object()}, "give verify=FILE$"),
+        ({"limits": object()}, "connections are made here; proxy, verify, headers and timeout say how$"),
+        ({"disable_streaming": True}, r"give it to ChatHuggingFace\(llm=…\)$"),
     ],
 )
 @pytest.mark.parametrize("way", ["chat_model", "hosted_model"])
@@ -104,6 +120,44 @@ def test_what_is_none_says_where_it_goes(options: dict[str, Any], said: str, way
         make(*spec, **options)
     assert KEY not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "sent"),
+    [
+        ({"extra_body": {"top_k": 3, "user": "me"}}, {"top_k": 3, "user": "me"}),
+        ({"model_kwargs": {"max_tokens": 3}}, {"max_tokens": 3}),
+        ({"model_name": "other"}, {"model": "other"}),
+        ({"reasoning_effort": "low"}, {"reasoning_effort": "low"}),
+    ],
+)
+@pytest.mark.parametrize("ask", WAYS.values(), ids=WAYS)
+def test_what_a_call_sends(server: ChatServer, options: dict[str, Any], sent: dict[str, Any], ask: Ask) -> None:
+    ask(chat_model(f"{server.url}#m"), **options)
+    assert server.bodies[0].items() >= sent.items()
+    assert not {"extra_body", "model_kwargs", "model_name"} & server.bodies[0].keys()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"timeout": 1}, r"timeout is an option of the model, and not of a call; chat_model\(…, timeout=…\)$"),
+        ({"stop_sequences": ["x"]}, r"not of a call; in a call it is stop=\[…\]$"),
+        ({"extra_body": 1}, "extra_body is an object of names and values, not 1$"),
+        ({"max_tokens": -1}, "max_new_tokens is at least 1"),
+        *(({name: KEY}, f"^{name} is an option of the model") for name in sorted(OF_A_MODEL)),
+    ],
+)
+def test_what_a_call_may_not_say(server: ChatServer, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said) as caught:
+        chat_model(server.url).invoke("hi", **options)
+    assert KEY not in str(caught.value)
+    assert server.requests == []
+
+
+def test_every_option_of_a_model_may_stand_in_a_call_or_is_refused_there() -> None:
+    in_a_call = {"model", "provider", "reasoning_effort", "chat_template_kwargs", "extra_body", "model_kwargs"}
+    assert {field.name for field in fields(HostedOptions)} - {*GENERATION, *OF_A_MODEL} == in_a_call
 
 
 @pytest.mark.parametrize("name", ["endpoint_url", "base_url", "inference_server_url", "api_base"])
@@ -152,12 +206,15 @@ def test_certificates_need_not_be_checked() -> None:
 @pytest.mark.parametrize(
     ("content", "reason"), [(None, "No such file or directory"), ("none", "no certificates in PEM")]
 )
-def test_certificates_that_cannot_be_read_are_named(tmp_path: Path, content: str | None, reason: str) -> None:
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_certificates_that_cannot_be_read_are_named(
+    tmp_path: Path, content: str | None, reason: str, scheme: str
+) -> None:
     file = tmp_path / "mine.pem"
     if content is not None:
         file.write_text(content)
     with pytest.raises(ConfigurationError, match=rf"^verify: .*mine.pem cannot be used \({reason}.*\); name a file"):
-        chat_model("https://a.example/v1", verify=str(file)).invoke("hi")
+        chat_model(f"{scheme}://a.example/v1", verify=str(file)).invoke("hi")
 
 
 def test_a_server_that_speaks_no_tls_is_told_about_certificates(server: ChatServer) -> None:

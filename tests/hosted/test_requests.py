@@ -122,7 +122,7 @@ def test_an_unknown_option_is_refused_with_the_nearest_known_one(server: ChatSer
         ({"repo_id": "a/b", "endpoint_url": "http://x"}, "either repo_id or endpoint_url"),
         ({"repo_id": "a/b", "task": "text-classification"}, "expected a task of text-generation"),
         ({"endpoint_url": "localhost:8000"}, "expected an address like http"),
-        ({"endpoint_url": "http://x", "temperature": "hot"}, "option temperature of a hosted model"),
+        ({"endpoint_url": "http://x", "temperature": "hot"}, "temperature is a number, not of type str"),
         ({"endpoint_url": "http://x", "prices": {"m": 3}}, "expected prices as"),
         *(
             ({"endpoint_url": "http://x", "prices": {"m": (1, value)}}, "expected prices as")

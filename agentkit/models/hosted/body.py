@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from agentkit.errors import ConfigurationError
+from agentkit.errors import ConfigurationError, described
 from agentkit.models.backend import ChatRequest
 from agentkit.models.hosted.limits import Context
 from agentkit.models.hosted.outgoing_messages import outgoing_messages, outgoing_tools
@@ -39,6 +39,14 @@ class Generation:
 GENERATION = tuple(field.name for field in fields(Generation))
 SYNONYMS = {"max_tokens": "max_new_tokens", "max_completion_tokens": "max_new_tokens"}
 LIMITS = ("max_tokens", "max_completion_tokens")
+OF_A_MODEL = frozenset(
+    "repo_id endpoint_url base_url api_base openai_api_base azure_endpoint inference_server_url task timeout "
+    "request_timeout connect_timeout total_timeout max_retries huggingfacehub_api_token api_key token hf_token "
+    "openai_api_key headers default_headers extra_headers extra_query proxy proxies verify http_client "
+    "http_async_client server_kwargs streaming stop_sequences prices notice fallbacks constrain".split()
+)
+"""Options of other clients, too, that say how a server is asked: in a body they would go to the server unseen."""
+_IN_A_CALL = {"stop_sequences": "stop=[…]", "streaming": "model.stream(…)"}
 _AS_ASKED = "Answer with {what} and nothing else: no words before or after it, no code fence."
 _LIKELY_MEANT = 0.85  # so alike that a name is a slip of the pen rather than a server's own parameter
 
@@ -73,14 +81,33 @@ def generation_options(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[s
     """The generation parameters among the given, and the rest, which goes into the body as it is."""
     known: dict[str, Any] = {}
     rest: dict[str, Any] = {}
-    for name, value in given.items():
-        name = SYNONYMS.get(name, name)
+    for given_name, value in given.items():
+        name = SYNONYMS.get(given_name, given_name)
+        if name == "max_new_tokens" and type(value) is int and value < 1:
+            raise ConfigurationError(f"{given_name} is at least 1, or None for the server's own limit, not {value}")
         if name in GENERATION:
             known[name] = value
         elif near := difflib.get_close_matches(name, (*GENERATION, *SYNONYMS), n=1, cutoff=_LIKELY_MEANT):
             raise ConfigurationError(f"unknown option {name!r} for a hosted model; did you mean {near[0]!r}?")
         else:
             rest[name] = value
+    return known, rest
+
+
+def call_options(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`generation_options` of a single call; raises `ConfigurationError` for what only a model may be given."""
+    for name in given:
+        if name in OF_A_MODEL:
+            advice = f"in a call it is {instead}" if (instead := _IN_A_CALL.get(name)) else f"chat_model(…, {name}=…)"
+            raise ConfigurationError(f"{name} is an option of the model, and not of a call; {advice}")
+    known, rest = generation_options(given)
+    for name in ("model_kwargs", "extra_body"):
+        if not isinstance(fields := rest.pop(name, None) or {}, Mapping):
+            raise ConfigurationError(f"{name} is an object of names and values, not {described(fields)}")
+        more_known, more = generation_options(fields) if name == "model_kwargs" else ({}, fields)
+        known, rest = {**more_known, **known}, {**rest, **more}
+    if "model_name" in rest:
+        rest["model"] = rest.pop("model_name")
     return known, rest
 
 
@@ -96,7 +123,7 @@ def request_body(
     origin: str | None = None,
 ) -> dict[str, Any]:
     """The body, as far as the server takes it; `most_tokens` is the longest reply that it gives, `origin` its name."""
-    options, more = generation_options(request.options)
+    options, more = call_options(request.options)
     body: dict[str, Any] = {
         "messages": outgoing_messages(request.messages, origin=origin, refused=lessons.refused),
         **_parameters({**defaults, **options}),

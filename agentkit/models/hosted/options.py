@@ -18,7 +18,7 @@ from agentkit.errors import ConfigurationError, described, did_you_mean, in_one_
 from agentkit.models.hosted.body import GENERATION, Generation, generation_options
 from agentkit.models.hosted.model import HostedModel, Prices
 from agentkit.models.hosted.places import clean_key, keys_of_headers, place, refuse_other_apis
-from agentkit.option_kinds import check_kinds
+from agentkit.option_kinds import check_kinds, expected, fits
 from agentkit.retry import RetryPolicy
 from agentkit.secrets import KeysInUse, basic_authorization, keys_in, keys_in_address, public_address
 from agentkit.toml_file import read_toml
@@ -39,12 +39,14 @@ _CONNECTIONS = "the connections are made here; proxy, verify, headers and timeou
 _ELSEWHERE = {
     **dict.fromkeys(("tools", "tool_choice", "response_format", "logprobs", "top_logprobs"), _OF_A_CALL),
     **dict.fromkeys(("http_client", "http_async_client", "client", "async_client", "session"), _CONNECTIONS),
-    **dict.fromkeys(("ca_file", "ca_bundle", "cert_file", "ssl_verify", "verify_ssl", "cert"), "give verify=FILE"),
+    **dict.fromkeys(("ca_file", "ca_bundle", "cert_file", "ssl_verify", "verify_ssl", "cert", "ssl_context"), "give verify=FILE"),
     **dict.fromkeys(("proxies", "http_proxy", "https_proxy", "openai_proxy"), "give proxy=http://HOST:PORT"),
     **dict.fromkeys(("organization", "openai_organization"), 'give headers={{"OpenAI-Organization": …}}'),
     **dict.fromkeys(("default_query", "extra_query"), "it stands in the address: …?NAME=VALUE"),
     **dict.fromkeys(("azure_deployment", "deployment_name"), "the address has it: …/openai/deployments/DEPLOYMENT"),
-    **dict.fromkeys(("callbacks", "cache", "rate_limiter", "tags"), "give it to ChatHuggingFace(llm=…)"),
+    **dict.fromkeys(("trust_env", "mounts"), "NO_PROXY=HOST goes past the environment's proxies, proxy=… names one"),
+    **dict.fromkeys(("limits", "max_connections", "follow_redirects", "transport", "event_hooks"), _CONNECTIONS),
+    **dict.fromkeys(("callbacks", "cache", "rate_limiter", "tags", "disable_streaming"), "give it to ChatHuggingFace(llm=…)"),
     **dict.fromkeys(("api_version", "openai_api_version"), "it stands in the address: …?api-version=…"),
     "http2": "requests go over HTTP/1.1, each on a connection of its own; leave it out",
     "n": "one reply is asked for; leave it out",
@@ -53,6 +55,7 @@ _ELSEWHERE = {
 LONGEST_SILENCE_S = 24 * 3600.0  # where there is no limit but that of all
 _EXPECTED = "expected an address like http://HOST:PORT/v1"
 _HOST = re.compile(r"[^\s%]+")
+_HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)  # RFC 9110, 5.6.2
 _HEADER = re.compile(r"[\t\x20-\x7e]*")
 _THE_CONNECTIONS = ("host", "connection", "content-length", "transfer-encoding", "upgrade", "te", "trailer")
 """A Host of one's own would be led elsewhere with the key, by a server that serves many."""
@@ -107,19 +110,31 @@ def named(options: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
                 f"; {where.format(name=name)}" if where else f"{did_you_mean(name, [*known, *OTHER_NAMES])}; {_IN_BODY}"
             )
             raise ConfigurationError(f"unknown option {name!r} for {HOSTED}{advice.replace('?; ', '? ')}")
-        found[name] = value
+        found[name] = [value] if name == "stop_sequences" and isinstance(value, str) else value
     return found
 
 
+def check_options(options: Mapping[str, Any]) -> None:
+    """Raise `ConfigurationError` for a value that is not of its option's type; what may be a key is not shown."""
+    kinds = get_type_hints(HostedOptions)
+    for name, value in options.items():
+        if name in kinds and not fits(value, kinds[name]):
+            is_hidden = name in _MAY_HOLD_KEYS or isinstance(value, str | bytes)
+            seen = f"of type {type(value).__name__}" if is_hidden else described(value)
+            advice = f"; {_TIMES}" if name.endswith("timeout") else ""
+            raise ConfigurationError(f"{name} is {expected(kinds[name])}, not {seen} (an option of {HOSTED}){advice}")
+
+
 _IN_BODY = "what only the server knows goes into extra_body"
+_TIMES = "timeout is for the server's silence, connect_timeout and total_timeout are for what they say, in seconds"
+_MAY_HOLD_KEYS = ("huggingfacehub_api_token", "endpoint_url", "headers", "server_kwargs", "proxy", "extra_body")
 
 
 def hosted_model(**options: Any) -> HostedModel:
     """A hosted model, by the fields of `HostedOptions`."""
     options = named(options, [field.name for field in fields(HostedOptions)])
-    kinds = get_type_hints(HostedOptions)
-    check_kinds(options, kinds, what=HOSTED)
-    check_kinds(options := lifted(options), kinds, what=HOSTED)
+    check_options(options)
+    check_options(options := lifted(options))
     return model_of(HostedOptions(**options))
 
 
@@ -174,6 +189,7 @@ def model_of(options: HostedOptions, *, token: str | None = None) -> HostedModel
 
 
 def _check_numbers(options: HostedOptions) -> None:
+    generation_options({name: getattr(options, name) for name in GENERATION})
     for name in ("timeout", "connect_timeout", "total_timeout"):
         value = getattr(options, name)
         is_seconds = type(value) in (int, float) and 0 < value < math.inf
@@ -204,6 +220,11 @@ def _headers(server_kwargs: Mapping[str, Any], given: Mapping[str, Any]) -> dict
     refuse_unknown(server_kwargs, ("headers",), what="server_kwargs")
     check_kinds(server_kwargs, {"headers": Mapping[str, Any] | None}, what="server_kwargs")
     together = {**(server_kwargs.get("headers") or {}), **given}
+    for name, value in together.items():
+        if value is None:
+            raise ConfigurationError(f"the header {name} has no value; give it one, or leave it out")
+        if not _HEADER_NAME.fullmatch(str(name)):
+            raise ConfigurationError(f"{short_repr(name)} is no header's name; write it as X-Name, without spaces")
     headers = {str(name).lower(): str(value) for name, value in together.items()}
     for name, value in headers.items():
         if name in _THE_CONNECTIONS:
