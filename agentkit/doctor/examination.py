@@ -131,7 +131,7 @@ def examine_model(model: str | ChatBackend) -> Iterator[Finding]:
                 yield probe()
                 answers |= probes is of_any
             except Exception as error:
-                reason = str(error.__cause__ or error)  # an error also says how often it was tried
+                reason = str(error.__cause__ or error.__context__ or error)  # an error also says how often it was tried
                 is_known = reason in reasons
                 reasons.add(reason)
                 kind = "" if isinstance(error, AgentkitError) else f"{type(error).__name__}: "

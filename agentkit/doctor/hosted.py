@@ -21,7 +21,6 @@ from agentkit.errors import ConfigurationError, ModelError, in_one_line
 from agentkit.models.backend import ChatRequest, Chunk
 from agentkit.models.call_pieces import is_json_object
 from agentkit.models.finish_reasons import is_cut_off
-from agentkit.models.hosted.failures import Failure
 from agentkit.models.hosted.model import MOST_LISTED, HostedModel
 from agentkit.retry import RetryPolicy
 
@@ -52,7 +51,7 @@ def _probed(name: str, probe: Callable[[Server], Finding], server: Server) -> Fi
     try:
         return probe(server)
     except (ModelError, ConfigurationError) as error:
-        if not isinstance(error.__cause__, Failure) or error.__cause__.status is None or server.refuses_all:
+        if status_of(error) is None or server.refuses_all:
             raise
         reason = str(error).removeprefix(f"{server.model.model_id} ")
         return Finding(name, "note", f"refused: {reason}", "requests go without it")
@@ -250,7 +249,7 @@ class Server:
         try:
             models = self.model.models()
         except ModelError as error:
-            if isinstance(error.__cause__, Failure) and error.__cause__.status is not None:
+            if status_of(error) is not None:
                 return None
             raise
         self.names = [one["id"] for one in models]

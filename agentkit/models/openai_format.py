@@ -522,6 +522,13 @@ def _check_values(content: bytes) -> None:
         raise TooMuch(MOST_VALUES, "values")  # each of which takes fifty times its bytes
 
 
+_STATUS = re.compile(r"([45]\d\d)\b")
+_ABOUT_A_KEY = re.compile(
+    r"\blogin fail|\bauthentication (?:error|fail|required)|\bunauthori[sz]ed\b"
+    r"|\b(?:invalid|incorrect|expired|missing)\b.{0,12}\b(?:api|access)[ _-]?(?:key|token)"
+    r"|\b(?:api|access)[ _-]?(?:key|token)\b.{0,12}\b(?:invalid|incorrect|expired|missing)",
+    re.IGNORECASE,
+)
 _ERRORS = ("error", "errors", "error_message")  # fields that only an error has
 _WORDS = ("error", "message", "detail", "error_message", "msg", "errors", "status_msg", "base_resp")
 _CODES = ("code", "status", "status_code", "http_status")
@@ -550,7 +557,7 @@ def raise_error(value: Mapping[str, Any]) -> None:
     if not words and any(value.get(name) for name in _ERRORS):
         words = json.dumps(value)
     if words:
-        raise BrokenReply(f"broke off: {words}", status=_error_status(value))
+        raise BrokenReply(f"broke off: {words}", status=_error_status(value, words))
 
 
 def error_words(value: Any) -> str:
@@ -565,8 +572,15 @@ def error_words(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _error_status(value: Any) -> int | None:
-    """The HTTP status that an error under 200 stands for, by its number or its name."""
+def _error_status(value: Any, words: str) -> int | None:
+    """The HTTP status that an error under 200 stands for: what its words begin with, its number, or its name.
+
+    GLM says "404 NOT_FOUND" with code 500; MiniMax and Cloudflare have numbers of their own for a wrong key.
+    """
+    if match := _STATUS.match(words):
+        return int(match[1])
+    if _ABOUT_A_KEY.search(words):
+        return 401
     while isinstance(value, Mapping):
         for name in _CODES:
             code = value.get(name)

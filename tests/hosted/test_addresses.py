@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from tests.doubles.server import ChatServer, Play, Request, body, error, say
 from tests.hosted.asking import WAYS, Ask
 from tests.hosted.conftest import Make
 
+every_way = pytest.mark.parametrize("ask", WAYS.values(), ids=WAYS)
 CHAT = "/chat/completions"
 
 
@@ -170,10 +172,53 @@ def test_an_error_names_what_was_asked(server: ChatServer, chat: Make, ask: Ask,
 
 
 def test_a_model_that_is_not_there_is_no_wrong_address(server: ChatServer, chat: Make) -> None:
-    server.plays = [error(404, "The model `m` does not exist.")]
-    with pytest.raises(ModelError, match=r"The model `m` does not exist\.$"):
+    server.plays, server.models = [error(404, "The model `m` does not exist.")], ["a", "b"]
+    host = server.url.removeprefix("http://")
+    with pytest.raises(ModelError) as raised:
         chat(model="m").invoke("hi")
+    assert str(raised.value) == f"m at {host} answered HTTP 404: The model `m` does not exist.; it serves a, b"
+    assert [asked.path for asked in server.requests] == ["/v1/chat/completions", "/v1/models"]
+
+
+@every_way
+def test_not_found_under_200_is_looked_for_elsewhere(server: ChatServer, chat: Make, ask: Ask) -> None:
+    """As Zhipu's gateway says it."""
+    missing = body(json.dumps({"code": 500, "msg": "404 NOT_FOUND", "success": False}).encode())
+    server.choose = lambda asked: say("hello") if asked.path == "/api/v1/chat/completions" else missing
+    assert ask(chat(f"{server.url}/api")).content == "hello"
+
+
+@every_way
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"choices": None, "base_resp": {"status_code": 1004, "status_msg": "login fail"}},  # MiniMax
+        {
+            "success": False,
+            "errors": [{"code": 10000, "message": "Authentication error"}],
+            "result": None,
+        },  # Cloudflare
+    ],
+    ids=["MiniMax", "Cloudflare"],
+)
+def test_a_refused_key_under_200_is_asked_for_once(
+    server: ChatServer, chat: Make, ask: Ask, said: dict[str, Any]
+) -> None:
+    server.plays = [body(json.dumps(said).encode())]
+    with pytest.raises(ConfigurationError, match="no key was sent; set AGENTKIT_API_KEY"):
+        ask(chat())
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "headers"), [("?key=plainkey4711", {}), ("", {"X-My": "plainkey4711"}), ("", {"Modal-Key": "k4711"})]
+)
+def test_a_key_that_was_sent_in_another_way_is_one(
+    server: ChatServer, chat: Make, query: str, headers: dict[str, str]
+) -> None:
+    server.plays = [error(401, "no")]
+    with pytest.raises(ConfigurationError, match=r"HTTP 401: no; it refused the token: check it and its rights$"):
+        chat(f"{server.url}/v1{query}", headers=headers).invoke("hi")
 
 
 def test_the_models_are_listed_below_the_same_address(server: ChatServer, backend: Any) -> None:

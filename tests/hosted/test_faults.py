@@ -109,6 +109,22 @@ def test_a_server_that_is_not_there_is_named_after_two_tries(chat: Make, waits: 
 
 
 @every_way
+def test_tries_that_were_asked_for_are_made(chat: Make, waits: Waits, ask: Ask) -> None:
+    with pytest.raises(ModelError, match="tried 4 times"):
+        ask(chat("http://127.0.0.1:9", max_retries=3))
+    assert waits.seconds == [0.5, 1.0, 2.0]
+
+
+@every_way
+def test_the_head_of_a_stream_says_that_there_is_a_server(
+    server: ChatServer, chat: Make, waits: Waits, ask: Ask
+) -> None:
+    server.plays = [events(done=False, end=False), reset, reset, reset, say("hello")]
+    assert ask(chat(streaming=True)).content == "hello"
+    assert waits.seconds == [0.5, 1.0, 2.0, 4.0]
+
+
+@every_way
 @pytest.mark.parametrize("streaming", [True, False])
 def test_pieces_that_came_say_that_there_is_a_server(
     server: ChatServer, chat: Make, waits: Waits, ask: Ask, streaming: bool

@@ -29,6 +29,51 @@ def refused(said: str, status: int = 400, **more: Any) -> Play:
     return body(json.dumps({"object": "error", "message": said, "code": status, **more}).encode(), status)
 
 
+def test_googles_list_of_errors_is_its_message(server: ChatServer, chat: Make) -> None:
+    listed = [{"error": {"code": 400, "message": "API key not valid", "status": "INVALID_ARGUMENT"}}]
+    server.plays = [body(json.dumps(listed).encode(), 400)]
+    with pytest.raises(ModelError, match=r"answered HTTP 400: API key not valid$"):
+        chat().invoke("hi")
+
+
+@every_way
+def test_a_format_at_which_a_server_breaks_is_asked_for_in_words(server: ChatServer, chat: Make, ask: Ask) -> None:
+    server.choose = lambda asked: error(500) if "response_format" in asked.body else say('{"a": 1}')
+    assert ask(chat(), response_format={"type": "json_object"}).content == '{"a": 1}'
+    assert "one JSON object" in server.bodies[1]["messages"][0]["content"]
+    assert len(server.bodies) == 2
+
+
+def test_a_server_that_breaks_in_any_case_says_nothing_of_the_format(server: ChatServer, chat: Make) -> None:
+    server.plays = [error(500), error(500), say("{}")]
+    assert chat().invoke("hi", response_format={"type": "json_object"}).content == "{}"
+    assert ["response_format" in sent for sent in server.bodies] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("said", "status"), [("m does not support tools", 400), ("No endpoints support tool use.", 404)]
+)
+def test_an_agent_is_told_how_to_do_without_tools(server: ChatServer, chat: Make, said: str, status: int) -> None:
+    server.plays = [refused(said, status)]
+    tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
+    with pytest.raises((ConfigurationError, ModelError), match="mode='react-json'"):
+        chat().bind_tools([tool]).invoke("hi")
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        ("Request too large for m: Limit 6000, Requested 7000. The input or output tokens must be reduced.", 429),
+        ("输入文本过长，超过模型最大长度限制", 400),
+        ("请求超出上下文长度", 400),
+    ],
+)
+def test_a_refusal_for_length_is_one_in_any_words(server: ChatServer, chat: Make, said: str, status: int) -> None:
+    server.choose = lambda asked: refused(said, status)
+    with pytest.raises(PromptTooLong):
+        chat(max_new_tokens=None).invoke("hi", shortens=False)
+
+
 # -- a role ------------------------------------------------------------------------------------------------------------
 
 TALK = [SystemMessage("Be brief."), HumanMessage("hi"), AIMessage("Hello."), HumanMessage("bye")]

@@ -24,6 +24,7 @@ _NOT_TAKEN = re.compile(  # as llama.cpp says with status 500 what others say wi
     r"|(?:\bnot\b|n't) support\b.{0,30}\b(?:tool|function)",
     re.IGNORECASE,
 )
+_TOO_LARGE = re.compile(r"\brequest too large\b|\bmust be reduced\b|\breduce your message size\b", re.IGNORECASE)
 _LOADING = re.compile(r"\bloading\b", re.IGNORECASE)
 _ABOUT_A_MODEL = re.compile(r"\b(?:model|deployment)\b", re.IGNORECASE)
 _MOST_CHARS = 300
@@ -71,7 +72,10 @@ def unreadable(error: NotACompletion | BrokenReply | TooMuch | Unreadable, *, pa
     if isinstance(error, Unreadable):
         return Failure(f"sent a reply {error}; is something between here and the server?", doubtful=True)
     if isinstance(error, BrokenReply):
-        return Failure(without_secrets(str(error)), status=error.status, retry=_may_pass(error.status), said=str(error))
+        said, status = str(error), error.status
+        elsewhere = bool(path) and status in NO_SUCH_PATH and not _ABOUT_A_MODEL.search(said)
+        message, retry = without_secrets(said), _may_pass(status) and not elsewhere
+        return Failure(message, status=status, retry=retry, elsewhere=elsewhere, path=path, said=said)
     seen = without_secrets(str(error))
     message = f"expected a chat completion, saw {seen}; is this an OpenAI-compatible server's address?"
     return Failure(message, doubtful=True, elsewhere=bool(path), path=path)
@@ -85,7 +89,7 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, *, path: str =
         details = f"it sends on to {there}; if that is meant, give that address"
     else:
         details = without_secrets(_message(value, body)) or "no details"
-    number, status = status, 400 if status == 500 and _NOT_TAKEN.search(details) else status
+    number, status = status, _meant(status, details)
     elsewhere = status in NO_SUCH_PATH and not _ABOUT_A_MODEL.search(details)
     if elsewhere and not isinstance(value, dict):
         details += "; is this an OpenAI-compatible server's address?"
@@ -100,6 +104,13 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, *, path: str =
         retry_after_s=_retry_after_s(headers, now_s),
         loading_s=_loading_s(value, details) if status == 503 else None,
     )
+
+
+def _meant(status: int, details: str) -> int:
+    """The status that others have for what a server says."""
+    if status == 500 and _NOT_TAKEN.search(details):
+        return 400
+    return 413 if status == 429 and _TOO_LARGE.search(details) else status
 
 
 def lookup_failure(error: Exception, token: str) -> Failure:
@@ -138,6 +149,7 @@ def _json(body: bytes) -> Any:
 
 def _code(value: Any) -> str:
     """The server's own name for an error, wherever it put it."""
+    value = value[0] if isinstance(value, list) and value else value
     error = value.get("error", value) if isinstance(value, dict) else None
     names = (error.get(key) for key in ("code", "type")) if isinstance(error, dict) else ()
     return next((name for name in names if isinstance(name, str) and not name.isdigit()), "")
@@ -145,7 +157,10 @@ def _code(value: Any) -> str:
 
 def _message(value: Any, body: bytes) -> str:
     """The message in an error's body, wherever the server put it."""
-    while isinstance(value, dict):
+    while isinstance(value, dict) or (isinstance(value, list) and value and isinstance(value[0], dict)):
+        if isinstance(value, list):  # Google's
+            value = value[0]
+            continue
         value = next((value[key] for key in ("error", "message", "detail", "error_message") if value.get(key)), "")
     if value is not None:
         return value if isinstance(value, str) else _dumped(value)

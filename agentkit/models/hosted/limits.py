@@ -20,6 +20,8 @@ _ABOUT_LENGTH = re.compile(
     r"|(?:prompt|inputs?|messages?|request|context|tokens?)\b[^.;]{0,60}\b(?:too (?:long|large)|exceed)"
     r"|exceed[^.;]{0,60}\btokens?\b|too many (?:input |prompt )?tokens|token limit|(?:input|prompt) length"
     r"|(?:output|completion) tokens\b[^.;]{0,60}\b(?:limit|maximum|most|over)\b"
+    r"|\bmust be reduced\b|reduce your message size|上下文.{0,12}(?:长度|窗口|超)"
+    r"|(?:输入|提示|文本|内容|prompt|token).{0,16}(?:过长|超长|超过|超出|超限)|(?:超过|超出).{0,16}(?:长度|最大|上限)"
     r"|inputs?\W{0,3} must have less than|requested token count"
 )
 _ABOUT_REPLY = re.compile(r"max_?(?:completion_?|new_?|output_?)?tokens|(?:completion|output) tokens|number of output")

@@ -28,7 +28,7 @@ from agentkit.models.hosted.body import Lessons, request_body
 from agentkit.models.hosted.delivery import Delivery
 from agentkit.models.hosted.failures import Failure, refusal, unreadable, without_secrets
 from agentkit.models.hosted.phrasing import Phrasing
-from agentkit.models.hosted.places import Outgoing, Place
+from agentkit.models.hosted.places import ROUTER, Outgoing, Place, Server
 from agentkit.models.hosted.wire import (
     Ask,
     Clients,
@@ -59,6 +59,11 @@ _WANTS_A_MODEL = re.compile(
     r"\bmodel\b.*(required|missing|not exist|not found)|(provide|specify|must|missing|required).*\bmodel\b",
     re.IGNORECASE,
 )
+_NO_SUCH_MODEL = re.compile(
+    r"\bmodel\b.{0,80}?(?:\bnot\b.{0,12}(?:exist|found|available)|unknown|doesn't exist)"
+    r"|\b(?:unknown|invalid|no such|unsupported|not found)\b.{0,20}\bmodel\b",
+    re.IGNORECASE,
+)
 MOST_MOVES = 4  # redirects within a server
 ERROR_BODY_S = 5.0
 AFTER_END_S = 1.0  # for what may follow the end of a reply: usage, and the end of the response
@@ -66,6 +71,7 @@ DOUBTFUL_TRIES = 2  # where there may be no chat server at the address
 TESTED_AFTER = 20  # requests that were shortened for what a server said earlier
 LISTING_S = 10.0  # for the names of what is served
 MOST_NAMES = 5
+MOST_NAMED = 10  # of the models that there are instead
 MOST_LISTED = 300  # characters of names
 _MOST_CHARS = 1000
 LONGEST_WAIT_S = 3600.0  # whatever the server asks for, where there is no deadline
@@ -92,6 +98,7 @@ class HostedModel(Closing):
     has it too. Where a server refuses what can be put otherwise, it is, unless `adapts` is False: a field is left out,
     a system message folded, a reply asked shorter, an old observation dropped. `verify` is whether certificates are
     checked, or a file or folder of those to trust. `keys` are those that it was given, and those that it sends.
+    Unless it `insists` on its `retries`, an address at which no chat server has shown yet is asked twice at most.
     """
 
     model_id: str
@@ -108,6 +115,7 @@ class HostedModel(Closing):
     proxy: str | None = field(default=None, repr=False)
     verify: bool | str | Path = True
     retries: RetryPolicy = field(default_factory=lambda: RetryPolicy(tries=5, total_s=600.0))
+    insists: bool = False
     keys: KeysInUse = field(default_factory=KeysInUse, repr=False)
     prices: Prices = field(default_factory=dict)
     notice: Callable[[str], None] | None = field(default=None, repr=False)
@@ -198,6 +206,7 @@ class HostedModel(Closing):
                 try:
                     wait_s = self._wait_s(failure, attempts)
                 except Failure as last:
+                    last.message += yield from self._names_models(last, phrasing)
                     raise self._error(last, attempts, phrasing) from None  # it says all; a cause may hold a key
                 self._notify(failure, wait_s)
                 yield Wait(0.0 if _is_replayed() else wait_s)
@@ -218,6 +227,7 @@ class HostedModel(Closing):
         delivery.begin()
         head = yield from self._send(body, attempts, phrasing.lessons.base)
         self._learn(phrasing)
+        self._quirks.answers |= head.headers.get("content-type", "").startswith("text/event-stream")
         asked = phrasing.asked
         reader = CompletionReader(
             salt=len(asked.messages), headers=head.headers, tools=asked.tools, origin=self.capabilities.identity
@@ -334,7 +344,7 @@ class HostedModel(Closing):
             extra=self.extra,
             stop=self.stop,
             stream=request.stream or self.streaming,
-            lessons=phrasing.lessons,
+            lessons=phrasing.taken,
             most_tokens=phrasing.most_tokens,
             origin=self.capabilities.identity if _returns_fields() else None,
         )
@@ -393,14 +403,13 @@ class HostedModel(Closing):
     def _notice_model(self, serves: str, phrasing: Phrasing) -> None:
         """Which model gave a good reply.
 
-        Of another one than before no more is known than this request taught; where it has the name that it was asked
-        by, the server is likely to be the same.
+        Of another one than before, also of one that a router puts behind the same name, no more is known than this
+        request taught.
         """
         quirks = self._quirks
         if quirks.serves and serves != quirks.serves:
-            of_server = replace(quirks.lessons, context=None, most_tokens=None)
-            lessons = of_server if self.place.model else Lessons(base=quirks.lessons.base)
-            quirks.lessons = lessons.taught(phrasing.known, phrasing.lessons)
+            of_server = Lessons(base=quirks.lessons.base)
+            quirks.lessons = of_server.taught(phrasing.known, phrasing.lessons)
         quirks.serves, quirks.answers = serves, True
 
     def _finds_model(self, phrasing: Phrasing, attempts: Attempts) -> Effects[bool]:
@@ -413,10 +422,23 @@ class HostedModel(Closing):
         except Failure:
             return False
         if len(names) > 1:
-            listed = in_one_line(", ".join(names[:10]), MOST_LISTED)
+            listed = in_one_line(", ".join(names[:MOST_NAMED]), MOST_LISTED)
             raise ConfigurationError(f"{self.model_id} wants a model's name; name one after a #: {listed}")
         phrasing.lessons = replace(phrasing.lessons, model=names[0] if names else None)
         return bool(names)
+
+    def _names_models(self, failure: Failure, phrasing: Phrasing) -> Effects[str]:
+        """Which models there are, behind the message of a failure that says that there is none of this name."""
+        asking = self.place.models(phrasing.lessons.base)
+        is_of_name = failure.status in WRONG_FIELDS and self.place.model and _NO_SUCH_MODEL.search(failure.message)
+        if not is_of_name or asking is None:
+            return ""
+        try:
+            listed = yield from self._listing(asking, RetryPolicy(tries=1, total_s=LISTING_S).begin())
+        except (Failure, Unreadable):
+            return ""
+        names = ", ".join([one["id"] for one in listed][:MOST_NAMED])
+        return f"; it serves {in_one_line(names, MOST_LISTED)}" if names else ""
 
     def _listing(self, asking: Outgoing, attempts: Attempts) -> Effects[list[dict[str, Any]]]:
         """The server's models, each with an `id`; none where it does not list them."""
@@ -465,7 +487,7 @@ class HostedModel(Closing):
             raise failure
         _left_s(attempts)
         if failure.loading_s is None:
-            is_doubtful = failure.doubtful and not self._quirks.answers
+            is_doubtful = failure.doubtful and not (self._quirks.answers or self.insists)
             if not attempts.fail(tries=DOUBTFUL_TRIES if is_doubtful else None):
                 raise failure
         if failure.retry_after_s is not None:
@@ -482,13 +504,20 @@ class HostedModel(Closing):
         return wait_s
 
     def _error(self, failure: Failure, attempts: Attempts, phrasing: Phrasing | None = None) -> Exception:
-        message = self._redacted(f"{self.model_id} {failure.message}{phrasing.advice(failure) if phrasing else ''}")
+        message = self._redacted(f"{self._name} {failure.message}{phrasing.advice(failure) if phrasing else ''}")
         if failure.status in (401, 403):
             return ConfigurationError(
                 f"{message}; {self.place.no_key or 'it refused the token: check it and its rights'}"
             )
         tries = f" (tried {attempts.failures} times)" if attempts.failures > 1 else ""
         return ModelError(message + tries)
+
+    @property
+    def _name(self) -> str:
+        """The model, and its server where the model's name does not say it."""
+        place = self.place
+        host = urlsplit(place.url).netloc if isinstance(place, Server) and place.url != ROUTER else ""
+        return self.model_id if host in self.model_id else f"{self.model_id} at {host}"
 
     def _redacted(self, text: str) -> str:
         return without_secrets(text, *self.keys.values, most=_MOST_CHARS)

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from agentkit.errors import ConfigurationError, PromptTooLong
 from agentkit.events import Usage
@@ -17,6 +17,7 @@ from agentkit.models.hosted.limits import FEWEST, Context, TooLong, too_long
 from agentkit.models.messages import Fitted, shortened_to
 from agentkit.number_words import count
 
+BROKE = (500, 501)  # what some servers answer to a field that they do not know
 SCHEMA_FAILED = (400, 404, 405, 415, 422, 500, 501)
 MOST_GIVEN_WAY = 16  # times for one request
 _FAIR_ROOM = 128  # tokens of a reply for which no observation need be dropped
@@ -34,6 +35,7 @@ _NO_SYSTEM = re.compile(
 _ABOUT_SCHEMAS = re.compile(  # as a server says that it takes none
     r"response.?format|json.?schema|\bschemas?\b|\bgrammars?\b|guided|structured.?output|constrained", re.IGNORECASE
 )
+_ABOUT_TOOLS = re.compile(r"\btools?\b|\btool.?(?:choice|calls?)\b|\bfunction.?call", re.IGNORECASE)
 _MAY_BE_SYSTEM = re.compile(r"\bsystem\b|\broles?\b|\bfirst message\b|\btemplate\b|\bjinja", re.IGNORECASE)
 
 
@@ -50,6 +52,7 @@ class Phrasing:
     drops: bool = False  # of the prompt
     let_go: SchemaUse = ""  # why the schema of a turn is not asked for
     _let_go_in_vain: bool = False
+    _format: Literal["field", "words", "both failed"] = "field"  # how a reply's format is asked for
     _given_way: int = 0
     _is_test: bool = False  # of whether the context is still as long as was learnt
     known: Lessons = field(init=False)  # the lessons that it began with
@@ -62,6 +65,12 @@ class Phrasing:
         """The request with what there is room for."""
         request = replace(self.asked, turn_schema=None) if self.let_go else self.asked
         return request if self.fitted is None else replace(request, messages=self.fitted.messages)
+
+    @property
+    def taken(self) -> Lessons:
+        """What the next body is put by: the lessons, and what is only tried."""
+        tried = {"response_format"} if self._format == "words" else set()
+        return replace(self.lessons, refused=self.lessons.refused | tried) if tried else self.lessons
 
     @property
     def schema_use(self) -> SchemaUse:
@@ -110,14 +119,18 @@ class Phrasing:
             self.lessons = replace(self.lessons, refused=self.lessons.refused | {name})
             return f"does not take {name}; going on without it"
         if name is not None:
-            raise ConfigurationError(f"{model_id} does not take {name}: leave it out ({failure.message})") from failure
+            instead = "give an agent mode='react-json'" if name in ("tools", "tool_choice") else "leave it out"
+            raise ConfigurationError(f"{model_id} does not take {name}: {instead} ({failure.message})") from failure
         return self._folded() if has_system and _MAY_BE_SYSTEM.search(failure.said) else ""
 
     def lets_go(self, failure: Failure) -> str:
         """What is done, in words, where the schema of a turn may be what a request failed for: a turn needs none.
 
-        Where it fails without as well, that says nothing of the schema.
+        Any other format of a reply is asked for in words then. Where it fails without as well, that says nothing of it.
         """
+        if self.asked.response_format and failure.status in BROKE and "response_format" not in self.lessons.refused:
+            self._format = "words" if self._format == "field" else "both failed"
+            return "failed at a request with response_format; asking in words" if self._format == "words" else ""
         if (
             failure.status not in SCHEMA_FAILED
             or not self.asked.turn_schema
@@ -136,6 +149,8 @@ class Phrasing:
 
     def advice(self, failure: Failure) -> str:
         """What to do about a failure that nothing mended, behind its message."""
+        if self.asked.tools and failure.said and _ABOUT_TOOLS.search(failure.said):
+            return "; an agent does without tools in requests with mode='react-json'"
         if failure.elsewhere and any(self.paths):
             return f" (asked: {', '.join(dict.fromkeys(self.paths))})"
         return (

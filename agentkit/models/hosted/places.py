@@ -41,7 +41,6 @@ _VERSION = re.compile(r"v\d+(?:(?:alpha|beta|preview)\d*)?")
 _CHAT = "/chat/completions"
 _AZURE_HOSTS = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
 _AZURE_PATH = "/openai/deployments/"
-_KEY_HEADERS = ("authorization", "api-key", "x-api-key")
 _OTHER_APIS = (
     (r"/responses", "OpenAI's Responses API", ""),
     (r"/messages", "Anthropic's own API", ""),
@@ -200,7 +199,8 @@ def place(
         address, _, named = endpoint_url.partition("#")
         token = token or token_for(address, keyless=keyless)
         sent = _own_headers(headers, token, address)
-        no_key = "" if any(name in sent for name in _KEY_HEADERS) else _no_key(httpx.URL(address), keyless)
+        is_sent = any(keys_of_headers(sent)) or any(keys_in_address(address))
+        no_key = "" if is_sent else _no_key(httpx.URL(address), keyless)
         return Server(url=address, model=model or named or None, headers=sent, no_key=no_key)
     assert repo_id is not None
     is_hub_token, token = token is None, token or hub_token()
