@@ -150,12 +150,14 @@ class Pending:
 class FinalAnswer:
     """The run's answer: a text, or plain JSON where it is a value; `log` is the model's own text.
 
-    One that `declines` says that the model has none.
+    One that `declines` says that the model has none. `made` holds the object that was made of the value when it was
+    read, if one was: it is not recorded, and no part of the answer's equality.
     """
 
     output: Any
     log: str = ""
     declines: bool = False
+    made: tuple[Any, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,6 +341,7 @@ class Finished:
     log: str = ""
     return_values: dict[str, Any] | None = None
     waiting: tuple[Pending, ...] = ()
+    made: tuple[Any, ...] = field(default=(), compare=False, repr=False)  # as that of its `FinalAnswer`
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,10 @@ from typing import Any
 
 from agentkit.core.loop import ModelCall, Turn
 from agentkit.core.planner import Planned, Planner
-from agentkit.errors import AgentkitError, ConfigurationError, RejectedAnswer, described
+from agentkit.errors import AgentkitError, ConfigurationError, RejectedAnswer, described, in_one_line
 from agentkit.events import FinalAnswer
+from agentkit.react_json.hostile import defused
+from agentkit.react_json.schema_validator import error_in_words
 
 Check = Callable[[Any], Any]
 LONGEST_MESSAGE = 2_000
@@ -51,12 +53,13 @@ def _name(check: Check) -> str:
 class CheckedPlanner:
     """A planner whose answers are checked: one that is rejected is a turn that the model has to mend.
 
-    `made_of` makes what the checks are given of the answer's plain value. After `most` corrections the run ends.
+    `object_of` gives what a check is given of an answer: an object that was made of it is the one that the caller gets,
+    plain values are a copy for each. After `most` corrections the run ends.
     """
 
     planner: Planner
     checks: Sequence[Check]
-    made_of: Callable[[Any], Any]
+    object_of: Callable[[FinalAnswer], Any]
     most: int = MOST_CORRECTIONS
     _corrections: int = 0
 
@@ -74,13 +77,14 @@ class CheckedPlanner:
         if message is None:
             return turn
         self._corrections += 1
-        told = f"The answer was not accepted: {message[:LONGEST_MESSAGE]}\nMend that, and give the whole answer again."
+        reason = defused(in_one_line(message, LONGEST_MESSAGE))
+        told = f"The answer was not accepted: {reason}\nMend that, and give the whole answer again."
         error = RejectedAnswer(told, ends_run=self._corrections > self.most)
         return replace(turn, decision=error, text=turn.text, return_values=None)
 
     def _said(self, turn: Any) -> str | None:
-        answer = self.made_of(turn.decision.output)
         for check in self.checks:
+            answer = self.object_of(turn.decision)
             try:
                 said = check(answer)
             except ValueError as error:
@@ -93,8 +97,8 @@ class CheckedPlanner:
         return None
 
     async def _asaid(self, turn: Any) -> str | None:
-        answer = self.made_of(turn.decision.output)
         for check in self.checks:
+            answer = self.object_of(turn.decision)
             try:
                 said = check(answer)
                 if isinstance(said, Awaitable):
@@ -113,7 +117,7 @@ def _answers(piece: Any) -> bool:
 def _raised(error: ValueError) -> str:
     if isinstance(error, AgentkitError):  # of something that is used wrongly within
         raise error
-    return str(error) or "it is not right."
+    return error_in_words(error) or "it is not right."
 
 
 def _message(check: Check, said: Any) -> str | None:

@@ -24,7 +24,7 @@ from agentkit.events import Action, Called, FinalAnswer, Step, ToolInput
 from agentkit.models.backend import ChatRequest, Completion, Message, NativeCall
 from agentkit.models.chat import ChatModel
 from agentkit.models.tool_calls import holds_unread_call
-from agentkit.react_json.answer_type import AnswerType, rebuilt
+from agentkit.react_json.answer_type import AnswerType, Fit, rebuilt
 from agentkit.react_json.lenient_json import BrokenJson, read_json
 from agentkit.react_json.parser import parse_turn
 from agentkit.react_json.prompt import ChatPrompt, Prompt
@@ -205,7 +205,7 @@ class NativePlanner(ModelPlanner):
                 raise MalformedTurn("Your tool call could not be read; nothing was called. Write it again, whole.")
             final = _answer(text)
             if self._final is not None:
-                final = replace(final, output=self._final.read(final.output))
+                final = self._final.final(final)
             return Turn(final, text, thinking=thinking, usage=usage)
         except MalformedTurn as error:
             calls = [f"{one.name}({one.arguments})" for one in completion.tool_calls]
@@ -230,12 +230,13 @@ class NativePlanner(ModelPlanner):
             value = _value(given[0].arguments.strip())
         except BrokenJson as broken:
             raise MalformedTurn(f"Invalid call of {FINAL_ANSWER}: its arguments' JSON {broken}. {CALL_AGAIN}") from None
-        answer = final.value_of(value)
-        written = json.dumps(answer, ensure_ascii=False)
+        answer = final.fit_of(value)
+        written = json.dumps(answer.value, ensure_ascii=False)
         text = "\n".join(filter(None, [completion.text.strip(), f"{FINAL_ANSWER}({written})"]))
         thought = completion.text.strip()
         thinking, usage = completion.thinking, completion.usage
-        return Turn(FinalAnswer(answer, written), text, thought, thinking, usage=usage, is_call=True)
+        decision = FinalAnswer(answer.value, written, made=answer.made)
+        return Turn(decision, text, thought, thinking, usage=usage, is_call=True)
 
     def _in_dialect(self, text: str) -> ParsedTurn | None:
         """What a reply without calls is as the dialect reads it: a call of one of these tools, or a labelled answer.
@@ -251,7 +252,7 @@ class NativePlanner(ModelPlanner):
             return None
         if isinstance(turn.decision, FinalAnswer):
             if self._final is not None:
-                return replace(turn, decision=replace(turn.decision, output=self._final.read(turn.decision.output)))
+                return replace(turn, decision=self._final.final(turn.decision))
             return turn if labelled else None
         is_a_tools = turn.decision.tool in self._functions or turn.decision.tool in self._by_tool
         is_example = bool(turn.thought) and "```" in text and not labelled
@@ -348,24 +349,23 @@ class AnswerFunction:
         about = "Gives your final answer. Call it alone, when you know the answer."
         return {"type": "function", "function": {"name": self.name, "description": about, "parameters": parameters}}
 
-    def value_of(self, arguments: Any) -> Any:
+    def fit_of(self, arguments: Any) -> Fit:
         """The answer that stands in the arguments; raises `MalformedTurn` where it does not fit."""
         if self.wrapper and isinstance(arguments, Mapping) and arguments.keys() == {self.wrapper}:
             arguments = arguments[self.wrapper]
-        return self.type.fitted(arguments, again=CALL_AGAIN)
+        return self.type.fit_of(arguments, again=CALL_AGAIN)
 
-    def read(self, text: str) -> Any:
-        """The answer that a text holds; raises `MalformedTurn`."""
-        return self.type.read(text, again=CALL_AGAIN)
+    def final(self, answer: FinalAnswer) -> FinalAnswer:
+        """The answer with the value that its text holds; raises `MalformedTurn`."""
+        return self.type.final(answer, again=CALL_AGAIN)
 
     def turn(self, completion: Completion) -> Turn | None:
         """The turn of a text that is the answer as JSON, whole, and nothing else."""
         text = completion.text.strip().removeprefix(LABEL).strip()
-        try:
-            value = self.type.exactly(text)
-        except MalformedTurn:
+        if (fit := self.type.exactly(text)) is None:
             return None
-        return Turn(FinalAnswer(value, text), completion.text, thinking=completion.thinking, usage=completion.usage)
+        final = FinalAnswer(fit.value, text, made=fit.made)
+        return Turn(final, completion.text, thinking=completion.thinking, usage=completion.usage)
 
 
 def wrapped(schema: Mapping[str, Any]) -> dict[str, Any]:

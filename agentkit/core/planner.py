@@ -388,7 +388,8 @@ def turn_of(
         elif completion.turn is not None:
             text = completion.turn
         is_whole = parsed is not None  # an object that is complete was not cut off
-        parsed = parsed or (answer.turn(text) if answer is not None else None) or parse_turn(text, tools)
+        typed = answer.turn(text) if answer is not None and parsed is None else None
+        parsed = parsed or typed or parse_turn(text, tools)
     except MalformedTurn as error:
         told = MalformedTurn(f"{error} The turn was {_cut_off(completion)}: write less.") if is_cut_off else error
         return Turn(told, error.text or text, thinking=thinking, invented=error.invented + behind_stop, usage=usage)
@@ -397,12 +398,11 @@ def turn_of(
     if is_cut_off and not is_whole and not completion.cut_off and parsed.decision.log == text.rstrip():
         told = MalformedTurn(f"Invalid format: the answer was {_cut_off(completion)}. Answer more briefly.")
         return Turn(told, text, thinking=thinking, invented=behind_stop, usage=usage)
-    if answer is not None:
+    if answer is not None and typed is None:
         try:
-            value = answer.read(parsed.decision.output)
+            final = answer.final(parsed.decision)
         except MalformedTurn as error:
             return Turn(error, text, parsed.thought, thinking, parsed.invented + behind_stop, usage)
-        final = replace(parsed.decision, output=value)
         return Turn(final, text, parsed.thought, thinking, parsed.invented + behind_stop, usage)
     return Turn(parsed.decision, text, parsed.thought, thinking, parsed.invented + behind_stop, usage)
 

@@ -12,33 +12,42 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from inspect import isroutine
-from itertools import islice
 from typing import Any
 
-from agentkit.errors import ConfigurationError, MalformedTurn, UnfitAnswer, described, in_one_line, short_repr
-from agentkit.events import FinalAnswer
+from agentkit.errors import AgentkitError, ConfigurationError, UnfitAnswer, described, in_one_line, short_repr
+from agentkit.events import FinalAnswer, Finished
 from agentkit.react_json.grounding import leaves
+from agentkit.react_json.hostile import defused
 from agentkit.react_json.lenient_json import BrokenJson, read_json, read_value
 from agentkit.react_json.schema_rules import LARGEST, UNHELD, are_apart, bounded, referred
+from agentkit.react_json.schema_validator import (
+    LONGEST_PROBLEM,
+    EndlessCheck,
+    SchemaValidator,
+    dialect,
+    error_in_words,
+    is_python,
+    matcher,
+    path,
+    reason,
+)
 from agentkit.react_json.turn import Turn
 
-__all__ = ["AnswerType", "Held", "rebuilt"]
+__all__ = ["AnswerType", "Fit", "Held", "rebuilt"]
 
 WHAT = "output_type"
 MOST_CHARACTERS = 100_000  # of a schema as JSON: it stands in the prompt
 MOST_PARTS = 2_000
+MOST_IN_PLACE = 20_000  # parts to which one value is held
 MOST_STEPS = 200_000  # to find out whether a value may fit
 AGAIN = "Write Final Answer: again, and behind it JSON that fits the schema, whole, and nothing else."
-MOST_ERRORS = 100  # that are looked for in a value
-MOST_PROBLEMS = 3  # that a model is told of at a time
-LONGEST_PROBLEM = 160
 MOST_STARTS = 8  # of JSON among words
 _WRAPPERS = ("final_answer", "answer", "output", "result")  # keys in which models put an answer that has none
-_MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+_MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies")
 _LISTS = ("anyOf", "allOf", "oneOf", "prefixItems")
 _SINGLE = (
     *("items", "additionalProperties", "additionalItems", "contains", "propertyNames", "not", "if", "then", "else"),
@@ -53,13 +62,12 @@ _KEYWORDS = frozenset(
     )
 )
 _NOT_READ = ("$dynamicRef", "$recursiveRef", "$dynamicAnchor", "$recursiveAnchor")
+_BESIDE_REFERENCES = frozenset(("$ref", "$defs", "definitions", "title", "description", "default"))
+_DRAFT_7 = "http://json-schema.org/draft-07/schema#"
 _UNSAID = frozenset(("title", "$schema", "$id", "$anchor", "$comment", "examples"))  # to a model
 _BEYOND_GRAMMARS = re.compile(r"(?<!\\)(?:\\\\)*(?:\(\?(?:[=!>(P]|<[=!])|\\[1-9bBAZzGkp])|[*+?}]\+")
-_LABELLED = re.compile(  # only words before it: what else may stand there is for the parser of turns
-    r"\A\s*(?:Thought:)?(?P<thought>(?:(?!^[ \t]*(?:Action|Observation))[^{`\[<◁])*?)^[ \t#*_]*Final Answer[*_]*:[*_]*",
-    re.MULTILINE,
-)
-_FENCED = re.compile(r"\A\s*(?:`{3,}|~{3,})[^\n]*\n(.*?)\n?[ \t]*(?:`{3,}|~{3,})\s*\Z", re.DOTALL)
+_LABEL = re.compile(r"^[ \t#*_]*Final Answer[*_]*:[*_]*", re.MULTILINE)
+_NO_THOUGHT = re.compile(r"[{`\[<◁]|^[ \t]*(?:Action|Observation)", re.MULTILINE)  # what is for the parser of turns
 _BLOCK = re.compile(r"^[ \t]*`{3,}[^\n`]*\n(.*?)^[ \t]*`{3,}", re.DOTALL | re.MULTILINE)
 
 
@@ -69,6 +77,14 @@ class Held:
 
     schema: Any
     not_held: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A value that fits, as plain JSON; `made` holds the object that was made of it, if it is of a Python type."""
+
+    value: Any
+    made: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,66 +155,97 @@ class AnswerType:
 
     # -- what the model wrote ----------------------------------------------------------------------------------------
 
-    def read(self, text: str, *, again: str = AGAIN) -> Any:
-        """The value that a text means, leniently in its form; raises `MalformedTurn` that says what does not fit."""
+    def final(self, answer: FinalAnswer, *, again: str = AGAIN) -> FinalAnswer:
+        """The answer with the value that its text means, and its object; raises `MalformedTurn`."""
+        fit = self.fit(answer.output, again=again)
+        return replace(answer, output=fit.value, made=fit.made)
+
+    def read(self, text: str) -> Any:
+        """The value that a text means; raises `MalformedTurn`."""
+        return self.fit(text).value
+
+    def fit(self, text: str, *, again: str = AGAIN) -> Fit:
+        """The value that a text means, leniently in its form; raises `MalformedTurn` that says what does not fit.
+
+        JSON among words is the answer only where no other there fits.
+        """
         problems: list[str] = []
-        for value in _readings(text):
-            for meant in self._meant(value):
-                if (problem := self.problem(meant)) is None:
-                    return meant
-                problems.append(problem)
-        if self.problem(text) is None:
-            return text
-        problem = problems[0] if problems else _no_json(text)
-        raise UnfitAnswer(f"Invalid format: the final answer does not fit its schema: {problem}. {again}")
+        for readings in (_whole(text), _among_words(text)):
+            fits: dict[str, Fit] = {}
+            for value in readings:
+                fit = self._first_fit(value, problems)
+                if fit is not None:
+                    fits[json.dumps(fit.value, sort_keys=True)] = fit
+            if len(fits) > 1:
+                seen = " and ".join(defused(short_repr(fit.value)) for fit in [*fits.values()][:2])
+                raise _unfit(f"several values in it do, {seen}; which one is meant?", again)
+            if fits:
+                return next(iter(fits.values()))
+        if isinstance(as_text := self._judged(text), Fit):
+            return as_text
+        raise _unfit(problems[0] if problems else _no_json(text), again)
 
     def turn(self, text: str) -> Turn | None:
         """The turn of a text that ends in its answer, as JSON that fits: that may look like a call, and is none."""
-        label = _LABELLED.match(text)
+        label = _LABEL.search(text)
         if label is None:
             return None
-        try:
-            self.exactly(text[label.end() :])
-        except MalformedTurn:
+        thought = text[: label.start()].strip().removeprefix("Thought:")
+        if _NO_THOUGHT.search(thought):
             return None
-        return Turn(FinalAnswer(text[label.end() :].strip(), text.rstrip()), label["thought"].strip())
+        if (fit := self.exactly(text[label.end() :])) is None:
+            return None
+        return Turn(FinalAnswer(fit.value, text.rstrip(), made=fit.made), thought.strip())
 
-    def exactly(self, text: str) -> Any:
-        """The value of a text that is JSON, whole, and fits; raises `MalformedTurn` for any other."""
-        for value in _whole(text):
-            if self.problem(value) is None:
-                return value
-        raise UnfitAnswer(f"Invalid format: no final answer that fits its schema. {AGAIN}")
+    def exactly(self, text: str) -> Fit | None:
+        """The value of a text that is JSON, whole, and fits; None for any other."""
+        fits = (self._judged(value) for value in _whole(text))
+        return next((fit for fit in fits if isinstance(fit, Fit)), None)
 
-    def fitted(self, value: Any, *, again: str = AGAIN) -> Any:
+    def fit_of(self, value: Any, *, again: str = AGAIN) -> Fit:
         """A value that came as one, and fits; raises `MalformedTurn`."""
-        problem = None
-        for meant in self._meant(value):
-            if (why := self.problem(meant)) is None:
-                return meant
-            problem = problem or why
-        raise UnfitAnswer(f"Invalid format: the final answer does not fit its schema: {problem}. {again}")
+        problems: list[str] = []
+        if (fit := self._first_fit(value, problems)) is not None:
+            return fit
+        raise _unfit(problems[0], again)
 
-    def problem(self, value: Any) -> str | None:
-        """Where a value does not fit and why, in a few words; None for one that does."""
-        try:
-            first = islice(self._validator.iter_errors(value), MOST_ERRORS)
-            errors = sorted(first, key=lambda error: len(error.absolute_path))
-            if errors:
-                return "; ".join(dict.fromkeys(map(_said, errors[:MOST_PROBLEMS])))
-            if self.adapter is not None:
-                self.made_of(value)
-        except RecursionError:
-            return "it is nested too deeply"
-        except ValueError as error:
-            return _said_by_pydantic(error)
-        return None
+    def object_of(self, answer: FinalAnswer | Finished) -> Any:
+        """The object that was made of an answer when it was read, or is now; of a JSON schema, a copy of the value."""
+        if answer.made:
+            return answer.made[0]
+        return json.loads(json.dumps(answer.output)) if self.adapter is None else self.made_of(answer.output)
 
     def made_of(self, value: Any) -> Any:
         """The object that a value which fits stands for: for a JSON schema, the value itself."""
         if self.adapter is None:
             return value
-        return self.adapter.validate_json(json.dumps(value))
+        made = self.adapter.validate_json(json.dumps(value))
+        return list(made) if type(made).__name__ == "ValidatorIterator" else made
+
+    def _first_fit(self, value: Any, problems: list[str]) -> Fit | None:
+        for meant in self._meant(value):
+            if isinstance(fit := self._judged(meant), Fit):
+                return fit
+            problems.append(fit)
+        return None
+
+    def _judged(self, value: Any) -> Fit | str:
+        """The value where it fits, or what does not. Validators of a Python type run here, and only here.
+
+        Whatever exception a validator raises is what it says of the value.
+        """
+        if (problem := self._validator.problem(value)) is not None:
+            return problem
+        if self.adapter is None:
+            return Fit(value)
+        try:
+            return Fit(value, (self.made_of(value),))
+        except RecursionError:
+            return "it is nested too deeply"
+        except AgentkitError:  # of something that is used wrongly within
+            raise
+        except Exception as error:
+            return error_in_words(error)
 
     def _meant(self, value: Any) -> Iterator[Any]:
         """What a value may mean, the likeliest first: itself, with numbers that came as texts, what it wraps."""
@@ -216,11 +263,12 @@ class AnswerType:
         """The value with texts that are numbers or words of JSON as those, where no text may stand."""
         try:
             wrong = [
-                error
-                for error in islice(self._validator.iter_errors(value), MOST_ERRORS)
-                if error.validator == "type" and isinstance(error.instance, str) and _is_scalar(error.validator_value)
+                one
+                for error in self._validator.errors(value)
+                for one in (error, *(error.context or ()))
+                if one.validator == "type" and isinstance(one.instance, str) and _is_scalar(one.validator_value)
             ]
-        except RecursionError:
+        except (RecursionError, EndlessCheck):
             return value
         made = json.loads(json.dumps(value)) if wrong else value
         for error in wrong:
@@ -228,7 +276,7 @@ class AnswerType:
                 scalar = json.loads(error.instance.strip(), parse_constant=_no_number)
             except (ValueError, RecursionError):
                 continue
-            if isinstance(scalar, str | list | dict):
+            if isinstance(scalar, str | list | dict) or (isinstance(scalar, float) and not math.isfinite(scalar)):
                 continue
             if not error.absolute_path:
                 return scalar
@@ -240,12 +288,13 @@ class AnswerType:
         return made
 
     @cached_property
-    def _validator(self) -> Any:
-        from referencing import Registry
+    def _validator(self) -> SchemaValidator:
+        # pydantic checks formats itself; no $id is one to fetch from, or to look for others in
+        return SchemaValidator(_without(self.schema, frozenset(("$id",))), has_formats=self.adapter is None)
 
-        known = _in_linear_time(_dialect(self.schema))
-        checker = known.FORMAT_CHECKER if self.adapter is None else None  # pydantic checks its own
-        return known(self.schema, format_checker=checker, registry=Registry())
+
+def _unfit(problem: str, again: str) -> UnfitAnswer:
+    return UnfitAnswer(f"Invalid format: the final answer does not fit its schema: {problem}. {again}")
 
 
 # -- Python types ------------------------------------------------------------------------------------------------------
@@ -253,20 +302,17 @@ class AnswerType:
 
 def _adapter(wanted: Any, what: str) -> Any:
     from pydantic import TypeAdapter
-    from pydantic.errors import PydanticUserError
 
     try:
         return TypeAdapter(wanted)
-    except (PydanticUserError, NameError, TypeError, RecursionError) as error:
+    except Exception as error:  # also of a class that makes its own schema
         raise ConfigurationError(f"{what}: no JSON schema can be made of {_named(wanted)}: {_first(error)}") from None
 
 
 def _schema_of(adapter: Any, name: str, what: str) -> Any:
-    from pydantic.errors import PydanticUserError
-
     try:
         return adapter.json_schema()
-    except (PydanticUserError, RecursionError) as error:
+    except Exception as error:
         raise ConfigurationError(f"{what}: {name} has no JSON schema: {_first(error)}") from None
 
 
@@ -277,14 +323,6 @@ def _named(wanted: Any) -> str:
 def _first(error: BaseException) -> str:
     """The first sentence of what pydantic says, who goes on with advice for its own users."""
     return in_one_line(re.split(r"\.\s|\n\n", str(error))[0], 200)
-
-
-def _said_by_pydantic(error: ValueError) -> str:
-    errors = getattr(error, "errors", None)
-    if not callable(errors):
-        return in_one_line(error, LONGEST_PROBLEM)
-    found = errors(include_url=False, include_input=False, include_context=False)[:MOST_PROBLEMS]
-    return "; ".join(f"{_path(one['loc'])}: {in_one_line(one['msg'], LONGEST_PROBLEM)}" for one in found)
 
 
 # -- checking a schema -------------------------------------------------------------------------------------------------
@@ -320,45 +358,112 @@ def _checked(wanted: Mapping[str, Any], what: str) -> Mapping[str, Any]:
             f"{what}: expected a JSON schema, saw none of its keywords among {short_repr([*schema])}; "
             'an object is {"type": "object", "properties": {…}}'
         )
-    parts = list(_parts(schema, what))
+    list(_parts(schema, what))  # which are not too many
     _check_syntax(schema, what)
+    schema = _in_todays_terms(schema)
+    parts = list(_parts(schema, what))
+    places = {id(part) for part in parts}
     for part in parts:
-        _check_part(part, schema, what)
+        _check_part(part, schema, what, places)
     if not _Satisfiable(schema, parts).takes_a_value:
         raise _nothing_fits(what)
+    _check_size_in_place(schema, parts, what)
     return schema
+
+
+def _in_todays_terms(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The schema as it is read today: draft 4's exclusive bounds as numbers, no neighbours of a draft-7 `$ref`."""
+    from jsonschema import Draft4Validator, Draft6Validator, Draft7Validator
+
+    known = dialect(schema)
+    if known not in (Draft4Validator, Draft6Validator, Draft7Validator):
+        return schema
+
+    def changed(part: Any) -> Any:
+        if not isinstance(part, Mapping):
+            return part
+        made = dict(part)
+        if "$ref" in made:
+            made = {name: value for name, value in made.items() if name in _BESIDE_REFERENCES}
+        for bound, limit in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
+            if isinstance(made.get(bound), bool) and made.pop(bound) and limit in made:
+                made[bound] = made.pop(limit)
+        return rebuilt(made, changed)
+
+    return {**changed(schema), "$schema": _DRAFT_7}
+
+
+def _check_size_in_place(root: Mapping[str, Any], parts: Sequence[Any], what: str) -> None:
+    """Raise `ConfigurationError` for parts that hold one value to themselves again, or to too many others."""
+    sizes: dict[int, int] = {}
+    open_parts: set[int] = set()
+    for first in parts:
+        stack = [(first, False)]
+        while stack:
+            part, is_done = stack.pop()
+            if isinstance(part, bool) or not isinstance(part, Mapping) or id(part) in sizes:
+                continue
+            inner = _in_place_of(part, root)
+            if is_done:
+                open_parts.discard(id(part))
+                sizes[id(part)] = 1 + sum(sizes.get(id(one), 1) for one in inner)
+                if sizes[id(part)] > MOST_IN_PLACE:
+                    raise ConfigurationError(
+                        f"{what}: the JSON schema holds one value to more than {MOST_IN_PLACE:,} parts where its $refs "
+                        "are followed; make it smaller"
+                    )
+                continue
+            if id(part) in open_parts:
+                continue
+            open_parts.add(id(part))
+            if any(id(one) in open_parts for one in inner):
+                raise ConfigurationError(
+                    f"{what}: a $ref of the JSON schema leads back to its own place, where no value is ever checked to "
+                    "the end; let it stand in a property or an item"
+                )
+            stack.append((part, True))
+            stack += [(one, False) for one in inner]
+
+
+def _in_place_of(part: Mapping[str, Any], root: Mapping[str, Any]) -> list[Any]:
+    """The schemas to which the same value is held."""
+    inner = [one for name in _LISTS if name != "prefixItems" for one in part.get(name, ())]
+    inner += [part[name] for name in ("not", "if", "then", "else") if name in part]
+    inner += [one for name in ("dependentSchemas", "dependencies") for one in part.get(name, {}).values()]
+    return [*inner, referred(root, part["$ref"])] if "$ref" in part else inner
 
 
 def _nothing_fits(what: str) -> ConfigurationError:
     return ConfigurationError(f"{what}: no value can fit this JSON schema; look for what contradicts itself")
 
 
-def _dialect(schema: Mapping[str, Any]) -> Any:
-    from jsonschema import Draft202012Validator, validators
-
-    return validators.validator_for(schema, default=Draft202012Validator)
-
-
 def _check_syntax(schema: Mapping[str, Any], what: str) -> None:
+    from jsonschema import Draft3Validator
     from jsonschema.exceptions import SchemaError
 
+    if (known := dialect(schema)) is Draft3Validator:
+        raise ConfigurationError(f"{what}: JSON Schema of draft 3 is not supported; write it as of draft 2020-12")
     try:
-        _dialect(schema).check_schema(schema)
+        known.check_schema(schema)
     except SchemaError as error:
         raise ConfigurationError(
-            f"{what}: expected a JSON schema, saw {_path(error.absolute_path)}: {_reason(error)}"
+            f"{what}: expected a JSON schema, saw {path(error.absolute_path)}: {reason(error)}"
         ) from None
     except RecursionError:
         raise ConfigurationError(f"{what}: the JSON schema is nested too deeply; make it flatter") from None
+    except OverflowError as error:
+        raise ConfigurationError(f"{what}: expected a JSON schema, saw a pattern in which {error}; mend it") from None
 
 
-def _check_part(part: Any, root: Mapping[str, Any], what: str) -> None:
+def _check_part(part: Any, root: Mapping[str, Any], what: str, places: Container[int]) -> None:
     if not isinstance(part, Mapping):
         return
     if unread := next((name for name in _NOT_READ if name in part), None):
         raise ConfigurationError(f"{what}: {unread} is not supported; take $ref and $defs")
     if "$ref" in part:
         reference = part["$ref"]
+        if not isinstance(reference, str):
+            raise ConfigurationError(f"{what}: expected $ref to be an address, saw {short_repr(reference)}")
         if not (reference == "#" or reference.startswith("#/")):
             raise ConfigurationError(
                 f"{what}: $ref {short_repr(reference)} is outside this JSON schema, and nothing is fetched; "
@@ -368,12 +473,26 @@ def _check_part(part: Any, root: Mapping[str, Any], what: str) -> None:
             target = referred(root, reference)
         except ConfigurationError:
             target = None
-        if not isinstance(target, Mapping | bool):
+        if not isinstance(target, bool) and id(target) not in places:
             raise ConfigurationError(f"{what}: $ref {short_repr(reference)} leads nowhere; define it under $defs")
-    keys = part.get("patternProperties", ())
-    for pattern in (*([part["pattern"]] if "pattern" in part else ()), *keys):
-        if _matcher(pattern) is None or (pattern in keys and not _is_python(pattern)):
-            raise ConfigurationError(f"{what}: {short_repr(pattern)} is no regular expression; mend the pattern")
+    if part is not root and "$id" in part and _has("$ref", part, what):
+        raise ConfigurationError(f"{what}: an $id inside, with a $ref behind it, is not supported; leave out the $id")
+    if "unevaluatedProperties" in part and _has("patternProperties", root, what):
+        raise ConfigurationError(
+            f"{what}: unevaluatedProperties beside patternProperties is not supported; take additionalProperties"
+        )
+    for pattern in (*([part["pattern"]] if "pattern" in part else ()), *part.get("patternProperties", ())):
+        if matcher(pattern) is None:
+            raise ConfigurationError(
+                f"{what}: {short_repr(pattern)} has look-around or a reference inside, or is too large, and could take "
+                "without end; write the pattern without it"
+                if is_python(pattern)
+                else f"{what}: {short_repr(pattern)} is no regular expression; mend the pattern"
+            )
+
+
+def _has(name: str, schema: Any, what: str) -> bool:
+    return any(isinstance(part, Mapping) and name in part for part in _parts(schema, what))
 
 
 def _parts(schema: Any, what: str) -> Iterator[Any]:
@@ -563,79 +682,6 @@ def _without(part: Any, names: frozenset[str]) -> Any:
     return rebuilt(made, lambda inner: _without(inner, names))
 
 
-# -- what a value does not fit -----------------------------------------------------------------------------------------
-
-
-def _matcher(pattern: str) -> Callable[[str], Any] | None:
-    """Finds a pattern in a text, in linear time where it can; None for what is no regular expression."""
-    from pydantic_core import SchemaError, SchemaValidator, core_schema
-
-    try:
-        linear = SchemaValidator(core_schema.str_schema(pattern=pattern, strict=True))
-        return linear.isinstance_python
-    except SchemaError:
-        pass
-    return re.compile(pattern).search if _is_python(pattern) else None
-
-
-def _is_python(pattern: str) -> bool:
-    try:
-        re.compile(pattern)
-    except (re.error, RecursionError, OverflowError):
-        return False
-    return True
-
-
-def _in_linear_time(known: Any) -> Any:
-    """A validator whose patterns and comparisons of items take no more than that, as far as they can."""
-    from jsonschema import validators
-    from jsonschema.exceptions import ValidationError
-
-    matchers: dict[str, Any] = {}
-
-    def pattern(_: Any, wanted: str, value: Any, schema: Any) -> Iterator[Any]:
-        if isinstance(value, str):
-            if wanted not in matchers:
-                matchers[wanted] = _matcher(wanted)
-            if not matchers[wanted](value):
-                yield ValidationError(f"{short_repr(value)} does not match {wanted!r}")
-
-    def unique(_: Any, wanted: bool, value: Any, schema: Any) -> Iterator[Any]:
-        if wanted and isinstance(value, list):
-            seen = {json.dumps(_plain_numbers(item), sort_keys=True) for item in value}
-            if len(seen) < len(value):
-                yield ValidationError(f"{short_repr(value)} has non-unique elements")
-
-    return validators.extend(known, {"pattern": pattern, "uniqueItems": unique})  # type: ignore[no-untyped-call]
-
-
-def _plain_numbers(value: Any) -> Any:
-    """A value in which 1.0 is 1, as JSON Schema compares them."""
-    if isinstance(value, dict):
-        return {key: _plain_numbers(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain_numbers(item) for item in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _said(error: Any) -> str:
-    from jsonschema.exceptions import best_match
-
-    inner: Any = best_match([error])  # type: ignore[no-untyped-call]
-    return f"{_path(inner.absolute_path)}: {_reason(inner)}"
-
-
-def _reason(error: Any) -> str:
-    message: str = error.message
-    if len(message) <= LONGEST_PROBLEM:
-        return in_one_line(message)
-    return f"{error.validator} should be {short_repr(error.validator_value)}, saw {short_repr(error.instance)}"
-
-
-def _path(steps: Sequence[Any]) -> str:
-    return "$" + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
-
-
 def _is_scalar(kinds: Any) -> bool:
     kinds = [kinds] if isinstance(kinds, str) else kinds
     return bool({"integer", "number", "boolean", "null"} & {*kinds})
@@ -648,9 +694,8 @@ def _no_number(literal: str) -> Any:
 # -- JSON in a text ----------------------------------------------------------------------------------------------------
 
 
-def _readings(text: str) -> Iterator[Any]:
-    """The values that a text may mean, the likeliest first."""
-    yield from _whole(text)
+def _among_words(text: str) -> Iterator[Any]:
+    """The values that stand in a text, those in fences first."""
     for block in _BLOCK.findall(text)[:MOST_STARTS]:
         yield from _whole(block)
     starts = [match.start() for match in re.finditer(r"[{\[]", text[:MOST_CHARACTERS])]
@@ -666,8 +711,7 @@ def _readings(text: str) -> Iterator[Any]:
 
 def _whole(text: str) -> Iterator[Any]:
     """The value that a text is, in a fence or without one."""
-    fenced = _FENCED.match(text)
-    text = (fenced[1] if fenced else text).strip()
+    text = _without_fence(text.strip())
     if not text:
         return
     try:
@@ -677,6 +721,16 @@ def _whole(text: str) -> Iterator[Any]:
         return
     if not text[end:].strip():
         yield value
+
+
+def _without_fence(text: str) -> str:
+    """What stands between a fence's first line and its last, in linear time; the text itself where it is no fence."""
+    mark = text[:1]
+    head, newline, rest = text.partition("\n")
+    if mark not in ("`", "~") or not mark or not head.startswith(mark * 3) or not newline:
+        return text
+    inner = rest.rstrip(mark)
+    return inner.strip() if len(rest) - len(inner) >= 3 else text
 
 
 def _with_keys_twice(text: str) -> Iterator[Any]:
