@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ from agentkit.printable import json_text
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
+
+YOURS = "a tool of your own comes from a package's entry point agentkit.tools, or from an MCP server (--mcp)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ def tools(mcp: tuple[str, ...], as_json: bool) -> int:
         return 0
     print_table(("name", "what it does", "from", "needs"), map(_row, listed))
     say("\n" + (missing or f"langchain-community: {', '.join(theirs)}"))
+    say(f"\n{YOURS}", to=sys.stderr)
     return 0
 
 

@@ -127,6 +127,11 @@ def test_wrong_use_is_one_line_and_exit_code_2(command: Bench, words: list[str],
     assert harmless(done.err.replace("\n", ""))
 
 
+def test_none_lifts_a_limit_among_the_options(command: Bench) -> None:
+    command.plays(final("four"))
+    assert command.ask("run", "q", "--option", "timeout=none", "--option", "total_timeout=none").out == "four\n"
+
+
 def test_a_run_that_failed_is_kept_and_wrong_use_is_none(command: Bench) -> None:
     command.server.plays = [error(503)]
     assert command.ask("run", "q", "--option", "max_retries=0").code == 3
