@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.doubles.server import ChatServer, serving
+
 ROOT = Path(__file__).parent.parent
 SEEDS_RUN = ROOT / "cassettes" / "leo-dicaprio.yaml"
 
@@ -57,7 +59,10 @@ def test_version_and_help() -> None:
         (["run", "  "], "expected a question, saw nothing"),
         (["run", "x", "--model", "nonsense"], "unknown model 'nonsense'"),
         (["run", "x", "--model", "local:./nowhere"], "no folder ./nowhere"),
-        (["run", "x", "--tools", "fly"], "unknown tool 'fly': expected one of ask_user, calculator, recall, remember, search"),
+        (
+            ["run", "x", "--tools", "fly"],
+            "unknown tool 'fly': expected one of ask_user, calculator, recall, remember, search",
+        ),
         (["run", "x", "--prompt", "nope"], "unknown prompt 'nope'"),
         (["run", "x", "--max-iterations", "0"], "at least 1"),
         (["run", "x", "--record", "/nowhere/x.yaml"], "/nowhere"),
@@ -284,6 +289,18 @@ def test_ctrl_c_ends_a_run_that_waits_for_its_model(before: str, left: str, tmp_
     assert errors.endswith(f"{note}\n\ninterrupted\n")
     assert "Traceback" not in errors
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("run.yaml", before)] * bool(before)
+
+
+def test_the_doctor_takes_a_models_options() -> None:
+    with serving(ChatServer()) as server:
+        done = agentkit("doctor", server.url, "--option", "max_retries=0", "--option", 'headers={"x-team": "a"}')
+        assert done.returncode in (0, 3), done.stderr
+        assert {request.headers.get("x-team") for request in server.requests} == {"a"}
+    alone = agentkit("doctor", "--option", "max_retries=0")
+    assert (alone.returncode, alone.stderr) == (
+        2,
+        "error: --option is for a model; name one: agentkit doctor SPEC --option …\n",
+    )
 
 
 @pytest.mark.torch

@@ -11,7 +11,7 @@ import click
 
 from agentkit.cli.view import View
 from agentkit.errors import ConfigurationError
-from agentkit.settings import SETTINGS, Group, choices_of, option, type_of
+from agentkit.settings import SETTINGS, Group, changes, choices_of, option, type_of
 
 Command = Callable[..., int]
 Given = dict[str, Any]
@@ -42,6 +42,17 @@ def with_view(command: Command) -> Command:
     @wraps(command)
     def run(*, as_json: bool, quiet: bool, verbose: bool, **values: Any) -> int:
         return command(view=View(as_json=as_json, quiet=quiet, verbose=verbose), **values)
+
+    return run
+
+
+def model_option(command: Command) -> Command:
+    """Gives a command --option, and hands over the model's `options`."""
+
+    @_option("options")
+    @wraps(command)
+    def run(*, options: tuple[str, ...], **values: Any) -> int:
+        return command(options=changes({"options": options or None}).get("options", {}), **values)
 
     return run
 

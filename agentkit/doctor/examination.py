@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from typing import Any
 
 from agentkit.doctor.probes import PROBES, Finding
 from agentkit.errors import AgentkitError, in_one_line, pip_install
@@ -43,12 +44,15 @@ NEEDED = {
 """Those that every model of a kind needs."""
 
 
-def examine(spec: str | None = None) -> Iterator[Finding]:
-    """An installation; with a model's spec what that model needs of it, and the model, probe by probe."""
+def examine(spec: str | None = None, options: Mapping[str, Any] | None = None) -> Iterator[Finding]:
+    """An installation; with a model's spec what that model needs of it, and the model, probe by probe.
+
+    `options` are the model's, as `backend_of` takes them.
+    """
     if spec is None:
         yield from examine_installation()
         return
-    read = read_spec(spec)
+    read = read_spec(spec, options)
     kind = read.engine if read.place == "local" else read.place
     needed = [*NEEDED[kind], *(["gguf"] if kind == "transformers" and is_gguf(read.name) else [])]
     yield _python()
@@ -57,7 +61,7 @@ def examine(spec: str | None = None) -> Iterator[Finding]:
         yield _base_of_small()
     if kind == "transformers":
         yield from _hardware()
-    yield from examine_model(spec)
+    yield from examine_model(spec, options)
     yield _others([package for package in PACKAGES if package not in needed])
 
 
@@ -115,14 +119,14 @@ def _threads() -> Finding:
     return Finding("threads", "ok", seen)
 
 
-def examine_model(model: str | ChatBackend) -> Iterator[Finding]:
+def examine_model(model: str | ChatBackend, options: Mapping[str, Any] | None = None) -> Iterator[Finding]:
     """A model by its spec or its backend, probe by probe; a probe that fails is a finding, not an error.
 
     Where nothing went well that any model can be asked, what fails a probe as it failed another is likely to fail those
     of their kind that are left, which are not asked then.
     """
-    backend = backend_of(model) if isinstance(model, str) else model
-    chat = BackendChat(backend) if backend is not None else _langchain_chat(str(model))
+    backend = backend_of(model, options=options) if isinstance(model, str) else model
+    chat = BackendChat(backend) if backend is not None else _langchain_chat(str(model), options or {})
     of_any: list[Probe] = [(name, partial(probe, chat)) for name, probe in PROBES]
     left, reasons, answers = 0, set[str](), False
     for probes in (of_any, _own_probes(backend) if backend is not None else ()):
@@ -167,8 +171,8 @@ def _own_probes(backend: ChatBackend) -> Sequence[Probe]:
     return ()
 
 
-def _langchain_chat(spec: str) -> ChatModel:
+def _langchain_chat(spec: str, options: Mapping[str, Any]) -> ChatModel:
     from agentkit.langchain.chat_model import chat_model
     from agentkit.langchain.model import chat_of
 
-    return chat_of(chat_model(spec))
+    return chat_of(chat_model(spec, **options))
