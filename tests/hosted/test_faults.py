@@ -108,6 +108,21 @@ def test_a_server_that_is_not_there_is_named_after_two_tries(chat: Make, waits: 
     assert waits.seconds == [0.5]
 
 
+@pytest.mark.parametrize("ask", [WAYS["invoke"], WAYS["ainvoke"]])
+@pytest.mark.parametrize("of_environment", [True, False])
+def test_a_proxy_that_is_not_there_is_named(
+    chat: Make, ask: Ask, monkeypatch: pytest.MonkeyPatch, of_environment: bool
+) -> None:
+    """Without its password."""
+    proxy = "http://ada:sesame@127.0.0.1:9"
+    if of_environment:
+        monkeypatch.setenv("http_proxy", proxy)
+    options = {} if of_environment else {"proxy": proxy}
+    with pytest.raises(ModelError, match=r"by the proxy http://127\.0\.0\.1:9\); is that proxy running") as told:
+        ask(chat("http://a.example/v1", max_retries=0, **options))
+    assert "sesame" not in str(told.value)
+
+
 @every_way
 def test_tries_that_were_asked_for_are_made(chat: Make, waits: Waits, ask: Ask) -> None:
     with pytest.raises(ModelError, match="tried 4 times"):

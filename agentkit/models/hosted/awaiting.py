@@ -26,6 +26,7 @@ from agentkit.models.hosted.wire import (
     failure_of,
     head_of,
     next_effect,
+    proxy_of,
     request_of,
 )
 
@@ -101,7 +102,8 @@ class AsyncExchange:
                 async with asyncio.timeout(effect.limit_s):
                     self._response = await self._client.send(request, stream=True)
         except SENDING_FAILED as error:
-            raise failure_of(error, doubtful=True, stale=line.is_stale(error)) from error
+            via = proxy_of(self._clients.options, request.url)
+            raise failure_of(error, doubtful=True, stale=line.is_stale(error), via=via) from error
         response = self._response
         self._pieces = response.aiter_bytes() if response.is_stream_consumed else response.aiter_raw()
         return head_of(response)
@@ -119,7 +121,7 @@ class LoopClients:
     """Lends a client for a call, as `wire.Clients` does. Idle ones are closed when their event loop ends."""
 
     def __init__(self, options: Mapping[str, Any], unanswered: Unanswered) -> None:
-        self._options = options
+        self.options = options
         self.unanswered = unanswered
         self._of_loops: dict[asyncio.AbstractEventLoop, tuple[list[httpx.AsyncClient], AsyncGenerator[None]]] = {}
 
@@ -132,7 +134,7 @@ class LoopClients:
             self._of_loops[loop] = idle, keeper
             await anext(keeper)
         idle = self._of_loops[loop][0]
-        return idle.pop() if idle else client_of(httpx.AsyncClient, self._options)
+        return idle.pop() if idle else client_of(httpx.AsyncClient, self.options)
 
     async def give_back(self, client: httpx.AsyncClient) -> None:
         """The client is idle again; where its loop is ending, it is closed."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
-from urllib.request import getproxies
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
@@ -26,7 +26,7 @@ from agentkit.models.backend import Chunk
 from agentkit.models.hosted.certificates import tls_context
 from agentkit.models.hosted.failures import Failure, one_line
 from agentkit.models.hosted.places import Outgoing
-from agentkit.secrets import OfKeysInUse
+from agentkit.secrets import OfKeysInUse, public_address
 
 _Client = TypeVar("_Client", httpx.Client, httpx.AsyncClient)
 ALARM_S = 1.0  # a read that may last this much longer than allowed is not worth a thread
@@ -162,7 +162,8 @@ class Exchange:
             with self._clients.unanswered.one():
                 response = self._response = lent.client.send(request, stream=True)
         except SENDING_FAILED as error:
-            raise failure_of(error, doubtful=True, stale=self._line.is_stale(error)) from error
+            via = proxy_of(self._clients.options, request.url)
+            raise failure_of(error, doubtful=True, stale=self._line.is_stale(error), via=via) from error
         finally:
             self._socket = None
             if self._new is not None:
@@ -248,7 +249,16 @@ def head_of(response: httpx.Response) -> Head:
     return Head(response.status_code, headers)
 
 
-def failure_of(error: Exception, *, doubtful: bool = False, stale: bool = False) -> Failure:
+def proxy_of(options: Mapping[str, Any], url: httpx.URL) -> str:
+    """The proxy that a client of these options asks in the place of a server, as it may be shown; "" for none."""
+    if options.get("proxy"):
+        return public_address(str(options["proxy"]))
+    named = getproxies() if options.get("trust_env") and not proxy_bypass(url.host) else {}
+    return public_address(named.get(url.scheme) or named.get("all") or "")
+
+
+def failure_of(error: Exception, *, doubtful: bool = False, stale: bool = False, via: str = "") -> Failure:
+    """What a request failed for; `via` is the proxy that was asked."""
     unsendable = httpx.InvalidURL | httpx.UnsupportedProtocol | httpx.LocalProtocolError | ValueError
     if isinstance(error, unsendable):
         return Failure(f"cannot be asked ({one_line(error)})", retry=False)
@@ -257,6 +267,8 @@ def failure_of(error: Exception, *, doubtful: bool = False, stale: bool = False)
         is_tls = "SSL" in seen or "certificate" in seen.lower()
         of_tls = "check its certificate, and http or https; verify=FILE names one to trust"
         advice = of_tls if is_tls else "is it running, and is the address right?"
+        if via:
+            seen, advice = f"{seen}, by the proxy {via}", f"is that proxy running, and right? {advice}"
         message = f"could not be reached ({seen}); {advice}"
     elif isinstance(error, httpx.TimeoutException | TimeoutError):
         message = f"was silent for too long ({type(error).__name__})"
