@@ -449,6 +449,23 @@ def test_a_context_is_that_of_the_model_that_answered(
     assert (parts and parts["observations"]) == dropped
 
 
+def test_what_one_model_does_not_take_is_not_believed_of_another(server: ChatServer, chat: Make) -> None:
+    """Also behind one name, as a router has it."""
+    model = chat(model="auto")
+
+    def choose(asked: Request) -> Play:
+        has_system = any(message["role"] == "system" for message in asked.body["messages"])
+        name = "B" if len(server.bodies) > 2 else "A"
+        choice = {"index": 0, "message": {"role": "assistant", "content": "hello"}, "finish_reason": "stop"}
+        answer = body(json.dumps({"model": name, "choices": [choice]}).encode())
+        return refused("System role not supported") if has_system and name == "A" else answer
+
+    server.choose = choose
+    for _ in range(3):
+        model.invoke(TALK)
+    assert [sent["messages"][0]["role"] for sent in server.bodies] == ["system", "user", "user", "system"]
+
+
 CONTEXTS = {
     tokens: Lessons(context=Context(tokens=tokens, per_character=0.25, counts_reply=False)) for tokens in (1000, 2000)
 }

@@ -59,6 +59,7 @@ _HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)  # RFC 9110, 5.6.2
 _HEADER = re.compile(r"[\t\x20-\x7e]*")
 _THE_CONNECTIONS = ("host", "connection", "content-length", "transfer-encoding", "upgrade", "te", "trailer")
 """A Host of one's own would be led elsewhere with the key, by a server that serves many."""
+MAX_RETRIES = 4
 TASKS = ("text-generation", "conversational", "text2text-generation", "image-text-to-text", "any-to-any")
 
 
@@ -76,7 +77,7 @@ class HostedOptions(Generation):
     timeout: float | None = 120.0
     connect_timeout: float = 10.0
     total_timeout: float | None = 600.0
-    max_retries: int = 4
+    max_retries: int | None = None
     huggingfacehub_api_token: str | None = None
     headers: Mapping[str, Any] | None = None
     extra_body: Mapping[str, Any] | None = None
@@ -180,12 +181,17 @@ def model_of(options: HostedOptions, *, token: str | None = None) -> HostedModel
         streaming=options.streaming,
         connect_s=options.connect_timeout,
         read_s=LONGEST_SILENCE_S if options.timeout is None else options.timeout,
-        retries=RetryPolicy(tries=options.max_retries + 1, total_s=options.total_timeout),
+        retries=RetryPolicy(tries=_retries(options) + 1, total_s=options.total_timeout),
+        insists=options.max_retries is not None,
         proxy=options.proxy,
         verify=options.verify,
         prices=read_prices(options.prices),
         notice=options.notice,
     )
+
+
+def _retries(options: HostedOptions) -> int:
+    return MAX_RETRIES if options.max_retries is None else options.max_retries
 
 
 def _check_numbers(options: HostedOptions) -> None:
@@ -195,7 +201,7 @@ def _check_numbers(options: HostedOptions) -> None:
         is_seconds = type(value) in (int, float) and 0 < value < math.inf
         if not is_seconds and not (value is None and name != "connect_timeout"):
             raise ConfigurationError(f"{name} is seconds, more than 0, not {short_repr(value)}")
-    if type(options.max_retries) is not int or options.max_retries < 0:
+    if type(_retries(options)) is not int or _retries(options) < 0:
         raise ConfigurationError(f"max_retries is a whole number of at least 0, not {short_repr(options.max_retries)}")
 
 
