@@ -39,14 +39,18 @@ _CONNECTIONS = "the connections are made here; proxy, verify, headers and timeou
 _ELSEWHERE = {
     **dict.fromkeys(("tools", "tool_choice", "response_format", "logprobs", "top_logprobs"), _OF_A_CALL),
     **dict.fromkeys(("http_client", "http_async_client", "client", "async_client", "session"), _CONNECTIONS),
-    **dict.fromkeys(("ca_file", "ca_bundle", "cert_file", "ssl_verify", "verify_ssl", "cert", "ssl_context"), "give verify=FILE"),
+    **dict.fromkeys(
+        ("ca_file", "ca_bundle", "cert_file", "ssl_verify", "verify_ssl", "cert", "ssl_context"), "give verify=FILE"
+    ),
     **dict.fromkeys(("proxies", "http_proxy", "https_proxy", "openai_proxy"), "give proxy=http://HOST:PORT"),
     **dict.fromkeys(("organization", "openai_organization"), 'give headers={{"OpenAI-Organization": …}}'),
     **dict.fromkeys(("default_query", "extra_query"), "it stands in the address: …?NAME=VALUE"),
     **dict.fromkeys(("azure_deployment", "deployment_name"), "the address has it: …/openai/deployments/DEPLOYMENT"),
     **dict.fromkeys(("trust_env", "mounts"), "NO_PROXY=HOST goes past the environment's proxies, proxy=… names one"),
     **dict.fromkeys(("limits", "max_connections", "follow_redirects", "transport", "event_hooks"), _CONNECTIONS),
-    **dict.fromkeys(("callbacks", "cache", "rate_limiter", "tags", "disable_streaming"), "give it to ChatHuggingFace(llm=…)"),
+    **dict.fromkeys(
+        ("callbacks", "cache", "rate_limiter", "tags", "disable_streaming"), "give it to ChatHuggingFace(llm=…)"
+    ),
     **dict.fromkeys(("api_version", "openai_api_version"), "it stands in the address: …?api-version=…"),
     "http2": "requests go over HTTP/1.1, each on a connection of its own; leave it out",
     "n": "one reply is asked for; leave it out",
