@@ -57,6 +57,30 @@ def test_any_chat_model_of_langchain_is_asked_too(tools: str, native: bool) -> N
     assert (server.probes, calls_natively(server)) == (1, native)
 
 
+@dataclass
+class Missing(Server):
+    """Says of every request with tools that something is not there."""
+
+    said: str = ""
+
+    def answer(self, request: Request, number: int) -> Play:
+        return error(404, self.said) if request.body.get("tools") else super().answer(request, number)
+
+
+def test_a_model_that_is_not_there_is_no_model_without_calls() -> None:
+    with serving(Missing(said="The model `m` does not exist.")) as server:
+        events = AgentExecutor.from_model(server.url, TOOLS).events(QUESTION)
+        next(events)
+        with pytest.raises(ModelError, match="The model `m` does not exist"):
+            next(events)
+    assert not any(server.bodies)  # but the probe and lists of models
+
+
+def test_a_model_that_is_not_there_with_tools_is_asked_in_the_dialect() -> None:
+    with serving(Missing(tools="ignored", said="No endpoints found that support tool use.")) as server:  # OpenRouter
+        assert answer(server.url) == "16"
+
+
 def test_nothing_is_asked_before_the_first_turn(server: Server) -> None:
     executor = AgentExecutor.from_model(server.url, TOOLS)
     events = executor.events(QUESTION)
