@@ -119,8 +119,10 @@ class Phrasing:
             self.lessons = replace(self.lessons, refused=self.lessons.refused | {name})
             return f"does not take {name}; going on without it"
         if name is not None:
-            instead = "give an agent mode='react-json'" if name in ("tools", "tool_choice") else "leave it out"
-            raise ConfigurationError(f"{model_id} does not take {name}: {instead} ({failure.message})") from failure
+            advice = "; or give an agent mode='react-json'" if name in ("tools", "tool_choice") else ""
+            raise ConfigurationError(
+                f"{model_id} does not take {name}: leave it out{advice} ({failure.message})"
+            ) from failure
         return self._folded() if has_system and _MAY_BE_SYSTEM.search(failure.said) else ""
 
     def lets_go(self, failure: Failure) -> str:
