@@ -23,7 +23,8 @@ from agentkit.events import FinalAnswer, Finished
 from agentkit.react_json.grounding import leaves
 from agentkit.react_json.hostile import defused
 from agentkit.react_json.lenient_json import BrokenJson, read_json, read_value
-from agentkit.react_json.schema_rules import LARGEST, UNHELD, are_apart, bounded, referred
+from agentkit.react_json.python_types import NOT_HELD, adapter_of, grammar_schema_of, schema_of
+from agentkit.react_json.schema_rules import FORMATS, LARGEST, UNHELD, are_apart, bounded, referred
 from agentkit.react_json.schema_validator import (
     LONGEST_PROBLEM,
     EndlessCheck,
@@ -63,6 +64,11 @@ _KEYWORDS = frozenset(
 )
 _NOT_READ = ("$dynamicRef", "$recursiveRef", "$dynamicAnchor", "$recursiveAnchor")
 _BESIDE_REFERENCES = frozenset(("$ref", "$defs", "definitions", "title", "description", "default"))
+_OWN_FORMATS = {
+    "base64": "^([A-Za-z0-9+/]{4}){0,99}([A-Za-z0-9+/]{4}|[A-Za-z0-9+/][AQgw]==)$",
+    "base64url": "^([A-Za-z0-9_-]{4}){0,99}([A-Za-z0-9_-]{4}|[A-Za-z0-9_-][AQgw]==)$",
+}
+_REMARKS_OF_PYDANTIC = ("password", "binary", "path", *(f"uuid{version}" for version in range(1, 9)))
 _DRAFT_7 = "http://json-schema.org/draft-07/schema#"
 _UNSAID = frozenset(("title", "$schema", "$id", "$anchor", "$comment", "examples"))  # to a model
 _BEYOND_GRAMMARS = re.compile(r"(?<!\\)(?:\\\\)*(?:\(\?(?:[=!>(P]|<[=!])|\\[1-9bBAZzGkp])|[*+?}]\+")
@@ -104,8 +110,8 @@ class AnswerType:
             return cls(_checked(wanted, what), wanted=wanted)
         if wanted is None or isinstance(wanted, str | bytes | int | float | list | tuple) or isroutine(wanted):
             raise ConfigurationError(f"{what}: expected a class or a JSON schema, saw {described(wanted)}")
-        adapter, name = _adapter(wanted, what), getattr(wanted, "__name__", str(wanted))
-        return cls(_checked(_schema_of(adapter, name, what), what), adapter, wanted)
+        adapter, name = adapter_of(wanted, what), getattr(wanted, "__name__", str(wanted))
+        return cls(_checked(schema_of(adapter, name, what), what), adapter, wanted)
 
     # -- what the model is told --------------------------------------------------------------------------------------
 
@@ -131,7 +137,8 @@ class AnswerType:
     def held(self) -> Held:
         """What any grammar can be made of, as far as that can be told without one."""
         missing: dict[str, None] = {}
-        return Held(_holdable(self.schema, self.schema, missing), tuple(missing))
+        schema = self.schema if self.adapter is None else _checked(grammar_schema_of(self.adapter), WHAT)
+        return Held(_holdable(schema, schema, missing), tuple(missing))
 
     def held_by(self, problem: Callable[[Any], str | None]) -> Held:
         """What of the schema a grammar holds, of which `problem` says why it cannot be made of a schema, if it cannot.
@@ -295,34 +302,6 @@ class AnswerType:
 
 def _unfit(problem: str, again: str) -> UnfitAnswer:
     return UnfitAnswer(f"Invalid format: the final answer does not fit its schema: {problem}. {again}")
-
-
-# -- Python types ------------------------------------------------------------------------------------------------------
-
-
-def _adapter(wanted: Any, what: str) -> Any:
-    from pydantic import TypeAdapter
-
-    try:
-        return TypeAdapter(wanted)
-    except Exception as error:  # also of a class that makes its own schema
-        raise ConfigurationError(f"{what}: no JSON schema can be made of {_named(wanted)}: {_first(error)}") from None
-
-
-def _schema_of(adapter: Any, name: str, what: str) -> Any:
-    try:
-        return adapter.json_schema()
-    except Exception as error:
-        raise ConfigurationError(f"{what}: {name} has no JSON schema: {_first(error)}") from None
-
-
-def _named(wanted: Any) -> str:
-    return short_repr(wanted) if hasattr(wanted, "__args__") else described(wanted)
-
-
-def _first(error: BaseException) -> str:
-    """The first sentence of what pydantic says, who goes on with advice for its own users."""
-    return in_one_line(re.split(r"\.\s|\n\n", str(error))[0], 200)
 
 
 # -- checking a schema -------------------------------------------------------------------------------------------------
@@ -644,6 +623,13 @@ def _holdable(part: Any, root: Mapping[str, Any], missing: dict[str, None]) -> A
         return part
     made = {name: value for name, value in part.items() if name not in UNHELD}
     missing |= dict.fromkeys(name for name in part if name in UNHELD and name not in ("minContains", "maxContains"))
+    if NOT_HELD in made:
+        missing[made.pop(NOT_HELD)] = None
+    if (kind := made.get("format", "uri")) in _OWN_FORMATS:
+        del made["format"]
+        made["pattern"] = _OWN_FORMATS[kind]
+    elif kind not in FORMATS and kind not in _REMARKS_OF_PYDANTIC:
+        missing[f"the format {short_repr(kind)}"] = None
     if "pattern" in made and _BEYOND_GRAMMARS.search(made["pattern"]):
         missing[f"the pattern {short_repr(made.pop('pattern'))}"] = None
     if any(map(_BEYOND_GRAMMARS.search, made.get("patternProperties", ()))):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from functools import lru_cache
 from itertools import chain
 from typing import Any, Protocol
@@ -155,6 +156,7 @@ class _Standalone:
             return made
         made["type"] = kinds[0] if len(kinds) == 1 else kinds
         if "number" in kinds:
+            _narrow(made)
             made |= {} if "exclusiveMinimum" in made else {"minimum": max(made.get("minimum", -LARGEST), -LARGEST)}
             made |= {} if "exclusiveMaximum" in made else {"maximum": min(made.get("maximum", LARGEST), LARGEST)}
         if "enum" in made or "const" in made:
@@ -169,6 +171,9 @@ class _Standalone:
 
     def _close_object(self, made: dict[str, Any]) -> None:
         listed, others = "properties" in made, made.get("additionalProperties")
+        if listed and others is not False and "patternProperties" not in made:
+            unlisted = [name for name in made.get("required", ()) if name not in made["properties"]]
+            made["properties"] |= {name: self._closed(True) if others is None else others for name in unlisted}
         if others is None:
             made["additionalProperties"] = others = False if listed else self._closed(True)
         if others is not False and not listed and not {"patternProperties", "required"} & made.keys():
@@ -189,6 +194,21 @@ class _Standalone:
         if key in ("items", "additionalItems", "additionalProperties") and value is not False:
             return self._closed(value)
         return value
+
+
+def _narrow(made: dict[str, Any]) -> None:
+    """Bounds that are inclusive instead of exclusive ones at both sides, which grammars of numbers do not hold."""
+    low, high = (made.get(one, made.get(other)) for one, other in (_LOW, _HIGH))
+    if low is None or high is None or not {_LOW[0], _HIGH[0]} & made.keys() or not low < high:
+        return
+    step = Decimal(1).scaleb((Decimal(repr(high)) - Decimal(repr(low))).adjusted() - 6)
+    for (exclusive, inclusive), sign in ((_LOW, 1), (_HIGH, -1)):
+        if exclusive in made:
+            bound = float(Decimal(repr(made.pop(exclusive))) + sign * step)
+            made[inclusive] = _joined(inclusive, bound, made.get(inclusive, bound))
+
+
+_LOW, _HIGH = ("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")
 
 
 def _types_of(schema: Mapping[str, Any]) -> list[str]:

@@ -168,7 +168,7 @@ def test_an_answer_fits_in_every_call_syntax(syntax: CallSyntax) -> None:
             _, text, calls = read_reply([reply], syntax, [offered])
             ((called, arguments),) = calls
             assert (text.strip(), called) == ("", "final_answer")
-            function.value_of(json.loads(arguments))
+            function.fit_of(json.loads(arguments))
 
 
 def test_what_no_grammar_holds_is_said_when_the_agent_is_made(
@@ -214,4 +214,4 @@ def test_a_call_that_is_read_back_is_the_answer() -> None:
         tools=[function.as_openai()],
     )
     ((name, arguments),) = calls
-    assert (text, name, function.value_of(json.loads(arguments))) == ("", "final_answer", [1, 2])
+    assert (text, name, function.fit_of(json.loads(arguments))) == ("", "final_answer", [1, 2])
