@@ -88,7 +88,8 @@ class Replay:
         settings = self.run.settings
         recorded = any(entry.kind == "http" and entry.asks_a_model for entry in self._document.entries)
         place = read_spec(settings.model, settings.options, loads=False).place
-        if not recorded or place == "local":
+        in_row = bool(settings.fallbacks) and cassette.replaying.remembered(STAYS, False) is True
+        if place == "local" or not (recorded or in_row):
             thinks, refusals = _gives_thoughts_back(self._document), _refusals(self._document)
             return ReplayedChat(cassette, settings.model, in_process=thinks, refusals=refusals)
         if place == "langchain":

@@ -59,6 +59,13 @@ def test_another_model_is_asked_when_the_first_fails(adds: Server, tmp_path: Pat
     assert f"asking {adds.url}" in done.stderr
 
 
+def test_a_recorded_run_of_a_fallback_in_this_process_replays(tmp_path: Path) -> None:
+    words = ["run", "What is 2 + 2?", "--tools", "calculator", "--option", "max_retries=0"]
+    words += ["--model", "http://127.0.0.1:9", "--fallback", "builtin", "--record", "run.yaml"]
+    assert agentkit(*words, cwd=tmp_path).stdout == "4\n"
+    assert agentkit("replay", "run.yaml", cwd=tmp_path).stdout == "4\n"
+
+
 def test_a_recorded_run_of_native_calls_replays(adds: Server, tmp_path: Path) -> None:
     assert run(adds, tmp_path, "--record", "run.yaml").returncode == 0
     asked = len(adds.requests)
