@@ -110,9 +110,9 @@ class Session:
             runs = self.store.turns(self.name)
             self._check_decided(runs)
             within = kept(self.store, spec, self._history(runs), session=self.name)
-            if before != now:
-                self.store.keep_facts(self.name, now)
             yield self._executor.joined(within), given
+            if before != now and self.store.run(self.store.turns(self.name)[-1]).status in ("finished", "waiting"):
+                self.store.keep_facts(self.name, now)  # of a turn that failed they are nobody's
 
     def aturn(self, question: str, **inputs: Any) -> AbstractAsyncContextManager[tuple[Any, dict[str, Any]]]:
         """`turn`, awaiting; another process may hold the session."""

@@ -13,7 +13,7 @@ from langchain_core.tools import tool
 
 from agentkit import AgentExecutor, Ask, Session, Store
 from agentkit.core.history import Exchange, History
-from agentkit.errors import ConfigurationError, StoreError
+from agentkit.errors import ConfigurationError, ModelError, StoreError
 from agentkit.events import Action, Finished, Forgotten, Step
 from agentkit.models.backend import Capabilities, ChatRequest, Completion, NativeCall
 from agentkit.models.scripted import ScriptedBackend
@@ -251,6 +251,16 @@ def test_a_session_of_another_model_says_so_and_goes_on_if_asked(path: Path) -> 
     ):
         Session(other, "trip", store=Store(path)).ask("q2")
     assert Session(other, "trip", store=Store(path), go_on=True).ask("q2")["output"] == "two"
+
+
+def test_a_turn_that_failed_is_none_that_the_session_was_held_with(path: Path) -> None:
+    failing, _ = executor()
+    with pytest.raises(ModelError, match="request 1 came"):
+        Session(failing, "trip", store=Store(path)).ask("q")
+    assert Store(path).session("trip").facts == {}
+    answering, _ = executor(final("one"))
+    assert Session(answering, "trip", store=Store(path)).ask("q")["output"] == "one"
+    assert Store(path).session("trip").facts["model"] == "python:scripted"
 
 
 @pytest.mark.parametrize("executor", [None, "small", lambda question: "4"])
