@@ -35,9 +35,11 @@ def asked_at_a_terminal(name: str, given: Any, typed: str, *, before: str = "", 
     words = [sys.executable, "-c", ASK, json.dumps([name, given])]
     asking = subprocess.Popen(words, stdin=theirs, stderr=theirs, stdout=subprocess.PIPE, text=True)
     shown = b""
-    while not shown.endswith(b"? [y/N] "):
-        shown += os.read(ours, 65_536)
-    os.write(ours, typed.encode())
+    for line in typed.splitlines(keepends=True):
+        asked = len(shown)
+        while not shown[asked:].endswith(b"? [y/N] "):
+            shown += os.read(ours, 65_536)
+        os.write(ours, line.encode())
     decided = asking.communicate(timeout=30)[0]
     os.close(ours)
     os.close(theirs)
@@ -51,7 +53,10 @@ def asked_at_a_terminal(name: str, given: Any, typed: str, *, before: str = "", 
         (" YES \n", True),
         ("\n", False),
         ("no\n", False),
-        ("yy\n", False),
+        ("yy\nmaybe\nyy\n", False),
+        ("yy\nn\n", False),
+        ("yy\nmaybe\nyes\n", True),
+        ("yy\n\x04", False),
         ("\x04", False),
         ("y\x04\x04", False),
     ],

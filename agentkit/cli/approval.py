@@ -96,7 +96,7 @@ def confirmed(question: Sequence[str]) -> bool:
 
     Nothing is no; what is neither is asked about again, and is no in the end.
     """
-    for asks in ("\n".join(question), *["Write yes or no:"] * ASKED_AGAIN):
+    for asks in ("\n".join(question), *["Yes or no?"] * ASKED_AGAIN):
         _forget_what_was_typed()
         print(asks, end=HINT, file=sys.stderr, flush=True)
         answer = _line()
