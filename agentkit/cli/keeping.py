@@ -229,8 +229,9 @@ def foreign_in(
     if not is_own(store):
         unnamed = origin.names & {"tools"}  # a run that the user began may have been given other calls since
         return frozenset(agreed(origin, settings, view, trust=trust)) | unnamed
+    begun = Origin.of_run(store.address, run.id, run.spec)  # as it was remembered, whatever is given now
     with suppress(ConfigurationError):  # no file can have said so much: nobody would have been asked
-        if standing(origin, effects(settings, origin.names), os.environ) == "trusted":
+        if standing(begun, effects(run.spec.settings, begun.names), os.environ) == "trusted":
             return origin.names
     return frozenset()
 

@@ -521,6 +521,20 @@ def test_what_a_file_decided_stays_the_files_when_the_run_goes_on(command: Bench
     assert {one.headers.get("authorization") for one in command.server.requests} == {"Bearer a-key-of-the-users"}
 
 
+@pytest.mark.parametrize("said", [[], ["--tools", "calculator"], ["--option", "temperature=0"]])
+def test_what_a_file_decided_stays_the_files_in_the_session(command: Bench, said: list[str]) -> None:
+    command.plays(final("done"))
+    settings = f'model = "{command.server.url}"\nmode = "react-json"\ntools = ["send"]\n'
+    (command.folder / "agentkit.toml").write_text(settings)
+    command.patch.setenv("AGENTKIT_API_KEY", "a-key-of-the-users")
+    assert command.run("run", "q", "--session", "s", "--trust").code == 0
+    (command.folder / "agentkit.toml").unlink()
+    for _ in range(2):
+        assert command.run("run", "more", "--continue", *said).out == "done\n"
+    assert command.run("chat", "--continue", *said, stdin="more\n").out == "done\n"
+    assert {one.headers.get("authorization") for one in command.server.requests} == {None}
+
+
 def test_a_store_of_any_kind(command: Bench, address: str) -> None:
     command.plays(action("Send", "hello"), final("done"), final("again"))
     assert command.ask("run", "send it", "--defer", "--session", "s", "--store", address).code == 5
