@@ -18,7 +18,7 @@ from agentkit.errors import ConfigurationError, described, did_you_mean, in_one_
 from agentkit.models.hosted.body import GENERATION, Generation, generation_options
 from agentkit.models.hosted.model import HostedModel, Prices
 from agentkit.models.hosted.places import clean_key, keys_of_headers, place, refuse_other_apis
-from agentkit.option_kinds import check_kinds, expected, fits
+from agentkit.option_kinds import check_kinds, expected, fits, without_limits
 from agentkit.retry import RetryPolicy
 from agentkit.secrets import KeysInUse, basic_authorization, keys_in, keys_in_address, public_address
 from agentkit.toml_file import read_toml
@@ -138,6 +138,7 @@ _MAY_HOLD_KEYS = ("huggingfacehub_api_token", "endpoint_url", "headers", "server
 def hosted_model(**options: Any) -> HostedModel:
     """A hosted model, by the fields of `HostedOptions`."""
     options = named(options, [field.name for field in fields(HostedOptions)])
+    options = without_limits(options, get_type_hints(HostedOptions))
     check_options(options)
     check_options(options := lifted(options))
     return model_of(HostedOptions(**options))
