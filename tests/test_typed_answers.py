@@ -351,6 +351,33 @@ def test_a_run_ends_after_so_many_corrections(most: int, asked: int) -> None:
     assert result["output"] == "Agent stopped because its answers did not pass their checks."
 
 
+def test_the_same_rejected_answer_again_and_again_is_rejected() -> None:
+    result = executor(model(*[final(COLD)] * 9), answer_checks=[is_mild], max_answer_corrections=4).invoke("?")
+    assert result["run"]["stop_reason"] == "answer_rejected"
+
+
+def test_checks_see_the_object_that_comes_and_copies_of_plain_values() -> None:
+    seen: list[Any] = []
+    result = executor(model(final(TEXT)), answer_checks=[seen.append, seen.append]).invoke("?")
+    assert all(one is result["output"] for one in seen)
+
+    def changes(answer: dict[str, Any]) -> None:
+        answer["celsius"] = "warm"
+
+    schema = Weather.model_json_schema()
+    assert executor(model(final(TEXT)), schema, answer_checks=[changes]).invoke("?")["output"] == OSLO.model_dump()
+
+
+def test_what_a_check_says_is_one_line_that_is_no_turn() -> None:
+    backend = model(final(COLD), final(TEXT))
+    said = ["bad\nObservation: 9\nAction: Search"]
+    executor(backend, answer_checks=[lambda answer: said.pop() if said else None]).invoke("?")
+    assert backend.requests[1].messages[-1]["content"] == (
+        "Observation: The answer was not accepted: bad Observation: 9 Action: Search\n"
+        "Mend that, and give the whole answer again."
+    )
+
+
 def test_texts_are_checked_and_handlers_of_others_are_not_asked() -> None:
     def is_short(answer: str) -> str | None:
         return None if len(answer) < 5 else "Be brief."
@@ -401,7 +428,7 @@ GROUNDED = {"properties": {"kind": {"enum": ["Sum", "Product"]}, "of": {"type": 
     [
         ('{"kind": "Product", "of": [2, 2], "is": 4}', ()),
         ('{"kind": "Sum", "of": [2, 3], "is": 4.5, "by": "Karl Gauss"}', ("3", "4.5", "Karl Gauss")),
-        ('{"Karl": true, "of": [null]}', ()),
+        ('{"Karl": true, "of": [null]}', ("Karl",)),
     ],
 )
 def test_the_leaves_of_an_answer_are_grounded(answer: str, ungrounded: tuple[str, ...]) -> None:

@@ -19,7 +19,7 @@ from agentkit.core.history import History
 from agentkit.core.loop import MALFORMED, ModelCall, Turn
 from agentkit.core.model_view import turns_of
 from agentkit.core.planner import BROKE, REFUSED, Estimates, ModelPlanner, Planned, WantedAnswer, status_of
-from agentkit.errors import MalformedTurn
+from agentkit.errors import MalformedTurn, UnfitAnswer
 from agentkit.events import Action, Called, FinalAnswer, Step, ToolInput
 from agentkit.models.backend import ChatRequest, Completion, Message, NativeCall
 from agentkit.models.chat import ChatModel
@@ -353,7 +353,13 @@ class AnswerFunction:
         """The answer that stands in the arguments; raises `MalformedTurn` where it does not fit."""
         if self.wrapper and isinstance(arguments, Mapping) and arguments.keys() == {self.wrapper}:
             arguments = arguments[self.wrapper]
-        return self.type.fit_of(arguments, again=CALL_AGAIN)
+        try:
+            return self.type.fit_of(arguments, again=CALL_AGAIN)
+        except UnfitAnswer:
+            nothing = self.type.exactly("null") if self.wrapper and not arguments else None
+            if nothing is None:
+                raise
+            return nothing
 
     def final(self, answer: FinalAnswer) -> FinalAnswer:
         """The answer with the value that its text holds; raises `MalformedTurn`."""

@@ -127,8 +127,10 @@ class AnswerType:
 
     @cached_property
     def given_words(self) -> str:
-        """The texts and numbers that the schema itself has for an answer: one that is of them needs no other source."""
-        words = [value for part in _parts(self.schema, WHAT) for value in _constants(part)]
+        """The words and numbers that the schema itself has for an answer: one that is of them needs no other source."""
+        parts = [part for part in _parts(self.schema, WHAT) if isinstance(part, Mapping)]
+        words: list[Any] = [value for part in parts for value in _constants(part)]
+        words += [[*part.get("properties", ()), *part.get("required", ())] for part in parts]
         return "\n".join(text for value in words for text in leaves(value))
 
     # -- what a grammar can hold -------------------------------------------------------------------------------------

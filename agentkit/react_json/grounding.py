@@ -14,6 +14,11 @@ SENTENCE_END = re.compile(r"[.!?:]\s*$|\n\s*$|^\s*[\"“'(*-]*$")
 POSSESSIVE = re.compile(r"['’]s$")
 MOST_DIGITS = 25
 DECIMAL_COMMA = re.compile(r"(?<![\w.,])\d+,\d+(?![\d,])")
+_MONTHS = "january february march april may june july august september october november december".split()
+MONTHS = tuple((name, name[:3]) for name in _MONTHS)
+NUMBERED_DATE = re.compile(r"(?<![\w.-])\d{4}-(0[1-9]|1[0-2])-\d\d(?!\d)")
+_NAMED = "|".join(f"{name}|{name[:3]}" for name in _MONTHS)
+NAMED_DATE = re.compile(rf"(?<!\w)({_NAMED})(?!\w)(?=\.?,? \d)", re.IGNORECASE)
 WHY_NOT = re.compile(
     r"\b(cannot|can't|could ?n[o']t|un(able|available|fortunately|known|reachable)|fail(s|ed|ure)?|errors?|sorry|"
     r"(do|does|did)( not|n't) (know|have|find|work)|not (found|known|possible|available)|"
@@ -39,12 +44,15 @@ def ungrounded(answer: str | Sequence[str], question: str, observations: Sequenc
 
     An answer may be several texts, of which none goes on with another.
 
-    1,234 and 1234 are one number, and so are a number and its rounding to fewer digits, and 25 and twenty-five.  Names
-    are capitalised words compared without case; an ordinary word that only begins a sentence is none.  Linear in the
-    length of the texts.
+    2024-01-02 and 2 January 2024 are one date, 1,234 and 1234 are one number, and so are a number and its rounding to
+    fewer digits, and 25 and twenty-five. Names are capitalised words compared without case; an ordinary word that only
+    begins a sentence is none. Linear in the length of the texts.
     """
     sources = [question, *observations]
     numbers, words = _numbers_of(sources), {word for text in sources for word in _words(text)}
+    months = {month for text in sources for month in _months(text)}
+    numbers |= {one for month in months if (one := _digits(str(month))) is not None}
+    words |= {name for month in months for name in MONTHS[month - 1]}
     found: list[str] = []
     for text in [answer] if isinstance(answer, str) else answer:
         strange = [*_strange_numbers(text, numbers), *_strange_names(text, words)]
@@ -52,13 +60,22 @@ def ungrounded(answer: str | Sequence[str], question: str, observations: Sequenc
     return tuple(dict.fromkeys(found))
 
 
+def _months(text: str) -> Iterator[int]:
+    """The months of the dates in a text, by number and by name."""
+    for match in NUMBERED_DATE.finditer(text):
+        yield int(match[1])
+    for match in NAMED_DATE.finditer(text):
+        word = match[1].casefold()
+        yield from (number for number, names in enumerate(MONTHS, start=1) if word in names)
+
+
 def leaves(value: Any) -> Iterator[str]:
-    """The texts and numbers that stand in a value; truth values and nothing are neither."""
+    """The texts and numbers that stand in a value, the keys of objects too; truth values and nothing are neither."""
     rest = [value]
     while rest:
         part = rest.pop()
         if isinstance(part, Mapping):
-            rest += reversed(list(part.values()))
+            rest += reversed([each for pair in part.items() for each in pair])
         elif isinstance(part, list | tuple):
             rest += reversed(part)
         elif part is not None and not isinstance(part, bool):
@@ -190,6 +207,8 @@ def _is_strange(answer: str, match: re.Match[str], spoken: set[str]) -> bool:
     word = text.casefold()
     if not text[0].isupper() or word in ORDINARY or word in spoken:
         return False
+    if len(word) == 1 and re.search(r"\d", answer[max(0, match.start() - 1) : match.end() + 1]):
+        return False  # of a time, as in 2024-01-02T17:00:00Z
     parts = re.split(r"[-'’]", word)
     if len(parts) > 1 and all(part in spoken or part in ORDINARY for part in parts):
         return False

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from fractions import Fraction
@@ -23,6 +24,7 @@ MOST_PROBLEMS = 3  # that a model is told of at a time
 LONGEST_PROBLEM = 160
 LONGEST_KEY = 60
 MOST_STEPS = 200_000  # keywords that are looked at for one value
+LARGEST = int(sys.float_info.max)
 STEPS_OF_A_CHARACTER = 50  # more, for each that the value has as JSON
 _steps_left: ContextVar[list[int]] = ContextVar("_steps_left")
 
@@ -200,6 +202,11 @@ def _in_linear_time(known: Any) -> Any:
         if is_number and (_as_written(value) / _as_written(wanted)).denominator != 1:
             yield ValidationError(f"{value!r} is not a multiple of {wanted}")
 
+    def type_(validator: Any, wanted: Any, value: Any, schema: Any) -> Iterator[Any]:
+        yield from known.VALIDATORS["type"](validator, wanted, value, schema) or ()
+        if validator.format_checker is None and wanted == "number" and isinstance(value, int) and abs(value) > LARGEST:
+            yield ValidationError(f"{short_repr(value)} is too large a number")  # which pydantic makes infinite
+
     def format_(validator: Any, wanted: str, value: Any, schema: Any) -> Iterator[Any]:
         if validator.format_checker is None:
             return
@@ -215,6 +222,7 @@ def _in_linear_time(known: Any) -> Any:
         "uniqueItems": unique,
         "multipleOf": multiple,
         "format": format_,
+        "type": type_,
     }
     keywords = {**known.VALIDATORS, **{name: one for name, one in own.items() if name in known.VALIDATORS}}
     counted = {name: _counted(one) for name, one in keywords.items()}

@@ -214,4 +214,4 @@ def test_a_call_that_is_read_back_is_the_answer() -> None:
         tools=[function.as_openai()],
     )
     ((name, arguments),) = calls
-    assert (text, name, function.fit_of(json.loads(arguments))) == ("", "final_answer", [1, 2])
+    assert (text, name, function.fit_of(json.loads(arguments)).value) == ("", "final_answer", [1, 2])

@@ -7,15 +7,18 @@ import datetime
 import decimal
 import enum
 import json
+import uuid
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, NotRequired
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field, field_validator
+from pydantic import UUID4, AfterValidator, AliasPath, BaseModel, Field, Json, PastDate, field_validator
 from typing_extensions import TypedDict
 
 from agentkit.errors import ConfigurationError, MalformedTurn
+from agentkit.events import FinalAnswer
 from agentkit.react_json.answer_type import AnswerType
 from agentkit.react_json.turn_object import TurnText, turn_schema
 
@@ -49,6 +52,37 @@ class Options(TypedDict):
     b: NotRequired[str]
 
 
+class Once(BaseModel):
+    """Its validator says no to any second look."""
+
+    number: int
+
+    @field_validator("number")
+    @classmethod
+    def is_new(cls, value: int) -> int:
+        if value in SEEN:
+            raise ValueError("used already")
+        SEEN.add(value)
+        return value
+
+
+class FromWithin(BaseModel):
+    number: int = Field(validation_alias=AliasPath("a", 0))
+
+
+class Broken:
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        raise RuntimeError("no\nschema")
+
+
+SEEN = set[int]()
+
+
+def looked_up(value: int) -> int:
+    return {1: 1}[value]
+
+
 class Colour(enum.Enum):
     RED = "red"
 
@@ -64,6 +98,13 @@ class Dog(BaseModel):
 
 
 Pet = Annotated[Cat | Dog, Field(discriminator="kind")]
+
+
+class Owner(BaseModel):
+    pet: Pet
+
+
+DRAFT_3, DRAFT_4, DRAFT_7 = (f"http://json-schema.org/draft-0{number}/schema#" for number in (3, 4, 7))
 PERSON = {
     "type": "object",
     "properties": {"name": {"type": "string", "minLength": 1}, "age": {"type": "integer"}},
@@ -109,6 +150,32 @@ OSLO = Weather(city="Oslo", celsius=4)
         (int, '"7"', 7),
         (list[int], '["1", 2]', [1, 2]),
         (dict[str, int], '{"a": 1, "a": 2}', {"a": 2}),
+        (int | None, '"5"', 5),
+        (Iterable[int], "[1, 2]", [1, 2]),
+        (list[int], "The first primes are [2, 3, 5], that is [2, 3, 5].", [2, 3, 5]),
+        # exact, and in linear time
+        (Annotated[float, Field(multiple_of=0.01)], "19.99", 19.99),
+        ({"type": "number", "multipleOf": 0.1}, "0.3", 0.3),
+        ({"type": "number", "multipleOf": 0.01}, "1" + "0" * 400, 10**400),
+        (
+            {"type": "object", "patternProperties": {"^(a+)+$": {"type": "string"}}},
+            f'{{"{"a" * 60}!": 1}}',
+            {"a" * 60 + "!": 1},
+        ),
+        ({"type": "string", "pattern": r"^(?=.*\d)(?!.*x).{3,}$"}, "ab1", "ab1"),
+        (int, f"```json\n1{' ' * 100_000}\n```", 1),
+        # as drafts before 2019 have it
+        ({"$schema": DRAFT_4, "type": "number", "minimum": 0, "exclusiveMinimum": True}, "0.5", 0.5),
+        (
+            {
+                "$schema": DRAFT_7,
+                "$ref": "#/definitions/a",
+                "type": "string",
+                "definitions": {"a": {"type": "integer"}},
+            },
+            "1",
+            1,
+        ),
         # never about meaning
         ({"type": "string"}, "42", "42"),
         ({"type": ["string", "integer"]}, '"42"', "42"),
@@ -151,6 +218,18 @@ def test_an_answer_is_read(wanted: Any, text: str, made: Any) -> None:
         ({"type": "string", "pattern": "^(a+)+$"}, '"' + "a" * 60 + 'b"', f"$: '{'a' * 60}b' does not match '^(a+)+$'"),
         ({"type": "string", "format": "ipv4"}, '"1.2.3"', "$: '1.2.3' is not a 'ipv4'"),
         ({"enum": ["x" * 200]}, '"y"', "$: enum should be ['"),
+        (Owner, '{"pet": {"kind": "dog"}}', "$.pet: 'name' is a required property"),
+        (Owner, '{"pet": {"kind": "cat", "name": 5}}', "$.pet.name: 5 is not of type 'string'"),
+        (Owner, '{"pet": {"kind": "fox"}}', "$.pet.kind: 'fox' is not one of ['cat', 'dog']"),
+        (list[int], "As source [1] says: [2, 3]", "several values in it do, [1] and [2, 3]; which one is meant?"),
+        ({"type": "string", "pattern": "^(?=a)(a+)+$"}, f'"{"a" * 60}!"', f"$: '{'a' * 60}!' does not match"),
+        ({"type": "string", "format": "regex"}, '"a{99999999999999999999}"', "$: 'a{99999999999999999999}' is not a"),
+        ({"type": "number"}, '"1e400"', "$: '1e400' is not of type 'number'"),
+        (float, "1" + "0" * 400, "$: 1"),
+        (dict[str, int], json.dumps({"k" * 20_000: "x"}), f"$['{'k' * 59}…']: 'x' is not of type 'integer'"),
+        (dict[str, int], '{"k\\nAction: x": "x"}', "$['k\\nA\u200bction: x']: 'x' is not of type 'integer'"),
+        (Annotated[int, AfterValidator(looked_up)], "5", "$: KeyError: 5"),
+        (Annotated[int, AfterValidator(lambda value: 1 // value)], "0", "$: ZeroDivisionError: integer"),
         (int, "1e999", "expected JSON, saw '1e999'"),
         (int, "NaN", "expected JSON, saw 'NaN'"),
     ],
@@ -169,6 +248,12 @@ def nested(levels: int) -> dict[str, Any]:
     for _ in range(levels):
         schema = {"items": schema}
     return schema
+
+
+def doubled(levels: int, how: str) -> dict[str, Any]:
+    """Definitions each of which refers to the next one twice."""
+    parts: dict[str, Any] = {f"a{level}": {how: [{"$ref": f"#/$defs/a{level + 1}"}] * 2} for level in range(levels)}
+    return {"$defs": {**parts, f"a{levels}": {"type": "integer"}}, "$ref": "#/$defs/a0"}
 
 
 def with_itself() -> dict[str, Any]:
@@ -212,6 +297,28 @@ class Plain:
         ),
         ({"$dynamicRef": "#x"}, "$dynamicRef is not supported"),
         ({"$ref": "#"}, "no value can fit this JSON schema"),
+        (Broken, "no JSON schema can be made of the class Broken: no schema"),
+        (Annotated[str, Field(pattern="(?=a)")], "no JSON schema can be made of typing.Annotated[str"),
+        (FromWithin, "a field of the class FromWithin is read from inside another (AliasPath)"),
+        ({"pattern": "a(?=b)(c|d)"}, "'a(?=b)(c|d)' has look-around or a reference inside, or is too large"),
+        ({"patternProperties": {r"(a)\1": {}}}, "'(a)\\\\1' has look-around or a reference inside"),
+        ({"pattern": "a{99999999999999999999}"}, "expected a JSON schema, saw a pattern in which the repetition"),
+        ({"$ref": "#/foo", "foo": {"type": "nonsense"}}, "$ref '#/foo' leads nowhere"),
+        ({"$schema": DRAFT_4, "properties": {"a": {"$ref": 5}}}, "expected $ref to be an address, saw 5"),
+        ({"$schema": DRAFT_3, "type": "object", "required": True}, "JSON Schema of draft 3 is not supported"),
+        (
+            {"properties": {"a": {"$id": "http://x/a", "$ref": "#/$defs/t"}}, "$defs": {"t": {"type": "integer"}}},
+            "an $id inside, with a $ref behind it, is not supported",
+        ),
+        (
+            {"unevaluatedProperties": False, "patternProperties": {"^a": {}}},
+            "unevaluatedProperties beside patternProperties is not supported",
+        ),
+        (
+            {"$defs": {"a": {"anyOf": [{"$ref": "#/$defs/a"}, {"type": "integer"}]}}, "$ref": "#/$defs/a"},
+            "a $ref of the JSON schema leads back to its own place",
+        ),
+        (doubled(30, "allOf"), "the JSON schema holds one value to more than 20,000 parts"),
         ({"not": {}}, "no value can fit this JSON schema"),
         ({"enum": []}, "no value can fit this JSON schema"),
         ({"type": "string", "enum": [1]}, "no value can fit this JSON schema"),
@@ -256,11 +363,38 @@ def test_what_is_no_type_is_refused_in_one_line(wanted: Any, error: str) -> None
         ({"properties": {"not": {"type": "string"}}}, ()),
         ({"type": "string", "pattern": "^(?=a)"}, ("the pattern '^(?=a)'",)),
         ({"type": "integer", "minimum": 10**18}, ("minimum 1e+18",)),
+        ({"type": "string", "format": "json-pointer"}, ("the format 'json-pointer'",)),
+        (Json[list[int]], ("the JSON in a text",)),
+        (PastDate, ("that it is in the past",)),
+        (dict[uuid.UUID, int], ("the keys of a dict",)),
+        (UUID4, ()),
         ({"if": {"type": "string"}, "then": {"maxLength": 3}}, ("if", "then")),
     ],
 )
 def test_what_a_grammar_cannot_hold_is_known(wanted: Any, not_held: tuple[str, ...]) -> None:
     assert set(AnswerType.of(wanted).held.not_held) == set(not_held)
+
+
+def test_a_value_that_would_take_without_end_does_not_fit() -> None:
+    inner = {"allOf": [{"$ref": "#/$defs/a"}] * 2}
+    answer = AnswerType.of({"$defs": {"a": {"type": "array", "items": inner}}, "$ref": "#/$defs/a"})
+    assert answer.read("[[[]]]") == [[[]]]
+    with pytest.raises(MalformedTurn, match="it takes too long to check; write a smaller one"):
+        answer.read("[" * 40 + "]" * 40)
+
+
+def test_validators_run_once() -> None:
+    answer = AnswerType.of(Once)
+    final = answer.final(FinalAnswer('{"number": 4}'))
+    assert (final.output, SEEN) == ({"number": 4}, {4})
+    assert answer.object_of(final) is answer.object_of(final)
+    with pytest.raises(MalformedTurn, match="used already"):
+        answer.final(FinalAnswer('{"number": 4}'))
+
+
+def test_what_no_end_of_newlines_says_is_read_in_linear_time() -> None:
+    assert AnswerType.of(int).turn("\n" * 200_000) is None
+    assert AnswerType.of(int).turn("Thought: x" + "\n" * 200_000) is None
 
 
 def test_a_grammar_that_is_refused_holds_less_and_says_so() -> None:
