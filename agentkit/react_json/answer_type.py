@@ -122,8 +122,8 @@ class AnswerType:
 
     @cached_property
     def offered(self) -> Any:
-        """The schema for a function that gives the answer: what any grammar can be made of."""
-        return _without(self.held.schema, _UNSAID)
+        """The schema for a function that gives the answer: what any grammar can be made of, that of a call too."""
+        return _without(self._held_with(keys=False).schema, _UNSAID)
 
     @cached_property
     def given_words(self) -> str:
@@ -138,8 +138,12 @@ class AnswerType:
     @cached_property
     def held(self) -> Held:
         """What any grammar can be made of, as far as that can be told without one."""
+        return self._held_with(keys=True)
+
+    def _held_with(self, *, keys: bool) -> Held:
+        """What grammars hold; with the `keys` of a dict that are numbers, which not every syntax of calls can write."""
         missing: dict[str, None] = {}
-        schema = self.schema if self.adapter is None else _checked(grammar_schema_of(self.adapter), WHAT)
+        schema = self.schema if self.adapter is None else _checked(grammar_schema_of(self.adapter, keys=keys), WHAT)
         return Held(_holdable(schema, schema, missing), tuple(missing))
 
     def held_by(self, problem: Callable[[Any], str | None]) -> Held:

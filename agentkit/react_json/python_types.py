@@ -49,13 +49,16 @@ def schema_of(adapter: Any, name: str, what: str) -> Any:
         raise ConfigurationError(f"{what}: {name} has no JSON schema: {_first(error)}") from None
 
 
-def grammar_schema_of(adapter: Any) -> Any:
-    """The JSON schema of which every value is one that pydantic takes, as far as a schema can say that."""
-    return adapter.json_schema(schema_generator=_narrow_generator())
+def grammar_schema_of(adapter: Any, *, keys: bool = True) -> Any:
+    """The JSON schema of which every value is one that pydantic takes, as far as a schema can say that.
+
+    Without `keys`, those of a dict are any texts where they should be numbers.
+    """
+    return adapter.json_schema(schema_generator=_narrow_generator(keys))
 
 
 @cache
-def _narrow_generator() -> Any:
+def _narrow_generator(keys: bool) -> Any:
     from pydantic.json_schema import GenerateJsonSchema
 
     def text(pattern: str) -> dict[str, Any]:
@@ -105,7 +108,7 @@ def _narrow_generator() -> Any:
         def dict_schema(self, schema: Any) -> dict[str, Any]:
             made = super().dict_schema(schema)
             kind = schema.get("keys_schema", {}).get("type", "any")
-            if kind == "int":
+            if kind == "int" and keys:
                 values = made.pop("additionalProperties", True)
                 made |= {"patternProperties": {"^(0|-?[1-9][0-9]{0,14})$": values}, "additionalProperties": False}
             elif kind not in ("str", "any"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import decimal
 import enum
 import json
 import logging
@@ -12,7 +13,7 @@ from random import Random
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import UUID1, UUID4, AwareDatetime, Base64Bytes, BaseModel, Field, HttpUrl, NaiveDatetime
 
 from agentkit import AgentExecutor
 from agentkit.core.native_planner import AnswerFunction
@@ -26,6 +27,7 @@ from agentkit.models.local.constraint import refusal
 from agentkit.react_json.answer_type import AnswerType
 from agentkit.react_json.grammar import react_json_grammar
 from agentkit.react_json.marks import CallSyntax
+from agentkit.react_json.schema_rules import json_rule
 
 from .conftest import build_llama, build_tokenizer, read_reply
 from .test_call_grammars import every_syntax, sampled
@@ -96,6 +98,34 @@ TYPES: dict[str, Any] = {
 def only_answers(answer: AnswerType) -> str:
     """The grammar of a turn without tools, which is a final answer."""
     return react_json_grammar([], answer_schema=answer.held.schema, longest=24)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        NaiveDatetime,
+        AwareDatetime,
+        datetime.time,
+        datetime.timedelta,
+        UUID1,
+        UUID4,
+        HttpUrl,
+        Base64Bytes,
+        decimal.Decimal,
+        dict[int, bool],
+        Annotated[float, Field(gt=0, lt=0.1)],
+        Annotated[float, Field(gt=-0.001, lt=0)],
+        Annotated[float, Field(gt=1, le=1.001)],
+        {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["z"]},
+    ],
+    ids=str,
+)
+def test_what_a_grammar_says_that_it_holds_it_holds(wanted: Any) -> None:
+    answer, draw = AnswerType.of(wanted), Random(9)
+    assert answer.held.not_held == ()
+    grammar = f"start: value\nvalue: {json_rule(answer.held.schema)}"
+    answers = filter(None, (sampled(grammar, draw) for _ in range(12)))
+    assert [text for text in answers if answer.exactly(text) is None] == []
 
 
 @pytest.fixture(scope="module")
