@@ -59,10 +59,11 @@ CALLS = streamed(
         (exchange(message(content="<think>so</think>Hi")), Completion("Hi", thinking="so")),
         (exchange(message(content="Hi", reasoning_content="so")), Completion("Hi", thinking="so")),
         (exchange(message(content=[{"type": "text", "text": "Hi"}])), Completion("Hi")),
+        (exchange(CALLS), Completion("", USAGE, "length")),  # what was cut off is no call
         (
-            exchange(CALLS),
+            exchange(CALLS.replace('"length"', '"tool_calls"')),
             Completion(
-                "", USAGE, "length", "", (NativeCall("a", "Search", '{"query": "x"}'), NativeCall("b", "Add", "{}"))
+                "", USAGE, "tool_calls", "", (NativeCall("a", "Search", '{"query": "x"}'), NativeCall("b", "Add", "{}"))
             ),
         ),
         (exchange([{"generated_text": "Hi"}], {"inputs": "Q?"}), Completion("Hi")),
