@@ -58,7 +58,8 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     **dict.fromkeys(("sessions.address", "sessions.schema", "sessions.database", "sessions.locks"), STORE),
     "report": CORE | {"cassette", "report"},
     # The face that LangChain's users see, over the runs.
-    "langchain.executor": RUNS | {"langchain.react_agent", "langchain.kept", "langchain.executor", "sessions", "sessions.store"},
+    "langchain.executor": RUNS
+    | {"langchain.react_agent", "langchain.kept", "langchain.executor", "sessions", "sessions.store"},
     "langchain.kept": RUNS | {"langchain.react_agent", "langchain.kept", "sessions", "sessions.store"},
     "langchain.react_agent": RUNS | {"langchain.react_agent"},
     "doctor": ADAPTERS | {"doctor", "models.spec"},
