@@ -378,6 +378,12 @@ def test_what_a_check_says_is_one_line_that_is_no_turn() -> None:
     )
 
 
+@pytest.mark.parametrize("arguments", ["null", "{}", '{"answer": null}'])
+def test_a_call_without_an_answer_gives_nothing_where_that_fits(arguments: str) -> None:
+    backend = model(gives(arguments), capabilities=NATIVE)
+    assert executor(backend, int | None, mode="tools").invoke("?")["output"] is None
+
+
 def test_texts_are_checked_and_handlers_of_others_are_not_asked() -> None:
     def is_short(answer: str) -> str | None:
         return None if len(answer) < 5 else "Be brief."
