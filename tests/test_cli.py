@@ -83,12 +83,12 @@ def test_version_and_help() -> None:
         *(
             (["run", "hi", "--model", "http://127.0.0.1:1", "--option", option], said)
             for option, said in (
-                ("max_retries=x", "max_retries is a whole number, not 'x'"),
-                ("temperature=x", "temperature is a number, not 'x'"),
+                ("max_retries=x", "max_retries is a whole number, not of type str"),
+                ("temperature=x", "temperature is a number, not of type str"),
                 ("model_kwargs=3", "model_kwargs is an object of names and values, not 3"),
-                ("notice=x", "notice is a function, not 'x'"),
+                ("notice=x", "notice is a function, not of type str"),
                 ('server_kwargs={"headers": 3}', "headers is an object of names and values, not 3"),
-                ('model_kwargs={"top_k": "x"}', "top_k is a whole number, not 'x'"),
+                ('model_kwargs={"top_k": "x"}', "top_k is a whole number, not of type str"),
                 ("stop_sequences=[1]", "stop_sequences is a list of text, not a list"),
             )
         ),

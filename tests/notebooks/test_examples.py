@@ -76,9 +76,11 @@ async def test_the_endpoint_streams_the_steps() -> None:
     names = [name for name, _ in events]
     assert [name for name in names if name != "Token"] == [
         "RunStarted",
+        "Replied",
         "Thought",
         "ActionChosen",
         "Observed",
+        "Replied",
         "Thought",
         "Finished",
     ]
