@@ -1,6 +1,6 @@
 """A chat of 20 turns with a model in this process: how much of each prompt was computed before.
 
-    python tests/benchmarks/chat.py FILE.gguf [--turns 20] [--rounds 3]
+    python tests/benchmarks/chat.py FILE.gguf [--turns 20] [--rounds 3] [--only session]
 
 Both rows hold the same session, turn by turn interleaved: "session" with the beginnings that the model keeps, "whole
 prompt" with `reuse=False`, as a server without a cache computes it. Each turn looks something up, so that the steps of
@@ -24,6 +24,9 @@ TEXT = "The {0} of Lisbon has {1} rooms, was built in 19{1:02} and is open from 
 THINGS = ("museum", "library", "theatre", "station", "market", "school", "church", "castle", "garden", "tower")
 
 
+ROWS = ("session", "whole prompt")
+
+
 def look_up(thing: str) -> str:
     number = len(thing) * 7 % 90 + 10
     return " ".join(TEXT.format(f"{thing} {part}", number + part, 8 + part % 4) for part in range(4))
@@ -40,8 +43,9 @@ def main() -> None:
     options.add_argument("file")
     options.add_argument("--turns", type=int, default=20)
     options.add_argument("--rounds", type=int, default=1)
+    options.add_argument("--only", choices=ROWS)
     given = options.parse_args()
-    seconds: dict[str, list[float]] = {"session": [], "whole prompt": []}
+    seconds: dict[str, list[float]] = {name: [] for name in ROWS if given.only in (None, name)}
     with tempfile.TemporaryDirectory() as folder:
         for round_ in range(given.rounds):
             store = Store(Path(folder) / f"{round_}.db")
