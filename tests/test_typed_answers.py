@@ -512,6 +512,7 @@ def test_what_a_file_of_others_names_is_agreed_to_first() -> None:
 # -- wrong use ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize(
     ("content", "error"),
     [
@@ -533,6 +534,7 @@ def test_a_schema_that_is_none_is_said_before_a_model_loads(
     assert str(raised.value).startswith(error)
 
 
+@pytest.mark.torch
 def test_what_cannot_be_held_is_refused() -> None:
     backend = model(final(TEXT))
     with pytest.raises(ConfigurationError, match="a RunnableLambda has its own way to answer, which no schema holds"):
