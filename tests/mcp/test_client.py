@@ -234,7 +234,7 @@ def test_a_server_that_hangs_is_given_up() -> None:
         ]
 
 
-@pytest.mark.slow
+@pytest.mark.torch
 @pytest.mark.slow
 def test_a_runs_deadline_holds_while_its_servers_start() -> None:
     import_module("mcp")
