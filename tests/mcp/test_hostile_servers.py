@@ -9,6 +9,7 @@ import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,7 @@ def test_a_reply_over_http_that_no_request_gets_ends_the_call(server: tuple[Http
             tools[0].run({})
 
 
+@pytest.mark.skipif(version("mcp").startswith("1."), reason="version 1 of the package says it otherwise, or not at all")
 @pytest.mark.parametrize(
     ("status", "advice"),
     [
@@ -179,6 +181,7 @@ def test_the_status_of_a_refusal_is_named(server: tuple[HttpServer, str], status
     assert f"; {advice}" in str(raised.value)
 
 
+@pytest.mark.skipif(version("mcp").startswith("1."), reason="version 1 of the package says it otherwise, or not at all")
 def test_the_status_of_a_call_is_named(server: tuple[HttpServer, str]) -> None:
     state, address = server
     state.called = lambda reply: (503, {}, b"busy")
