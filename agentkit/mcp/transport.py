@@ -310,7 +310,8 @@ def _bounded(make: Any, failed: Callable[[Exception], None], answered: Callable[
     """A factory of HTTP clients whose responses are read within bounds; a stream of events has them for each event."""
     from mcp.shared import _httpx_utils
 
-    httpx: Any = getattr(_httpx_utils, "httpx2", None) or vars(_httpx_utils)["httpx"]  # of version 1
+    httpx: Any = getattr(_httpx_utils, "httpx2", None) or vars(_httpx_utils)["httpx"]
+    is_version_1 = httpx.__name__ == "httpx"
 
     class Bounded(httpx.AsyncByteStream):  # type: ignore[misc]
         def __init__(self, stream: Any, encoding: str | None, most: int | None) -> None:
@@ -335,6 +336,8 @@ def _bounded(make: Any, failed: Callable[[Exception], None], answered: Callable[
     async def bound(response: Any) -> None:
         if response.request.method == "POST":
             answered(response.status_code)
+            if is_version_1 and response.is_error and response.status_code != 404:  # which ends its session
+                failed(OSError(response.reason_phrase or "an error"))
         is_stream = response.headers.get("content-type", "").startswith("text/event-stream")
         encoding = response.headers.pop("content-encoding", None)
         response.stream = Bounded(response.stream, encoding, None if is_stream else MOST_BYTES)
@@ -354,7 +357,7 @@ def _bounded(make: Any, failed: Callable[[Exception], None], answered: Callable[
         asked = {"accept-encoding": "identity", **(headers or {})}
         made: Any = (make or _httpx_utils.create_mcp_http_client)(headers=asked, timeout=timeout, auth=auth)
         made.event_hooks["response"].append(bound)
-        if httpx.__name__ == "httpx":  # of version 1
+        if is_version_1:
             made.send = watched(made.send)
         return made
 
