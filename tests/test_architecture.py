@@ -59,8 +59,8 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "report": CORE | {"cassette", "report"},
     # The face that LangChain's users see, over the runs.
     "langchain.executor": RUNS
-    | {"langchain.react_agent", "langchain.kept", "langchain.executor", "sessions", "sessions.store"},
-    "langchain.kept": RUNS | {"langchain.react_agent", "langchain.kept", "sessions", "sessions.store"},
+    | {"langchain.react_agent", "langchain.stored_runs", "langchain.executor", "sessions", "sessions.store"},
+    "langchain.stored_runs": RUNS | {"langchain.react_agent", "langchain.stored_runs", "sessions", "sessions.store"},
     "langchain.react_agent": RUNS | {"langchain.react_agent"},
     "doctor": ADAPTERS | {"doctor", "models.spec"},
     "mcp.serving": TOOLBOX | {"mcp", "mcp.serving"},

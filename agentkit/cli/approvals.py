@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agentkit.cli.approval import MARGIN, MARGIN_OF_QUESTION, in_margin
-from agentkit.cli.going_on import MadeInPython, OpenedRun, confirm_calls, go_on, opened_run
 from agentkit.cli.group import Listing, is_listing, outer
 from agentkit.cli.keeping import defer_option, find_store, is_own, store_option
 from agentkit.cli.logs import when
 from agentkit.cli.options import Command, json_option, trust_option, with_view, yes_option
+from agentkit.cli.stored_run import MadeInPython, OpenedRun, confirm_calls, go_on, opened_run
 from agentkit.cli.view import WAITS, View, output_console, say, shortened
 from agentkit.errors import ConfigurationError, StoreError, in_one_line
 from agentkit.number_words import count
@@ -118,7 +118,7 @@ def decide(
     message: str | None = None,
 ) -> int:
     """Decide, and go on with the run that is `opened`; all that can fail before is done before."""
-    from agentkit.sessions.going_on import check_edit
+    from agentkit.sessions.stored_runs import check_edit
 
     asked = store.decision(id)
     run = store.run(asked.run)
@@ -173,7 +173,7 @@ def how_to_decide(one: Decision, view: View) -> str:
 
 def _check(store: Store, asked: Decision, says: bool | None, edit: ToolInput | None, view: View) -> None:
     """Raise `AgentkitError` for what cannot be decided so."""
-    from agentkit.sessions.going_on import check_calls, check_whole
+    from agentkit.sessions.stored_runs import check_calls, check_whole
 
     if asked.status == "waiting":  # the store says who decided otherwise
         check_calls(store.run(asked.run), [asked])
@@ -193,7 +193,7 @@ def _calls(
     store: Store, run: StoredRun, asked: Decision | None = None, says: bool | None = None, edit: ToolInput | None = None
 ) -> list[tuple[str, Any]]:
     """The calls that run when a run goes on, and the one that is about to be let run."""
-    from agentkit.sessions.going_on import running_calls
+    from agentkit.sessions.stored_runs import running_calls
 
     calls = running_calls(run, store.decisions(run.id))
     if asked is not None and says:

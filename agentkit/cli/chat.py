@@ -15,7 +15,6 @@ import click
 from agentkit.cli.approval import can_ask, echo
 from agentkit.cli.approvals import decide, how_to_decide, lines_of
 from agentkit.cli.chat_view import ChatView
-from agentkit.cli.going_on import OpenedRun, joined_run, opened_run
 from agentkit.cli.in_session import (
     FoundSession,
     TurnSettings,
@@ -41,6 +40,7 @@ from agentkit.cli.keeping import (
 from agentkit.cli.options import Given, check_folder, trust_option, with_settings, with_view, yes_option
 from agentkit.cli.question import checked_question
 from agentkit.cli.run import begin, model_line
+from agentkit.cli.stored_run import OpenedRun, joined_run, opened_run
 from agentkit.cli.trust import own_settings
 from agentkit.cli.view import View, output_console, print_table, say, shortened
 from agentkit.errors import AgentkitError, ConfigurationError, did_you_mean, in_one_line

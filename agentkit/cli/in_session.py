@@ -18,6 +18,7 @@ from agentkit.cli.options import Given
 from agentkit.cli.trust import own_settings
 from agentkit.cli.view import View
 from agentkit.errors import ConfigurationError
+from agentkit.events import Replied
 from agentkit.number_words import count
 from agentkit.printable import word
 from agentkit.settings import RunSettings, changes
@@ -100,8 +101,6 @@ def _found(store: Store, name: str) -> FoundSession:
 
 def _with_reply(store: Store, entry: RunEntry) -> StoredRun | None:
     """The run, where the model said anything in it; None for one that failed before."""
-    from agentkit.events import Replied
-
     run = store.run(entry.id)
     is_one = run.status in TURNS or any(isinstance(event, Replied) for event in run.events)
     return run if is_one else None

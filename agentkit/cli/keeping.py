@@ -21,13 +21,13 @@ import click
 from agentkit.cli.options import Command
 from agentkit.cli.view import View, say
 from agentkit.errors import ConfigurationError, StoreError, in_one_line
+from agentkit.events import ActionChosen, BrokenOff, Event, ModeFound, PartialAnswer, RunStarted, Token
 from agentkit.settings import SETTINGS
 from agentkit.user_files import is_users_alone, user_folder
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from agentkit.events import Event
     from agentkit.runs.build import Runner
     from agentkit.sessions.store import Store, StoredRun
     from agentkit.settings import RunSettings
@@ -268,7 +268,6 @@ class LogKeeper:
 
     @contextmanager
     def holding(self) -> Iterator[Callable[[Event], None]]:
-        from agentkit.events import ActionChosen, PartialAnswer, Token
         from agentkit.toolbox.calling import in_daemon_thread
 
         self._opening = in_daemon_thread(_opened, self._keeps.store)
@@ -307,7 +306,7 @@ class LogKeeper:
                 self._view.note(lost)
 
     def _begin(self, opening: Future[Store | None]) -> Callable[[Event], None]:
-        from agentkit.sessions.going_on import StoreKeeper, kept
+        from agentkit.sessions.stored_runs import StoreKeeper, kept
 
         try:
             store = opening.result()
@@ -325,8 +324,6 @@ class LogKeeper:
 
 def _is_worth_keeping(events: Sequence[Event], *, is_over: bool) -> bool:
     """Whether these are a run's, and not only wrong use that its model found out."""
-    from agentkit.events import BrokenOff, ModeFound, RunStarted
-
     happened = [event for event in events if not isinstance(event, RunStarted | ModeFound)]
     if not happened:
         return is_over and bool(events)
@@ -374,7 +371,7 @@ def said_if_interrupted(view: View, run: Callable[[], str | None]) -> Iterator[N
 
 def deferring(store: Store, runner: Runner, inputs: dict[str, Any], *, by_user: bool) -> tuple[Runner, str]:
     """The runner of a run whose calls wait in the store for a decision, and the run's id."""
-    from agentkit.sessions.going_on import StoreKeeper, kept
+    from agentkit.sessions.stored_runs import StoreKeeper, kept
 
     within = kept(store, runner.spec(inputs))
     assert isinstance(within.keeper, StoreKeeper)

@@ -8,6 +8,7 @@ import click
 
 from agentkit.cli.options import file_argument, trust_option, with_view, yes_option
 from agentkit.cli.run import begin, record_run, recording_into
+from agentkit.cli.trust import agreed
 from agentkit.cli.view import View
 
 
@@ -19,7 +20,6 @@ from agentkit.cli.view import View
 def record(file: Path, trust: bool, yes: bool, view: View) -> int:
     """Record a cassette's question again, live. The old recording is kept if that fails."""
     from agentkit.cassette import read_run_spec
-    from agentkit.cli.trust import agreed
     from agentkit.runs.trust import Origin
 
     spec = read_run_spec(file)

@@ -48,7 +48,7 @@ def resume(file: Path, given: Given, defer: bool, store: str | None, trust: bool
 
 def _resume_kept(id: str, given: Given, address: str | None, view: View, *, trust: bool, yes: bool, defer: bool) -> int:
     """A run of the store."""
-    from agentkit.cli.going_on import go_on, opened_run
+    from agentkit.cli.stored_run import go_on, opened_run
 
     with find_store(address) as store:
         run = stored_run(store, id)

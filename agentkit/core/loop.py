@@ -191,7 +191,7 @@ class ReActLoop:
         if self._end is not None:
             return self._finished(now_s)
         if self._pending:
-            return ToolCalls(tuple(self._to_run()))
+            return ToolCalls(tuple(action for action, _ in self.open_calls))
         if self._stopped is None and (reason := self._limit_reached(now_s)) is not None:
             return self._stop(reason)
         if self._stopped is not None and not self._closing:
@@ -381,12 +381,6 @@ class ReActLoop:
         if len(observations) == 1 and observations[0].return_direct:
             self._stopped = "return_direct"
             self._end = (observations[0].value, True, None, None)
-
-    def _to_run(self) -> Iterator[Action]:
-        """The actions of the last turn of which nothing was observed."""
-        for action, outcome in zip(self._pending, self._outcomes, strict=True):
-            if not isinstance(outcome, Observation):
-                yield action
 
     def stop(self, reason: StopReason) -> None:
         """End the run from outside, by a deadline that struck within a call."""

@@ -34,7 +34,6 @@ from agentkit.events import Event, Finished, RunStarted
 from agentkit.langchain.callbacks import AgentExecutorIterator, ChainRun, Outputs, chunks_of, config_of, inherited
 from agentkit.langchain.chat_model import OPTIONS
 from agentkit.langchain.community import load_tools
-from agentkit.langchain.kept import KeptRuns, as_waiting
 from agentkit.langchain.model import as_model, chat_of
 from agentkit.langchain.react_agent import ReactJsonAgent, as_prompt, create_react_json_agent
 from agentkit.langchain.runnable_planner import RunnablePlanner, in_langchains_words
@@ -49,6 +48,7 @@ from agentkit.langchain.steps import (
     summing_up,
     trimmer,
 )
+from agentkit.langchain.stored_runs import StoredRuns, as_waiting
 from agentkit.langchain.tools import HandleToolError, as_langchain, from_langchain, listed
 from agentkit.react_json.answer_type import AnswerType
 from agentkit.recorder import active
@@ -65,7 +65,7 @@ RUN_KEY = "__run"  # LangChain's key of what `include_run_info` adds
 
 
 @dataclass(eq=False, repr=False)
-class AgentExecutor(KeptRuns, Runnable[dict[str, Any], dict[str, Any]]):
+class AgentExecutor(StoredRuns, Runnable[dict[str, Any], dict[str, Any]]):
     """Runs an agent with its tools until it has an answer.
 
     `agent` is a Runnable from `{"input", "intermediate_steps", …}` to `AgentAction | list[AgentAction] | AgentFinish`,

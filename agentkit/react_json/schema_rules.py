@@ -709,12 +709,9 @@ def regex_of(text: str) -> str:
     return in_grammar(re.escape(text))
 
 
-def _found(pattern: str) -> str:
-    """A regular expression for the texts in which `pattern` is found; anchors stand only at the ends of alternatives.
-
-    Classes are those of ASCII, as JSON Schema has them, which are inside those of every reader.
-    """
-    branches, start, depth, at, in_class = list[str](), 0, 0, 0, False
+def operators(pattern: str, at: int = 0) -> Iterator[tuple[int, str]]:
+    """The letters of a pattern that are neither escaped nor within a class, each with its place."""
+    in_class = False
     while at < len(pattern):
         letter = pattern[at]
         if letter == "\\":
@@ -723,13 +720,25 @@ def _found(pattern: str) -> str:
             in_class = letter != "]"
         elif letter == "[":
             in_class = True
-            at += 1 + (pattern[at + 1 : at + 2] == "^") if pattern[at + 1 : at + 2] in ("^", "]") else 0
-        elif letter in "()":
+            at += pattern[at + 1 : at + 2] == "^"
+            at += pattern[at + 1 : at + 2] == "]"  # which is one of its letters there
+        else:
+            yield at, letter
+        at += 1
+
+
+def _found(pattern: str) -> str:
+    """A regular expression for the texts in which `pattern` is found; anchors stand only at the ends of alternatives.
+
+    Classes are those of ASCII, as JSON Schema has them, which are inside those of every reader.
+    """
+    branches, start, depth = list[str](), 0, 0
+    for at, letter in operators(pattern):
+        if letter in "()":
             depth += 1 if letter == "(" else -1
         elif letter == "|" and not depth:
             branches.append(pattern[start:at])
             start = at + 1
-        at += 1
     found = []
     for branch in [*branches, pattern[start:]]:
         inner = branch.removeprefix("^")

@@ -16,6 +16,7 @@ from typing import Any
 
 from agentkit.errors import in_one_line, short_repr
 from agentkit.react_json.hostile import defused
+from agentkit.react_json.schema_rules import operators
 
 __all__ = ["EndlessCheck", "SchemaValidator", "dialect", "error_in_words", "is_python", "matcher", "path", "reason"]
 
@@ -113,27 +114,13 @@ def _conditions(pattern: str) -> Iterator[tuple[str, bool]]:
 
 def _closing(pattern: str, at: int) -> tuple[int, bool]:
     """Where the group ends that `at` is inside of, and whether it has alternatives."""
-    depth, in_class, has_alternatives = 0, False, False
-    while at < len(pattern):
-        letter = pattern[at]
-        if letter == "\\":
-            at += 1
-        elif in_class:
-            in_class = letter != "]"
-        elif letter == "[":
-            in_class = True
-            at += pattern[at + 1 : at + 2] in ("^", "]")
-            at += pattern[at : at + 2] == "^]"
-        elif letter == "(":
-            depth += 1
-        elif letter == ")":
-            if not depth:
-                break
-            depth -= 1
-        elif letter == "|" and not depth:
-            has_alternatives = True
-        at += 1
-    return at, has_alternatives
+    depth, has_alternatives = 0, False
+    for place, letter in operators(pattern, at):
+        if letter == ")" and not depth:
+            return place, has_alternatives
+        depth += (letter == "(") - (letter == ")")
+        has_alternatives |= letter == "|" and not depth
+    return len(pattern), has_alternatives
 
 
 def is_python(pattern: str) -> bool:

@@ -18,8 +18,8 @@ from agentkit.core.run import Within, entered_in_thread
 from agentkit.errors import ConfigurationError, StoreError, described
 from agentkit.events import Event
 from agentkit.secrets import public_address
-from agentkit.sessions.going_on import exchange_of, kept
 from agentkit.sessions.store import WAIT_S, Store
+from agentkit.sessions.stored_runs import exchange_of, kept
 
 
 class Asked(Protocol):

@@ -121,7 +121,8 @@ def test_a_conversation_goes_on_after_its_process_was_killed(command: Bench) -> 
         terminal.end()
     with chat(command, "--continue") as terminal:
         shown = terminal.wait_for(HINT)
-        assert re.search(r"session: s, 1 turn so far; its last turn was broken off, agentkit resume\s+\w+ goes on", shown)
+        said = r"session: s, 1 turn so far; its last turn was broken off, agentkit resume\s+\w+ goes on"
+        assert re.search(said, shown)
         terminal.ask("again")
         terminal.wait_for("done")
         assert terminal.leave() == 0

@@ -17,7 +17,7 @@ from agentkit.errors import ConfigurationError, ModelError, StoreError
 from agentkit.events import Action, Finished, Forgotten, Step
 from agentkit.models.backend import Capabilities, ChatRequest, Completion, NativeCall
 from agentkit.models.scripted import ScriptedBackend
-from agentkit.sessions.going_on import going_on
+from agentkit.sessions.stored_runs import going_on
 from tests.doubles.models import action, final
 
 SENT: list[str] = []

@@ -11,8 +11,8 @@ from agentkit import AgentExecutor, Store
 from agentkit.errors import ConfigurationError, StoreError
 from agentkit.events import Action, ActionChosen, Resumed, Verdict, Waiting
 from agentkit.models.scripted import ScriptedBackend
-from agentkit.sessions.going_on import check_calls, running_calls, waiting_calls
 from agentkit.sessions.store import StoredRun
+from agentkit.sessions.stored_runs import check_calls, running_calls, waiting_calls
 from agentkit.tool import Tool
 from tests.doubles.models import action
 

@@ -87,7 +87,7 @@ def joined_run(store: Store, run: StoredRun, runner: Runner, view: View) -> Iter
 
 def _checked(opened: OpenedRun) -> OpenedRun:
     if not is_own(opened.store):
-        from agentkit.sessions.going_on import check_inputs
+        from agentkit.sessions.stored_runs import check_inputs
 
         check_inputs(opened.run, opened.tools)
     return opened
@@ -110,7 +110,7 @@ def confirm_calls(store: Store, calls: Sequence[tuple[str, Any]], view: View) ->
 
 def go_on(opened: OpenedRun, view: View, *, agreed: bool = False) -> int:
     """Go on with a run to its end; the exit code. Others may have written what runs then, unless that is `agreed`."""
-    from agentkit.sessions.going_on import going_on, running_calls
+    from agentkit.sessions.stored_runs import going_on, running_calls
 
     if not agreed and not is_own(opened.store):
         decisions = opened.store.decisions(opened.run.id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
 
+from agentkit.cassette.format.run_spec import MADE_IN_PYTHON, RunSpec
 from agentkit.core.run import Within
 from agentkit.events import Pending, ToolInput
 from agentkit.langchain.graph import interrupted, key_of, task_of, waits_of
@@ -22,9 +24,8 @@ from agentkit.settings import RunSettings
 from agentkit.toolbox.approval import DEFER, Approve
 
 if TYPE_CHECKING:
-    from agentkit.cassette import RunSpec
-    from agentkit.sessions.going_on import RunAgain
     from agentkit.sessions.store import Store
+    from agentkit.sessions.stored_runs import RunAgain
 
 WAITING = ("id", "tool", "tool_input", "question")
 """What `result["waiting"]` says of each call."""
@@ -38,7 +39,7 @@ def as_waiting(pending: Pending) -> dict[str, Any]:
     return dict(zip(WAITING, (pending.id, action.tool, given, pending.question), strict=True))
 
 
-class KeptRuns:
+class StoredRuns(ABC):
     """An executor's runs in a store. `joined` is the executor for one run, which belongs to something."""
 
     agent: Any
@@ -47,17 +48,17 @@ class KeptRuns:
     store: Store | str | Path | None
 
     @property
-    def settings(self) -> RunSettings:
-        raise NotImplementedError
+    @abstractmethod
+    def settings(self) -> RunSettings: ...
 
-    def invoke(self, input: Any, config: RunnableConfig | None = None) -> dict[str, Any]:
-        raise NotImplementedError
+    @abstractmethod
+    def invoke(self, input: Any, config: RunnableConfig | None = None) -> dict[str, Any]: ...
 
-    async def ainvoke(self, input: Any, config: RunnableConfig | None = None) -> dict[str, Any]:
-        raise NotImplementedError
+    @abstractmethod
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None) -> dict[str, Any]: ...
 
-    def _outputs(self, event: Any) -> dict[str, Any]:
-        raise NotImplementedError
+    @abstractmethod
+    def _outputs(self, event: Any) -> dict[str, Any]: ...
 
     def decide(
         self,
@@ -109,9 +110,6 @@ class KeptRuns:
 
     def spec(self, inputs: dict[str, Any]) -> RunSpec:
         """What a run of these inputs is made of, as far as a store can say it."""
-        from agentkit.cassette import RunSpec
-        from agentkit.cassette.format.run_spec import MADE_IN_PYTHON
-
         names, agent = tuple(tool.name for tool in self.tools), self.agent
         model = agent.agent.model.model_id if isinstance(agent, ReactJsonAgent) else type(agent).__name__
         settings = replace(self.settings, model=f"{MADE_IN_PYTHON}{model}", tools=names)
@@ -149,7 +147,7 @@ class KeptRuns:
 
     def _graph_steps(self, key: str, inputs: dict[str, Any]) -> Iterator[Self]:
         """What is to run next, until the run has its end; a graph that is resumed gives each of its decisions again."""
-        from agentkit.sessions.going_on import going_on, kept
+        from agentkit.sessions.stored_runs import going_on, kept
 
         store, seen = self._own_store, 0
         if (run := store.run_of(key)) is None:
@@ -170,7 +168,7 @@ class KeptRuns:
             yield self.joined(going_on(store, store.run(run)))
 
     def _end_of(self, key: str, inputs: dict[str, Any]) -> dict[str, Any]:
-        from agentkit.sessions.going_on import end_of
+        from agentkit.sessions.stored_runs import end_of
 
         store = self._own_store
         end = end_of(store.run(store.run_of(key) or "").events)
@@ -189,7 +187,7 @@ class KeptRuns:
     def _kept(self, inputs: dict[str, Any]) -> Self:
         if not self._keeps:
             return self
-        from agentkit.sessions.going_on import kept
+        from agentkit.sessions.stored_runs import kept
 
         return self.joined(kept(self._own_store, self.spec(inputs)))
 
@@ -211,8 +209,8 @@ class KeptRuns:
 
     def _check(self, id: str, decision: dict[str, Any]) -> None:
         """Raise `ConfigurationError` or `StoreError` for what would not be a decision on a call."""
-        from agentkit.sessions.going_on import check_edit, check_whole
         from agentkit.sessions.store import check_decision
+        from agentkit.sessions.stored_runs import check_edit, check_whole
 
         asked, edit = self._own_store.decision(id), decision.get("edit")
         check_decision(asked, decision.get("yes"), edit, decision.get("message"))
@@ -222,7 +220,7 @@ class KeptRuns:
             check_whole(asked)
 
     def _gone_on(self, run: str, run_again: RunAgain | None) -> tuple[Self, dict[str, Any]]:
-        from agentkit.sessions.going_on import going_on
+        from agentkit.sessions.stored_runs import going_on
 
         store = self._own_store
         stored = store.run(run)
