@@ -114,6 +114,7 @@ class ModelPlanner(ABC):
         self._prompt = prompt
         self._stream = stream
         self._history = history or History()
+        self._earlier: list[Message] | None = None
         self._estimates = estimates or Estimates()
         self._around: Callable[[Sequence[Message]], list[Message]] | None = None
         self._seen: Sequence[Step] | None = None
@@ -194,15 +195,19 @@ class ModelPlanner(ABC):
                 f"prompt {self._prompt.name}: no place for the earlier turns of a session; add a line "
                 f"[messages {HISTORY}?]"
             )
-        history, given, place = self._history, call.inputs.get(HISTORY) or (), 0
-        earlier: list[Message] = []
+        if self._earlier is None:
+            self._earlier = [*self._earlier_messages(call.inputs)]
+        return {**call.inputs, HISTORY: [*(call.inputs.get(HISTORY) or ()), *self._earlier]}
+
+    def _earlier_messages(self, inputs: Mapping[str, Any]) -> Iterator[Message]:
+        """The earlier turns that the model is told of."""
+        history, place = self._history, 0
         for number, exchange in enumerate(history.exchanges):
             if number >= history.told_from:
                 steps = exchange.steps if number >= history.shown_from else ()
-                earlier += self._told({**call.inputs, "input": exchange.question}, steps, place)
-                earlier.append({"role": "assistant", "content": exchange.log or exchange.answer})
+                yield from self._told({**inputs, "input": exchange.question}, steps, place)
+                yield {"role": "assistant", "content": exchange.log or exchange.answer}
             place += len(exchange.steps)
-        return {**call.inputs, HISTORY: [*given, *earlier]}
 
     def _told(self, values: Mapping[str, Any], steps: Sequence[Step], first: int) -> Iterable[Message]:
         """An earlier question with its steps, as it stood in its own run: behind the place of what came before."""
